@@ -1,0 +1,95 @@
+"""What travels between the parts: named tensors with their shapes and units.
+
+Letters: N batch, K joints, P visual tokens (patches), D token width; a crop is H x W pixels, its heat map H/4 x W/4 cells.
+Coordinates are (x, y). A joint at crop pixel (u, v) has keypoint (u / W, v / H) and heat-map cell (u / 4, v / 4).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class PoseBatch(NamedTuple):
+    """One person crop as `CocoKeypoints` gives it, or a batch of them with N in front.
+
+    Fields are read as attributes (`batch.image`) or by name (`batch["image"]`).
+
+    Attributes:
+        image: (3, H, W) float32, RGB, normalised by the ImageNet mean and std.
+        keypoints: (K, 2) position in the crop as a share of its width and height; in [0, 1] where `weights` is 1.
+        weights: (K,) 1 for a labelled joint inside the crop, else 0.
+        labelled: (K,) 1 for a labelled joint wherever it lies, else 0.
+        warp: (2, 3) affine matrix from image pixels to crop pixels.
+        image_id: () int64 id of the image in the annotation file.
+        annotation_id: () int64 id of the annotation; the running number of the box where boxes come from a detector.
+        bbox: (4,) x, y, width, height in image pixels, before padding.
+        bbox_score: () detector score; 1 for a ground-truth box.
+    """
+
+    image: Tensor
+    keypoints: Tensor
+    weights: Tensor
+    labelled: Tensor
+    warp: Tensor
+    image_id: Tensor
+    annotation_id: Tensor
+    bbox: Tensor
+    bbox_score: Tensor
+
+    def __getitem__(self, key):
+        """The field of that name, or the item at that index."""
+        return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
+
+
+class StudentOutput(NamedTuple):
+    """What a regression student says of a batch of crops (METHOD section 2, student head).
+
+    Attributes:
+        keypoints: (N, K, 2) in [0, 1] of the crop.
+        scores: (N, K) raw confidence, unbounded; trained towards the teacher's heat-map value, so mostly in [0, 1].
+        sigmas: (N, K, 2) positive, (sigma_x, sigma_y) of the simulated heat map in cells.
+        visual_tokens: (N, P, D) the last layer's raw stream.
+        keypoint_tokens: (N, K, D) the last layer's raw stream.
+    """
+
+    keypoints: Tensor
+    scores: Tensor
+    sigmas: Tensor
+    visual_tokens: Tensor
+    keypoint_tokens: Tensor
+
+
+class TeacherOutput(NamedTuple):
+    """What a heat-map teacher says of a batch of crops (METHOD section 2, teacher head).
+
+    Attributes:
+        heatmaps: (N, K, H/4, W/4) with a peak near 1 at each joint.
+        visual_tokens: (N, P, D).
+        keypoint_tokens: (N, K, D).
+    """
+
+    heatmaps: Tensor
+    visual_tokens: Tensor
+    keypoint_tokens: Tensor
+
+
+class Predictions(NamedTuple):
+    """Persons found, in image pixels: what evaluation and prediction files are made from.
+
+    Attributes:
+        keypoints: (N, K, 2) image pixels.
+        scores: (N, K) score of each joint; 1 where nothing trained it.
+        image_id: (N,) int64.
+        annotation_id: (N,) int64.
+        bbox: (N, 4) x, y, width, height in image pixels, before padding.
+        bbox_score: (N,).
+    """
+
+    keypoints: Tensor
+    scores: Tensor
+    image_id: Tensor
+    annotation_id: Tensor
+    bbox: Tensor
+    bbox_score: Tensor

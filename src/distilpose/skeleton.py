@@ -1,0 +1,183 @@
+"""The skeleton of an annotation set: names, left-right pairs, limbs, OKS sigmas, upper and lower body.
+
+Everything but the names can be worked out from them, so COCO's 17 joints, Leeds Sports' 14 and a user's own all come
+straight from the annotation file's category.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distilpose.errors import DistilPoseError
+
+COCO_NAMES = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+COCO_LIMBS = (
+    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+    (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+)  # fmt: skip
+
+# OKS sigmas by joint, left and right alike: COCO's own, and CrowdPose's for the two joints COCO lacks
+KNOWN_SIGMAS = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
+    "knee": 0.087, "ankle": 0.089, "head_top": 0.079, "head": 0.079, "neck": 0.079,
+}  # fmt: skip
+
+_LOWER_BODY = re.compile(r"hip|knee|ankle|foot|heel|toe|leg|thigh|shin")
+_LEFT = re.compile(r"(?i)(?<![a-z])(left|l)(?=[ _.\-])|(?<=[ _.\-])(left|l)(?![a-z])|^left(?=[a-z])")
+_RIGHT = re.compile(r"(?i)(?<![a-z])(right|r)(?=[ _.\-])|(?<=[ _.\-])(right|r)(?![a-z])|^right(?=[a-z])")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Joints of one kind of body.
+
+    Attributes:
+        names: K joint names, in the order of the annotation file.
+        flip_pairs: index pairs that change places in a mirrored image.
+        limbs: index pairs to join by a line when drawing.
+        sigmas: K OKS constants, or None where the set has none (evaluate by PCK instead).
+        upper_body: indices of the upper half, for half-body augmentation; the other joints are the lower half.
+    """
+
+    names: tuple[str, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    limbs: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...] | None
+    upper_body: tuple[int, ...]
+
+    def __post_init__(self):
+        """Check every index and length once, so that nothing downstream has to."""
+        count = len(self.names)
+        if count == 0:
+            raise DistilPoseError("A skeleton has no keypoint names: give category 'keypoints' in the annotation file.")
+        if len(set(self.names)) != count:
+            twice = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise DistilPoseError(f"Keypoint names must be unique, but {twice} occur more than once.")
+        for field in ("flip_pairs", "limbs"):
+            for pair in getattr(self, field):
+                if len(pair) != 2 or not all(0 <= index < count for index in pair):
+                    raise DistilPoseError(f"Skeleton {field} holds {pair}: expected two indices in 0..{count - 1}.")
+        paired = [index for pair in self.flip_pairs for index in pair]
+        if len(set(paired)) != len(paired):
+            raise DistilPoseError(f"Skeleton flip_pairs {list(self.flip_pairs)} name a joint twice.")
+        if any(not 0 <= index < count for index in self.upper_body):
+            raise DistilPoseError(f"Skeleton upper_body {list(self.upper_body)} must lie in 0..{count - 1}.")
+        if self.sigmas is not None and (len(self.sigmas) != count or min(self.sigmas) <= 0):
+            raise DistilPoseError(f"Skeleton sigmas must be {count} positive numbers, one a joint, got {self.sigmas}.")
+
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
+        return len(self.names)
+
+    @property
+    def lower_body(self) -> tuple[int, ...]:
+        """Indices that are not in the upper body."""
+        return tuple(index for index in range(self.num_keypoints) if index not in self.upper_body)
+
+    @property
+    def flip_order(self) -> list[int]:
+        """Permutation of joints that a mirror brings about: `mirrored[k]` is `original[flip_order[k]]`."""
+        order = list(range(self.num_keypoints))
+        for left, right in self.flip_pairs:
+            order[left], order[right] = right, left
+        return order
+
+    @classmethod
+    def from_names(
+        cls,
+        names: Sequence[str],
+        limbs: Sequence[Sequence[int]] | None = None,
+        flip_pairs: Sequence[Sequence[int]] | None = None,
+        sigmas: Sequence[float] | None = None,
+        upper_body: Sequence[int] | None = None,
+    ) -> Skeleton:
+        """A skeleton from joint names; what is not given is worked out from them.
+
+        Args:
+            names: K joint names.
+            limbs: index pairs counted from 0; none if not given.
+            flip_pairs: index pairs; by default joints whose names differ only in left and right.
+            sigmas: K OKS constants; by default those of COCO and CrowdPose if every name is known there, else None.
+            upper_body: indices; by default all joints that are not hips, legs or feet.
+        """
+        names = tuple(str(name) for name in names)
+        if flip_pairs is None:
+            flip_pairs = _pairs_of(names)
+        if sigmas is None:
+            known = [KNOWN_SIGMAS.get(_side_free(name)) for name in names]
+            sigmas = None if None in known else [value for value in known if value is not None]
+        if upper_body is None:
+            upper_body = [i for i, name in enumerate(names) if not _LOWER_BODY.search(name.lower())]
+        return cls(
+            names,
+            tuple((int(a), int(b)) for a, b in flip_pairs),
+            tuple((int(a), int(b)) for a, b in limbs or ()),
+            None if sigmas is None else tuple(float(value) for value in sigmas),
+            tuple(int(index) for index in upper_body),
+        )
+
+    @classmethod
+    def from_category(cls, category: Mapping[str, Any], **given: Any) -> Skeleton:
+        """The skeleton of a COCO category: its 'keypoints' and, if present, its 'skeleton' (limbs counted from 1).
+
+        Args:
+            category: an entry of the annotation file's 'categories'.
+            **given: flip_pairs, sigmas or upper_body to use in place of what the names imply; None counts as not given.
+        """
+        names = category.get("keypoints")
+        if not names:
+            raise DistilPoseError(
+                f"Category {category.get('name', category.get('id'))!r} lists no 'keypoints': "
+                "a keypoint annotation file names its joints there."
+            )
+        limbs = [(int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ()]
+        if "OKS_sigmas" in category:
+            given = {"sigmas": category["OKS_sigmas"]} | {k: v for k, v in given.items() if v is not None}
+        return cls.from_names(names, limbs=limbs, **given)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Skeleton:
+        """The inverse of `to_dict`."""
+        return cls.from_names(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, strings and numbers, as checkpoints and JSON keep it."""
+        return {
+            "names": list(self.names),
+            "limbs": [list(pair) for pair in self.limbs],
+            "flip_pairs": [list(pair) for pair in self.flip_pairs],
+            "sigmas": None if self.sigmas is None else list(self.sigmas),
+            "upper_body": list(self.upper_body),
+        }
+
+    @classmethod
+    def unnamed(cls, num_keypoints: int) -> Skeleton:
+        """COCO's skeleton for 17 joints; otherwise joints called joint_0, joint_1, … with no pairs, limbs or sigmas."""
+        if num_keypoints == len(COCO_NAMES):
+            return COCO
+        return cls.from_names([f"joint_{index}" for index in range(num_keypoints)])
+
+
+def _side_free(name: str) -> str:
+    """The joint's name without left or right: 'left_shoulder', 'shoulder.R' and 'LeftShoulder' all give 'shoulder'."""
+    bare = _RIGHT.sub("", _LEFT.sub("", name, count=1), count=1)
+    return re.sub(r"[ _.\-]+", "_", bare).strip("_").lower()
+
+
+def _pairs_of(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Joints whose names are alike but for left and right, in order of first appearance."""
+    lefts = {_side_free(name): index for index, name in enumerate(names) if _LEFT.search(name)}
+    rights = {_side_free(name): index for index, name in enumerate(names) if _RIGHT.search(name)}
+    pairs = [(lefts[bare], rights[bare]) for bare in lefts if bare in rights]
+    return sorted((min(pair), max(pair)) for pair in pairs)
+
+
+COCO = Skeleton.from_names(COCO_NAMES, COCO_LIMBS)
