@@ -1,0 +1,26 @@
+"""Losses are computed in float32 (or float64 where it is given) whatever the mixed precision of the networks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """The tensor in float32, unless it is float64 already."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def without_autocast(forward: Callable) -> Callable:
+    """Let a module's forward run outside autocast on the device of its first tensor."""
+
+    @functools.wraps(forward)
+    def wrapped(self, *args, **kwargs):
+        first = next(arg for arg in args if isinstance(arg, Tensor))
+        with torch.autocast(first.device.type, enabled=False):
+            return forward(self, *args, **kwargs)
+
+    return wrapped

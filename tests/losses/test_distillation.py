@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from distilpose.errors import DistilPoseError
+from distilpose.losses import (
+    DistillationLoss,
+    HeatmapMSE,
+    confidence_loss,
+    regression_loss,
+    simulated_heatmap_loss,
+    simulated_heatmaps,
+    teacher_confidence,
+    token_loss,
+)
+from distilpose.outputs import StudentOutput, TeacherOutput
+
+TERMS = ["regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap"]
+
+
+def random_case(batch=3, joints=5, rows=8, columns=6, width=4, seed=0, dtype=torch.float64):
+    """Student and teacher outputs with some joints unlabelled."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape):
+        return torch.rand(*shape, generator=draw, dtype=torch.float64).to(dtype)
+
+    student = StudentOutput(
+        uniform(batch, joints, 2),
+        uniform(batch, joints),
+        uniform(batch, joints, 2) + 0.5,
+        uniform(batch, 4, width),
+        uniform(batch, joints, width),
+    )
+    teacher = TeacherOutput(
+        uniform(batch, joints, rows, columns), uniform(batch, 4, width), uniform(batch, joints, width)
+    )
+    return student, teacher, uniform(batch, joints, 2), (uniform(batch, joints) > 0.3).to(dtype)
+
+
+@pytest.fixture(scope="module")
+def release(release_fixtures):
+    numbers = json.loads((release_fixtures / "losses_small.json").read_text())
+    inputs = {k: torch.tensor(v, dtype=torch.float64) for k, v in numbers["small_inputs"].items()}
+    return inputs, numbers["small_results"]
+
+
+def check(value, expected, *inputs_and_gradients, tolerance=1e-12):
+    assert value.item() == pytest.approx(expected, rel=tolerance)
+    for tensor, gradient in inputs_and_gradients:
+        torch.testing.assert_close(
+            tensor.grad, torch.as_tensor(gradient, dtype=torch.float64), atol=1e-12, rtol=1e-9
+        )
+
+
+def test_regression_equals_release(release):
+    inputs, results = release
+    predicted = inputs["pred"].clone().requires_grad_()
+    loss = regression_loss(predicted, inputs["target"], inputs["target_weight"][..., 0])
+    loss.backward()
+    expected = results["smooth_l1_weighted"]
+    check(loss, expected["value"], (predicted, expected["grads"][0]))
+    unweighted = regression_loss(inputs["pred"], inputs["target"], torch.ones(2, 4, dtype=torch.float64))
+    assert unweighted.item() == pytest.approx(results["smooth_l1_unweighted"]["value"], rel=1e-12)
+
+
+def test_tokens_equal_release(release):
+    inputs, results = release
+    tokens = inputs["tokens_s"].clone().requires_grad_()
+    loss = 5e-4 * token_loss(tokens, inputs["tokens_t"])
+    loss.backward()
+    expected = results["token_distil_w0.0005"]
+    check(loss, expected["value"], (tokens, expected["grads"][0]))
+
+
+def test_confidence_equals_release(release):
+    inputs, results = release
+    scores = inputs["score"][..., 0].clone().requires_grad_()
+    weights = inputs["target_weight"][..., 0]
+    loss = 0.01 * confidence_loss(scores, inputs["pred"], inputs["teacher_heatmap"], weights, released=True)
+    loss.backward()
+    expected = results["score_w0.01"]
+    check(loss, expected["value"], (scores, torch.tensor(expected["grads"][0], dtype=torch.float64)[..., 0]))
+
+
+def test_simulated_heatmap_equals_release_and_its_per_sample_reading(release):
+    inputs, results = release
+    keypoints, sigmas = inputs["pred"].clone().requires_grad_(), inputs["sigma"].clone().requires_grad_()
+    weights = inputs["target_weight"][..., 0]
+    expected = results["reg2hm"]
+    loss = simulated_heatmap_loss(keypoints, sigmas, inputs["teacher_heatmap"], weights, released=True)
+    loss.backward()
+    check(loss, expected["value"], tolerance=1e-7)
+    torch.testing.assert_close(
+        keypoints.grad, torch.tensor(expected["grads"][0]).double(), atol=1e-8, rtol=1e-6
+    )
+    torch.testing.assert_close(sigmas.grad, torch.tensor(expected["grads"][1]).double(), atol=1e-8, rtol=1e-6)
+    per_sample = simulated_heatmap_loss(inputs["pred"], inputs["sigma"], inputs["teacher_heatmap"], weights)
+    assert per_sample.item() == pytest.approx(expected["per_sample_reading"], rel=1e-7)
+    maps, on_map = simulated_heatmaps(inputs["pred"], inputs["sigma"], (8, 6))
+    torch.testing.assert_close(on_map, torch.tensor(expected["in_bounds_mask"]).double())
+    shown = torch.tensor(expected["simulated_heatmaps"]).double()
+    torch.testing.assert_close(
+        (maps * on_map[..., None, None]).reshape(shown.shape), shown, atol=1e-7, rtol=1e-6
+    )
+
+
+def test_heatmap_mse_equals_release(release):
+    inputs, results = release
+    maps = inputs["teacher_heatmap"].clone().requires_grad_()
+    loss = HeatmapMSE()(maps, inputs["heatmap_target_for_joints_mse"], inputs["target_weight"][..., 0])
+    loss.backward()
+    expected = results["joints_mse_weight_NK1"]
+    check(loss, expected["value"], (maps, expected["grads"][0]))
+
+
+def test_simulated_heatmap_against_loops():
+    """Every number of the correct form by plain Python, one joint at a time."""
+    student, teacher, _, weights = random_case()
+    batch, joints, rows, columns = teacher.heatmaps.shape
+    total = 0.0
+    for n in range(batch):
+        for k in range(joints):
+            (x, y), (sx, sy) = student.keypoints[n, k].tolist(), student.sigmas[n, k].tolist()
+            x, y = x * columns, y * rows
+            for j in range(rows):
+                for i in range(columns):
+                    g = math.exp(-((i - x) ** 2 / (2 * (sx**2 + 1e-9)) + (j - y) ** 2 / (2 * (sy**2 + 1e-9))))
+                    total += weights[n, k].item() * (g - teacher.heatmaps[n, k, j, i].item()) ** 2
+    loss = simulated_heatmap_loss(student.keypoints, student.sigmas, teacher.heatmaps, weights)
+    assert loss.item() == pytest.approx(total / (batch * joints * rows * columns), rel=1e-12)
+
+
+def test_released_weighting_is_the_batch_broadcast():
+    """The release's N x N broadcast, spelt out, without its memory."""
+    student, teacher, _, weights = random_case(batch=4)
+    maps, on_map = simulated_heatmaps(student.keypoints, student.sigmas, teacher.heatmaps.shape[-2:])
+    assert on_map.all()
+    broadcast = torch.stack(
+        [
+            ((maps[:, k] - teacher.heatmaps[:, k])[None] * weights[:, k, None, None, None]).square().mean()
+            for k in range(5)
+        ]
+    ).mean()
+    loss = simulated_heatmap_loss(student.keypoints, student.sigmas, teacher.heatmaps, weights, released=True)
+    assert loss.item() == pytest.approx(broadcast.item(), rel=1e-12)
+
+
+def test_unlabelled_joints_do_not_matter():
+    student, teacher, keypoints, weights = random_case()
+    weights[:, 2] = 0
+    loss = DistillationLoss(visual_token=0, keypoint_token=0)
+    before = loss(student, teacher, keypoints, weights)
+    changed = student.keypoints.clone()
+    changed[:, 2] = 0.9
+    after = loss(student._replace(keypoints=changed), teacher, keypoints, weights)
+    for term in before:
+        assert after[term].item() == pytest.approx(before[term].item(), rel=1e-12)
+
+
+def test_a_perfect_student_has_no_loss():
+    draw = torch.Generator().manual_seed(1)
+    keypoints = torch.rand(2, 3, 2, generator=draw, dtype=torch.float64) * 0.8 + 0.1
+    # joints on whole cells, so that the cell looked up holds the peak
+    keypoints = (keypoints * torch.tensor([12.0, 16.0])).round() / torch.tensor([12.0, 16.0]).double()
+    sigmas = torch.full((2, 3, 2), 2.0, dtype=torch.float64)
+    maps, _ = simulated_heatmaps(keypoints, sigmas, (16, 12))
+    tokens = torch.rand(2, 3, 4, dtype=torch.float64)
+    student = StudentOutput(keypoints, torch.ones(2, 3, dtype=torch.float64), sigmas, tokens, tokens)
+    terms = DistillationLoss()(student, TeacherOutput(maps, tokens, tokens), keypoints, torch.ones(2, 3))
+    assert set(terms) == {*TERMS, "total"}
+    assert all(value.item() == pytest.approx(0, abs=1e-12) for value in terms.values())
+
+
+def test_confidence_uses_the_gaussians_convention():
+    """The lookup is at the cell nearest to x W, clamped to the map, and carries no gradient to the place."""
+    heatmaps = torch.arange(8 * 6, dtype=torch.float64).reshape(1, 1, 8, 6).requires_grad_()
+    for (x, y), cell in {(0.5, 0.5): 4 * 6 + 3, (1.0, 1.0): 7 * 6 + 5, (0.0, 0.0): 0}.items():
+        place = torch.tensor([[[x, y]]], dtype=torch.float64, requires_grad=True)
+        value = teacher_confidence(place, heatmaps)
+        assert value.item() == cell
+        assert not value.requires_grad
+    outside = torch.tensor([[[1.01, 0.5]]], dtype=torch.float64)
+    assert teacher_confidence(outside, heatmaps).item() == 0
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_weights_scale_their_term_alone_and_zero_skips_it(term):
+    case = random_case()
+    alone = DistillationLoss(**dict.fromkeys(TERMS, 0.0) | {term: 2.0})
+    terms = alone(*case)
+    single = DistillationLoss(**dict.fromkeys(TERMS, 0.0) | {term: 1.0})(*case)
+    assert terms[term].item() == pytest.approx(2 * single[term].item())
+    assert terms["total"].item() == pytest.approx(terms[term].item())
+    assert all(terms[name].item() == 0 for name in TERMS if name != term)
+    assert alone.needs_teacher == (term != "regression")
+    assert alone.trains_scores == (term == "confidence")
+
+
+def test_regression_alone_needs_no_teacher_and_others_say_so():
+    student, _, keypoints, weights = random_case()
+    loss = DistillationLoss(visual_token=0, keypoint_token=0, confidence=0, simulated_heatmap=0)
+    assert loss(student, None, keypoints, weights)["total"] > 0
+    with pytest.raises(DistilPoseError, match="loss=regression"):
+        DistillationLoss()(student, None, keypoints, weights)
+
+
+def test_bad_weights_and_unlike_tokens_are_named():
+    with pytest.raises(DistilPoseError, match="confidence=-1"):
+        DistillationLoss(confidence=-1)
+    with pytest.raises(DistilPoseError, match=r"\(4, 4\).*\(4, 6\)"):
+        token_loss(torch.zeros(2, 4, 4), torch.zeros(2, 4, 6))
+
+
+def test_float32_under_mixed_precision():
+    student, teacher, keypoints, weights = random_case(dtype=torch.float32)
+    expected = DistillationLoss()(student, teacher, keypoints, weights)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = DistillationLoss()(student, teacher, keypoints, weights)
+    for name, value in terms.items():
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(expected[name].item(), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_compiles_to_the_same_numbers():
+    case = random_case(dtype=torch.float32)
+    loss = DistillationLoss()
+    compiled = torch.compile(loss, fullgraph=True)(*case)
+    for name, value in loss(*case).items():
+        assert compiled[name].item() == pytest.approx(value.item(), rel=1e-5)
