@@ -44,7 +44,7 @@ class PoseBatch(NamedTuple):
 
 
 class StudentOutput(NamedTuple):
-    """What a regression student says of a batch of crops (METHOD section 2, student head).
+    """What a regression student says of a batch of crops.
 
     Attributes:
         keypoints: (N, K, 2) in [0, 1] of the crop.
@@ -62,7 +62,7 @@ class StudentOutput(NamedTuple):
 
 
 class TeacherOutput(NamedTuple):
-    """What a heat-map teacher says of a batch of crops (METHOD section 2, teacher head).
+    """What a heat-map teacher says of a batch of crops.
 
     Attributes:
         heatmaps: (N, K, H/4, W/4) with a peak near 1 at each joint.

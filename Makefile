@@ -1,0 +1,50 @@
+# Every target builds .venv first if it is missing; all it takes is Python (3.10 to 3.13) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types check lock build clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+setup: $(READY)  ## Build .venv from requirements.lock and install the package into it, editable
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] <= (3, 13) else "error: Python %d.%d is not supported: pass make PYTHON=python3.x with one of 3.10 to 3.13" % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## Train a teacher and two students on synthetic people, compare them, draw what was learnt
+	$(BIN)/python -m distilpose.demo
+
+test: setup  ## Run every test, the slow ones as well
+	$(BIN)/python -m pytest
+
+lint: setup  ## Check style with ruff
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: setup  ## Format, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: setup  ## Check types with mypy
+	$(BIN)/mypy
+
+check: lint types test  ## All that has to be green before a change lands
+
+lock: setup  ## Renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header --quiet --upgrade -o requirements.lock
+
+build: setup  ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:  ## Remove .venv, caches and built wheels; data and runs stay
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
