@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+
+from distilpose.skeleton import COCO, Skeleton
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
@@ -27,3 +33,69 @@ def release_fixtures(shared_data: Path) -> Path:
     if not place.is_dir():
         pytest.skip("no fixtures of the release beside DISTILPOSE_DATA")
     return place
+
+
+# where COCO's joints lie in a standing person's box, as shares of its width and height
+STANDING = np.array(
+    [(.50, .07), (.55, .05), (.45, .05), (.60, .07), (.40, .07), (.72, .22), (.28, .22), (.85, .38), (.15, .38),
+     (.92, .52), (.08, .52), (.63, .52), (.37, .52), (.65, .74), (.35, .74), (.66, .96), (.34, .96)]
+)  # fmt: skip
+
+
+@pytest.fixture
+def tiny_coco(tmp_path: Path) -> Callable[..., Path]:
+    """A maker of small folders in COCO format, laid out as `data=custom` expects them.
+
+    `tiny_coco(train=8, val=4, skeleton=COCO, seed=0)` writes annotations/{train,val}.json, {train,val}/*.jpg (noise
+    with a dot at each joint, one or two persons an image, the last image of a split without any) and detections.json
+    (detector boxes for val), and returns the folder.
+    """
+
+    def make(train: int = 8, val: int = 4, skeleton: Skeleton = COCO, seed: int = 0) -> Path:
+        root = tmp_path / f"coco_{len(list(tmp_path.glob('coco_*')))}"
+        for split, count in (("train", train), ("val", val)):
+            content = _tiny_split(root / split, count, skeleton, np.random.default_rng((seed, count, len(split))))
+            (root / "annotations").mkdir(exist_ok=True)
+            (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+        boxes = [
+            {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+            for person in content["annotations"]
+        ]
+        (root / "detections.json").write_text(json.dumps(boxes))
+        return root
+
+    return make
+
+
+def _tiny_split(folder: Path, count: int, skeleton: Skeleton, draw: np.random.Generator) -> dict:
+    """Write images and return the content of their annotation file."""
+    folder.mkdir(parents=True)
+    width, height = 160, 120
+    template = STANDING[np.arange(skeleton.num_keypoints) % len(STANDING)]
+    images, annotations = [], []
+    for number in range(1, count + 1):
+        image = draw.integers(0, 90, (height, width, 3), dtype=np.uint8)
+        for _ in range(0 if number == count and count > 1 else 1 + number % 2):
+            box = np.array([draw.uniform(2, 90), draw.uniform(2, 20), draw.uniform(30, 60), draw.uniform(70, 95)])
+            joints = box[:2] + box[2:] * template
+            visible = np.where(draw.random(len(joints)) < 0.1, 0, 2)
+            visible[0] = 2
+            for index, (x, y) in enumerate(joints[visible > 0]):
+                cv2.circle(image, (round(x), round(y)), 2, (255 - 9 * index, 80 + 9 * index, 255), -1)
+            annotations.append(
+                {
+                    "id": 100 * number + len(annotations),
+                    "image_id": number,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "bbox": box.round(2).tolist(),
+                    "area": round(float(box[2] * box[3]) / 2, 2),
+                    "num_keypoints": int((visible > 0).sum()),
+                    "keypoints": (np.c_[joints.round(2), visible] * (visible > 0)[:, None]).ravel().tolist(),
+                }
+            )
+        cv2.imwrite(str(folder / f"{number:06d}.jpg"), image)
+        images.append({"id": number, "file_name": f"{number:06d}.jpg", "width": width, "height": height})
+    limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]
+    category = {"id": 1, "name": "person", "keypoints": list(skeleton.names), "skeleton": limbs}
+    return {"images": images, "annotations": annotations, "categories": [category]}

@@ -1,0 +1,31 @@
+"""From annotation files to batches: instances, crops, augmentation, targets and their decoding.
+
+The public names load on first use, so that code which only needs the codec does not wait for Lightning.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distilpose.data.augmentation import PoseAugmentation
+    from distilpose.data.coco import CocoKeypoints
+    from distilpose.data.datamodule import CocoDataModule
+    from distilpose.data.synthetic import SyntheticDataModule
+
+_HOMES = {
+    "CocoDataModule": "datamodule",
+    "CocoKeypoints": "coco",
+    "PoseAugmentation": "augmentation",
+    "SyntheticDataModule": "synthetic",
+}
+
+__all__ = ["CocoDataModule", "CocoKeypoints", "PoseAugmentation", "SyntheticDataModule"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public name from the module it lives in."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

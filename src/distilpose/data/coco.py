@@ -1,0 +1,175 @@
+"""A data set of person crops from a COCO-format annotation file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from distilpose.data.annotations import KeypointAnnotations, load_annotations
+from distilpose.data.boxes import Instances, detector_instances, ground_truth_instances
+from distilpose.data.codec import encode_regression
+from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
+from distilpose.errors import DistilPoseError
+from distilpose.outputs import PoseBatch
+from distilpose.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distilpose.data.augmentation import PoseAugmentation
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class CocoKeypoints(Dataset[PoseBatch]):
+    """Persons of a COCO keypoint file, each as a crop with its targets.
+
+    The item at an index is a `PoseBatch` without a batch axis. Joints that are not labelled have keypoint (0, 0) and
+    weight 0. With a detector's boxes the persons are the detections and have no labels.
+
+    Args:
+        annotations: COCO keypoint file, or what `load_annotations` made of one.
+        images: folder of its images.
+        boxes: detector's box file, to use in place of the ground-truth boxes.
+        input_size: (H, W) of the crop.
+        train: whether `augmentation` is applied.
+        skeleton: overrides of what the category implies; see `load_annotations`.
+        augmentation: random views for training; None shows every person the same way each time.
+        category: name or id of the category, where the file has several with keypoints.
+        padding: factor on the box around a person.
+        score_threshold: detector boxes below it are left out.
+        limit: only the first so many persons, for debugging and for overfitting on purpose.
+
+    Attributes:
+        skeleton: the joints.
+        instances: the persons, as arrays.
+        image_ids: ids of all images of the annotation file, with or without persons: what an evaluation covers.
+        annotations_file: path of the annotation file.
+        category_id: id of the persons' category.
+
+    Raises:
+        DistilPoseError: if the file, a box or an image is missing or wrong; images are looked for at once, so that a
+            training does not die of one in mid-epoch.
+    """
+
+    def __init__(
+        self,
+        annotations: str | Path | KeypointAnnotations,
+        images: str | Path,
+        boxes: str | Path | None = None,
+        input_size: tuple[int, int] = (256, 192),
+        train: bool = False,
+        skeleton: Skeleton | Mapping[str, Any] | None = None,
+        augmentation: PoseAugmentation | None = None,
+        category: str | int | None = None,
+        padding: float = 1.25,
+        score_threshold: float = 0.0,
+        limit: int | None = None,
+    ) -> None:
+        if not isinstance(annotations, KeypointAnnotations):
+            annotations = load_annotations(annotations, category, skeleton)
+        if boxes is None:
+            instances = ground_truth_instances(annotations)
+        else:
+            instances = detector_instances(boxes, annotations, score_threshold)
+        self.limit = limit
+        self.instances: Instances = instances.take(slice(limit))
+        self.skeleton = annotations.skeleton
+        self.category_id = annotations.category_id
+        self.annotations_file = annotations.path
+        self.image_ids = sorted(annotations.images)
+        self.input_size = (int(input_size[0]), int(input_size[1]))
+        self.augmentation = augmentation if train else None
+        self.padding = padding
+        self.folder = Path(images)
+        used = np.unique(self.instances.image_ids).tolist()
+        self._names = {number: annotations.images[number].file_name for number in used}
+        self._flip_order = np.array(self.skeleton.flip_order)
+        scale = 1 / (255 * np.array(STD))
+        self._scale = torch.tensor(scale, dtype=torch.float32)[:, None, None]
+        self._offset = torch.tensor(-np.array(MEAN) / STD, dtype=torch.float32)[:, None, None]
+        self._check_images()
+
+    def __len__(self) -> int:
+        """Number of persons."""
+        return len(self.instances.image_ids)
+
+    def __getitem__(self, index: int) -> PoseBatch:
+        """The person's crop and targets."""
+        annotation_id, image_id, bbox, score, keypoints, labelled = (field[index] for field in self.instances)
+        image = read_image(self.folder / self._names[int(image_id)])
+        if self.augmentation is None:
+            warp = warp_of_region(region_of_box(bbox, self.input_size, self.padding), self.input_size)
+            crop = cv2.cvtColor(warp_image(image, warp, self.input_size), cv2.COLOR_BGR2RGB)
+        else:
+            view = self.augmentation.view(
+                bbox, keypoints, labelled, image.shape[1], self.input_size, self.skeleton, self.padding
+            )
+            warp = view.warp
+            crop = cv2.cvtColor(warp_image(image, warp, self.input_size), cv2.COLOR_BGR2RGB)
+            crop = self.augmentation.change_colours(crop, view.seed)
+            if view.flipped:
+                keypoints, labelled = keypoints[self._flip_order], labelled[self._flip_order]
+        pixels = np.where(labelled[:, None], warp_points(keypoints, warp), np.float32(0))
+        flags = torch.from_numpy(labelled.astype(np.float32))
+        targets, weights = encode_regression(torch.from_numpy(pixels), flags, self.input_size)
+        return PoseBatch(
+            image=self._to_tensor(crop),
+            keypoints=targets,
+            weights=weights,
+            labelled=flags,
+            warp=torch.from_numpy(warp.astype(np.float32)),
+            image_id=torch.tensor(int(image_id)),
+            annotation_id=torch.tensor(int(annotation_id)),
+            bbox=torch.from_numpy(bbox.astype(np.float32)),
+            bbox_score=torch.tensor(float(score)),
+        )
+
+    def _to_tensor(self, crop: NDArray) -> Tensor:
+        """(H, W, 3) uint8 to (3, H, W) float32, normalised."""
+        planes = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1).contiguous()
+        return planes.float().mul_(self._scale).add_(self._offset)
+
+    def _check_images(self) -> None:
+        """Every image a person is on must be there."""
+        names = self._names.values()
+        missing = [name for name in names if not os.path.isfile(os.path.join(self.folder, name))]
+        if missing:
+            raise DistilPoseError(
+                f"{len(missing)} of {len(self._names)} images that {self.annotations_file} needs are missing, "
+                f"first {self.folder / missing[0]}: check data.root and the image folder below it."
+            )
+
+
+def read_image(path: str | Path) -> NDArray:
+    """An image as (H, W, 3) uint8 in OpenCV's order, blue first.
+
+    Raises:
+        DistilPoseError: if it is missing, no image, or a JPEG that ends too early.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise DistilPoseError(
+            f"Image {path} cannot be read ({error.strerror}): check data.root and the image folder below it."
+        ) from None
+    # decoders may fill a cut-off JPEG with grey and say nothing; a whole one ends its last scan with an end marker
+    end = b"\xff\xd9"
+    cut_off = content.startswith(b"\xff\xd8") and not content.endswith(end)
+    cut_off = cut_off and content.rfind(end) < content.rfind(b"\xff\xda")
+    image = None if cut_off or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DistilPoseError(
+            f"Image {path} is cut off or no image OpenCV can read ({len(content)} bytes): fetch it again."
+        )
+    return image

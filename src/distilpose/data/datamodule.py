@@ -1,0 +1,223 @@
+"""COCO-format folders as a Lightning data module: loaders, and which process sees which person."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
+
+from distilpose.data.annotations import KeypointAnnotations, load_annotations
+from distilpose.data.augmentation import PoseAugmentation
+from distilpose.data.coco import CocoKeypoints
+from distilpose.errors import DistilPoseError
+from distilpose.outputs import PoseBatch
+from distilpose.skeleton import Skeleton
+
+
+class CocoDataModule(LightningDataModule):
+    """Person crops of a data set in COCO keypoint format.
+
+    Training and validation use the ground-truth boxes; testing and predicting use the detector's boxes where a file of
+    them is given. Samplers are explicit, so run the trainer with `use_distributed_sampler=False`: in training every
+    process sees its own share of a common shuffle, in evaluation every person is seen exactly once, by one process.
+
+    Args:
+        root: folder of the data set; relative paths below are taken from it.
+        train_annotations: COCO keypoint file.
+        train_images: folder of its images.
+        val_annotations: COCO keypoint file.
+        val_images: folder of its images.
+        boxes: detector's boxes for the validation images, a JSON list of {image_id, category_id, bbox, score}. The file
+            is read only where detector boxes are asked for.
+        input_size: (H, W) of a crop in pixels.
+        batch_size: crops a process in training.
+        val_batch_size: crops a process in evaluation; `batch_size` by default.
+        num_workers: loading processes for each training process; 0 loads in the process itself; by default as many as
+            there are cores, at most 8.
+        augmentation: what training crops go through; none by default.
+        category: name or id of the category, where the file has several with keypoints.
+        skeleton: `flip_pairs`, `sigmas` or `upper_body` to use in place of what the joint names imply, or a whole
+            `Skeleton`.
+        padding: factor on the box around a person.
+        score_threshold: detector boxes below this score are left out.
+        limit_train: only the first so many persons, for debugging and for overfitting on purpose.
+        limit_val: only the first so many persons.
+        seed: of the order of training persons and of the workers' random numbers.
+        monitor: metric that picks the best checkpoint.
+
+    Raises:
+        DistilPoseError: on first use, if the folder, a file or anything in it is missing or wrong.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        train_annotations: str | Path,
+        train_images: str | Path,
+        val_annotations: str | Path,
+        val_images: str | Path,
+        boxes: str | Path | None = None,
+        input_size: tuple[int, int] = (256, 192),
+        batch_size: int = 32,
+        val_batch_size: int | None = None,
+        num_workers: int | None = None,
+        augmentation: PoseAugmentation | None = None,
+        category: str | int | None = None,
+        skeleton: Skeleton | Mapping[str, Any] | None = None,
+        padding: float = 1.25,
+        score_threshold: float = 0.0,
+        limit_train: int | None = None,
+        limit_val: int | None = None,
+        seed: int = 0,
+        monitor: str = "val/AP",
+    ) -> None:
+        super().__init__()
+        for name, limit in (("limit_train", limit_train), ("limit_val", limit_val)):
+            if limit is not None and limit < 1:
+                raise DistilPoseError(f"data.{name} is {limit}, expected at least 1 person, or null for all.")
+        self.root = Path(root)
+        self.train_annotations, self.train_images = self.root / train_annotations, self.root / train_images
+        self.val_annotations, self.val_images = self.root / val_annotations, self.root / val_images
+        self.boxes = None if boxes is None else self.root / boxes
+        self.input_size = (int(input_size[0]), int(input_size[1]))
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size or batch_size
+        self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        self.augmentation = augmentation
+        self.category = category
+        self.padding = padding
+        self.score_threshold = score_threshold
+        self.limit_train, self.limit_val = limit_train, limit_val
+        self.seed = seed
+        self.monitor = monitor
+        self._skeleton_options = skeleton
+        self._datasets: dict[str, CocoKeypoints] = {}
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The joints, known before any set-up: read from the validation annotations."""
+        return self._val.skeleton
+
+    def setup(self, stage: str) -> None:
+        """Read and check what the stage needs, images included."""
+        if stage == "fit":
+            self.train_dataset()
+        if stage in ("fit", "validate"):
+            self.val_dataset()
+        if stage in ("test", "predict"):
+            self.val_dataset(detections=self.boxes is not None)
+
+    def train_dataset(self) -> CocoKeypoints:
+        """Training persons, augmented."""
+        if "train" not in self._datasets:
+            if self._train.skeleton.names != self.skeleton.names:
+                raise DistilPoseError(
+                    f"The joints of {self.train_annotations} are {list(self._train.skeleton.names)}, but those of "
+                    f"{self.val_annotations} are {list(self.skeleton.names)}: give two splits of one data set."
+                )
+            self._datasets["train"] = CocoKeypoints(
+                self._train,
+                self.train_images,
+                input_size=self.input_size,
+                train=True,
+                augmentation=self.augmentation,
+                padding=self.padding,
+                limit=self.limit_train,
+            )
+        return self._datasets["train"]
+
+    def val_dataset(self, detections: bool = False) -> CocoKeypoints:
+        """Validation persons, in their ground-truth boxes or in the detector's."""
+        if detections and self.boxes is None:
+            raise DistilPoseError("Detector boxes were asked for, but no file is given: set data.boxes=FILE.")
+        name = "detections" if detections else "val"
+        if name not in self._datasets:
+            self._datasets[name] = CocoKeypoints(
+                self._val,
+                self.val_images,
+                boxes=self.boxes if detections else None,
+                input_size=self.input_size,
+                padding=self.padding,
+                score_threshold=self.score_threshold,
+                limit=self.limit_val,
+            )
+        return self._datasets[name]
+
+    def train_dataloader(self) -> DataLoader[PoseBatch]:
+        """Shuffled anew each epoch, in an order fixed by the seed and the epoch, also after a resume."""
+        dataset = self.train_dataset()
+        rank, world = self._place()
+        sampler: DistributedSampler[PoseBatch] = DistributedSampler(dataset, world, rank, shuffle=True, seed=self.seed)
+        return self._loader(dataset, sampler, self.batch_size, drop_last=len(sampler) >= self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[PoseBatch]:
+        """Every person once, in ground-truth boxes."""
+        return self.evaluation_dataloader(detections=False)
+
+    def test_dataloader(self) -> DataLoader[PoseBatch]:
+        """Every person once, in the detector's boxes where a file of them is given."""
+        return self.evaluation_dataloader(detections=self.boxes is not None)
+
+    def predict_dataloader(self) -> DataLoader[PoseBatch]:
+        """As `test_dataloader`."""
+        return self.test_dataloader()
+
+    def evaluation_dataloader(self, detections: bool) -> DataLoader[PoseBatch]:
+        """Every validation person exactly once over all processes, in the boxes asked for."""
+        dataset = self.val_dataset(detections)
+        rank, world = self._place()
+        if len(dataset) < world:
+            raise DistilPoseError(
+                f"{len(dataset)} person(s) to evaluate cannot be shared by {world} processes: lower trainer.devices."
+            )
+        sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
+        return self._loader(dataset, sampler, self.val_batch_size, drop_last=False)
+
+    @cached_property
+    def _train(self) -> KeypointAnnotations:
+        return self._read(self.train_annotations)
+
+    @cached_property
+    def _val(self) -> KeypointAnnotations:
+        return self._read(self.val_annotations)
+
+    def _read(self, path: Path) -> KeypointAnnotations:
+        if not self.root.is_dir():
+            raise DistilPoseError(
+                f"Data folder {self.root} does not exist: fetch COCO with scripts/download_coco.py, "
+                "or name your folder with data.root=FOLDER."
+            )
+        return load_annotations(path, self.category, self._skeleton_options)
+
+    def _place(self) -> tuple[int, int]:
+        """This process's number and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(
+        self, dataset: CocoKeypoints, sampler: DistributedSampler, batch_size: int, drop_last: bool
+    ) -> DataLoader[PoseBatch]:
+        return DataLoader(
+            dataset,
+            batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            drop_last=drop_last,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=_one_thread,
+            # seeds the workers, hence the augmentation: another stream for each process
+            generator=torch.Generator().manual_seed(self.seed * 10007 + self._place()[0]),
+        )
+
+
+def _one_thread(worker: int) -> None:
+    """OpenCV's own threads would fight over the cores with the other workers."""
+    cv2.setNumThreads(0)

@@ -1,0 +1,87 @@
+"""Crop geometry: a person's box to one affine map from image pixels to crop pixels.
+
+Sizes are rounded to float32 where the released pipeline rounds them, so that its matrices come out to the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+UNIT = 200.0  # pixels; the release keeps box sizes in this unit, and rounds them in it
+
+
+class Region(NamedTuple):
+    """The part of an image that a crop shows, upright, before rotation and mirroring.
+
+    Attributes:
+        centre: (2,) float32, x and y in image pixels.
+        size: (2,) float32, width and height in image pixels, in the proportions of the crop.
+    """
+
+    centre: NDArray[np.float32]
+    size: NDArray[np.float32]
+
+
+def region_of_box(bbox: ArrayLike, input_size: tuple[int, int], padding: float = 1.25) -> Region:
+    """The region around a box: widened or heightened to the crop's proportions, then padded.
+
+    Args:
+        bbox: x, y, width, height in image pixels.
+        input_size: (H, W) of the crop.
+        padding: factor on both sides.
+    """
+    x, y, width, height = np.asarray(bbox, dtype=np.float64).tolist()
+    centre = np.array([x + width * 0.5, y + height * 0.5], dtype=np.float32)
+    aspect = input_size[1] / input_size[0]
+    if width > aspect * height:
+        height = width / aspect
+    elif width < aspect * height:
+        width = height * aspect
+    size = np.array([width / UNIT, height / UNIT], dtype=np.float32) * np.float32(padding)
+    return Region(centre, size * np.float32(UNIT))
+
+
+def warp_of_region(
+    region: Region, input_size: tuple[int, int], rotation: float = 0.0, mirror_width: int | None = None
+) -> NDArray:
+    """The (2, 3) float64 matrix from image pixels to crop pixels.
+
+    It takes the region's centre to (W / 2, H / 2), scales both axes by the widths' ratio and turns about the centre.
+
+    Args:
+        region: what the crop shows; of the mirrored image where `mirror_width` is given.
+        input_size: (H, W) of the crop.
+        rotation: degrees.
+        mirror_width: width of the image to mirror it left to right first; None leaves it as it is.
+    """
+    height, width = input_size
+    angle = np.pi * rotation / 180
+    half = -0.5 * float(region.size[0])
+    up = np.array([-half * np.sin(angle), half * np.cos(angle)])
+    source = np.array([region.centre, region.centre + up], dtype=np.float32)
+    target = np.array([[width / 2, height / 2], [width / 2, height / 2 - width / 2]], dtype=np.float32)
+    warp = cv2.getAffineTransform(_with_right_angle(source), _with_right_angle(target))
+    if mirror_width is not None:
+        warp = warp @ np.array([[-1.0, 0.0, mirror_width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    return warp
+
+
+def warp_image(image: NDArray, warp: NDArray[np.float64], input_size: tuple[int, int]) -> NDArray:
+    """The (H, W, C) crop: bilinear, black beyond the image's border."""
+    return cv2.warpAffine(image, warp, (input_size[1], input_size[0]), flags=cv2.INTER_LINEAR)
+
+
+def warp_points(points: NDArray, warp: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(K, 2) image pixels to crop pixels."""
+    return (points.astype(np.float64) @ warp[:, :2].T + warp[:, 2]).astype(np.float32)
+
+
+def _with_right_angle(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Two points and a third that turns the line between them by a right angle: enough to fix an affine map."""
+    first, second = points
+    dx, dy = first - second
+    return np.array([first, second, [second[0] - dy, second[1] + dx]], dtype=np.float32)

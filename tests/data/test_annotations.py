@@ -1,0 +1,142 @@
+"""Annotation files: what is read from a good one, and the sentence for each bad one."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from distilpose.data.annotations import load_annotations
+from distilpose.errors import DistilPoseError
+from distilpose.skeleton import COCO
+
+
+@pytest.fixture
+def spoiled(tiny_coco):
+    """A function that changes a good annotation file and gives its path."""
+    path = tiny_coco(train=3, val=3) / "annotations" / "val.json"
+
+    def change(how):
+        content = json.loads(path.read_text())
+        how(content)
+        path.write_text(json.dumps(content))
+        return path
+
+    return change
+
+
+def test_good_file(tiny_coco):
+    path = tiny_coco(val=4) / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    read = load_annotations(path)
+    assert read.skeleton == COCO
+    assert sorted(read.images) == [1, 2, 3, 4]
+    assert read.annotation_ids.tolist() == [entry["id"] for entry in content["annotations"]]
+    assert read.keypoints.shape == (len(content["annotations"]), 17, 2)
+    first = content["annotations"][0]
+    assert read.labelled[0].tolist() == [value > 0 for value in first["keypoints"][2::3]]
+    assert read.boxes[0].tolist() == first["bbox"]
+
+
+def test_real_files_have_the_persons_the_readme_counts(shared_data):
+    mini = shared_data / "coco-mini" / "annotations"
+    val = load_annotations(mini / "person_keypoints_val2017.json")
+    assert (len(val.annotation_ids), len(val.images)) == (314, 143)
+    assert len(load_annotations(mini / "person_keypoints_train2017.json").annotation_ids) == 149
+    assert val.skeleton == COCO
+    leeds = load_annotations(shared_data / "lspet" / "annotations" / "lspet_val.json")
+    assert len(leeds.annotation_ids) == 999
+    assert leeds.skeleton.num_keypoints == 14
+    assert leeds.skeleton.flip_order == [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13]
+    assert leeds.skeleton.sigmas[-2:] == (0.079, 0.079)
+
+
+def test_crowds_and_unlabelled_persons_are_left_out(spoiled):
+    def change(content):
+        content["annotations"][0]["iscrowd"] = 1
+        content["annotations"][1]["keypoints"] = [0] * 51
+        content["annotations"][1]["num_keypoints"] = 0
+
+    before = len(load_annotations(spoiled(lambda content: None)).annotation_ids)
+    assert len(load_annotations(spoiled(change)).annotation_ids) == before - 2
+
+
+def test_skeleton_can_be_given(spoiled):
+    path = spoiled(lambda content: None)
+    assert load_annotations(path, skeleton={"sigmas": [0.1] * 17}).skeleton.sigmas == (0.1,) * 17
+    with pytest.raises(DistilPoseError, match=r"'sigma'.*flip_pairs"):
+        load_annotations(path, skeleton={"sigma": [0.1] * 17})
+
+
+def test_category_is_chosen_by_name_or_id(spoiled):
+    def add_second(content):
+        content["categories"].append({"id": 7, "name": "dog", "keypoints": ["nose", "tail"], "skeleton": [[1, 2]]})
+        dog = content["annotations"][0] | {"id": 9999, "category_id": 7, "keypoints": [5, 5, 2, 9, 9, 1]}
+        content["annotations"].append(dog | {"num_keypoints": 2})
+
+    path = spoiled(add_second)
+    assert load_annotations(path, "dog").skeleton.names == load_annotations(path, 7).skeleton.names == ("nose", "tail")
+    assert load_annotations(path, "dog").annotation_ids.tolist() == [9999]
+    with pytest.raises(DistilPoseError, match=r"2 of its categories fit.*person \(id 1\), dog \(id 7\)"):
+        load_annotations(path)
+    with pytest.raises(DistilPoseError, match=r"'cat'.*person \(id 1\), dog \(id 7\)"):
+        load_annotations(path, "cat")
+
+
+def set_first(key, value):
+    return lambda content: content["annotations"][0].__setitem__(key, value)
+
+
+def drop_first(group, key):
+    return lambda content: content[group][0].pop(key)
+
+
+BAD = {
+    "no images": (lambda content: content.pop("images"), "no list 'images'"),
+    "no annotations": (lambda content: content.pop("annotations"), "no list 'annotations'"),
+    "no categories": (lambda content: content.pop("categories"), "no list 'categories'"),
+    "no keypoints": (drop_first("annotations", "keypoints"), "Annotation 100 .* no 'keypoints'"),
+    "no bbox": (drop_first("annotations", "bbox"), "Annotation 100 .* no 'bbox'"),
+    "no id": (drop_first("annotations", "id"), "Annotation at position 0 .* no 'id'"),
+    "no image_id": (drop_first("annotations", "image_id"), "Annotation 100 .* no 'image_id'"),
+    "no file_name": (drop_first("images", "file_name"), "Image 1 .* no 'file_name'"),
+    "no width": (drop_first("images", "width"), "Image 1 .* no 'width'"),
+    "keypoint count": (set_first("keypoints", [1, 2, 2] * 16), "annotation 100 .* 48 numbers, expected 51.*17 joints"),
+    "nan": (set_first("keypoints", [math.nan, 2, 2] + [1, 2, 2] * 16), "annotation 100 .* nan at position 0"),
+    "infinite": (set_first("bbox", [1, 2, math.inf, 4]), "'bbox' of annotation 100 .* inf at position 2"),
+    "short box": (set_first("bbox", [1, 2, 3]), "'bbox' of annotation 100 .* 3 numbers, expected 4"),
+    "words": (set_first("bbox", ["a", 2, 3, 4]), "'bbox' of annotation 100 .*expected a list of 4 numbers"),
+    "text id": (set_first("id", "first"), "'first', expected a whole number"),
+    "twice": (set_first("id", 201), "Annotation id 201 occurs twice"),
+    "image twice": (lambda content: content["images"].append(content["images"][0]), "Image id 1 occurs twice"),
+    "unknown image": (set_first("image_id", 77), "Annotation 100 .* image 77"),
+    "unknown category": (set_first("category_id", 5), r"Annotation 100 .* category 5.*\[1\]"),
+    "no joints": (lambda content: content["categories"][0].pop("keypoints"), "one category with 'keypoints'"),
+    "empty": (lambda content: content["annotations"].clear(), "no person of category 'person'"),
+    "a list": (lambda content: content.update(images={}), "no list 'images'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_file_is_one_sentence(spoiled, case):
+    how, message = BAD[case]
+    if case == "twice":  # the second image's only person
+        path = spoiled(lambda content: content["annotations"][0].update(id=content["annotations"][-1]["id"]))
+        message = "Annotation id .* occurs twice"
+    else:
+        path = spoiled(how)
+    with pytest.raises(DistilPoseError, match=message) as error:
+        load_annotations(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_and_no_json(tmp_path):
+    with pytest.raises(DistilPoseError, match=r"none\.json does not exist.*data\.root"):
+        load_annotations(tmp_path / "none.json")
+    (tmp_path / "half.json").write_text('{"images": [')
+    with pytest.raises(DistilPoseError, match=r"half\.json is not JSON"):
+        load_annotations(tmp_path / "half.json")
+    with pytest.raises(DistilPoseError, match="cannot be read"):
+        load_annotations(tmp_path)

@@ -1,0 +1,118 @@
+"""Ground-truth and detector boxes: the release's filters, and files that do not fit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from distilpose.data.annotations import load_annotations
+from distilpose.data.boxes import detector_instances, ground_truth_instances
+from distilpose.errors import DistilPoseError
+
+
+@pytest.fixture
+def folder(tiny_coco):
+    return tiny_coco(train=1, val=4)
+
+
+def with_boxes(folder, boxes, areas=None):
+    """The folder's validation annotations with the first boxes replaced."""
+    path = folder / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    for index, box in enumerate(boxes):
+        content["annotations"][index]["bbox"] = box
+        if areas:
+            content["annotations"][index]["area"] = areas[index]
+    path.write_text(json.dumps(content))
+    return load_annotations(path)
+
+
+def test_boxes_are_clipped_as_the_release_does(folder):
+    # images are 160 x 120
+    read = with_boxes(folder, [[-5, -7, 50, 60], [130.5, 100, 80, 90], [10, 20, 30.5, 40]])
+    boxes = ground_truth_instances(read).boxes[:3]
+    np.testing.assert_allclose(boxes, [[0, 0, 49, 59], [130.5, 100, 28.5, 19], [10, 20, 29.5, 39]])
+
+
+def test_release_boxes(shared_data, release_fixtures):
+    sample = json.loads((release_fixtures / "pipeline_sample.json").read_text())
+    mini = shared_data / "coco-mini" / "annotations" / "person_keypoints_val2017.json"
+    boxes = ground_truth_instances(load_annotations(mini)).boxes
+    for person in sample["instances"]:
+        assert np.abs(boxes - person["bbox"]).max(axis=1).min() < 1e-9
+
+
+def test_empty_boxes_are_dropped_and_counted(folder):
+    read = with_boxes(folder, [[5, 5, 0, 40], [200, 5, 30, 40], [5, 5, 30, 40]], areas=[10, 10, 0])
+    with pytest.warns(UserWarning, match=r"^3 person\(s\) in .*val\.json left out") as caught:
+        kept = ground_truth_instances(read)
+    assert str(read.annotation_ids[0]) in str(caught[0].message)
+    assert kept.annotation_ids.tolist() == read.annotation_ids[3:].tolist()
+
+
+def test_nothing_left_is_an_error(folder):
+    count = len(load_annotations(folder / "annotations" / "val.json").annotation_ids)
+    read = with_boxes(folder, [[5, 5, 0, 0]] * count)
+    with pytest.raises(DistilPoseError, match=f"All {count} person boxes in .*val.json are empty"):
+        ground_truth_instances(read)
+
+
+def detections(folder, change=lambda rows: rows, threshold=0.0):
+    rows = json.loads((folder / "detections.json").read_text())
+    (folder / "detections.json").write_text(json.dumps(change(rows)))
+    return detector_instances(
+        folder / "detections.json", load_annotations(folder / "annotations" / "val.json"), threshold
+    )
+
+
+def test_detector_boxes_are_used_as_they_are(folder):
+    box = [-20.5, -3, 300, 400]
+    found = detections(folder, lambda rows: [rows[0] | {"bbox": box}, *rows[1:]])
+    assert found.boxes[0].tolist() == box
+    assert found.annotation_ids.tolist() == list(range(len(found.boxes)))
+    assert found.scores[0] == np.float32(0.9)
+    assert not found.labelled.any()
+
+
+def test_other_categories_and_low_scores_are_skipped(folder):
+    def change(rows):
+        return [rows[0] | {"category_id": 3}, rows[1] | {"score": 0.2}, *rows[2:]]
+
+    assert (
+        len(detections(folder, change, threshold=0.5).boxes)
+        == len(json.loads((folder / "detections.json").read_text())) - 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: {"boxes": rows}, "holds a dict, expected a list"),
+        (lambda rows: [*rows, rows[0] | {"image_id": 501}, rows[0] | {"image_id": 502}], r"2 image\(s\).*501, 502"),
+        (lambda rows: [{"image_id": 1}], "Detector box 0 .* no 'category_id'"),
+        (lambda rows: [rows[0], rows[0] | {"bbox": [1, 2, 3]}], "'bbox' of detector box 1 .* 3 numbers, expected 4"),
+        (lambda rows: [rows[0] | {"score": float("nan")}], "'score' of detector box 0 .* nan"),
+        (lambda rows: [7], "Detector box 0 .* no 'image_id'"),
+        (lambda rows: [], r"no box of category 1.*0 rows"),
+    ],
+)
+def test_bad_detector_file_is_one_sentence(folder, change, message):
+    with pytest.raises(DistilPoseError, match=message) as error:
+        detections(folder, change)
+    assert "detections.json" in str(error.value)
+
+
+def test_missing_detector_file(folder):
+    with pytest.raises(DistilPoseError, match=r"none\.json does not exist.*data\.boxes"):
+        detector_instances(folder / "none.json", load_annotations(folder / "annotations" / "val.json"))
+
+
+def test_the_slice_of_the_papers_detections(shared_data):
+    mini = shared_data / "coco-mini"
+    read = load_annotations(mini / "annotations" / "person_keypoints_val2017.json")
+    file = mini / "person_detection_results" / "COCO_val2017_detections_subset_person.json"
+    found = detector_instances(file, read)
+    assert len(found.boxes) == 118
+    assert set(found.image_ids.tolist()) == {785, 40083, 196141, 197388}
