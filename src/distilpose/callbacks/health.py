@@ -1,0 +1,136 @@
+"""How a distillation is doing, drawn: loss terms, predicted sigmas, and whether confidence means accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from distilpose.callbacks.samples import log_picture, sample_persons
+from distilpose.losses import DistillationLoss
+from distilpose.outputs import StudentOutput
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no display)
+
+# without OKS constants every joint is judged as loosely as a shoulder
+DEFAULT_SIGMA = 0.079
+
+
+class DistillationHealth(Callback):
+    """Draws three pictures of a student into one PNG after each validation, and logs their figures.
+
+    Left, each weighted loss term over training; middle, the distribution of predicted sigmas in heat-map cells; right,
+    the mean object keypoint similarity of joints against their confidence, with the expected calibration error.
+
+    Args:
+        folder: where health.png is written.
+        persons: validation persons looked at.
+    """
+
+    def __init__(self, folder: str | Path, persons: int = 256):
+        self.folder = Path(folder)
+        self.persons = persons
+        self.terms: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loss terms so far, so that a resumed run draws the whole of them."""
+        return {"terms": self.terms}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the loss terms of the run that is resumed."""
+        self.terms = list(state_dict["terms"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the epoch's mean of each term."""
+        names = ("regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap")
+        logged = {name: trainer.callback_metrics.get(f"train/{name}_epoch") for name in names}
+        row = {name: float(value) for name, value in logged.items() if value is not None and value > 0}
+        self.terms.append({"epoch": trainer.current_epoch, **row})
+
+    @torch.no_grad()
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at some persons and draw."""
+        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module.loss, DistillationLoss):
+            return
+        batch = sample_persons(trainer, self.persons, pl_module.device)
+        was_training = pl_module.model.training
+        pl_module.model.eval()
+        output = StudentOutput(*(field.float() for field in pl_module.model(batch.image)))
+        pl_module.model.train(was_training)
+
+        labelled = batch.weights > 0
+        height, width = pl_module.model.input_size
+        extent = batch.keypoints.new_tensor([width, height])
+        # the crop's scale takes pixels of the image to pixels of the crop
+        scale = batch.warp[:, 0, :2].norm(dim=-1)
+        area = batch.bbox[:, 2:].prod(dim=-1) * scale**2
+        constants = pl_module.model.skeleton.sigmas or [DEFAULT_SIGMA] * batch.keypoints.shape[1]
+        spread = 2 * batch.keypoints.new_tensor(constants)
+        squared = ((output.keypoints - batch.keypoints) * extent).square().sum(-1)
+        similarity = torch.exp(-squared / (2 * area[:, None] * spread**2))[labelled].cpu().numpy()
+        scores = output.scores[labelled].cpu().numpy()
+        sigmas = output.sigmas[labelled].cpu().numpy()
+
+        figures = {"sigma_median": float(np.median(sigmas)), "joint_oks": float(similarity.mean())}
+        if pl_module.loss.trains_scores:
+            figures["calibration_error"] = calibration(scores, similarity)[3]
+        pl_module.log_dict({f"health/{name}": value for name, value in figures.items()}, rank_zero_only=True)
+        figure = self._draw(sigmas, scores, similarity, pl_module.loss.trains_scores)
+        log_picture(trainer, self.folder / "health.png", figure)
+
+    def _draw(self, sigmas: np.ndarray, scores: np.ndarray, similarity: np.ndarray, trained: bool) -> np.ndarray:
+        """The three pictures as one RGB array."""
+        figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), dpi=100, layout="constrained")
+        for name in dict.fromkeys(key for row in self.terms for key in row if key != "epoch"):
+            points = [(row["epoch"], row[name]) for row in self.terms if name in row]
+            left.plot(*zip(*points, strict=True), marker=".", label=name.replace("_", " "))
+        left.set(title="weighted loss terms", xlabel="epoch", yscale="log")
+        if left.lines:
+            left.legend(fontsize=8)
+        limit = float(np.percentile(sigmas, 99)) if len(sigmas) else 1.0
+        for axis, name in enumerate(("sigma x", "sigma y")):
+            middle.hist(sigmas[:, axis], bins=40, range=(0, max(limit, 1e-3)), alpha=0.6, label=name)
+        middle.set(title="predicted sigmas", xlabel="heat-map cells", ylabel="joints")
+        middle.legend(fontsize=8)
+        if trained:
+            centres, means, counts, error = calibration(scores, similarity)
+            right.plot([0, 1], [0, 1], color="0.7", linestyle="--")
+            right.scatter(centres, means, s=10 + 200 * counts / max(1, counts.max()), alpha=0.7)
+            right.set(title=f"confidence and OKS (calibration error {error:.2f})", xlim=(0, 1.05), ylim=(0, 1.05))
+        else:
+            right.hist(similarity, bins=40, range=(0, 1))
+            right.set(title="OKS of joints (no term trains confidence)", ylabel="joints")
+        right.set(xlabel="OKS of the joint" if not trained else "confidence", **({"ylabel": "mean OKS"} if trained else {}))
+        figure.canvas.draw()
+        picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
+        plt.close(figure)
+        return picture
+
+
+def calibration(
+    scores: np.ndarray, similarity: np.ndarray, bins: int = 12
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Mean similarity of joints by confidence.
+
+    Args:
+        scores: (n,) confidences; clipped to [0, 1].
+        similarity: (n,) object keypoint similarity of the same joints, in [0, 1].
+        bins: equal parts of [0, 1].
+
+    Returns:
+        Of each bin that is not empty its mean confidence, its mean similarity and its count; and the expected calibration
+        error, the mean gap between the two, weighted by count.
+    """
+    scores = scores.clip(0, 1)
+    index = np.minimum((scores * bins).astype(int), bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    used = counts > 0
+    confidence = np.bincount(index, scores, bins)[used] / counts[used]
+    mean = np.bincount(index, similarity, bins)[used] / counts[used]
+    error = float((np.abs(confidence - mean) * counts[used]).sum() / max(1, counts.sum()))
+    return confidence, mean, counts[used], error

@@ -1,0 +1,77 @@
+"""The run's figures as files: one row an epoch in metrics.csv, last and best in metrics.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from distilpose.files import write_json, write_text
+
+
+class MetricsTable(Callback):
+    """Writes what was logged as one row an epoch, whatever loggers are on.
+
+    A resumed run goes on in the same table: rows from the epoch it goes on with are dropped, those before are kept.
+
+    Args:
+        folder: where metrics.csv and metrics.json are written.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.table = Path(folder) / "metrics.csv"
+        self.summary = Path(folder) / "metrics.json"
+        self._validated = False
+        self._started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._validated = False
+        self._started = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch's validation figures are fresh."""
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row and bring last and best up to date."""
+        if not trainer.is_global_zero:
+            return
+        row: dict[str, Any] = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "seconds": round(time.monotonic() - self._started, 2),
+        }
+        for name, value in sorted(trainer.callback_metrics.items()):
+            if name.endswith("_step") or (name.startswith("val/") and not self._validated):
+                continue
+            row[name.removesuffix("_epoch")] = float(value)
+        rows = [*(old for old in read_table(self.table) if old["epoch"] < row["epoch"]), row]
+        _write_table(self.table, rows)
+        checkpoint = trainer.checkpoint_callback
+        monitor, mode = getattr(checkpoint, "monitor", None), getattr(checkpoint, "mode", "max")
+        known = [r for r in rows if monitor in r and math.isfinite(r[monitor])]
+        best = (max if mode == "max" else min)(known, key=lambda r: r[monitor]) if known else None
+        write_json(self.summary, {"monitor": monitor, "best": best, "last": row})
+
+
+def read_table(path: str | Path) -> list[dict[str, float]]:
+    """The rows of a metrics.csv, blanks left out; none if the file does not exist."""
+    if not Path(path).is_file():
+        return []
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,37 @@
+"""The few validation persons that pictures show, and where pictures go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from lightning import Trainer
+from lightning.pytorch.loggers import WandbLogger
+from torch.utils.data import default_collate
+
+from distilpose.files import written_beside
+from distilpose.outputs import PoseBatch
+
+
+def sample_persons(trainer: Trainer, count: int, device: torch.device) -> PoseBatch:
+    """The same `count` persons each time, evenly spread over the validation set, as one batch."""
+    dataset = trainer.datamodule.val_dataset()  # type: ignore[attr-defined]
+    indices = torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist()
+    batch = default_collate([dataset[index] for index in indices])
+    return PoseBatch(*(field.to(device) for field in batch))
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 RGB picture in one go."""
+    with written_beside(path) as beside:
+        cv2.imwrite(str(beside), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+
+def log_picture(trainer: Trainer, path: Path, picture: np.ndarray) -> None:
+    """Write an RGB picture to the run's folder and to every logger that shows pictures."""
+    write_picture(path, picture)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key=path.stem.split("_epoch")[0], images=[picture], step=trainer.global_step)

@@ -1,0 +1,75 @@
+"""Weights & Biases: online where an account is at hand, offline everywhere else, and one run a job."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import wandb
+from lightning import Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from distilpose.errors import DistilPoseError
+
+MODES = ("auto", "online", "offline", "disabled")
+
+
+def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto", **options: Any) -> WandbLogger:
+    """A W&B logger that never hangs on a machine without network or account.
+
+    Args:
+        project: W&B project.
+        name: of the run.
+        save_dir: the run's folder; an offline run lies in its `wandb` folder until `wandb sync`.
+        mode: online, offline, disabled, or auto: online where an API key is set up and the server answers.
+        **options: of lightning's WandbLogger.
+    """
+    mode = os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode
+    if mode not in MODES:
+        raise DistilPoseError(f"logger.wandb.mode={mode} must be one of {', '.join(MODES)}.")
+    if mode == "auto":
+        server = str(wandb.Settings().base_url)
+        mode = "online" if _has_account(server) and _answers(server) else "offline"
+    Path(save_dir).mkdir(parents=True, exist_ok=True)
+    # reinit: a multirun's jobs share a process, and each is a run of its own
+    settings = wandb.Settings(silent=True, reinit="finish_previous")
+    return WandbLogger(project=project, name=name, save_dir=save_dir, mode=mode, settings=settings, **options)
+
+
+@contextmanager
+def finish_wandb(trainer: Trainer) -> Iterator[None]:
+    """Close the trainer's W&B run with exit code 0 if the block ends well, else 1, so that no later job joins it."""
+    code = 1
+    try:
+        yield
+        code = 0
+    finally:
+        if any(isinstance(logger, WandbLogger) for logger in trainer.loggers) and wandb.run is not None:
+            wandb.finish(exit_code=code)
+
+
+def _has_account(url: str) -> bool:
+    """Whether an API key for the server is in the environment or in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators(urlparse(url).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _answers(url: str, timeout: float = 2.0) -> bool:
+    """Whether the server accepts a connection within `timeout` seconds."""
+    address = urlparse(url)
+    try:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        with socket.create_connection((address.hostname or "", port), timeout):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,88 @@
+"""What both LightningModules share: optimiser, schedule, and validation with ground-truth boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from distilpose.evaluation import concatenate, evaluate_dataset, predict_batch
+from distilpose.outputs import PoseBatch, Predictions
+
+
+class PoseModule(LightningModule):
+    """A pose model in training. Checkpoints carry `hyper_parameters["model"]`, from which the model is rebuilt.
+
+    Args:
+        model: student or teacher.
+        optimizer: called with the trainable parameters.
+        scheduler: called with the optimiser, steps_per_epoch and total_steps; None keeps the rate.
+        flip_test: average each validation crop with its mirror image.
+        compile: run the model through torch.compile.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., LRScheduler] | None = None,
+        flip_test: bool | Literal["released"] = True,
+        compile: bool = False,
+    ):
+        super().__init__()
+        self.model = model
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.flip_test = flip_test
+        if compile:
+            self.model.compile()
+        self._predictions: list[Predictions] = []
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """The model's output for (N, 3, H, W) normalised crops."""
+        return self.model(images)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say how to rebuild the model, in plain containers that `torch.load(weights_only=True)` reads."""
+        checkpoint["hyper_parameters"] = {"model": self.model.config}
+
+    def validation_step(self, batch: PoseBatch, batch_idx: int) -> None:
+        """Keep the batch's predictions, in image pixels, until the epoch's end."""
+        self._predictions += predict_batch(self.model, batch, [self.flip_test])
+
+    def on_validation_epoch_end(self) -> None:
+        """Evaluate all processes' predictions once and log the figures as val/AP, val/PCK and so on."""
+        mine = concatenate(self._predictions)
+        self._predictions.clear()
+        if self.trainer.sanity_checking:
+            return
+        everyone = self._from_all_processes(mine)
+        metrics: dict[str, float] = {}
+        if self.trainer.is_global_zero:
+            metrics = evaluate_dataset(everyone, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
+        metrics = self.trainer.strategy.broadcast(metrics)
+        self.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True)
+
+    def _from_all_processes(self, mine: Predictions) -> Predictions:
+        """Every process's predictions; their numbers may differ, as no sample is evaluated twice."""
+        if self.trainer.world_size == 1:
+            return mine
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, tuple(mine))
+        return concatenate(Predictions(*part) for part in parts)
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and the schedule stepping once an optimiser step."""
+        optimizer = self.make_optimizer(self.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        total = int(self.trainer.estimated_stepping_batches)  # also sets num_training_batches
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        schedule = self.make_scheduler(optimizer, steps_per_epoch=per_epoch, total_steps=total)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,100 @@
+"""Training a student, with a teacher or alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from distilpose.errors import DistilPoseError
+from distilpose.losses import DistillationLoss
+from distilpose.models import copy_backbone, model_spec
+from distilpose.modules.base import PoseModule
+from distilpose.modules.teacher import FrozenTeacher, check_teacher
+from distilpose.outputs import PoseBatch
+
+
+class DistillationModule(PoseModule):
+    """Trains a student by the losses of DistilPose; its teacher is asked, never trained, and never saved.
+
+    Args:
+        model: a student.
+        loss: the weighted terms.
+        teacher: frozen; None where no term needs it.
+        backbone_from_teacher: start the student's backbone from the teacher's weights; None does what the model's
+            registry entry says (paper: DistilPose-L does).
+        **options: of `PoseModule`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: DistillationLoss,
+        teacher: FrozenTeacher | None = None,
+        backbone_from_teacher: bool | None = None,
+        **options: Any,
+    ):
+        if model.kind != "student":
+            raise DistilPoseError(
+                f"The model {model.name} is a teacher, which regresses no coordinates: pass method=heatmap with "
+                "loss=heatmap_mse or heatmap_ce, or a model=student_…"
+            )
+        if not isinstance(loss, DistillationLoss):
+            raise DistilPoseError(f"{type(loss).__name__} trains teachers: give a student loss=distilpose or regression.")
+        super().__init__(model, **options)
+        self.loss = loss
+        self.teacher = teacher if loss.needs_teacher else None
+        if loss.needs_teacher and teacher is None:
+            raise DistilPoseError("This loss needs a teacher: set teacher.checkpoint=FILE, or pass loss=regression.")
+        if self.teacher is not None:
+            _check_match(model, self.teacher.model, loss)
+            if backbone_from_teacher is None:
+                backbone_from_teacher = model_spec(model.name).backbone_from_teacher
+            if backbone_from_teacher:
+                copy_backbone(model, self.teacher.model)
+        model.scores_trained = loss.trains_scores
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        """Move the teacher wherever the student goes."""
+        if self.teacher is not None:
+            self.teacher.move(fn)
+        return super()._apply(fn, *args, **kwargs)
+
+    def on_fit_start(self) -> None:
+        """Refuse a bad teacher before any time is spent on it; a resumed run has passed already."""
+        if self.teacher is None or not self.teacher.check or self.trainer.ckpt_path is not None:
+            return
+        figures = check_teacher(self.teacher, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
+        if self.trainer.is_global_zero:
+            print(
+                f"Teacher {self.teacher.model.name}: {figures['accuracy']:.1%} of validation joints within 5 % of the crop "
+                f"(mean pose {figures['chance']:.1%}), median peak {figures['median_peak']:.2f}"
+            )
+
+    def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        """The weighted sum of one batch's terms; each is logged."""
+        teacher = None if self.teacher is None else self.teacher(batch.image)
+        terms = self.loss(self.model(batch.image), teacher, batch.keypoints, batch.weights)
+        logged = {f"train/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(logged, on_step=True, on_epoch=True, batch_size=len(batch.image))
+        return terms["total"]
+
+
+def _check_match(student: nn.Module, teacher: nn.Module, loss: DistillationLoss) -> None:
+    """Raise unless the two speak of the same joints, crops and, where tokens are compared, tokens."""
+    if student.skeleton.names != teacher.skeleton.names:
+        raise DistilPoseError(
+            f"The teacher's joints {list(teacher.skeleton.names)} are not the student's {list(student.skeleton.names)}: "
+            "give a teacher trained on this data's skeleton."
+        )
+    if tuple(student.input_size) != tuple(teacher.input_size):
+        raise DistilPoseError(
+            f"The teacher reads crops of {tuple(teacher.input_size)} and the student of {tuple(student.input_size)} (height, "
+            f"width): pass model.input_size={list(teacher.input_size)} or another teacher."
+        )
+    shapes = [(*model.encoder.grid, model.encoder.width) for model in (student, teacher)]
+    if loss.needs_tokens and shapes[0] != shapes[1]:
+        raise DistilPoseError(
+            f"The student's visual tokens are {shapes[0]} and the teacher's {shapes[1]} (rows, columns, width): token terms "
+            "need them alike, so change model.patch_size or model.width, or set loss.visual_token=0 loss.keypoint_token=0."
+        )

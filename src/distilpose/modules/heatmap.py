@@ -1,0 +1,43 @@
+"""Training a heat-map teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from distilpose.data.codec import encode_heatmaps
+from distilpose.errors import DistilPoseError
+from distilpose.modules.base import PoseModule
+from distilpose.outputs import PoseBatch
+
+
+class HeatmapModule(PoseModule):
+    """Trains a teacher on Gaussian heat maps made from the keypoints of each batch.
+
+    Args:
+        model: a teacher.
+        loss: HeatmapMSE or HeatmapCrossEntropy; it decides how the model reads its maps (`heatmap_activation`).
+        sigma: standard deviation of the targets in cells.
+        **options: of `PoseModule`.
+    """
+
+    def __init__(self, model: nn.Module, loss: nn.Module, sigma: float = 2.0, **options: Any):
+        if model.kind != "teacher":
+            raise DistilPoseError(
+                f"The model {model.name} is a student, which gives no heat maps: pass method=distillation with "
+                "loss=distilpose or loss=regression, or a model=teacher_…"
+            )
+        if not hasattr(loss, "heatmap_activation"):
+            raise DistilPoseError(f"{type(loss).__name__} trains students: give a teacher loss=heatmap_mse or heatmap_ce.")
+        model.set_heatmap_activation(loss.heatmap_activation)
+        super().__init__(model, **options)
+        self.loss = loss
+        self.sigma = sigma
+
+    def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        targets, weights = encode_heatmaps(batch.keypoints, batch.labelled, self.model.heatmap_size, self.sigma)
+        loss = self.loss(self.model(batch.image).heatmaps, targets, weights)
+        self.log("train/total", loss, on_step=True, on_epoch=True, batch_size=len(batch.image))
+        return loss

@@ -1,0 +1,128 @@
+"""A training run as a folder: its configuration, going on from it, and what is checked before time is spent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from distilpose.errors import DistilPoseError
+from distilpose.files import write_text
+
+CONFIG = "config.yaml"
+LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+
+
+def run_directory(resume: str | None, fresh: str) -> str:
+    """Where a run writes: the folder it goes on in, or a fresh one."""
+    return resume if resume and Path(resume).is_dir() else fresh
+
+
+OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
+
+
+def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
+    """The configuration to run and the checkpoint to go on from, if any.
+
+    With `resume=FOLDER` that is the folder's own configuration, changed only by the values on the command line, and its
+    last checkpoint. With `resume=FILE` it is the configuration as composed and that checkpoint.
+    """
+    if cfg.resume is None:
+        return cfg, None
+    place = Path(cfg.resume)
+    if place.is_file():
+        return cfg, str(place)
+    checkpoint = place / LAST_CHECKPOINT
+    if not checkpoint.is_file() or not (place / CONFIG).is_file():
+        raise DistilPoseError(
+            f"resume={cfg.resume} holds no {CONFIG} with {LAST_CHECKPOINT}: give the folder of a run that has finished at "
+            "least one epoch, or a checkpoint file."
+        )
+    saved = (place / CONFIG).read_text()
+    old = OmegaConf.create(saved)
+    # the folder may have been moved since
+    old = OmegaConf.create(saved.replace(str(old.trainer.default_root_dir), str(place.resolve())))
+    changes = [change for change in HydraConfig.get().overrides.task if not change.startswith("resume=")]
+    groups = [change for change in changes if change.lstrip("+~").split("=")[0] in HydraConfig.get().runtime.choices]
+    if groups:
+        raise DistilPoseError(
+            f"A resumed run keeps its configuration, so {groups} cannot be changed: leave them out, or start a new run with "
+            "weights=FILE."
+        )
+    return OmegaConf.merge(old, OmegaConf.from_dotlist([change.lstrip("+") for change in changes])), str(checkpoint)  # type: ignore[return-value]
+
+
+@rank_zero_only
+def save_config(cfg: DictConfig, folder: str | Path) -> None:
+    """Write the resolved configuration into the run's folder, unless another run is there."""
+    place = Path(folder) / CONFIG
+    if place.exists() and cfg.resume is None:
+        raise DistilPoseError(
+            f"'{folder}' already holds a run: go on with it by resume={folder}, or choose another hydra.run.dir."
+        )
+    write_text(place, OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def available_devices(accelerator: str) -> int:
+    """How many devices that accelerator has here; a CPU counts as many processes as it has cores."""
+    if accelerator == "cpu":
+        return os.cpu_count() or 1
+    if accelerator == "mps":
+        return int(torch.backends.mps.is_available())
+    return torch.cuda.device_count()
+
+
+def count_devices(trainer: DictConfig) -> int:
+    """How many devices of a node `trainer.devices` means; more than there are is an error."""
+    accelerator = str(trainer.get("accelerator", "auto"))
+    if accelerator == "auto" and not torch.cuda.is_available():
+        accelerator = "mps" if torch.backends.mps.is_available() else "auto"
+    available = available_devices(accelerator)
+    devices: Any = trainer.get("devices", "auto")
+    if devices in ("auto", -1, "-1"):
+        return max(1, available) if accelerator != "cpu" else 1
+    text = str(devices)
+    wanted = int(text) if text.isdigit() else len(text.strip("[], ").split(","))
+    if accelerator == "cpu" or wanted <= max(available, 1 if accelerator == "auto" else 0):
+        return wanted
+    raise DistilPoseError(
+        f"trainer.devices={devices} asks for {wanted} GPUs but this machine has {available}: pass "
+        f"trainer.devices={max(available, 1)}, or trainer.accelerator=cpu trainer.devices={wanted} trainer.strategy=ddp "
+        "to run as many CPU processes."
+    )
+
+
+def effective_batch(cfg: DictConfig) -> int:
+    """Crops an optimiser step sees, over all devices, nodes and accumulated batches."""
+    trainer = cfg.trainer
+    return (
+        cfg.data.batch_size
+        * count_devices(trainer)
+        * trainer.get("num_nodes", 1)
+        * trainer.get("accumulate_grad_batches", 1)
+    )
+
+
+def scale_rate(cfg: DictConfig) -> None:
+    """Say what the effective batch is and, if asked, scale the learning rate with it (linear scaling rule)."""
+    batch = effective_batch(cfg)
+    said = f"Effective batch {batch} (the paper's is 256)"
+    if cfg.scale_lr:
+        cfg.optimizer.lr = cfg.optimizer.lr * batch / cfg.reference_batch
+        said += f", learning rate scaled by {batch}/{cfg.reference_batch} to {cfg.optimizer.lr:.3g}"
+    else:
+        said += f", learning rate {cfg.optimizer.lr:.3g}"
+    rank_zero_only(print)(said)
+
+
+def best_score(trainer: Trainer) -> float | None:
+    """The best value of the monitored metric, which sweepers maximise."""
+    callback = trainer.checkpoint_callback
+    score = getattr(callback, "best_model_score", None)
+    return None if score is None else float(score)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+from distilpose import create_model, load_model
+from distilpose.errors import DistilPoseError
+from distilpose.losses import DistillationLoss, HeatmapCrossEntropy, HeatmapMSE
+from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
+from distilpose.skeleton import Skeleton
+
+adam = functools.partial(torch.optim.Adam, lr=1e-3)
+
+
+def distillation(student="student_xs", teacher="teacher_xs", loss=None, **options):
+    return DistillationModule(
+        create_model(student, **options.pop("student_options", {})),
+        loss or DistillationLoss(),
+        FrozenTeacher(create_model(teacher, **options.pop("teacher_options", {}))),
+        optimizer=adam,
+        **options,
+    )
+
+
+def test_teacher_is_asked_but_absent():
+    module = distillation()
+    own = {id(parameter) for parameter in module.parameters()}
+    assert own == {id(parameter) for parameter in module.model.parameters()}
+    assert all(name.startswith("model.") for name in module.state_dict())
+    module.train()
+    assert not module.teacher.model.training
+    assert module.eval() is module
+
+
+def test_teacher_moves_with_the_module():
+    module = distillation()
+    module.double()
+    assert next(module.teacher.model.parameters()).dtype == torch.float64
+    module.to("meta")
+    assert next(module.teacher.model.parameters()).device.type == "meta"
+
+
+def test_a_training_step_trains_all_of_the_student_and_nothing_of_the_teacher(monkeypatch):
+    module = distillation()
+    monkeypatch.setattr(module, "log_dict", lambda *args, **kwargs: None)
+    before = [parameter.clone() for parameter in module.teacher.model.parameters()]
+    batch = _batch()
+    module.training_step(batch, 0).backward()
+    assert all(parameter.grad is not None for parameter in module.model.parameters())
+    assert all(parameter.grad is None for parameter in module.teacher.model.parameters())
+    optimizer = module.configure_optimizers()
+    optimizer.step()
+    for old, parameter in zip(before, module.teacher.model.parameters(), strict=True):
+        torch.testing.assert_close(old, parameter)
+
+
+def _batch(joints=17):
+    from distilpose.outputs import PoseBatch
+
+    keypoints, ones = torch.rand(2, joints, 2), torch.ones(2, joints)
+    ids = torch.arange(2)
+    return PoseBatch(torch.randn(2, 3, 64, 48), keypoints, ones, ones, torch.eye(2, 3).expand(2, 2, 3), ids, ids, ones, ones)
+
+
+def test_scores_count_only_where_a_loss_trains_them():
+    assert distillation().model.scores_trained
+    assert not distillation(loss=DistillationLoss(confidence=0)).model.scores_trained
+
+
+def test_no_teacher_is_kept_where_none_is_needed():
+    alone = DistillationLoss(visual_token=0, keypoint_token=0, confidence=0, simulated_heatmap=0)
+    assert distillation(loss=alone).teacher is None
+    with pytest.raises(DistilPoseError, match="loss=regression"):
+        DistillationModule(create_model("student_xs"), DistillationLoss(), None, optimizer=adam)
+
+
+def test_students_and_teachers_are_told_apart():
+    with pytest.raises(DistilPoseError, match="method=heatmap"):
+        DistillationModule(create_model("teacher_xs"), DistillationLoss(), None, optimizer=adam)
+    with pytest.raises(DistilPoseError, match="method=distillation"):
+        HeatmapModule(create_model("student_xs"), HeatmapMSE(), optimizer=adam)
+    with pytest.raises(DistilPoseError, match="trains students"):
+        HeatmapModule(create_model("teacher_xs"), DistillationLoss(), optimizer=adam)
+    with pytest.raises(DistilPoseError, match="trains teachers"):
+        DistillationModule(create_model("student_xs"), HeatmapMSE(), None, optimizer=adam)
+
+
+def test_unlike_pairs_are_refused():
+    with pytest.raises(DistilPoseError, match="joints"):
+        distillation(teacher_options={"skeleton": Skeleton.unnamed(14)}, student_options={"skeleton": Skeleton.unnamed(15)})
+    with pytest.raises(DistilPoseError, match=r"input_size=\[128, 96\]"):
+        distillation(teacher_options={"input_size": [128, 96]})
+    with pytest.raises(DistilPoseError, match=r"\(4, 4, 96\).*\(4, 4, 48\)"):
+        distillation(teacher_options={"width": 48})
+    # without token terms widths may differ
+    distillation(teacher_options={"width": 48}, loss=DistillationLoss(visual_token=0, keypoint_token=0))
+
+
+def test_backbone_from_teacher():
+    module = distillation(backbone_from_teacher=True)
+    for name, value in module.model.backbone.state_dict().items():
+        torch.testing.assert_close(value, module.teacher.model.backbone.state_dict()[name])
+    fresh = distillation()
+    same = [
+        torch.equal(a, b)
+        for a, b in zip(fresh.model.backbone.parameters(), fresh.teacher.model.backbone.parameters(), strict=True)
+    ]
+    assert not all(same)
+
+
+@pytest.mark.slow
+def test_student_l_starts_from_its_teacher_by_default():
+    module = distillation("student_l", "teacher_hrnet_w48")
+    given = module.teacher.model.backbone.state_dict()
+    for name, value in module.model.backbone.state_dict().items():
+        torch.testing.assert_close(value, given[name])
+
+
+@pytest.mark.parametrize(("loss", "activation"), [(HeatmapMSE(), "none"), (HeatmapCrossEntropy(), "softmax")])
+def test_a_teachers_checkpoint_reads_its_maps_as_its_loss_trained_them(loss, activation, tmp_path):
+    module = HeatmapModule(create_model("teacher_xs"), loss, optimizer=adam)
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "teacher.ckpt")
+    images = torch.randn(2, 3, 64, 48)
+    loaded = load_model(tmp_path / "teacher.ckpt")
+    assert loaded.config["heatmap_activation"] == activation
+    with torch.no_grad():
+        heatmaps = loaded(images).heatmaps
+        torch.testing.assert_close(heatmaps, module.model.eval()(images).heatmaps)
+    peaks = heatmaps.amax(dim=(-2, -1))
+    assert torch.equal(peaks, torch.ones_like(peaks)) == (activation == "softmax")
+
+
+@pytest.mark.slow
+def test_compiled_training_step_gives_the_same_loss(monkeypatch):
+    torch.manual_seed(0)
+    plain = distillation()
+    compiled = DistillationModule(plain.model, DistillationLoss(), plain.teacher, optimizer=adam)
+    batch = _batch()
+    values = []
+    for module in (plain, compiled):
+        monkeypatch.setattr(module, "log_dict", lambda *args, **kwargs: None)
+        if module is compiled:
+            module.model.compile()
+        module.zero_grad()
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        values.append((loss.item(), [parameter.grad.clone() for parameter in module.model.parameters()]))
+    assert values[0][0] == pytest.approx(values[1][0], abs=1e-4)
+    for a, b in zip(values[0][1], values[1][1], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-2)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from distilpose import create_model
+from distilpose.data.codec import encode_heatmaps
+from distilpose.errors import DistilPoseError
+from distilpose.models import save_model
+from distilpose.modules import FrozenTeacher, check_teacher, load_teacher
+from distilpose.outputs import PoseBatch, TeacherOutput
+
+
+class Persons(Dataset):
+    """Persons whose joints lie anywhere; the image holds them in its first row, for a teacher that can read it."""
+
+    def __init__(self, count=40, joints=17):
+        draw = torch.Generator().manual_seed(0)
+        self.keypoints = torch.rand(count, joints, 2, generator=draw) * 0.8 + 0.1
+
+    def __len__(self):
+        return len(self.keypoints)
+
+    def __getitem__(self, index):
+        image = torch.zeros(3, 64, 48)
+        image[:2, 0, :17] = self.keypoints[index].T
+        ones, scalar = torch.ones(17), torch.tensor(0)
+        return PoseBatch(image, self.keypoints[index], ones, ones, torch.eye(2, 3), scalar, scalar, torch.ones(4), ones[0])
+
+
+class Reader(torch.nn.Module):
+    """A teacher that reads the joints off the image, scaled and shifted as told."""
+
+    input_size, name = (64, 48), "reader"
+
+    def __init__(self, scale=1.0, known=1.0):
+        super().__init__()
+        self.scale, self.known = scale, known
+        self.anchor = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, images):
+        keypoints = images[:, :2, 0, :17].transpose(1, 2)
+        keypoints = self.known * keypoints + (1 - self.known) * 0.5
+        maps, _ = encode_heatmaps(keypoints, torch.ones(keypoints.shape[:2]), (16, 12), 1.0)
+        return TeacherOutput(self.scale * maps + self.anchor, images, images)
+
+
+def test_teacher_is_no_part_of_a_module():
+    teacher = FrozenTeacher(create_model("teacher_xs"))
+    holder = torch.nn.Module()
+    holder.teacher = teacher
+    assert list(holder.parameters()) == []
+    assert holder.state_dict() == {}
+    assert not teacher.model.training
+    assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
+    assert copy.deepcopy(holder).teacher is teacher
+
+
+def test_output_carries_no_gradient_and_serves_in_autograd():
+    teacher = FrozenTeacher(create_model("teacher_xs"))
+    images = torch.randn(2, 3, 64, 48, requires_grad=True)
+    output = teacher(images)
+    assert not any(field.requires_grad for field in output)
+    # inference-mode tensors could not be saved for a backward pass
+    weight = torch.ones_like(output.heatmaps, requires_grad=True)
+    (weight * output.heatmaps).square().sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize(("precision", "close"), [("32", 1e-6), ("bf16", 0.1)])
+def test_precision(precision, close):
+    model = create_model("teacher_xs").eval()
+    images = torch.randn(2, 3, 64, 48)
+    expected = model(images).heatmaps
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        given = FrozenTeacher(model, precision=precision)(images).heatmaps
+    difference = (given.float() - expected).abs().max().item()
+    assert difference <= close * expected.abs().max().item()
+    assert (difference > 0) == (precision == "bf16")
+
+
+def test_bad_precision_is_named():
+    with pytest.raises(DistilPoseError, match="precision=fp8"):
+        FrozenTeacher(create_model("teacher_xs"), precision="fp8")
+
+
+def test_moves_by_hand():
+    teacher = FrozenTeacher(create_model("teacher_xs"))
+    teacher.move(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+    assert next(teacher.model.parameters()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("checkpoint", [None, "nowhere.ckpt"])
+def test_a_missing_teacher_says_how_to_get_one(checkpoint):
+    with pytest.raises(DistilPoseError, match=r"distilpose\.train model=teacher_.*loss=regression"):
+        load_teacher(checkpoint)
+
+
+def test_a_student_is_no_teacher(tmp_path):
+    save_model(create_model("student_xs"), tmp_path / "student.safetensors")
+    with pytest.raises(DistilPoseError, match="holds the student student_xs"):
+        load_teacher(tmp_path / "student.safetensors")
+
+
+def test_a_good_teacher_passes_with_its_figures():
+    figures = check_teacher(FrozenTeacher(Reader()), Persons())
+    assert figures["accuracy"] == 1.0
+    assert figures["chance"] < 0.1
+    assert figures["highest"] == pytest.approx(1, abs=0.05)
+
+
+def test_chance_is_the_mean_pose():
+    """5 % of 64 pixels is a disc of radius 3.2 in an 0.8 x 64 by 0.8 x 48 rectangle of uniform joints."""
+    figures = check_teacher(FrozenTeacher(Reader(), check_persons=1000), Persons(count=1000))
+    assert figures["chance"] == pytest.approx(math.pi * 3.2**2 / (0.8 * 64 * 0.8 * 48), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "reason"),
+    [
+        (Reader(scale=5), "span 0 to "),
+        (Reader(scale=-1.5), "span -1"),
+        (Reader(scale=0), "median peak of 0"),
+        (Reader(known=0), "near chance"),
+        (Reader(scale=float("nan")), "expected"),
+    ],
+)
+def test_a_broken_teacher_is_refused_with_a_way_out(teacher, reason):
+    with pytest.raises(DistilPoseError, match=reason) as error:
+        check_teacher(FrozenTeacher(teacher), Persons())
+    assert "teacher.check=false" in str(error.value)
