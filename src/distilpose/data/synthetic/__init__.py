@@ -1,0 +1,6 @@
+"""People drawn by rule into a folder in COCO keypoint format."""
+
+from distilpose.data.synthetic.datamodule import SyntheticDataModule
+from distilpose.data.synthetic.dataset import SyntheticSpec, write_synthetic
+
+__all__ = ["SyntheticDataModule", "SyntheticSpec", "write_synthetic"]

@@ -1,0 +1,194 @@
+"""Drawn people written as a folder in COCO keypoint format, together with the specification it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from distilpose.data.synthetic.scene import draw_scene
+from distilpose.errors import DistilPoseError
+from distilpose.skeleton import COCO
+
+# raised whenever the same parameters would draw other pictures
+FORMAT = 1
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class SyntheticSpec:
+    """Everything that decides what is drawn.
+
+    Attributes:
+        num_train: training pictures; with three persons at most a picture holds 1.6 on average.
+        num_val: validation pictures, drawn from a random stream of their own.
+        image_size: width and height of a picture in pixels, 48 or more.
+        max_persons: a picture holds one to this many persons.
+        drawing_seed: another seed draws another set.
+    """
+
+    num_train: int = 2500
+    num_val: int = 300
+    image_size: int = 160
+    max_persons: int = 3
+    drawing_seed: int = 0
+
+    def __post_init__(self):
+        least = {"num_train": 1, "num_val": 1, "image_size": 48, "max_persons": 1, "drawing_seed": 0}
+        for name, value in asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < least[name]:
+                raise DistilPoseError(f"{name}={value!r}: expected a whole number of at least {least[name]}.")
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that differ where parameters or the drawing's version do."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def write_synthetic(root: str | Path, spec: SyntheticSpec, workers: int | None = None) -> Path:
+    """Make sure that `root` holds the set of `spec`; draw it if the folder is absent or empty.
+
+    The folder is drawn under another name and renamed when complete, so `root` is never half a set, and of several
+    processes that draw at once the first to finish wins and the others use its folder.
+
+    Args:
+        root: the folder: `annotations/person_keypoints_{train,val}.json`, `train/`, `val/` and `spec.json`.
+        spec: what to draw.
+        workers: drawing processes, by default one a processor; the result does not depend on it.
+
+    Raises:
+        DistilPoseError: `root` holds something else, or cannot be written.
+    """
+    root = Path(root)
+    if _holds(root, spec):
+        return root
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    except OSError as error:
+        raise DistilPoseError(
+            f"Cannot write the synthetic set to {root} ({error.strerror}): give a writable folder as data.root."
+        ) from error
+    try:
+        _draw_all(draft, spec, workers or _processors())
+        draft.chmod(0o755)
+        try:
+            os.rename(draft, root)
+        except OSError:
+            # another process was quicker: its folder serves if it is the same set
+            if not _holds(root, spec):
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return root
+
+
+def _holds(root: Path, spec: SyntheticSpec) -> bool:
+    """Whether the folder is this set; False if there is none; an error if it is something else."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / "spec.json").read_text())
+        parameters, version = dict(found["parameters"]), found["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DistilPoseError(
+            f"{root} exists and is not a synthetic set (it has no readable spec.json): "
+            "give another data.root, or leave it out to have one named after the parameters."
+        ) from None
+    wanted = {"format": FORMAT, **asdict(spec)}
+    there = {"format": version, **parameters}
+    differing = [
+        f"{name} is {there.get(name)} there and {wanted.get(name)} here"
+        for name in sorted(wanted.keys() | there.keys())
+        if there.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise DistilPoseError(
+            f"{root} was drawn with other parameters ({', '.join(differing)}): give another data.root, "
+            "leave it out to have one named after the parameters, or delete the folder."
+        )
+    return True
+
+
+def _draw_all(folder: Path, spec: SyntheticSpec, workers: int) -> None:
+    (folder / "annotations").mkdir()
+    jobs = [
+        (split, number) for split in SPLITS for number in range(spec.num_train if split == "train" else spec.num_val)
+    ]
+    for split in SPLITS:
+        (folder / split).mkdir()
+    results: dict[str, list[tuple[dict[str, Any], list[dict[str, Any]]]]] = {split: [] for split in SPLITS}
+    drawn = _run(partial(_draw_one, str(folder), spec), jobs, workers)
+    for (split, _), result in zip(jobs, track(drawn, "Drawing people", total=len(jobs), transient=True), strict=True):
+        results[split].append(result)
+
+    for split, pictures in results.items():
+        annotations = list(chain.from_iterable(persons for _, persons in pictures))
+        for number, annotation in enumerate(annotations, start=1):
+            annotation["id"] = number
+        content = {
+            "info": {"description": f"Synthetic people {spec.digest}, {split}"},
+            "images": [image for image, _ in pictures],
+            "annotations": annotations,
+            "categories": [_category()],
+        }
+        (folder / "annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(content))
+    made_with = {"numpy": np.__version__, "opencv": cv2.__version__}
+    record = {"format": FORMAT, "digest": spec.digest, "parameters": asdict(spec), "made_with": made_with}
+    (folder / "spec.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _run(draw: partial, jobs: list[tuple[str, int]], workers: int) -> Iterator[Any]:
+    """Results in the order of the jobs, from this process or from several."""
+    if workers < 2 or len(jobs) < 64:
+        yield from map(draw, jobs)
+        return
+    # OpenCV's own threads would only compete with the processes
+    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        try:
+            yield from pool.map(draw, jobs, chunksize=16)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _draw_one(folder: str, spec: SyntheticSpec, job: tuple[str, int]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Draw and save one picture; a random stream of its own makes it independent of all others."""
+    split, number = job
+    rng = np.random.default_rng((spec.drawing_seed, SPLITS.index(split), number))
+    image, persons = draw_scene(rng, spec.image_size, spec.max_persons)
+    identity = number + 1
+    name = f"{identity:012d}.jpg"
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 97))]
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode {name} as JPEG")
+    Path(folder, split, name).write_bytes(encoded.tobytes())
+    for person in persons:
+        person.update(image_id=identity, category_id=1)
+    return {"id": identity, "file_name": name, "width": spec.image_size, "height": spec.image_size}, persons
+
+
+def _category() -> dict[str, Any]:
+    """COCO's person: 17 names, limbs counted from 1."""
+    limbs = [[a + 1, b + 1] for a, b in COCO.limbs]
+    return {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO.names), "skeleton": limbs}
+
+
+def _processors() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
