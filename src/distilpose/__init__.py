@@ -1,0 +1,31 @@
+"""DistilPose: small regression pose models taught by heat-map models.
+
+The names below are loaded on first use, so that importing the package, or asking a command for its help, stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distilpose.models import create_model, list_models, load_model
+
+    __version__: str
+
+__all__ = ["__version__", "create_model", "list_models", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("distilpose")
+    if name in __all__:
+        from distilpose import models
+
+        return getattr(models, name)
+    raise AttributeError(f"module 'distilpose' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

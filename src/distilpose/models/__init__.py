@@ -1,0 +1,20 @@
+"""Networks, their registry, and their files."""
+
+from distilpose.models.checkpoint import fit_weights, load_model, save_model
+from distilpose.models.complexity import count_gmacs, count_parameters
+from distilpose.models.model import PoseModel, copy_backbone
+from distilpose.models.registry import ModelSpec, create_model, list_models, model_spec
+
+__all__ = [
+    "ModelSpec",
+    "PoseModel",
+    "copy_backbone",
+    "count_gmacs",
+    "count_parameters",
+    "create_model",
+    "fit_weights",
+    "list_models",
+    "load_model",
+    "model_spec",
+    "save_model",
+]

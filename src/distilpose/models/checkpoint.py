@@ -1,0 +1,157 @@
+"""Models to and from files: `.safetensors` written here, `.ckpt` written by training."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from distilpose.errors import DistilPoseError
+from distilpose.models.model import PoseModel
+from distilpose.models.registry import create_model
+from distilpose.models.released import released_kind
+from distilpose.paths import written_beside
+
+_METADATA_KEY = "distilpose"
+_FORMAT = 1
+_MODEL_PREFIX = "model."
+
+
+def save_model(model: PoseModel, path: str | Path, overwrite: bool = False) -> Path:
+    """Write weights and configuration to one `.safetensors` file, beside and then renamed.
+
+    Args:
+        model: the model; `load_model` gives it back with its skeleton, input size, mean, std and `scores_trained`.
+        path: ending in `.safetensors`.
+        overwrite: whether a file of that name may be replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        DistilPoseError: if the path has another ending, exists, or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise DistilPoseError(f"{path} must end in .safetensors, the format models are saved in.")
+    if path.exists() and not overwrite:
+        raise DistilPoseError(f"{path} exists and is not overwritten: choose another name or remove it first.")
+    about = {"format": _FORMAT, "config": model.config, "mean": list(model.mean), "std": list(model.std)}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with written_beside(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(about)}))
+    return path
+
+
+def load_model(path: str | Path) -> PoseModel:
+    """The model in a file of this package, in eval mode on the CPU.
+
+    Args:
+        path: `.safetensors` written by `save_model` or `convert`, or a `.ckpt` written by training. Where training
+            averaged the weights (EMA), the checkpoint's `state_dict` is the average, and so is the model.
+
+    Raises:
+        DistilPoseError: if the file is missing, unreadable, not this package's, or does not fit its own configuration.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DistilPoseError(f"{path} is not a file: give a .ckpt or .safetensors written by distilpose.")
+    about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path)
+    try:
+        model = create_model(**about["config"])
+    except (TypeError, KeyError) as error:
+        raise DistilPoseError(f"{path} describes a model this version cannot build ({error}).") from error
+    except DistilPoseError as error:
+        raise DistilPoseError(f"{path} describes a model this version cannot build: {error}") from error
+    model.mean = tuple(about.get("mean", model.mean))
+    model.std = tuple(about.get("std", model.std))
+    fit_weights(model, state, path)
+    return model.eval()
+
+
+def fit_weights(model: PoseModel, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Load weights into a model, every one of them, or say in one sentence why they do not fit.
+
+    Args:
+        model: changed in place.
+        state: weights by the model's own names.
+        source: where they come from, for the message.
+    """
+    own = model.state_dict()
+    problems = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape],
+    }
+    told = [
+        f"{len(names)} {problem} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for problem, names in problems.items()
+        if names
+    ]
+    if told:
+        raise DistilPoseError(
+            f"{source} does not fit {model.name} with {model.num_keypoints} keypoints and crops of "
+            f"{model.input_size[0]} x {model.input_size[1]}: of its tensors {', '.join(told)}; "
+            "is it the checkpoint of another model?"
+        )
+    model.load_state_dict(dict(state))
+
+
+def read_torch_file(path: Path) -> Any:
+    """`torch.load` of plain containers and tensors only, with its many failures told in a sentence."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DistilPoseError(
+            f"{path} cannot be read safely: it is no PyTorch file, or holds objects besides tensors and plain "
+            "containers; if you trust it, load it with torch.load(..., weights_only=False) and save its "
+            "{'state_dict': ...} alone to a new file."
+        ) from error
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        reason = "it is truncated, damaged or no PyTorch file"
+        raise DistilPoseError(f"{path} cannot be read: {reason}; copy or download it again.") from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DistilPoseError(f"{path} cannot be read: it is truncated or damaged ({error}).") from error
+    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
+        raise _foreign(path, state)
+    if about.get("format") != _FORMAT:
+        raise DistilPoseError(
+            f"{path} has format {about.get('format')}, this version reads {_FORMAT}: update distilpose."
+        )
+    return about, state
+
+
+def _read_lightning(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    content = read_torch_file(path)
+    content = content if isinstance(content, dict) else {}
+    state = content.get("state_dict", content)
+    config = (content.get("hyper_parameters") or {}).get("model")
+    if not isinstance(config, dict) or not isinstance(state, dict):
+        raise _foreign(path, state if isinstance(state, dict) else {})
+    weights = {
+        name.removeprefix(_MODEL_PREFIX): value for name, value in state.items() if name.startswith(_MODEL_PREFIX)
+    }
+    return {"config": cast(dict[str, Any], config)}, weights
+
+
+def _foreign(path: Path, state: Mapping[Any, Any]) -> DistilPoseError:
+    if released_kind(state):
+        return DistilPoseError(
+            f"{path} is a checkpoint in the released mmpose format: turn it into ours first by "
+            f"python -m distilpose.convert source={path} model=NAME output=FILE.safetensors."
+        )
+    return DistilPoseError(f"{path} was not written by distilpose: give a .ckpt of its training or a .safetensors.")

@@ -1,0 +1,89 @@
+"""What is read off the tokens: coordinates, scores and sigmas by the student, heat maps by the teacher.
+
+Both heads run in float32 (float64 in a float64 model) whatever autocast says: an error of a thousandth in a coordinate
+is a quarter of a pixel, and the logarithm in heat-map decoding magnifies rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distilpose.errors import DistilPoseError
+from distilpose.models.encoder import init_linear
+from distilpose.outputs import StudentOutput, TeacherOutput
+
+
+class StudentHead(nn.Module):
+    """LayerNorm and one linear layer to (x, y), a score and (sigma_x, sigma_y) for each keypoint token.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, 5)
+        self.apply(init_linear)
+
+    def forward(self, visual_tokens: Tensor, keypoint_tokens: Tensor) -> StudentOutput:
+        """(N, P, D) and (N, K, D) -> StudentOutput."""
+        with _full_precision(keypoint_tokens):
+            raw = self.linear(self.norm(keypoint_tokens.to(self.linear.weight.dtype)))
+            raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+            keypoints, scores, sigmas = raw[..., :2].sigmoid(), raw[..., 2], F.softplus(raw[..., 3:])
+        return StudentOutput(keypoints, scores, sigmas, visual_tokens, keypoint_tokens)
+
+
+class TeacherHead(nn.Module):
+    """LayerNorm, linear, LayerNorm, linear to one heat map for each keypoint token; no activation between.
+
+    Args:
+        width: D.
+        heatmap_size: (H/4, W/4).
+        hidden_dim: features between the two linear layers; 2 D if not given.
+        activation: 'none' for raw maps, which are trained by squared difference; 'softmax' for maps that are a softmax
+            over their cells scaled to a peak of one, which are trained by cross-entropy.
+    """
+
+    ACTIVATIONS = ("none", "softmax")
+
+    def __init__(
+        self, width: int, heatmap_size: tuple[int, int], hidden_dim: int | None = None, activation: str = "none"
+    ):
+        super().__init__()
+        if activation not in self.ACTIVATIONS:
+            raise DistilPoseError(f"heatmap_activation={activation!r} must be one of {', '.join(self.ACTIVATIONS)}.")
+        self.activation = activation
+        hidden_dim = 2 * width if hidden_dim is None else hidden_dim
+        if hidden_dim < 1:
+            raise DistilPoseError(f"hidden_dim={hidden_dim} must be at least 1.")
+        self.heatmap_size = heatmap_size
+        self.norm = nn.LayerNorm(width)
+        self.hidden = nn.Linear(width, hidden_dim)
+        self.hidden_norm = nn.LayerNorm(hidden_dim)
+        self.linear = nn.Linear(hidden_dim, heatmap_size[0] * heatmap_size[1])
+        self.apply(init_linear)
+
+    def forward(self, visual_tokens: Tensor, keypoint_tokens: Tensor) -> TeacherOutput:
+        """(N, P, D) and (N, K, D) -> TeacherOutput."""
+        with _full_precision(keypoint_tokens):
+            hidden = self.hidden(self.norm(keypoint_tokens.to(self.linear.weight.dtype)))
+            heatmaps = self.linear(self.hidden_norm(hidden)).unflatten(2, self.heatmap_size)
+            heatmaps = heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32))
+            if self.activation == "softmax":
+                heatmaps = (heatmaps - heatmaps.amax(dim=(-2, -1), keepdim=True)).exp()
+        return TeacherOutput(heatmaps, visual_tokens, keypoint_tokens)
+
+
+def _full_precision(tensor: Tensor) -> AbstractContextManager:
+    """Autocast switched off where it is on; otherwise nothing, which keeps exported graphs free of it."""
+    device = tensor.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()

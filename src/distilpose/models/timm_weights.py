@@ -1,0 +1,70 @@
+"""A timm network with or without its ImageNet weights, and a plain sentence where they cannot be had."""
+
+from __future__ import annotations
+
+import difflib
+import urllib.error
+import urllib.request
+from typing import Any
+
+import timm
+from huggingface_hub import constants, try_to_load_from_cache
+
+from distilpose.errors import DistilPoseError
+
+WITHOUT = "go without them by pretrained=False (model.pretrained=false on the command line)"
+
+
+def create_features(name: str, pretrained: bool, **options: Any) -> Any:
+    """`timm.create_model(name, features_only=True, ...)`, failing in seconds and in one sentence.
+
+    Args:
+        name: timm's name of the network, with or without the tag of its weights.
+        pretrained: whether to load ImageNet weights, from timm's cache or else by download.
+        **options: passed on to timm.
+
+    Raises:
+        DistilPoseError: if timm has no such network, or its weights are neither cached nor within reach.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them all."
+        raise DistilPoseError(f"timm has no backbone {name!r}: {hint}")
+    if pretrained and not (options.get("pretrained_cfg_overlay") or {}).get("file"):
+        options["pretrained_cfg_overlay"] = _cached_weights(name)
+    try:
+        return timm.create_model(name, features_only=True, pretrained=pretrained, **options)
+    except Exception as error:  # timm raises whatever its network or the download does
+        if not pretrained:
+            raise DistilPoseError(f"timm cannot build backbone {name!r} with {options}: {error}") from error
+        raise DistilPoseError(
+            f"The ImageNet weights of {name} could not be loaded ({_first_line(error)}): try again, or {WITHOUT}."
+        ) from error
+
+
+def _cached_weights(name: str) -> dict[str, str] | None:
+    """The overlay of timm that reads the weights from the local cache; None where a download is possible instead."""
+    settings = timm.get_pretrained_cfg(name)
+    if settings is None or not settings.has_weights:
+        raise DistilPoseError(f"timm has no ImageNet weights for {name}: {WITHOUT}.")
+    if settings.hf_hub_id is None:
+        return None
+    for filename in (settings.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
+        cached = try_to_load_from_cache(settings.hf_hub_id, filename) if filename else None
+        if isinstance(cached, str):
+            return {"file": cached}
+    # one short question first: without a network the download itself retries for a minute, behind a firewall for many
+    try:
+        urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, of whatever kind, is a network
+    except OSError as error:
+        raise DistilPoseError(
+            f"The ImageNet weights of {name} are not in timm's cache and {constants.ENDPOINT} is out of reach "
+            f"({_first_line(error)}): connect to the network, or {WITHOUT}."
+        ) from error
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,117 @@
+"""Stem, HRNet and timm backbones, the latter two against timm itself."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+
+import pytest
+import timm
+import torch
+
+from distilpose.errors import DistilPoseError
+from distilpose.models import count_parameters, create_model, timm_weights
+from distilpose.models.hrnet import HRNetW48
+from distilpose.models.stem import Stem
+
+
+def test_stem_start_and_shape():
+    stem = Stem(64, 4)
+    assert stem(torch.randn(1, 3, 64, 48)).shape == (1, 256, 16, 12)
+    assert stem.layer1[2].conv2.weight.std().item() == pytest.approx(0.001, rel=0.05)
+    assert stem.bn1.momentum == 0.1
+    assert stem.layer1[0].downsample is not None
+    assert stem.layer1[1].downsample is None
+
+
+@pytest.fixture(scope="module")
+def timm_hrnet():
+    torch.manual_seed(0)
+    return timm.create_model("hrnet_w48", features_only=True, feature_location="").eval()
+
+
+@pytest.mark.parametrize("stages", [3, 4])
+def test_hrnet_is_timms(timm_hrnet, stages):
+    ours = HRNetW48(stages).eval()
+    theirs = timm_hrnet.state_dict()
+    ours.load_state_dict({name: theirs[name] for name in ours.state_dict()})
+    images = torch.randn(1, 3, 64, 96)
+    expected = []
+    last = getattr(timm_hrnet, f"stage{stages}")[-1]
+    hook = last.register_forward_hook(lambda module, inputs, output: expected.append(output[0]))
+    with torch.no_grad():
+        timm_hrnet(images)
+        hook.remove()
+        torch.testing.assert_close(ours(images), expected[0])
+
+
+@pytest.mark.parametrize("stages", [3, 4])
+def test_hrnet_has_no_idle_parameter_and_takes_odd_sizes(stages):
+    net = HRNetW48(stages)
+    features = net(torch.randn(1, 3, 48, 36))
+    assert features.shape == (1, 48, 12, 9)
+    features.sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_imagenet_weights_come_from_timms_cache(timm_hrnet, tmp_path, monkeypatch):
+    whole = timm.create_model("hrnet_w48")
+    path = tmp_path / "hrnet.pth"
+    torch.save(whole.state_dict(), path)
+    monkeypatch.setattr(timm_weights, "try_to_load_from_cache", lambda repository, filename: str(path))
+    for name in ("teacher_hrnet_w48", "student_l"):
+        model = create_model(name, pretrained=True)
+        weights = whole.state_dict()
+        assert all(torch.equal(value, weights[key]) for key, value in model.backbone.state_dict().items())
+        assert "pretrained" not in model.config
+
+
+@pytest.mark.parametrize("name", ["teacher_hrnet_w48", "student_timm"])
+def test_without_a_network_the_way_out_is_told_at_once(name, monkeypatch):
+    def unreachable(url, timeout):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(timm_weights, "try_to_load_from_cache", lambda repository, filename: None)
+    monkeypatch.setattr(timm_weights.urllib.request, "urlopen", unreachable)
+    start = time.perf_counter()
+    with pytest.raises(DistilPoseError, match=r"out of reach .*model\.pretrained=false"):
+        create_model(name, pretrained=True)
+    assert time.perf_counter() - start < 10
+
+
+def test_a_failing_download_is_told(tmp_path):
+    damaged = {"pretrained_cfg_overlay": {"file": str(tmp_path / "absent.pth")}}
+    with pytest.raises(DistilPoseError, match=r"ImageNet weights of resnet18 could not be loaded .*pretrained=False"):
+        create_model("student_timm", pretrained=True, backbone_options=damaged)
+
+
+def test_the_stem_has_no_imagenet_weights():
+    with pytest.raises(DistilPoseError, match="student_s has the stem backbone, which has no ImageNet weights"):
+        create_model("student_s", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [("convnext_atto", {}), ("mobilenetv3_small_050", {}), ("swin_tiny_patch4_window7_224", {"img_size": [64, 48]})],
+)
+def test_students_on_timm_backbones(backbone, options):
+    model = create_model(
+        "student_timm", backbone=backbone, backbone_options=options, input_size=(64, 48), depth=1, width=16, heads=2
+    )
+    output = model(torch.randn(2, 3, 64, 48))
+    assert output.keypoints.shape == (2, 17, 2)
+    (output.keypoints.sum() + output.scores.sum() + output.sigmas.sum()).backward()
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert all(parameter.grad is not None for parameter in trainable)
+    assert count_parameters(model) == sum(parameter.numel() for parameter in trainable)
+
+
+def test_unsuitable_backbones_are_told():
+    with pytest.raises(DistilPoseError, match=r"'vit_tiny_patch16_224' has features of stride 16 but none of stride 4"):
+        create_model("student_timm", backbone="vit_tiny_patch16_224")
+    with pytest.raises(DistilPoseError, match=r"timm has no backbone 'resnet81': did you mean resnet"):
+        create_model("student_timm", backbone="resnet81")
+    with pytest.raises(DistilPoseError, match=r"does not take crops of 256 x 192 .*img_size: \[256, 192\]"):
+        create_model("student_timm", backbone="swin_tiny_patch4_window7_224")
+    with pytest.raises(DistilPoseError, match="timm cannot build backbone 'resnet18'"):
+        create_model("student_timm", backbone="resnet18", backbone_options={"no_such_option": 1})

@@ -1,0 +1,155 @@
+"""Files: what goes in comes out, and every kind of bad file is told apart."""
+
+from __future__ import annotations
+
+import json
+
+import lightning.pytorch as pl
+import pytest
+import safetensors.torch
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from safetensors import safe_open
+
+from distilpose import load_model as load_from_package
+from distilpose.errors import DistilPoseError
+from distilpose.models import create_model, load_model, save_model
+from distilpose.skeleton import Skeleton
+
+XS = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2, "input_size": (32, 24)}
+
+
+@pytest.fixture
+def model():
+    body = Skeleton.from_names(["left_hand", "right_hand", "head"], limbs=[(0, 2)])
+    model = create_model("student_xs", skeleton=body, scores_trained=False, **XS)
+    model.train()(torch.randn(4, 3, 32, 24))  # batch statistics that are not the fresh ones
+    return model
+
+
+def same(first, second) -> bool:
+    theirs = second.state_dict()
+    return first.state_dict().keys() == theirs.keys() and all(
+        torch.equal(value, theirs[name]) for name, value in first.state_dict().items()
+    )
+
+
+def test_safetensors_round_trip(model, tmp_path):
+    model.mean = (0.5, 0.5, 0.5)
+    path = save_model(model.to(memory_format=torch.channels_last), tmp_path / "new" / "model.safetensors")
+    assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
+    loaded = load_from_package(path)
+    assert same(loaded, model)
+    assert not loaded.training
+    assert loaded.config == model.config
+    assert loaded.skeleton == model.skeleton
+    assert loaded.input_size == (32, 24)
+    assert loaded.mean == (0.5, 0.5, 0.5)
+    assert loaded.std == model.std
+    assert loaded.scores_trained is False
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["distilpose"])
+    assert about["format"] == 1
+    assert about["config"]["skeleton"]["names"] == ["left_hand", "right_hand", "head"]
+
+
+def test_nothing_is_overwritten_unasked(model, tmp_path):
+    path = save_model(model, tmp_path / "model.safetensors")
+    before = path.read_bytes()
+    with pytest.raises(DistilPoseError, match="exists and is not overwritten"):
+        save_model(create_model("student_xs", **XS), path)
+    assert path.read_bytes() == before
+    save_model(create_model("student_xs", **XS), path, overwrite=True)
+    assert path.read_bytes() != before
+    with pytest.raises(DistilPoseError, match=r"must end in \.safetensors"):
+        save_model(model, tmp_path / "model.pt")
+    with pytest.raises(DistilPoseError, match="cannot be written"):
+        save_model(model, path / "below_a_file" / "model.safetensors")
+
+
+class Module(pl.LightningModule):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.save_hyperparameters({"model": model.config})
+
+    def training_step(self, images):
+        return self.model(images).keypoints.square().mean()
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.randn(8, 3, 32, 24), batch_size=4)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=0.01)
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_checkpoint(model, tmp_path, averaged):
+    class KeepBothStates(pl.Callback):
+        def on_train_epoch_end(self, trainer, module):
+            trainer.save_checkpoint(tmp_path / "epoch.ckpt")
+            self.raw = {name: value.clone() for name, value in module.model.state_dict().items()}
+
+    keeper = KeepBothStates()
+    callbacks = [keeper] + ([EMAWeightAveraging(decay=0.5)] if averaged else [])
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(Module(model))
+    loaded = load_model(tmp_path / "epoch.ckpt")
+    assert not loaded.training
+    assert loaded.skeleton == model.skeleton
+    assert loaded.scores_trained is False
+    assert same(loaded, model)  # after training the module holds the average, where there is one
+    is_raw = all(torch.equal(value, keeper.raw[name]) for name, value in loaded.state_dict().items())
+    assert is_raw is not averaged
+
+
+def test_bad_files_are_told_apart(model, tmp_path):
+    with pytest.raises(DistilPoseError, match="is not a file"):
+        load_model(tmp_path / "absent.ckpt")
+    whole = save_model(model, tmp_path / "whole.safetensors").read_bytes()
+    torch.save({"state_dict": {}, "hyper_parameters": {"model": model.config}}, tmp_path / "whole.ckpt")
+    for name, content in {
+        "short.safetensors": whole[:-100],
+        "tiny.safetensors": whole[:5],
+        "short.ckpt": (tmp_path / "whole.ckpt").read_bytes()[:-100],
+        "empty.ckpt": b"",
+        "text.ckpt": b"this is not a checkpoint",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DistilPoseError, match=f"{name} cannot be read"):
+            load_model(tmp_path / name)
+
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "foreign.ckpt")
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    for name in ("foreign.safetensors", "foreign.ckpt", "list.ckpt"):
+        with pytest.raises(DistilPoseError, match=f"{name} was not written by distilpose"):
+            load_model(tmp_path / name)
+
+    torch.save({"state_dict": {}, "hyper_parameters": {"model": torch.nn.ReLU()}}, tmp_path / "object.ckpt")
+    with pytest.raises(DistilPoseError, match="cannot be read safely"):
+        load_model(tmp_path / "object.ckpt")
+
+
+def test_weights_of_another_model_are_told(model, tmp_path):
+    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+    other = create_model("student_xs", num_keypoints=5, **XS).config
+    torch.save({"state_dict": weights, "hyper_parameters": {"model": other}}, tmp_path / "k.ckpt")
+    with pytest.raises(DistilPoseError, match=r"5 keypoints.*1 of another shape \(encoder\.keypoint_tokens\)"):
+        load_model(tmp_path / "k.ckpt")
+    torch.save({"state_dict": {}, "hyper_parameters": {"model": other}}, tmp_path / "none.ckpt")
+    with pytest.raises(DistilPoseError, match=r"missing \(.*, …\); is it the checkpoint of another model"):
+        load_model(tmp_path / "none.ckpt")
+    torch.save({"state_dict": {}, "hyper_parameters": {"model": {"name": "student_xxl"}}}, tmp_path / "future.ckpt")
+    with pytest.raises(DistilPoseError, match="this version cannot build: There is no model 'student_xxl'"):
+        load_model(tmp_path / "future.ckpt")

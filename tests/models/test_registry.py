@@ -1,0 +1,128 @@
+"""What can be asked for by name, and what is said when it cannot be had."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from distilpose.errors import DistilPoseError
+from distilpose.models import copy_backbone, create_model, list_models, model_spec
+from distilpose.outputs import StudentOutput, TeacherOutput
+from distilpose.paths import CONFIG_DIR
+from distilpose.skeleton import COCO, Skeleton
+
+XS = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2}
+
+
+def test_names_are_sorted_and_split_by_kind():
+    names = list_models()
+    assert names == sorted(names)
+    assert {"student_s", "student_l", "student_xs", "teacher_hrnet_w48", "teacher_stem", "teacher_xs"} <= set(names)
+    assert sorted(list_models("student") + list_models("teacher")) == names
+    assert [name for name in names if model_spec(name).backbone_from_teacher] == ["student_l"]
+    with pytest.raises(DistilPoseError, match="kind='pupil'"):
+        list_models("pupil")
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_runs_and_rebuilds_from_its_config(name):
+    spec = model_spec(name)
+    model = create_model(name).eval()
+    config = json.loads(json.dumps(model.config))  # plain containers all the way down
+    assert config == model.config
+    with torch.no_grad():
+        output = model(torch.randn(1, 3, *spec.input_size))
+    height, width = model.heatmap_size
+    assert (height, width) == (spec.input_size[0] // 4, spec.input_size[1] // 4)
+    if model.kind == "student":
+        assert isinstance(output, StudentOutput)
+        assert output.keypoints.shape == output.sigmas.shape == (1, 17, 2)
+        assert output.scores.shape == (1, 17)
+        assert (output.sigmas > 0).all()
+        assert ((output.keypoints > 0) & (output.keypoints < 1)).all()
+    else:
+        assert isinstance(output, TeacherOutput)
+        assert output.heatmaps.shape == (1, 17, height, width)
+    assert output.visual_tokens.shape == (1, height * width // 12, model.encoder.width)
+    again = create_model(**config)
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+    assert (again.skeleton, again.input_size, again.config) == (model.skeleton, model.input_size, config)
+    assert not any("position" in key for key in model.state_dict())
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_config_file_is_the_registrys_default(name):
+    node = OmegaConf.load(CONFIG_DIR / "model" / f"{name}.yaml")
+    node.pop("defaults", None)
+    assert node._target_ == "distilpose.create_model"
+    assert node.pretrained is (name == "teacher_hrnet_w48")
+    node.pretrained = False
+    assert instantiate(node, skeleton=COCO.to_dict()).config == create_model(name).config
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, (48, 36)), (14, (64, 96)), (23, (80, 12))])
+@pytest.mark.parametrize("name", ["student_xs", "teacher_xs"])
+def test_any_count_and_any_size_the_patches_divide(name, count, size):
+    model = create_model(name, num_keypoints=count, input_size=size, **XS).eval()
+    output = model(torch.randn(2, 3, *size))
+    assert output.keypoint_tokens.shape == (2, count, 16)
+    assert output.visual_tokens.shape == (2, size[0] * size[1] // 192, 16)
+    with pytest.raises(DistilPoseError, match=rf"crops of shape \(N, 3, {size[0]}, {size[1]}\)"):
+        model(torch.randn(2, 3, size[0], size[1] + 4))
+
+
+def test_sizes_that_do_not_divide_name_those_that_do():
+    with pytest.raises(DistilPoseError, match=r"250 x 190.*multiple of 16 .* of 12, such as 240 x 180 or 256 x 192"):
+        create_model("student_s", input_size=(250, 190))
+    with pytest.raises(DistilPoseError, match="such as 16 x 12"):
+        create_model("student_s", input_size=(2, 2))
+    for size in (256, [256], [256, 192.0], [256, -12], "256x192"):
+        with pytest.raises(DistilPoseError, match="two positive whole numbers"):
+            create_model("student_s", input_size=size)
+
+
+def test_names_and_options_that_are_nearly_right():
+    with pytest.raises(DistilPoseError, match=r"'studnet_s' \(did you mean student_s.*there are student_l, "):
+        create_model("studnet_s")
+    with pytest.raises(DistilPoseError, match=r"no option 'widht' \(did you mean width\?\); it has stem_channels"):
+        create_model("student_xs", widht=3)
+    with pytest.raises(DistilPoseError, match="no option 'stem_channels'"):
+        create_model("student_l", stem_channels=3)
+    for options in ({"width": 18}, {"heads": 5}, {"depth": 0}, {"mlp_dim": 0}, {"stem_blocks": 0}, {"patch_size": 4}):
+        with pytest.raises(DistilPoseError, match=next(iter(options))):
+            create_model("student_xs", **options)
+
+
+def test_skeleton_and_count():
+    body = Skeleton.from_names(["left_hand", "right_hand", "head"])
+    model = create_model("student_xs", skeleton=body, **XS)
+    assert model.skeleton == body
+    assert model.num_keypoints == 3
+    assert create_model("student_xs", skeleton=body.to_dict(), num_keypoints=3, **XS).skeleton == body
+    assert create_model("student_xs", **XS).skeleton == COCO
+    with pytest.raises(DistilPoseError, match="num_keypoints=4 contradicts the skeleton, which has 3"):
+        create_model("student_xs", skeleton=body, num_keypoints=4)
+    with pytest.raises(DistilPoseError, match="num_keypoints=0"):
+        create_model("student_xs", num_keypoints=0)
+
+
+def test_copy_backbone_takes_all_or_nothing():
+    student, teacher = create_model("student_xs", **XS), create_model("teacher_xs", **XS)
+    teacher.backbone.bn1.running_mean.fill_(3.0)
+    assert copy_backbone(student, teacher) == len(student.backbone.state_dict())
+    for name, value in student.backbone.state_dict().items():
+        assert torch.equal(value, teacher.backbone.state_dict()[name])
+    wider = create_model("teacher_xs", **(XS | {"stem_channels": 12}))
+    with pytest.raises(DistilPoseError, match="student_xs cannot start from teacher_xs"):
+        copy_backbone(student, wider)
+
+
+def test_copy_backbone_hrnet():
+    student, teacher = create_model("student_l"), create_model("teacher_hrnet_w48")
+    assert copy_backbone(student, teacher) == len(student.backbone.state_dict()) == 930
+    name = "stage3.3.fuse_layers.0.2.0.weight"
+    assert torch.equal(student.backbone.state_dict()[name], teacher.backbone.state_dict()[name])

@@ -1,0 +1,201 @@
+"""The command as a person runs it: released files in, released numbers out, and back."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from distilpose import convert
+from distilpose.errors import DistilPoseError
+from distilpose.models import create_model, load_model, save_model
+from distilpose.models.released import ours_to_released
+
+NETS = {
+    "student_s": "student_s",
+    "student_l": "student_l",
+    "teacher_stem": "teacher_stemnet",
+    "teacher_hrnet_w48": "teacher_hr48",
+}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs the command's main in tmp_path: exit status, standard output, standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["convert", *arguments])
+        GlobalHydra.instance().clear()
+        status, said = 0, ""
+        try:
+            convert.main()
+        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
+            status, said = (1, stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), "")
+        told = capsys.readouterr()
+        return status, told.out, told.err + said
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def stand_in(release_fixtures):
+    """Writes a released checkpoint filled with the fixtures' weights."""
+    spec = importlib.util.spec_from_file_location("filler", release_fixtures / "filler.py")
+    filler = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(filler)
+
+    def write(net: str, path: Path) -> torch.Tensor:
+        keys = json.loads((release_fixtures / f"keys_{net}.json").read_text())["keys"]
+        state = {key: torch.from_numpy(np.asarray(value)) for key, value in filler.fill_state_dict(keys).items()}
+        table = np.load(release_fixtures / "forward_student_s.npz")["pos_embedding"]
+        part = "tokenhead" if "student" in net else "tokenpose"
+        state[f"keypoint_head.{part}.pos_embedding"] = torch.from_numpy(table)
+        assert state.keys() == keys.keys()
+        torch.save({"meta": {"epoch": 300, "mmpose_version": "0.22.0"}, "state_dict": state, "optimizer": {}}, path)
+        return torch.from_numpy(filler.make_input(2))
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["student_s", "teacher_stem"])
+def test_command_reproduces_the_release(name, release_fixtures, stand_in, tmp_path, run):
+    images = stand_in(NETS[name], tmp_path / "released.pth")
+    status, out, err = run("source=released.pth", f"model={name}", "output=out/ours.safetensors")
+    assert status == 0, err
+    assert "pos_embedding: the fixed sine table" in out
+    total = len(json.loads((release_fixtures / f"keys_{NETS[name]}.json").read_text())["keys"])
+    assert f"{total} tensors, {total - 1} of them loaded into {name}, 1 not" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "released.pth"]
+    expected = np.load(release_fixtures / f"forward_{NETS[name]}.npz")
+    with torch.no_grad():
+        output = load_model(tmp_path / "out" / "ours.safetensors")(images)
+    np.testing.assert_allclose(output[0].numpy(), expected["pred"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(output.keypoint_tokens.numpy(), expected["kpt_token"], rtol=0, atol=2e-4)
+
+    status, out, err = run("source=out/ours.safetensors", "output=back.pth", "reverse=true")
+    assert status == 0, err
+    first, second = (torch.load(tmp_path / file, weights_only=True) for file in ("released.pth", "back.pth"))
+    assert first["state_dict"].keys() == second["state_dict"].keys()
+    assert all(torch.equal(value, second["state_dict"][key]) for key, value in first["state_dict"].items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_all_released_networks_convert(name, stand_in, tmp_path, capsys):
+    stand_in(NETS[name], tmp_path / "released.pth")
+    model = convert.convert_released(tmp_path / "released.pth", tmp_path / "ours.safetensors", name=name)
+    assert ", 1 not:" in capsys.readouterr().out
+    loaded = load_model(tmp_path / "ours.safetensors")
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A tiny model in the released format, to spoil in various ways."""
+    options = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2, "input_size": [32, 24]}
+    state = ours_to_released(create_model("student_xs", num_keypoints=5, **options))
+
+    def write(**changes) -> Path:
+        path = tmp_path / "small.pth"
+        changed = {key: value for key, value in {**state, **changes}.items() if value is not None}
+        torch.save({"meta": {}, "state_dict": changed}, path)
+        return path
+
+    return write, options, tmp_path / "ours.safetensors"
+
+
+def test_the_number_of_joints_is_the_files(small, capsys):
+    write, options, output = small
+    convert.convert_released(write(), output, name="student_xs", **options)
+    assert load_model(output).num_keypoints == 5
+    output.unlink()
+    positions = "keypoint_head.tokenhead.pos_embedding"
+    convert.convert_released(write(**{positions: None}), output, name="student_xs", **options)
+    assert "no pos_embedding in the file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "options", "message"),
+    [
+        ("student_xs", {"keypoint_head.tokenhead.pos_embedding": torch.zeros(1, 4, 16)}, {}, "other positions"),
+        ("student_xs", {}, {"input_size": [64, 48]}, r"does not fit|positions where"),
+        ("student_xs", {"backbone.extra": torch.zeros(1)}, {}, r"1 unexpected \(backbone\.extra\)"),
+        ("student_xs", {"keypoint_head.tokenhead.extra": torch.zeros(1)}, {}, "1 names are not those"),
+        ("student_xs", {"backbone.conv1.weight": None}, {}, r"1 missing \(backbone\.conv1\.weight\)"),
+        ("student_xs", {}, {"width": 32}, "of another shape"),
+        ("teacher_xs", {}, {}, "holds a student, but model=teacher_xs is a teacher: choose one of student_l"),
+    ],
+)
+def test_files_that_do_not_fit_are_told_and_nothing_is_written(small, name, changes, options, message):
+    write, fitting, output = small
+    with pytest.raises(DistilPoseError, match=message):
+        convert.convert_released(write(**changes), output, name=name, **{**fitting, **options})
+    assert not output.exists()
+
+
+def test_files_that_are_no_released_checkpoint(small, tmp_path):
+    _, options, output = small
+    (tmp_path / "text.pth").write_text("hello")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    torch.save({"state_dict": {"conv.weight": torch.zeros(1)}}, tmp_path / "other.pth")
+    torch.save({"meta": {"config": torch.nn.ReLU()}, "state_dict": {}}, tmp_path / "objects.pth")
+    for file, message in {
+        "text.pth": "cannot be read",
+        "tensor.pth": "has no 'state_dict'",
+        "other.pth": "not the weights of a released",
+        "objects.pth": "cannot be read safely",
+    }.items():
+        with pytest.raises(DistilPoseError, match=message):
+            convert.convert_released(tmp_path / file, output, name="student_xs", **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "convert needs both ends"),
+        (("source=absent.pth", "model=student_s", "output=x.safetensors"), "source=absent.pth is not a file"),
+        (("source=ours.safetensors", "output=ours.safetensors", "reverse=true"), "exists and is not overwritten"),
+        (("source=ours.safetensors", "output=x.safetensors"), "convert needs model=NAME"),
+        (("source=ours.safetensors", "output=x.safetensors", "model=studnet"), "Could not find 'model/studnet'"),
+        (("source=ours.safetensors", "ouput=x.safetensors"), "Could not override 'ouput'"),
+    ],
+)
+def test_the_command_refuses_in_one_sentence(run, tmp_path, arguments, message):
+    save_model(create_model("student_xs"), tmp_path / "ours.safetensors")
+    before = (tmp_path / "ours.safetensors").read_bytes()
+    status, _, err = run(*arguments)
+    assert status != 0
+    assert message in err
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["ours.safetensors"]
+    assert (tmp_path / "ours.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_command_from_another_folder(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "distilpose.convert", "source=absent.pth", "model=teacher_xs", "output=a.safetensors"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: source=absent.pth is not a file: give the checkpoint to convert."
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_softmax_teacher_is_not_written_the_releases_way():
+    teacher = create_model("teacher_xs", heatmap_activation="softmax", depth=1)
+    with pytest.raises(DistilPoseError, match="gives heat maps by softmax"):
+        ours_to_released(teacher)
