@@ -1,0 +1,171 @@
+"""Evaluate a model or a results file: `python -m distilpose.evaluate checkpoint=FILE data=coco protocol=all`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.progress import track
+
+from distilpose.command import command
+from distilpose.errors import DistilPoseError
+from distilpose.evaluation import (
+    Evaluation,
+    FlipTest,
+    check_flip_test,
+    choose_device,
+    coco_metrics,
+    load_coco,
+    load_results,
+    markdown_table,
+    predict_batches,
+    score_dataset,
+    truth_of,
+    write_json,
+)
+from distilpose.models import load_model
+from distilpose.outputs import Predictions
+
+if TYPE_CHECKING:
+    from distilpose.data import CocoDataModule, CocoKeypoints
+    from distilpose.models.model import PoseModel
+
+COLUMNS = ("boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "APM", "APL", "AR", "PCK")
+
+
+@command("evaluate")
+def main(cfg: DictConfig) -> dict[str, Any]:
+    """Score, print one table, and write metrics.json and the COCO result rows into the output folder."""
+    output = Path(cfg.output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise DistilPoseError(f"output={output} is not an empty folder and nothing is overwritten: give a new one.")
+    if (cfg.checkpoint is None) == (cfg.predictions is None):
+        raise DistilPoseError(
+            "Give one of checkpoint=FILE (.ckpt or .safetensors) and predictions=RESULTS.json (COCO keypoint results)."
+        )
+    report = evaluate_file(cfg) if cfg.checkpoint is None else evaluate_model(cfg, output)
+    write_json(report, output / "metrics.json")
+    print(f"\n{report['source']} on {report['annotations']}")
+    print(markdown_table(report["rows"], COLUMNS))
+    for note in report["notes"]:
+        print(note)
+    print(f"Written to {output}")
+    return report
+
+
+def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
+    """The figures of an existing COCO results file; its rows are scored as they stand."""
+    datamodule: CocoDataModule = instantiate(cfg.data)
+    datamodule.prepare_data()
+    skeleton = datamodule.skeleton
+    if skeleton.sigmas is None:
+        raise DistilPoseError(
+            f"The skeleton of {datamodule.val_annotations} has no OKS sigmas, so a results file cannot be scored: "
+            "give them with data.skeleton.sigmas=[...], one a joint."
+        )
+    truth = load_coco(datamodule.val_annotations)
+    rows = load_results(cfg.predictions, skeleton.num_keypoints, truth.imgs, truth.cats)
+    figures = coco_metrics(truth, rows, skeleton.sigmas)
+    about = {"boxes": "as in file", "flip": "as in file", "rescoring": "as in file", "persons": len(rows)}
+    return {
+        "source": str(cfg.predictions),
+        "annotations": str(datamodule.val_annotations),
+        "rows": [{**about, **figures}],
+        "notes": [f"All {len(truth.imgs)} images of the annotation file count."],
+    }
+
+
+def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
+    """The figures of a model under the protocols asked for, each pair of forward passes made once."""
+    boxes, notes = _boxes(cfg)
+    flips: Sequence[FlipTest] = [check_flip_test(cfg.flip_test)]
+    rescorings = [cfg.rescoring]
+    if cfg.protocol == "all":
+        flips = [False, True] if isinstance(cfg.flip_test, bool) else [False, True, cfg.flip_test]
+        rescorings = [False, True]
+    model = load_model(cfg.checkpoint).to(choose_device(cfg.device))
+    datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size))
+    datamodule.prepare_data()
+    _check_skeleton(cfg, model, datamodule)
+    output.mkdir(parents=True, exist_ok=True)  # better now than after the work that one cannot write there
+    table: list[dict[str, Any]] = []
+    for kind in boxes:
+        dataset = datamodule.val_dataset(detections=kind == "detections")
+        loader = datamodule.evaluation_dataloader(detections=kind == "detections")
+        truth = truth_of(dataset)
+        batches = track(loader, f"{len(dataset)} persons, {kind} boxes")
+        for flip, found in zip(flips, predict_batches(model, batches, flips), strict=True):
+            _check_finite(found, cfg.checkpoint)
+            for rescored in rescorings:
+                row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
+                result = score_dataset(found, dataset, rescored, cfg.nms_threshold, truth)
+                table.append({**row, "persons": len(found.scores), **result.metrics, **_detail(result, dataset)})
+                name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
+                write_json(result.rows, output / name)
+    if "gt" in boxes:
+        first = table[0]["pck"]
+        notes.append(f"PCK is at {first['reference']}: {first['persons']} persons, {first['left_out']} left out.")
+    if not model.scores_trained:
+        notes.append("Nothing trained this model's joint scores, so they count as 1.")
+    return {
+        "source": f"{model.name} ({cfg.checkpoint})",
+        "annotations": str(datamodule.val_annotations),
+        "input_size": list(model.input_size),
+        "nms_threshold": cfg.nms_threshold,
+        "limit": datamodule.limit_val,
+        "rows": table,
+        "notes": notes,
+    }
+
+
+def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
+    """Which boxes to evaluate with, and what to say of those that are not there."""
+    kinds = {"gt": ["gt"], "detections": ["detections"], "all": ["gt", "detections"]}
+    if cfg.protocol not in kinds:
+        raise DistilPoseError(f"protocol={cfg.protocol} is not known: expected gt, detections or all.")
+    if cfg.protocol != "gt" and cfg.data.get("limit_val") is not None:
+        raise DistilPoseError(
+            f"data.limit_val={cfg.data.limit_val} would leave out some of an image's detections, and AP would count "
+            "their persons as missed: use protocol=gt, or data.limit_val=null."
+        )
+    if cfg.data.get("boxes") is not None or cfg.protocol == "gt":
+        return kinds[cfg.protocol], []
+    if cfg.protocol == "detections":
+        raise DistilPoseError("protocol=detections needs a detector's boxes: give their file with data.boxes=FILE.")
+    return ["gt"], ["Ground-truth boxes only: no detector boxes were given (data.boxes=FILE)."]
+
+
+def _check_skeleton(cfg: DictConfig, model: PoseModel, datamodule: CocoDataModule) -> None:
+    """The model's joints must be the data's, in the same order."""
+    ours, theirs = model.skeleton.names, datamodule.skeleton.names
+    if ours != theirs:
+        raise DistilPoseError(
+            f"{cfg.checkpoint} predicts {len(ours)} joints ({', '.join(ours[:3])}, …), but "
+            f"{datamodule.val_annotations} has {len(theirs)} ({', '.join(theirs[:3])}, …): "
+            "evaluate on data with the model's skeleton."
+        )
+
+
+def _check_finite(found: Predictions, checkpoint: str) -> None:
+    """Predictions that are no numbers would only look like misses."""
+    broken = int((~found.keypoints.isfinite().flatten(1).all(1) | ~found.scores.isfinite().all(1)).sum())
+    if broken:
+        raise DistilPoseError(
+            f"{checkpoint} gives keypoints or scores that are not finite for {broken} of {len(found.scores)} persons: "
+            "its training diverged, use an earlier checkpoint."
+        )
+
+
+def _detail(result: Evaluation, dataset: CocoKeypoints) -> dict[str, Any]:
+    """PCK joint by joint and what it refers to, where there is one."""
+    if result.pck is None:
+        return {}
+    per_joint = dict(zip(dataset.skeleton.names, result.pck.per_joint.tolist(), strict=True))
+    return {"pck": {**result.pck._asdict(), "per_joint": per_joint}}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""From crops to keypoints and scores, with or without the mirrored pass (flip test)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from distilpose.data.codec import decode_heatmaps
+from distilpose.errors import DistilPoseError
+from distilpose.outputs import StudentOutput, TeacherOutput
+
+if TYPE_CHECKING:
+    from distilpose.models.model import PoseModel
+
+FlipTest = bool | Literal["released"]
+
+
+def predict_crops(model: PoseModel, images: Tensor, flip_test: FlipTest = True) -> tuple[Tensor, Tensor]:
+    """Keypoints and scores of crops by a student or a teacher.
+
+    A mirrored pixel u lies at W - 1 - u, and targets are u / W. So a student's mirrored x goes to (W - 1) / W - x,
+    joints and scores change places with their left-right partners, and both passes are averaged. A teacher's mirrored
+    maps, turned back, lie (stride - 1) / stride of a cell to the left (0.75 at stride 4), so they are shifted by that
+    much to the right before averaging: a bias of 0.01 crop pixels after decoding, against 0.5 for a shift of one cell
+    and 1.5 for none.
+
+    `flip_test="released"` does what the published code does: a student's x goes to 1 - x (half a pixel off after
+    averaging) and its mirrored scores are averaged without changing places; a teacher's mirrored maps are shifted by
+    one whole cell.
+
+    The mode of the model and of autograd are the caller's.
+
+    Args:
+        model: a student or a teacher with `skeleton` and, a student, `scores_trained`.
+        images: (N, 3, H, W) normalised crops.
+        flip_test: True, False or "released".
+
+    Returns:
+        keypoints (N, K, 2) in [0, 1] of the crop, and scores (N, K): a student's raw score, 1 where nothing trained it,
+        or the peak of a teacher's heat map. Both float32.
+    """
+    return predict_crops_each(model, images, [flip_test])[0]
+
+
+def predict_crops_each(model: PoseModel, images: Tensor, flip_tests: Sequence[FlipTest]) -> list[tuple[Tensor, Tensor]]:
+    """`predict_crops` for several kinds of flip test from the same one or two forward passes."""
+    flip_tests = [check_flip_test(flip_test) for flip_test in flip_tests]
+    straight = model(images)
+    mirrored = model(images.flip(-1)) if any(flip_tests) else None
+    decode = _student if isinstance(straight, StudentOutput) else _teacher
+    return [decode(model, straight, mirrored if flip else None, flip, images) for flip in flip_tests]
+
+
+def check_flip_test(flip_test: Any) -> FlipTest:
+    """The value itself if it is one of True, False and "released"; else an error, before any work is done."""
+    if not isinstance(flip_test, bool) and flip_test != "released":
+        raise DistilPoseError(f"flip_test={flip_test!r} is not known: expected true, false or released.")
+    return flip_test
+
+
+def _student(
+    model: PoseModel,
+    straight: StudentOutput,
+    mirrored: StudentOutput | None,
+    flip_test: FlipTest,
+    images: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Average coordinates and scores."""
+    keypoints, scores = straight.keypoints.float(), straight.scores.float()
+    if mirrored is not None:
+        order, width = model.skeleton.flip_order, images.shape[-1]
+        axis = 1.0 if flip_test == "released" else (width - 1) / width
+        turned = mirrored.keypoints.float()[:, order]
+        turned = torch.stack([axis - turned[..., 0], turned[..., 1]], dim=-1)
+        turned_scores = mirrored.scores.float()
+        if flip_test != "released":
+            turned_scores = turned_scores[:, order]
+        keypoints, scores = (keypoints + turned) / 2, (scores + turned_scores) / 2
+    if not model.scores_trained:
+        scores = torch.ones_like(scores)
+    return keypoints, scores
+
+
+def _teacher(
+    model: PoseModel,
+    straight: TeacherOutput,
+    mirrored: TeacherOutput | None,
+    flip_test: FlipTest,
+    images: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Average heat maps, then decode."""
+    heatmaps = straight.heatmaps.float()
+    if mirrored is not None:
+        turned = mirrored.heatmaps.float()[:, model.skeleton.flip_order].flip(-1)
+        shift = 1.0 if flip_test == "released" else 1 - heatmaps.shape[-1] / images.shape[-1]
+        heatmaps = (heatmaps + shift_right(turned, shift)) / 2
+    return decode_heatmaps(heatmaps)
+
+
+def shift_right(heatmaps: Tensor, shift: float) -> Tensor:
+    """Move maps to the right by up to one cell, between cells by linear interpolation; the first column stays.
+
+    Args:
+        heatmaps: (..., H, W).
+        shift: in [0, 1], in cells.
+    """
+    moved = torch.cat([heatmaps[..., :1], heatmaps[..., :-1]], dim=-1)
+    return heatmaps + shift * (moved - heatmaps)

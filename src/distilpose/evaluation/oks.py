@@ -1,0 +1,109 @@
+"""Object keypoint similarity (OKS), COCO's likeness of two poses, and the suppression of doubles by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+PADDING = 1.25
+
+
+def oks(
+    predicted: Tensor,
+    target: Tensor,
+    area: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    labelled: Tensor | None = None,
+) -> Tensor:
+    """OKS of poses: the mean over joints of exp(-d^2 / (2 area (2 sigma)^2)).
+
+    All arguments broadcast against each other, so `oks(a[:, None], b[None], ...)` gives all pairs.
+
+    Args:
+        predicted: (..., K, 2) image pixels.
+        target: (..., K, 2) image pixels.
+        area: (...) area of the person in square pixels.
+        sigmas: (K,) constants of the skeleton.
+        labelled: (..., K) joints to count; all of them if not given.
+
+    Returns:
+        (...) in [0, 1]; 0 where no joint is labelled.
+    """
+    variances = (2 * torch.as_tensor(sigmas, dtype=predicted.dtype, device=predicted.device)) ** 2
+    tiny = torch.finfo(torch.float64).eps
+    distance = ((predicted - target) ** 2).sum(-1)
+    likeness = torch.exp(-distance / variances / (area[..., None] + tiny) / 2)
+    if labelled is None:
+        return likeness.mean(-1)
+    counted = (labelled > 0).to(likeness.dtype)
+    return (likeness * counted).sum(-1) / counted.sum(-1).clamp(min=1)
+
+
+def padded_area(bbox: Tensor, input_size: Sequence[int], padding: float = PADDING) -> Tensor:
+    """Area of the crop a box leads to: the box widened or heightened to the crop's proportions, then padded.
+
+    The published implementation suppresses doubles by this area, not by that of the person's outline, which a detector
+    does not know.
+
+    Args:
+        bbox: (N, 4) x, y, width, height in image pixels.
+        input_size: (H, W) of the crop.
+        padding: the factor by which the box grows on each axis.
+
+    Returns:
+        (N,) square pixels.
+    """
+    aspect = input_size[1] / input_size[0]
+    width = torch.maximum(bbox[:, 2], bbox[:, 3] * aspect)
+    return (width * padding) * (width / aspect * padding)
+
+
+def oks_nms(
+    keypoints: Tensor,
+    scores: Tensor,
+    areas: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    threshold: float = 0.9,
+) -> Tensor:
+    """Leave the best of poses that lie on each other, within one image.
+
+    From the best score down, a pose is kept and every later one whose OKS with it is above the threshold is dropped.
+    The OKS here counts all joints and takes the mean of the two areas. Of equal scores the later pose counts as better.
+
+    Args:
+        keypoints: (N, K, 2) image pixels.
+        scores: (N,) score of each pose.
+        areas: (N,) square pixels, see `padded_area`.
+        sigmas: (K,) constants of the skeleton.
+        threshold: OKS above which two poses are the same person.
+
+    Returns:
+        (M,) int64 indices of the poses kept, best first.
+    """
+    keypoints, areas = keypoints.double(), areas.double()
+    order = torch.argsort(scores, stable=True).flip(0)
+    pairs = oks(keypoints[:, None], keypoints[None], (areas[:, None] + areas[None]) / 2, sigmas) > threshold
+    same = pairs[order][:, order].cpu().numpy()
+    alive = same.diagonal() | True
+    for place in range(len(same)):
+        if alive[place]:
+            alive[place + 1 :] &= ~same[place, place + 1 :]
+    return order[torch.from_numpy(alive).to(order.device)]
+
+
+def oks_nms_per_image(
+    keypoints: Tensor,
+    scores: Tensor,
+    areas: Tensor,
+    image_id: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    threshold: float = 0.9,
+) -> Tensor:
+    """`oks_nms` within each image: (M,) indices kept, image by image in order of id, best first in each."""
+    order = torch.argsort(image_id, stable=True)
+    _, counts = torch.unique_consecutive(image_id[order], return_counts=True)
+    groups = torch.split(order, counts.tolist())
+    kept = [g[oks_nms(keypoints[g], scores[g], areas[g], sigmas, threshold)] for g in groups if len(g)]
+    return torch.cat(kept) if kept else order

@@ -1,0 +1,91 @@
+"""PCK, the share of joints found: the customary figure of sets with one person an image, such as Leeds Sports."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distilpose.skeleton import Skeleton
+
+
+class PCK(NamedTuple):
+    """Share of labelled joints within a distance of the truth.
+
+    Attributes:
+        value: over all joints of all persons counted; nan where there is none.
+        per_joint: (K,) joint by joint; nan for a joint that is labelled nowhere.
+        reference: the distance in words, such as "0.2 of the torso".
+        persons: how many persons were counted.
+        left_out: persons without a reference length (no labelled torso) or without a labelled joint.
+    """
+
+    value: float
+    per_joint: Tensor
+    reference: str
+    persons: int
+    left_out: int
+
+
+def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton) -> PCK:
+    """PCK@0.2 of the torso, or @0.1 of the longer side of the box where the skeleton names no shoulders and hips.
+
+    The torso is the distance from the left shoulder to the right hip; where one of them is not labelled, from the right
+    shoulder to the left hip. A person with neither is left out and counted in `left_out`.
+
+    Args:
+        predicted: (N, K, 2) image pixels.
+        target: (N, K, 2) image pixels.
+        labelled: (N, K) above 0 where the joint is labelled.
+        bbox: (N, 4) x, y, width, height in image pixels.
+        skeleton: names the K joints.
+    """
+    predicted, target, counted = predicted.double(), target.double(), labelled > 0
+    diagonals = torso_diagonals(skeleton)
+    if diagonals is None:
+        reference, allowed = "0.1 of the box's longer side", 0.1 * bbox[:, 2:].double().amax(-1)
+    else:
+        ends = torch.as_tensor(diagonals, device=target.device)
+        length = (target[:, ends[:, 0]] - target[:, ends[:, 1]]).norm(dim=-1)
+        length = length * (counted[:, ends[:, 0]] & counted[:, ends[:, 1]])
+        reference, allowed = "0.2 of the torso", 0.2 * torch.where(length[:, 0] > 0, length[:, 0], length[:, 1])
+    measured = (allowed > 0) & counted.any(-1)
+    counted = counted & measured[:, None]
+    found = ((predicted - target).norm(dim=-1) <= allowed[:, None]) & counted
+    persons = int(measured.sum())
+    return PCK(
+        value=float(found.sum() / counted.sum()),
+        per_joint=found.sum(0) / counted.sum(0),
+        reference=reference,
+        persons=persons,
+        left_out=len(measured) - persons,
+    )
+
+
+def torso_diagonals(skeleton: Skeleton) -> list[tuple[int, int]] | None:
+    """(left shoulder, right hip) and (right shoulder, left hip), or None where the names do not tell them."""
+    places = {
+        (side_of(name), part): index
+        for index, name in enumerate(skeleton.names)
+        for part in ("shoulder", "hip")
+        if part in name.lower()
+    }
+    ends = [("left", "shoulder"), ("right", "hip"), ("right", "shoulder"), ("left", "hip")]
+    if not all(end in places for end in ends):
+        return None
+    first, second, third, fourth = (places[end] for end in ends)
+    return [(first, second), (third, fourth)]
+
+
+def side_of(name: str) -> str:
+    """The side a joint's name tells: "left", "right" or "centre".
+
+    left_hip, hip.L and LeftHip are all left.
+    """
+    words = re.split(r"[ _.\-]+", name.lower())
+    for side in ("left", "right"):
+        if side[0] in words or any(word.startswith(side) for word in words):
+            return side
+    return "centre"

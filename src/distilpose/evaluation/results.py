@@ -1,0 +1,134 @@
+"""COCO keypoint results: one row a person found, written and read back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distilpose.errors import DistilPoseError
+from distilpose.outputs import Predictions
+from distilpose.paths import written_beside
+
+
+def to_rows(predictions: Predictions, scores: Tensor, category_id: int) -> list[dict[str, Any]]:
+    """COCO result rows: image_id, category_id, keypoints as [x, y, score] * K in one list, and the person's score.
+
+    Args:
+        predictions: N persons.
+        scores: (N,) score of each person.
+        category_id: the category of all rows.
+    """
+    joined = torch.cat([predictions.keypoints.double(), predictions.scores.double()[..., None]], dim=-1)
+    triples = joined.flatten(1).tolist()
+    return [
+        {"image_id": image_id, "category_id": category_id, "keypoints": triple, "score": score}
+        for image_id, triple, score in zip(predictions.image_id.tolist(), triples, scores.tolist(), strict=True)
+    ]
+
+
+def write_json(content: Any, path: str | Path) -> Path:
+    """Write JSON beside the place and rename, so that the file is whole or absent; the folder is made.
+
+    A number that is not finite becomes null, which every reader of JSON understands.
+    """
+    path = Path(path)
+    with written_beside(path) as temporary:
+        temporary.write_text(json.dumps(_finite(content), indent=None if isinstance(content, list) else 2))
+    return path
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as a Markdown table in even columns; fractions in per cent with one decimal, what a row lacks as '-'.
+
+    COCO's -1, which says that no such person is in the set, is shown as '-' too.
+    """
+
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{100 * value:.1f}" if value >= 0 else "-"
+        return "-" if value is None else str(value)
+
+    lines = [list(columns), *([cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    lines.insert(1, ["-" * width for width in widths])
+    padded = ([text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def load_results(
+    path: str | Path,
+    num_keypoints: int,
+    image_ids: Collection[int],
+    category_ids: Collection[int],
+) -> list[dict[str, Any]]:
+    """Read a COCO keypoint results file and check every row.
+
+    Args:
+        path: JSON list of rows.
+        num_keypoints: K, so each row holds 3K numbers.
+        image_ids: the images of the annotation file.
+        category_ids: the categories of the annotation file.
+
+    Raises:
+        DistilPoseError: in one sentence, what is wrong with the first row that is.
+    """
+    try:
+        rows = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise DistilPoseError(f"No results file at {path}: give a COCO keypoint results JSON.") from None
+    except (OSError, ValueError) as error:
+        raise DistilPoseError(
+            f"{path} cannot be read as JSON ({error}): expected a COCO keypoint results list."
+        ) from None
+    if not isinstance(rows, list):
+        raise DistilPoseError(f"{path} holds a {type(rows).__name__}: expected a list of COCO keypoint results.")
+    image_ids, category_ids = set(image_ids), set(category_ids)
+    for number, row in enumerate(rows):
+        trouble = _trouble(row, num_keypoints, image_ids, category_ids)
+        if trouble:
+            raise DistilPoseError(f"Row {number} of {path} {trouble}.")
+    return rows
+
+
+def _trouble(row: Any, num_keypoints: int, image_ids: set[int], category_ids: set[int]) -> str | None:
+    """What is wrong with a row, to be read after 'Row 3 of FILE', or None."""
+    fields = ("image_id", "category_id", "keypoints", "score")
+    if not isinstance(row, dict):
+        return f"is a {type(row).__name__}: expected an object with {', '.join(fields)}"
+    missing = [field for field in fields if field not in row]
+    if missing:
+        return f"lacks {', '.join(missing)}: a row needs {', '.join(fields)}"
+    keypoints = row["keypoints"]
+    if not isinstance(keypoints, Sequence) or len(keypoints) != 3 * num_keypoints:
+        count = len(keypoints) if isinstance(keypoints, Sequence) else "no list of"
+        return (
+            f"has {count} keypoint numbers: expected {3 * num_keypoints} (x, y, score for each of {num_keypoints} "
+            "joints), so use the annotation file the results were made for"
+        )
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in [*keypoints, row["score"]]):
+        return "holds a keypoint or score that is not a finite number: mend or drop that row"
+    if not isinstance(row["image_id"], (int, str)) or row["image_id"] not in image_ids:
+        return (
+            f"names image_id {row['image_id']!r}, which the annotation file does not hold: "
+            "use the annotation file the results were made for"
+        )
+    if not isinstance(row["category_id"], int) or row["category_id"] not in category_ids:
+        return f"names category_id {row['category_id']!r}: the annotation file has {sorted(category_ids)}"
+    return None
+
+
+def _finite(content: Any) -> Any:
+    """The same content with nan and infinities as None."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return content

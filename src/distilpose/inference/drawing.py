@@ -1,0 +1,158 @@
+"""Pictures: skeletons on photographs, heat maps in colour, and sheets of them. Images are (H, W, 3) uint8, RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from distilpose.evaluation.pck import side_of
+from distilpose.skeleton import Skeleton
+
+Image = NDArray[np.uint8]
+
+COLOURS = {"left": (64, 156, 255), "right": (255, 140, 43), "centre": (90, 214, 110)}
+_INK, _PAPER = (40, 40, 40), 255
+_SUBPIXEL_BITS = 4
+
+
+def draw_skeleton(
+    image: Image,
+    keypoints: ArrayLike | Tensor,
+    scores: ArrayLike | Tensor | None,
+    skeleton: Skeleton,
+    threshold: float = 0.2,
+) -> Image:
+    """A copy of the image with every person's limbs and joints: left blue, right orange, the middle green.
+
+    Lines grow with the image. A limb is drawn where both of its joints are.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        keypoints: (M, K, 2) image pixels.
+        scores: (M, K); joints at or below the threshold, or not finite, are left out. None draws every joint.
+        skeleton: its limbs and names.
+        threshold: see `scores`.
+    """
+    drawn = np.ascontiguousarray(image).copy()
+    points = np.asarray(keypoints, dtype=np.float64)
+    sure = np.ones(points.shape[:2]) if scores is None else np.asarray(scores, dtype=np.float64)
+    shown = (sure > threshold if scores is not None else sure > 0) & np.isfinite(points).all(-1)
+    # far outside the picture OpenCV's fixed-point coordinates would overflow
+    points = np.clip(np.nan_to_num(points), -10 * max(image.shape), 10 * max(image.shape))
+    fixed = np.round(points * 2**_SUBPIXEL_BITS).astype(int)
+    width = max(1, round(0.006 * max(image.shape[:2])))
+    sides = [side_of(name) for name in skeleton.names]
+    options: dict[str, Any] = {"lineType": cv2.LINE_AA, "shift": _SUBPIXEL_BITS}
+    for person, seen in zip(fixed.tolist(), shown.tolist(), strict=True):
+        for start, end in skeleton.limbs:
+            if seen[start] and seen[end]:
+                colour = COLOURS[sides[start] if sides[start] == sides[end] else "centre"]
+                cv2.line(drawn, person[start], person[end], colour, width, **options)
+        for joint, point in enumerate(person):
+            if seen[joint]:
+                radius = round(max(2.5, 1.2 * width) * 2**_SUBPIXEL_BITS)
+                cv2.circle(drawn, point, radius, (255, 255, 255), cv2.FILLED, **options)
+                cv2.circle(drawn, point, radius, COLOURS[sides[joint]], max(1, width // 2), **options)
+    return drawn
+
+
+def crop_image(image: Tensor, mean: Sequence[float], std: Sequence[float], size: Sequence[int] | None = None) -> Image:
+    """A normalised crop (3, H, W) as a picture, of (H, W) `size` if given."""
+    planes = image.detach().float().cpu().numpy().transpose(1, 2, 0)
+    picture = np.clip(np.round(255 * (planes * np.asarray(std) + np.asarray(mean))), 0, 255).astype(np.uint8)
+    return picture if size is None else cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
+
+
+def heatmap_image(heatmap: ArrayLike | Tensor, size: Sequence[int] | None = None, high: float = 1.0) -> Image:
+    """A heat map in colour, black at 0 and bright at `high`.
+
+    Args:
+        heatmap: (h, w), or (K, h, w) of which the highest of all joints is shown.
+        size: (H, W) of the picture; that of the map by default.
+        high: the value shown brightest.
+    """
+    return _coloured(_flat(heatmap) / high, "magma", size)
+
+
+def difference_image(difference: ArrayLike | Tensor, size: Sequence[int] | None = None, span: float = 1.0) -> Image:
+    """A signed difference in colour: white at 0, red above, blue below.
+
+    Args:
+        difference: (h, w), or (K, h, w) of which the value farthest from 0 of all joints is shown.
+        size: (H, W) of the picture; that of the map by default.
+        span: the difference shown in full red, and its negative in full blue.
+    """
+    return _coloured(_flat(difference) / (2 * span) + 0.5, "RdBu_r", size)
+
+
+def overlay_heatmap(image: Image, heatmap: ArrayLike | Tensor, high: float = 1.0) -> Image:
+    """The image with a heat map glowing over it: (h, w), or (K, h, w) of which the highest of all joints is shown."""
+    height, width = image.shape[:2]
+    glow = heatmap_image(heatmap, (height, width), high).astype(np.float32)
+    strength = cv2.resize(np.clip(_flat(heatmap) / high, 0, 1), (width, height), interpolation=cv2.INTER_LINEAR)
+    share = 0.25 + 0.6 * strength[..., None]
+    return np.round(image * (1 - share) + glow * share).astype(np.uint8)
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Image]],
+    titles: Sequence[str] = (),
+    row_titles: Sequence[str] = (),
+    gap: int = 8,
+) -> Image:
+    """Pictures in rows and columns on white, each centred in its cell.
+
+    Args:
+        rows: rows of pictures; sizes may differ, and rows may be of different length.
+        titles: headings of the columns (ASCII).
+        row_titles: headings above the rows (ASCII).
+        gap: pixels between pictures.
+    """
+    columns = max(len(row) for row in rows)
+    widths = [max(row[c].shape[1] for row in rows if c < len(row)) for c in range(columns)]
+    heights = [max(picture.shape[0] for picture in row) for row in rows]
+    title, row_title = (20 if titles else 0), (20 if row_titles else 0)
+    left = np.cumsum([gap, *(width + gap for width in widths)])
+    top = np.cumsum([gap + title + row_title, *(height + gap + row_title for height in heights)])
+    sheet = np.full((top[-1] - row_title, left[-1], 3), _PAPER, dtype=np.uint8)
+    for column, text in enumerate(titles):
+        _write(sheet, text, left[column], gap + 12, widths[column])
+    for number, row in enumerate(rows):
+        if number < len(row_titles):
+            _write(sheet, row_titles[number], gap, top[number] - 8, left[-1] - 2 * gap)
+        for column, picture in enumerate(row):
+            y = top[number] + (heights[number] - picture.shape[0]) // 2
+            x = left[column] + (widths[column] - picture.shape[1]) // 2
+            sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+    return sheet
+
+
+def _write(sheet: Image, text: str, x: int, y: int, room: int) -> None:
+    """A line of text, made smaller where it would not fit."""
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+    scale = 0.45 * min(1.0, room / max(width, 1))
+    cv2.putText(sheet, text, (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
+
+
+def _flat(maps: ArrayLike | Tensor) -> NDArray[np.float32]:
+    """One map from those of several joints: at each cell the value farthest from 0."""
+    if isinstance(maps, Tensor):
+        maps = maps.detach().float().cpu().numpy()
+    values = np.nan_to_num(np.asarray(maps, dtype=np.float32))
+    if values.ndim == 3:
+        values = np.take_along_axis(values, np.abs(values).argmax(0)[None], axis=0)[0]
+    return values
+
+
+def _coloured(values: NDArray[np.float32], colours: str, size: Sequence[int] | None) -> Image:
+    """Values in [0, 1] through a colour map, cells kept sharp when enlarged."""
+    picture = (matplotlib.colormaps[colours](np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
+    if size is None:
+        return picture
+    return cv2.resize(picture, (int(size[1]), int(size[0])), interpolation=cv2.INTER_NEAREST)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from distilpose.data.coco import CocoKeypoints
+from distilpose.errors import DistilPoseError
+from distilpose.evaluation import predict_batches
+from distilpose.inference import Predictor
+from distilpose.models import create_model, save_model
+from distilpose.outputs import PoseBatch
+
+
+@pytest.fixture(params=["student_xs", "teacher_xs"])
+def model(request):
+    torch.manual_seed(0)
+    return create_model(request.param)
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_agrees_with_the_evaluation_of_the_same_boxes(tiny_coco, model, flip_test):
+    root = tiny_coco(val=4)
+    dataset = CocoKeypoints(root / "annotations" / "val.json", root / "val", input_size=model.input_size)
+    items = [item for item in map(dataset.__getitem__, range(len(dataset))) if item.image_id == 1]
+    (expected,) = predict_batches(model, [PoseBatch(*map(torch.stack, zip(*items, strict=True)))], [flip_test])
+    image = cv2.cvtColor(cv2.imread(str(root / "val" / "000001.jpg")), cv2.COLOR_BGR2RGB)
+    predictor = Predictor(model, device="cpu", batch_size=1, flip_test=flip_test)
+    boxes = dataset.instances.boxes[dataset.instances.image_ids == 1]
+    found = predictor(image, boxes, image_id=1)
+    assert len(boxes) == 2
+    assert (found.keypoints - expected.keypoints).abs().max() < 1e-2
+    assert torch.allclose(found.scores, expected.scores, atol=1e-4)
+    assert found.image_id.tolist() == [1, 1]
+    assert found.bbox.tolist() == expected.bbox.tolist()
+
+
+def test_from_a_file_without_boxes(model, tmp_path):
+    predictor = Predictor(save_model(model, tmp_path / "model.safetensors"), device="cpu")
+    found = predictor(np.zeros((90, 120, 3), np.uint8))
+    assert found.keypoints.shape == (1, 17, 2)
+    assert found.bbox.tolist() == [[0, 0, 120, 90]]
+    assert predictor.skeleton.num_keypoints == 17
+
+
+def test_no_boxes_find_nobody(model):
+    found = Predictor(model, device="cpu")(np.zeros((90, 120, 3), np.uint8), boxes=[])
+    assert found.keypoints.shape == (0, 17, 2)
+    assert found.bbox.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), "photo.jpg"]
+)
+def test_what_is_no_rgb_image_is_refused(model, image):
+    with pytest.raises(DistilPoseError, match="Expected an RGB image"):
+        Predictor(model, device="cpu")(image)
+
+
+@pytest.mark.parametrize("box", [[0, 0, 0, 5], [0, 0, 5, float("nan")], [1, 2, -3, 4]])
+def test_empty_boxes_are_refused(model, box):
+    with pytest.raises(DistilPoseError, match="empty or not finite"):
+        Predictor(model, device="cpu")(np.zeros((8, 8, 3), np.uint8), [[0, 0, 4, 4], box])

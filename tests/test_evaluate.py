@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from pycocotools.cocoeval import COCOeval
+
+from distilpose.errors import DistilPoseError
+from distilpose.evaluate import main
+from distilpose.evaluation import COCO_METRICS, load_coco
+from distilpose.models import create_model, save_model
+from distilpose.paths import CONFIG_DIR
+from distilpose.skeleton import Skeleton
+
+
+def configured(root, *overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose(
+            "evaluate",
+            ["data=custom", f"data.root={root}", "data.num_workers=0", "device=cpu", *map(str, overrides)],
+        )
+
+
+def evaluate(root, *overrides):
+    return main.__wrapped__(configured(root, *overrides))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    return save_model(create_model("student_xs"), tmp_path / "student.safetensors")
+
+
+def test_all_protocols_in_one_table(tiny_coco, checkpoint, tmp_path, capsys):
+    root, output = tiny_coco(val=5), tmp_path / "out"
+    report = evaluate(
+        root, f"checkpoint={checkpoint}", "protocol=all", "data.boxes=detections.json", f"output={output}"
+    )
+    variants = [(row["boxes"], row["flip"], row["rescoring"]) for row in report["rows"]]
+    assert variants == [
+        (boxes, flip, rescoring)
+        for boxes in ("gt", "detections")
+        for flip in ("false", "true")
+        for rescoring in ("off", "on")
+    ]
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]) == 10
+    written = json.loads((output / "metrics.json").read_text())
+    assert [row["AP"] for row in written["rows"]] == [row["AP"] for row in report["rows"]]
+    assert set(written["rows"][0]["pck"]["per_joint"]) == set(Skeleton.unnamed(17).names)
+    rows = json.loads((output / "results_gt_flip-true_rescoring-on.json").read_text())
+    assert {row["image_id"] for row in rows} == {1, 2, 3, 4}
+    with pytest.raises(DistilPoseError, match="is not an empty folder"):
+        evaluate(root, f"checkpoint={checkpoint}", f"output={output}")
+
+
+def test_the_rows_written_score_the_same_without_a_model(tiny_coco, checkpoint, tmp_path):
+    root = tiny_coco(val=5)
+    by_model = evaluate(root, f"checkpoint={checkpoint}", f"output={tmp_path / 'a'}", "flip_test=released")
+    file = tmp_path / "a" / "results_gt_flip-released_rescoring-on.json"
+    by_file = evaluate(root, f"predictions={file}", f"output={tmp_path / 'b'}")
+    for name in COCO_METRICS:
+        assert by_file["rows"][0][name] == by_model["rows"][0][name]
+
+
+def test_a_results_file_equals_pycocotools(tiny_coco, tmp_path):
+    root = tiny_coco(val=6)
+    path = root / "annotations" / "val.json"
+    rows = [
+        {
+            "image_id": person["image_id"],
+            "category_id": 1,
+            "keypoints": [
+                value + (index % 3 < 2) * 3 * (-1) ** index for index, value in enumerate(person["keypoints"])
+            ],
+            "score": 1 / person["id"],
+        }
+        for person in json.loads(path.read_text())["annotations"]
+    ]
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(rows))
+    report = evaluate(root, f"predictions={file}", f"output={tmp_path / 'out'}")
+    truth = load_coco(path)
+    direct = COCOeval(truth, truth.loadRes(str(file)), "keypoints")
+    direct.evaluate()
+    direct.accumulate()
+    direct.summarize()
+    assert [report["rows"][0][name] for name in COCO_METRICS] == direct.stats.tolist()
+    assert 0 < report["rows"][0]["AP"] < 1
+
+
+def test_without_detector_boxes_the_table_says_so(tiny_coco, checkpoint, tmp_path):
+    report = evaluate(tiny_coco(val=4), f"checkpoint={checkpoint}", "protocol=all", f"output={tmp_path / 'out'}")
+    assert {row["boxes"] for row in report["rows"]} == {"gt"}
+    assert any("data.boxes=FILE" in note for note in report["notes"])
+
+
+def test_a_set_without_sigmas(tiny_coco, tmp_path):
+    skeleton = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
+    file = save_model(create_model("student_xs", skeleton=skeleton), tmp_path / "paws.safetensors")
+    report = evaluate(tiny_coco(val=4, skeleton=skeleton), f"checkpoint={file}", f"output={tmp_path / 'out'}")
+    assert "AP" not in report["rows"][0]
+    assert 0 <= report["rows"][0]["PCK"] <= 1
+
+
+def mistakes(checkpoint):
+    return {
+        "neither": ([], "Give one of checkpoint=FILE"),
+        "protocol": ([f"checkpoint={checkpoint}", "protocol=best"], "protocol=best is not known"),
+        "boxes": ([f"checkpoint={checkpoint}", "protocol=detections"], "data.boxes=FILE"),
+        "flip": ([f"checkpoint={checkpoint}", "flip_test=both"], "flip_test='both'"),
+        "limit": ([f"checkpoint={checkpoint}", "protocol=all", "data.limit_val=2"], "data.limit_val=2"),
+        "absent": (["checkpoint=absent.ckpt"], "absent.ckpt"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["neither", "protocol", "boxes", "flip", "limit", "absent"])
+def test_mistakes_are_one_sentence(tiny_coco, checkpoint, tmp_path, kind):
+    overrides, message = mistakes(checkpoint)[kind]
+    with pytest.raises(DistilPoseError, match=re.escape(message)):
+        evaluate(tiny_coco(val=3), *overrides, f"output={tmp_path / 'out'}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_skeleton_is_refused(tiny_coco, checkpoint, tmp_path):
+    root = tiny_coco(val=3, skeleton=Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"]))
+    with pytest.raises(DistilPoseError, match=r"predicts 17 joints .* has 4"):
+        evaluate(root, f"checkpoint={checkpoint}", f"output={tmp_path / 'out'}")
+
+
+def test_predictions_that_are_not_finite_are_refused(tiny_coco, tmp_path):
+    model = create_model("student_xs")
+    torch.nn.init.constant_(next(model.head.parameters()), float("nan"))
+    file = save_model(model, tmp_path / "broken.safetensors")
+    with pytest.raises(DistilPoseError, match="not finite"):
+        evaluate(tiny_coco(val=3), f"checkpoint={file}", f"output={tmp_path / 'out'}")
+
+
+@pytest.mark.slow
+def test_the_command_ends_in_one_sentence_and_leaves_nothing(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-m", "distilpose.evaluate", "predictions=absent.json", "data.root=nowhere"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1
+    assert "Data folder nowhere does not exist" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert list(tmp_path.iterdir()) == []
