@@ -47,7 +47,7 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
     saved = (place / CONFIG).read_text()
     old = OmegaConf.create(saved)
     # the folder may have been moved since
-    old = OmegaConf.create(saved.replace(str(old.trainer.default_root_dir), str(place.resolve())))
+    old = OmegaConf.create(saved.replace(old.folder, str(place.resolve())))
     changes = [change for change in HydraConfig.get().overrides.task if not change.startswith("resume=")]
     groups = [change for change in changes if change.lstrip("+~").split("=")[0] in HydraConfig.get().runtime.choices]
     if groups:
@@ -59,12 +59,12 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
 
 
 @rank_zero_only
-def save_config(cfg: DictConfig, folder: str | Path) -> None:
+def save_config(cfg: DictConfig) -> None:
     """Write the resolved configuration into the run's folder, unless another run is there."""
-    place = Path(folder) / CONFIG
+    place = Path(cfg.folder) / CONFIG
     if place.exists() and cfg.resume is None:
         raise DistilPoseError(
-            f"'{folder}' already holds a run: go on with it by resume={folder}, or choose another hydra.run.dir."
+            f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another hydra.run.dir."
         )
     write_text(place, OmegaConf.to_yaml(cfg, resolve=True))
 

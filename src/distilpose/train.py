@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig
@@ -16,19 +15,29 @@ from distilpose.models import fit_weights, load_model
 
 @command("train")
 def main(cfg: DictConfig) -> float | None:
-    """Compose, build, fit; the run's folder then holds config, metrics, checkpoints and pictures."""
+    """One run; sweepers maximise what is returned, the best value of the monitored metric."""
     cfg, checkpoint = runs.resume(cfg)
+    return runs.best_score(fit(cfg, checkpoint))
+
+
+def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
+    """Build what `cfg` composes and train it; `cfg.folder` then holds config, metrics, checkpoints and pictures.
+
+    Args:
+        cfg: as composed from `conf/train.yaml`.
+        checkpoint: to go on from.
+    """
     runs.count_devices(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
 
     datamodule: LightningDataModule = instantiate(cfg.data)
     module = build_module(cfg, datamodule)
-    runs.save_config(cfg, HydraConfig.get().runtime.output_dir)
+    runs.save_config(cfg)
     trainer = build_trainer(cfg)
     with finish_wandb(trainer):
         trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
-    return runs.best_score(trainer)
+    return trainer
 
 
 def build_module(cfg: DictConfig, datamodule: LightningDataModule) -> LightningModule:

@@ -63,7 +63,7 @@ def draw_persons(module: LightningModule, batch: PoseBatch) -> np.ndarray:
     extent = batch.keypoints.new_tensor([size[1], size[0]])
     rows = []
     for n in range(len(batch.image)):
-        crop = crop_image(batch.image[n], model.mean, model.std).repeat(factor, axis=0).repeat(factor, axis=1)
+        crop = crop_image(batch.image[n], model.mean, model.std, size)
         people = ((batch.keypoints[n], batch.weights[n]), (predicted[n], batch.weights[n] * 0 + 1))
         drawn = [draw_skeleton(crop, (p * extent)[None].cpu(), s[None].cpu(), model.skeleton) for p, s in people]
         coloured = [heatmap_image(values[n], size) for name, values in maps.items() if name != "difference"]

@@ -52,6 +52,10 @@ class PoseModule(LightningModule):
         """Say how to rebuild the model, in plain containers that `torch.load(weights_only=True)` reads."""
         checkpoint["hyper_parameters"] = {"model": self.model.config}
 
+    def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
+        """Log the rate of the step to come."""
+        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+
     def validation_step(self, batch: PoseBatch, batch_idx: int) -> None:
         """Keep the batch's predictions, in image pixels, until the epoch's end."""
         self._predictions += predict_batch(self.model, batch, [self.flip_test])

@@ -21,6 +21,7 @@ class SyntheticDataModule(CocoDataModule):
         num_val: validation pictures.
         image_size: width and height of a picture in pixels.
         max_persons: a picture holds one to this many persons.
+        variety: of poses, views and clutter, 0 to 1; the less, the sooner a small network learns them.
         drawing_seed: decides the pictures; `seed` decides the order of training.
         **options: of `CocoDataModule`, all but the annotation files, image folders and skeleton, which are given.
     """
@@ -33,10 +34,11 @@ class SyntheticDataModule(CocoDataModule):
         num_val: int = SyntheticSpec.num_val,
         image_size: int = SyntheticSpec.image_size,
         max_persons: int = SyntheticSpec.max_persons,
+        variety: float = SyntheticSpec.variety,
         drawing_seed: int = SyntheticSpec.drawing_seed,
         **options: Any,
     ) -> None:
-        spec = SyntheticSpec(num_train, num_val, image_size, max_persons, drawing_seed)
+        spec = SyntheticSpec(num_train, num_val, image_size, max_persons, variety, drawing_seed)
         super().__init__(
             root=root or Path(folder) / f"synthetic-{spec.digest}",
             train_annotations="annotations/person_keypoints_train.json",

@@ -37,6 +37,7 @@ class SyntheticSpec:
         num_val: validation pictures, drawn from a random stream of their own.
         image_size: width and height of a picture in pixels, 48 or more.
         max_persons: a picture holds one to this many persons.
+        variety: of poses, views and clutter, 0 to 1; the less, the sooner a small network learns them.
         drawing_seed: another seed draws another set.
     """
 
@@ -44,11 +45,16 @@ class SyntheticSpec:
     num_val: int = 300
     image_size: int = 160
     max_persons: int = 3
+    variety: float = 1.0
     drawing_seed: int = 0
 
     def __post_init__(self):
         least = {"num_train": 1, "num_val": 1, "image_size": 48, "max_persons": 1, "drawing_seed": 0}
+        if not 0 <= self.variety <= 1:
+            raise DistilPoseError(f"variety={self.variety!r}: expected a number from 0 to 1.")
         for name, value in asdict(self).items():
+            if name == "variety":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least[name]:
                 raise DistilPoseError(f"{name}={value!r}: expected a whole number of at least {least[name]}.")
 
@@ -170,7 +176,7 @@ def _draw_one(folder: str, spec: SyntheticSpec, job: tuple[str, int]) -> tuple[d
     """Draw and save one picture; a random stream of its own makes it independent of all others."""
     split, number = job
     rng = np.random.default_rng((spec.drawing_seed, SPLITS.index(split), number))
-    image, persons = draw_scene(rng, spec.image_size, spec.max_persons)
+    image, persons = draw_scene(rng, spec.image_size, spec.max_persons, spec.variety)
     identity = number + 1
     name = f"{identity:012d}.jpg"
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 97))]

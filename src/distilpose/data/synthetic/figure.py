@@ -107,8 +107,11 @@ def sample_body(rng: np.random.Generator) -> Body:
     return Body(**lengths)
 
 
-def sample_pose(rng: np.random.Generator) -> dict[str, float]:
-    """Joint angles in degrees, within `LIMITS`, of a family of movements drawn by its weight."""
+def sample_pose(rng: np.random.Generator, variety: float = 1.0) -> dict[str, float]:
+    """Joint angles in degrees, within `LIMITS`, of a family of movements drawn by its weight.
+
+    At a variety below 1 every angle is brought nearer to that of standing at ease; at 0 all persons stand alike.
+    """
     names = list(_FAMILY_WEIGHTS)
     weights = np.array(list(_FAMILY_WEIGHTS.values()))
     family = names[rng.choice(len(names), p=weights / weights.sum())]
@@ -124,16 +127,22 @@ def sample_pose(rng: np.random.Generator) -> dict[str, float]:
             pose[f"{side}_knee"] += abs(rng.normal(0, swing)) * (1.0 if sign < 0 else 0.6)
             pose[f"{side}_arm_flexion"] -= sign * swing * 0.9
             pose[f"{side}_elbow"] += swing * 0.9
-    return {name: min(max(angle, LIMITS[name][0]), LIMITS[name][1]) for name, angle in pose.items()}
+    for name, angle in pose.items():
+        ease = _RESTING[name.removeprefix("left_").removeprefix("right_")][0]
+        pose[name] = min(max(ease + variety * (angle - ease), LIMITS[name][0]), LIMITS[name][1])
+    return pose
 
 
-def sample_view(rng: np.random.Generator) -> np.ndarray:
-    """(3, 3) orientation of the pelvis: any heading, mostly upright, one in ten lying, falling or upside down."""
+def sample_view(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
+    """(3, 3) orientation of the pelvis: any heading, mostly upright, one in ten lying, falling or upside down.
+
+    At a variety below 1 persons turn away from the viewer, lean and fall by that much less.
+    """
     yaw = rng.normal(0, 45) if rng.random() < 0.4 else rng.uniform(-180, 180)
-    tilted = rng.random() < 0.1
+    tilted = rng.random() < 0.1 * variety
     roll = rng.uniform(-180, 180) if tilted else rng.normal(0, 7)
     pitch = rng.normal(0, 25) if tilted else rng.normal(8, 9)
-    return rotation("z", roll) @ rotation("x", pitch) @ rotation("y", yaw)
+    return rotation("z", variety * roll) @ rotation("x", variety * pitch) @ rotation("y", variety * yaw)
 
 
 def rotation(axis: str, degrees: float) -> np.ndarray:

@@ -20,29 +20,32 @@ _LEAST_SHOWN = 0.3
 _UNLABELLED, _UNLABELLED_FACE = 0.12, 0.75
 
 
-def draw_scene(rng: np.random.Generator, size: int, max_persons: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def draw_scene(
+    rng: np.random.Generator, size: int, max_persons: int, variety: float = 1.0
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Draw one picture.
 
     Args:
         rng: decides everything.
         size: width and height in pixels.
         max_persons: the picture holds one to this many; fewer are likelier.
+        variety: of poses, views and clutter, 0 to 1.
 
     Returns:
         The picture (size, size, 3) uint8 RGB, and a COCO annotation without ids for each person: keypoints,
         num_keypoints, bbox, area, segmentation and iscrowd.
     """
     angle = rng.uniform(0, 2 * np.pi)
-    canvas = Canvas(_background(rng, size), np.array((np.cos(angle), np.sin(angle))))
-    _clutter(canvas, rng, int(rng.integers(3, 9)), 0)
+    canvas = Canvas(_background(rng, size, variety), np.array((np.cos(angle), np.sin(angle))))
+    _clutter(canvas, rng, round(variety * rng.integers(3, 9)), 0)
 
     chances = 1 / np.arange(1, max_persons + 1)
-    persons = _place_persons(rng, size, int(rng.choice(max_persons, p=chances / chances.sum())) + 1)
+    persons = _place_persons(rng, size, int(rng.choice(max_persons, p=chances / chances.sum())) + 1, variety)
     drawn = []
     for index, person in enumerate(persons):
         person.draw(canvas, index)
         drawn.append(silhouette(canvas, index))
-    if rng.random() < 0.35:
+    if rng.random() < 0.35 * variety:
         _clutter(canvas, rng, int(rng.integers(1, 4)), _OBSTACLE)
 
     annotations = [
@@ -50,16 +53,16 @@ def draw_scene(rng: np.random.Generator, size: int, max_persons: int) -> tuple[n
         for index, (person, body) in enumerate(zip(persons, drawn, strict=True))
         if body.sum() > 20
     ]
-    return _photograph(rng, canvas.image), annotations
+    return _photograph(rng, canvas.image, variety), annotations
 
 
-def _place_persons(rng: np.random.Generator, size: int, count: int) -> list[Person]:
+def _place_persons(rng: np.random.Generator, size: int, count: int, variety: float) -> list[Person]:
     """Persons from far (small) to near (large); a joint or a limb may lie outside the picture."""
     heights = np.sort(size * rng.uniform(0.42, 1.05, count) ** (1 if count == 1 else 1.3))
     slots = rng.permutation(count)
     persons = []
     for height, slot in zip(heights, slots, strict=True):
-        figure = build_figure(sample_body(rng), sample_pose(rng), sample_view(rng))
+        figure = build_figure(sample_body(rng), sample_pose(rng, variety), sample_view(rng, variety))
         outfit = sample_outfit(rng, height)
         corners = np.stack(list(figure.points.values()))[:, :2] * (1, -1) * height
         low, high = corners.min(0), corners.max(0)
@@ -69,7 +72,7 @@ def _place_persons(rng: np.random.Generator, size: int, count: int) -> list[Pers
         if count > 1:
             # side by side, with overlap more often than not
             place[0] = (slot + rng.uniform(0.1, 0.9)) / count * size - (high - low)[0] / 2
-        beyond = rng.normal(0, 0.12, 2) if rng.random() < 0.3 else np.zeros(2)
+        beyond = rng.normal(0, 0.12, 2) if rng.random() < 0.3 * variety else np.zeros(2)
         persons.append(Person(figure, outfit, place - low + beyond * (high - low), float(height)))
     return persons
 
@@ -102,7 +105,7 @@ def _annotate(rng: np.random.Generator, person: Person, canvas: Canvas, index: i
     }
 
 
-def _background(rng: np.random.Generator, size: int) -> np.ndarray:
+def _background(rng: np.random.Generator, size: int, variety: float) -> np.ndarray:
     """A gradient between two colours, perhaps a horizon, and noise of a coarse and a fine grain."""
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.linspace(-0.7, 0.7, size, dtype=np.float32)
@@ -116,7 +119,7 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
         # mostly light and dark, a little colour
         coarse = rng.normal(0, rng.uniform(3, 24), (cells, cells, 1))
         coarse = coarse + rng.normal(0, rng.uniform(0, 9), (cells, cells, 3))
-        image += cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+        image += np.float32(variety) * cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
     return image
 
 
@@ -157,11 +160,11 @@ def _clutter(canvas: Canvas, rng: np.random.Generator, count: int, label: int) -
                 centre, radius = tip, radius * 0.75
 
 
-def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def _photograph(rng: np.random.Generator, image: np.ndarray, variety: float) -> np.ndarray:
     """Exposure, colour cast, blur and sensor noise."""
     image = (image - 128) * np.float32(rng.uniform(0.65, 1.15)) + 128 + np.float32(rng.normal(0, 14))
     image *= rng.normal(1, 0.05, 3).astype(np.float32)
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 * variety:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
-    image += rng.standard_normal((*image.shape[:2], 1), dtype=np.float32) * np.float32(rng.uniform(0, 10))
+    image += rng.standard_normal((*image.shape[:2], 1), dtype=np.float32) * np.float32(variety * rng.uniform(0, 10))
     return np.clip(image, 0, 255).astype(np.uint8)

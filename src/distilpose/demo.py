@@ -1,0 +1,116 @@
+"""The main job in minutes: a teacher, a student without and with it, evaluation, pictures: `python -m distilpose.demo`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch.utils.data import default_collate
+
+from distilpose.benchmark import latencies
+from distilpose.callbacks.samples import write_picture
+from distilpose.command import command
+from distilpose.data.coco import CocoKeypoints
+from distilpose.errors import DistilPoseError
+from distilpose.evaluation import evaluate_dataset, markdown_table, predict_batches, predict_crops
+from distilpose.files import write_json
+from distilpose.inference.drawing import contact_sheet, crop_image, draw_skeleton, heatmap_image
+from distilpose.losses import simulated_heatmaps
+from distilpose.models import PoseModel, count_gmacs, count_parameters, load_model
+from distilpose.outputs import PoseBatch
+from distilpose.train import fit
+
+COLUMNS = ("model", "trained with", "AP", "AP50", "PCK", "parameters", "GMACs", "latency (ms)")
+
+
+@command("demo")
+def main(cfg: DictConfig) -> dict[str, Any]:
+    """Train the three, score them on persons none has seen, print one table and draw one sheet."""
+    start = time.monotonic()
+    output = Path(cfg.output)
+    if output.exists() and any(output.iterdir()):
+        raise DistilPoseError(f"'{output}' is not empty and is not overwritten: give another output=FOLDER.")
+    distil = [f"teacher.checkpoint={output / 'teacher' / 'checkpoints' / 'last.ckpt'}"]
+    recipes = {
+        "teacher": ("heat maps", ["experiment=demo_teacher"]),
+        "student_alone": ("coordinates alone", ["experiment=demo_student", "loss=regression"]),
+        "student_distilled": ("coordinates and teacher", ["experiment=demo_student", *distil]),
+    }
+    models, rows = {}, []
+    for number, (name, (_, recipe)) in enumerate(recipes.items(), start=1):
+        models[name], config = train(cfg, output / name, recipe, f"{number}/{len(recipes)} {name.replace('_', ' ')}")
+    dataset, loader = held_out(config)
+    times = latencies(models)
+    for name, model in models.items():
+        (found,) = predict_batches(model, loader, flip_tests=(True,))
+        figures = evaluate_dataset(found, dataset)
+        about = {"model": f"{model.name}", "trained with": recipes[name][0]}
+        rows.append({**about, **figures, **_costs(model), "latency (ms)": round(times[name], 1)})
+    write_picture(output / "contact_sheet.png", draw_sheet(models, dataset, cfg.persons))
+    minutes = (time.monotonic() - start) / 60
+    protocol = (
+        f"{len(dataset)} held-out synthetic persons, ground-truth boxes, flip test, last checkpoint, "
+        f"same budget for both students, seed {cfg.seed}; latency at batch 1 on {torch.get_num_threads()} CPU threads"
+    )
+    report = {"protocol": protocol, "minutes": round(minutes, 1), "rows": rows}
+    write_json(output / "metrics.json", report)
+    print(f"\n{markdown_table(rows, COLUMNS)}\n\n{protocol}")
+    gain = rows[2]["AP"] - rows[1]["AP"]
+    print(f"The teacher changed the student's AP by {gain:+.3f}. {minutes:.1f} minutes in all.")
+    print(f"Contact sheet: {output / 'contact_sheet.png'}\nRuns, curves and pictures of each epoch: {output}")
+    return report
+
+
+def train(cfg: DictConfig, folder: Path, recipe: list[str], title: str) -> tuple[PoseModel, DictConfig]:
+    """One training, composed like the train command's, and the model it ends with."""
+    overrides = [*recipe, f"seed={cfg.seed}", *cfg.overrides]
+    print(f"\n[{title}] python -m distilpose.train {' '.join(overrides)} hydra.run.dir={folder}", flush=True)
+    config = hydra.compose("train", [*overrides, f"folder={folder}"])
+    fit(config)
+    return load_model(folder / "checkpoints" / "last.ckpt"), config
+
+
+def held_out(config: DictConfig) -> tuple[CocoKeypoints, Any]:
+    """Persons that no training saw, and a loader of them."""
+    datamodule = instantiate(config.data)
+    datamodule.prepare_data()
+    return datamodule.val_dataset(), datamodule.val_dataloader()
+
+
+def _costs(model: PoseModel) -> dict[str, Any]:
+    return {"parameters": count_parameters(model), "GMACs": round(count_gmacs(model), 4)}
+
+
+@torch.inference_mode()
+def draw_sheet(models: dict[str, PoseModel], dataset: CocoKeypoints, persons: int) -> np.ndarray:
+    """A row for each of some held-out persons: what each model says, and what the student was told and has learnt."""
+    spread = np.linspace(0, len(dataset) - 1, min(persons, len(dataset))).astype(int)
+    batch = PoseBatch(*default_collate([dataset[index] for index in spread]))
+    found = {name: predict_crops(model, batch.image, True)[0] for name, model in models.items()}
+    teacher, student = models["teacher"], models["student_distilled"]
+    heatmaps, output = teacher(batch.image).heatmaps, student(batch.image)
+    simulated, _ = simulated_heatmaps(output.keypoints, output.sigmas, student.heatmap_size)
+    factor = max(1, round(192 / student.input_size[0]))
+    height, width = (side * factor for side in student.input_size)
+    extent = torch.tensor([width, height])
+    rows = []
+    for n in range(len(spread)):
+        crop = crop_image(batch.image[n], student.mean, student.std, (height, width))
+        people = [(batch.keypoints[n], batch.weights[n])] + [(value[n], None) for value in found.values()]
+        drawn = [
+            draw_skeleton(crop, (place * extent)[None], None if seen is None else seen[None], student.skeleton)
+            for place, seen in people
+        ]
+        rows.append([*drawn, heatmap_image(heatmaps[n], (height, width)), heatmap_image(simulated[n], (height, width))])
+    titles = ["ground truth", *(name.replace("_", " ") for name in models), "teacher heat map", "simulated heat map"]
+    return contact_sheet(rows, titles)
+
+
+if __name__ == "__main__":
+    main()
