@@ -102,7 +102,7 @@ def test_all_released_networks_convert(name, stand_in, tmp_path, capsys):
 def small(tmp_path):
     """A tiny model in the released format, to spoil in various ways."""
     options = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2, "input_size": [32, 24]}
-    state = ours_to_released(create_model("student_xs", num_keypoints=5, **options))
+    state = ours_to_released(create_model("student_s", num_keypoints=5, **options))
 
     def write(**changes) -> Path:
         path = tmp_path / "small.pth"
@@ -115,24 +115,24 @@ def small(tmp_path):
 
 def test_the_number_of_joints_is_the_files(small, capsys):
     write, options, output = small
-    convert.convert_released(write(), output, name="student_xs", **options)
+    convert.convert_released(write(), output, name="student_s", **options)
     assert load_model(output).num_keypoints == 5
     output.unlink()
     positions = "keypoint_head.tokenhead.pos_embedding"
-    convert.convert_released(write(**{positions: None}), output, name="student_xs", **options)
+    convert.convert_released(write(**{positions: None}), output, name="student_s", **options)
     assert "no pos_embedding in the file" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "options", "message"),
     [
-        ("student_xs", {"keypoint_head.tokenhead.pos_embedding": torch.zeros(1, 4, 16)}, {}, "other positions"),
-        ("student_xs", {}, {"input_size": [64, 48]}, r"does not fit|positions where"),
-        ("student_xs", {"backbone.extra": torch.zeros(1)}, {}, r"1 unexpected \(backbone\.extra\)"),
-        ("student_xs", {"keypoint_head.tokenhead.extra": torch.zeros(1)}, {}, "1 names are not those"),
-        ("student_xs", {"backbone.conv1.weight": None}, {}, r"1 missing \(backbone\.conv1\.weight\)"),
-        ("student_xs", {}, {"width": 32}, "of another shape"),
-        ("teacher_xs", {}, {}, "holds a student, but model=teacher_xs is a teacher: choose one of student_l"),
+        ("student_s", {"keypoint_head.tokenhead.pos_embedding": torch.zeros(1, 4, 16)}, {}, "other positions"),
+        ("student_s", {}, {"input_size": [64, 48]}, r"does not fit|positions where"),
+        ("student_s", {"backbone.extra": torch.zeros(1)}, {}, r"1 unexpected \(backbone\.extra\)"),
+        ("student_s", {"keypoint_head.tokenhead.extra": torch.zeros(1)}, {}, "1 names are not those"),
+        ("student_s", {"backbone.conv1.weight": None}, {}, r"1 missing \(backbone\.conv1\.weight\)"),
+        ("student_s", {}, {"width": 32}, "of another shape"),
+        ("teacher_stem", {}, {}, "holds a student, but model=teacher_stem is a teacher: choose one of student_l"),
     ],
 )
 def test_files_that_do_not_fit_are_told_and_nothing_is_written(small, name, changes, options, message):
@@ -155,7 +155,7 @@ def test_files_that_are_no_released_checkpoint(small, tmp_path):
         "objects.pth": "cannot be read safely",
     }.items():
         with pytest.raises(DistilPoseError, match=message):
-            convert.convert_released(tmp_path / file, output, name="student_xs", **options)
+            convert.convert_released(tmp_path / file, output, name="student_s", **options)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ def test_the_command_from_another_folder(tmp_path):
 
 
 def test_a_softmax_teacher_is_not_written_the_releases_way():
-    teacher = create_model("teacher_xs", heatmap_activation="softmax", depth=1)
+    teacher = create_model("teacher_stem", heatmap_activation="softmax", depth=1)
     with pytest.raises(DistilPoseError, match="gives heat maps by softmax"):
         ours_to_released(teacher)

@@ -12,11 +12,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import nn
 
 from distilpose.command import command
 from distilpose.evaluation.protocol import choose_device
-from distilpose.models import count_gmacs, count_parameters, create_model, load_model
+from distilpose.models import PoseModel, count_gmacs, count_parameters, create_model, load_model
 
 
 @command("benchmark")
@@ -25,9 +24,15 @@ def main(cfg: DictConfig) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     device = choose_device(cfg.device)
-    models = {str(name): (load_model(name) if Path(name).is_file() else create_model(name)).eval() for name in cfg.models}
-    times = latencies({name: model.to(device) for name, model in models.items()}, cfg.batch_size, cfg.rounds, cfg.warmup)
-    table = Table(title=f"batch {cfg.batch_size} on {device.type}, {torch.get_num_threads()} threads, {cfg.rounds} rounds")
+    models = {
+        str(name): (load_model(name) if Path(name).is_file() else create_model(name)).eval() for name in cfg.models
+    }
+    times = latencies(
+        {name: model.to(device) for name, model in models.items()}, cfg.batch_size, cfg.rounds, cfg.warmup
+    )
+    table = Table(
+        title=f"batch {cfg.batch_size} on {device.type}, {torch.get_num_threads()} threads, {cfg.rounds} rounds"
+    )
     for column in ("model", "crop", "parameters", "GMACs", "ms a batch", "ratio"):
         table.add_column(column, justify="left" if column == "model" else "right")
     first = times[next(iter(models))]
@@ -39,7 +44,9 @@ def main(cfg: DictConfig) -> None:
 
 
 @torch.inference_mode()
-def latencies(models: Mapping[str, nn.Module], batch_size: int = 1, rounds: int = 20, warmup: int = 3) -> dict[str, float]:
+def latencies(
+    models: Mapping[str, PoseModel], batch_size: int = 1, rounds: int = 20, warmup: int = 3
+) -> dict[str, float]:
     """Median milliseconds of a forward pass of each model, taking turns so that a busy spell hits all alike.
 
     Args:

@@ -5,45 +5,77 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from distilpose.errors import DistilPoseError
 from distilpose.paths import CONFIG_DIR
 
+TRACE = "HYDRA_FULL_ERROR"
+MISTAKES = (CompactHydraException, OmegaConfBaseException, OSError)
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a task function into a command configured by `conf/<config_name>.yaml`.
 
     A mistake of the user's (an unknown override, a missing file, a folder that cannot be written) is printed as one
     sentence with exit status 1; anything else is a defect of ours and keeps its stack trace. With HYDRA_FULL_ERROR=1
-    every error keeps it.
+    every error keeps it. In a multirun the other jobs still run, and Hydra says which job the sentence is about.
     """
 
-    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
-        run = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(task)
-
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(task)
-        def main() -> Any:
-            wants_trace = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
-            try:
-                return run()
-            except (CompactHydraException, OmegaConfBaseException, OSError) as error:
-                if wants_trace:
-                    raise
-                sys.exit(f"error: {_sentence(error)}")
-            finally:
-                os.environ["HYDRA_FULL_ERROR"] = "1" if wants_trace else "0"
+        def main() -> None:
+            asked = os.environ.get(TRACE, "0")
+            start = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")
+            if asked not in ("", "0"):
+                return start(task)()
+            with _traces("1"):  # Hydra then lets exceptions through to here
+                try:
+                    return start(_told_in_a_sentence(task, asked))()
+                except MISTAKES as error:
+                    sys.exit(f"error: {_sentence(error)}")
 
         return main
 
     return decorate
+
+
+def _told_in_a_sentence(task: Callable[[DictConfig], Any], asked: str) -> Callable[[DictConfig], Any]:
+    """The task, leaving by itself on a mistake: Hydra would print a line of its own before the sentence."""
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> Any:
+        with _traces(asked):  # processes that the task starts are commands themselves
+            try:
+                return task(cfg)
+            except MISTAKES as error:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise
+                sys.exit(f"error: {_sentence(error)}")
+
+    return job
+
+
+@contextmanager
+def _traces(value: str) -> Iterator[None]:
+    """HYDRA_FULL_ERROR as given inside the block."""
+    before = os.environ.get(TRACE)
+    os.environ[TRACE] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(TRACE)
+        if before is not None:
+            os.environ[TRACE] = before
 
 
 def _sentence(error: BaseException) -> str:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from distilpose.command import command
 from distilpose.errors import DistilPoseError
+from distilpose.files import written_beside
 from distilpose.models import PoseModel, create_model, list_models, load_model, save_model
 from distilpose.models.checkpoint import fit_weights, read_torch_file
 from distilpose.models.released import POSITIONS, ours_to_released, released_kind, released_to_ours
-from distilpose.paths import written_beside
 
 _SAME_TABLE = 1e-5
 

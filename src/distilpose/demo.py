@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         (found,) = predict_batches(model, loader, flip_tests=(True,))
         figures = evaluate_dataset(found, dataset)
         about = {"model": f"{model.name}", "trained with": recipes[name][0]}
-        rows.append({**about, **figures, **_costs(model), "latency (ms)": round(times[name], 1)})
+        rows.append({**about, **figures, **_costs(model), "latency (ms)": f"{times[name]:.1f}"})
     write_picture(output / "contact_sheet.png", draw_sheet(models, dataset, cfg.persons))
     minutes = (time.monotonic() - start) / 60
     protocol = (
@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         f"same budget for both students, seed {cfg.seed}; latency at batch 1 on {torch.get_num_threads()} CPU threads"
     )
     report = {"protocol": protocol, "minutes": round(minutes, 1), "rows": rows}
-    write_json(output / "metrics.json", report)
+    write_json(report, output / "metrics.json")
     print(f"\n{markdown_table(rows, COLUMNS)}\n\n{protocol}")
     gain = rows[2]["AP"] - rows[1]["AP"]
     print(f"The teacher changed the student's AP by {gain:+.3f}. {minutes:.1f} minutes in all.")
@@ -84,7 +84,7 @@ def held_out(config: DictConfig) -> tuple[CocoKeypoints, Any]:
 
 
 def _costs(model: PoseModel) -> dict[str, Any]:
-    return {"parameters": count_parameters(model), "GMACs": round(count_gmacs(model), 4)}
+    return {"parameters": f"{count_parameters(model):,}", "GMACs": f"{count_gmacs(model):.4f}"}
 
 
 @torch.inference_mode()

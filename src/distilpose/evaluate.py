@@ -24,8 +24,8 @@ from distilpose.evaluation import (
     predict_batches,
     score_dataset,
     truth_of,
-    write_json,
 )
+from distilpose.files import write_json
 from distilpose.models import load_model
 from distilpose.outputs import Predictions
 

@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from distilpose.errors import DistilPoseError
 
-@contextmanager
+
+@contextlib.contextmanager
 def written_beside(path: str | Path) -> Iterator[Path]:
-    """A temporary file in the same folder, renamed to `path` when the block ends well and removed when it does not."""
+    """A temporary name in the same folder, renamed to `path` when the block ends well and removed when it does not.
+
+    Args:
+        path: the file wanted; missing folders above it are made.
+
+    Raises:
+        DistilPoseError: if the folder or the file cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(descriptor)
-    beside = Path(name)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield beside
-        beside.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
-        os.replace(beside, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DistilPoseError(f"{path} cannot be written ({reason}): choose a folder you may write to.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in one go."""
-    with written_beside(path) as beside:
-        beside.write_text(text)
+def write_text(text: str, path: str | Path) -> Path:
+    """Write a text file, whole or not at all."""
+    with written_beside(path) as temporary:
+        temporary.write_text(text)
+    return Path(path)
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write plain containers as indented JSON in one go."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+def write_json(content: Any, path: str | Path) -> Path:
+    """Write JSON, whole or not at all: rows of results in one line, anything else indented.
+
+    A number that is not finite becomes null, which every reader of JSON understands.
+    """
+    return write_text(json.dumps(_finite(content), indent=None if isinstance(content, list) else 2), path)
 
 
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _finite(content: Any) -> Any:
+    """Plain containers with None in place of numbers that are not finite."""
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

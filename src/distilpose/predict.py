@@ -13,11 +13,11 @@ from rich.progress import track
 from distilpose.command import command
 from distilpose.data.coco import read_image
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import result_rows, write_json
+from distilpose.evaluation import result_rows
+from distilpose.files import write_json, written_beside
 from distilpose.inference import Predictor, draw_skeleton
 from distilpose.inference.drawing import Image
 from distilpose.inference.sources import Boxes, find_images, image_ids, read_boxes
-from distilpose.paths import written_beside
 
 
 @command("predict")

@@ -66,7 +66,7 @@ def save_config(cfg: DictConfig) -> None:
         raise DistilPoseError(
             f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another hydra.run.dir."
         )
-    write_text(place, OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(OmegaConf.to_yaml(cfg, resolve=True), place)
 
 
 def available_devices(accelerator: str) -> int:

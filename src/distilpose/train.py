@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 from hydra.utils import instantiate
-from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning import LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig
 
 from distilpose import runs
 from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.command import command
+from distilpose.data import CocoDataModule
 from distilpose.models import fit_weights, load_model
 
 
@@ -31,7 +32,7 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
 
-    datamodule: LightningDataModule = instantiate(cfg.data)
+    datamodule: CocoDataModule = instantiate(cfg.data)
     module = build_module(cfg, datamodule)
     runs.save_config(cfg)
     trainer = build_trainer(cfg)
@@ -40,7 +41,7 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     return trainer
 
 
-def build_module(cfg: DictConfig, datamodule: LightningDataModule) -> LightningModule:
+def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> LightningModule:
     """The LightningModule with its model, loss and, where the loss needs one, teacher.
 
     The model takes the skeleton of the data, so that any set of keypoints trains without code.

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation.results import load_results, to_rows, write_json
+from distilpose.evaluation.results import load_results, to_rows
+from distilpose.files import write_json
 from distilpose.outputs import Predictions
 
 

@@ -52,9 +52,7 @@ def release(release_fixtures):
 def check(value, expected, *inputs_and_gradients, tolerance=1e-12):
     assert value.item() == pytest.approx(expected, rel=tolerance)
     for tensor, gradient in inputs_and_gradients:
-        torch.testing.assert_close(
-            tensor.grad, torch.as_tensor(gradient, dtype=torch.float64), atol=1e-12, rtol=1e-9
-        )
+        torch.testing.assert_close(tensor.grad, torch.as_tensor(gradient, dtype=torch.float64), atol=1e-12, rtol=1e-9)
 
 
 def test_regression_equals_release(release):
@@ -95,18 +93,14 @@ def test_simulated_heatmap_equals_release_and_its_per_sample_reading(release):
     loss = simulated_heatmap_loss(keypoints, sigmas, inputs["teacher_heatmap"], weights, released=True)
     loss.backward()
     check(loss, expected["value"], tolerance=1e-7)
-    torch.testing.assert_close(
-        keypoints.grad, torch.tensor(expected["grads"][0]).double(), atol=1e-8, rtol=1e-6
-    )
+    torch.testing.assert_close(keypoints.grad, torch.tensor(expected["grads"][0]).double(), atol=1e-8, rtol=1e-6)
     torch.testing.assert_close(sigmas.grad, torch.tensor(expected["grads"][1]).double(), atol=1e-8, rtol=1e-6)
     per_sample = simulated_heatmap_loss(inputs["pred"], inputs["sigma"], inputs["teacher_heatmap"], weights)
     assert per_sample.item() == pytest.approx(expected["per_sample_reading"], rel=1e-7)
     maps, on_map = simulated_heatmaps(inputs["pred"], inputs["sigma"], (8, 6))
     torch.testing.assert_close(on_map, torch.tensor(expected["in_bounds_mask"]).double())
     shown = torch.tensor(expected["simulated_heatmaps"]).double()
-    torch.testing.assert_close(
-        (maps * on_map[..., None, None]).reshape(shown.shape), shown, atol=1e-7, rtol=1e-6
-    )
+    torch.testing.assert_close((maps * on_map[..., None, None]).reshape(shown.shape), shown, atol=1e-7, rtol=1e-6)
 
 
 def test_heatmap_mse_equals_release(release):

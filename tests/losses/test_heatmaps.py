@@ -38,9 +38,7 @@ def test_cross_entropy_counts_labelled_joints_only():
     weights = torch.tensor([[1.0, 0, 1], [0, 0, 1]])
     loss = HeatmapCrossEntropy()(maps, target, weights)
     each = [
-        HeatmapCrossEntropy()(
-            maps[n : n + 1, k : k + 1], target[n : n + 1, k : k + 1], torch.ones(1, 1)
-        ).item()
+        HeatmapCrossEntropy()(maps[n : n + 1, k : k + 1], target[n : n + 1, k : k + 1], torch.ones(1, 1)).item()
         for n, k in ((0, 0), (0, 2), (1, 2))
     ]
     assert loss.item() == pytest.approx(sum(each) / 3, rel=1e-5)

@@ -16,7 +16,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.models import create_model, load_model, save_model
 from distilpose.skeleton import Skeleton
 
-XS = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2, "input_size": (32, 24)}
+XS = {"depth": 1, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads": 2, "input_size": (32, 24)}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from distilpose.models import create_model
 from distilpose.outputs import StudentOutput
 
-XS = {"depth": 2, "stem_channels": 8, "width": 16, "heads": 2}
+XS = {"depth": 2, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads": 2}
 NAMES = ["student_xs", "teacher_xs"]
 
 

@@ -15,7 +15,7 @@ from distilpose.outputs import StudentOutput, TeacherOutput
 from distilpose.paths import CONFIG_DIR
 from distilpose.skeleton import COCO, Skeleton
 
-XS = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2}
+XS = {"depth": 1, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads": 2}
 
 
 def test_names_are_sorted_and_split_by_kind():
@@ -88,11 +88,18 @@ def test_sizes_that_do_not_divide_name_those_that_do():
 def test_names_and_options_that_are_nearly_right():
     with pytest.raises(DistilPoseError, match=r"'studnet_s' \(did you mean student_s.*there are student_l, "):
         create_model("studnet_s")
-    with pytest.raises(DistilPoseError, match=r"no option 'widht' \(did you mean width\?\); it has stem_channels"):
+    with pytest.raises(DistilPoseError, match=r"no option 'widht' \(did you mean width.*\?\); it has widths"):
         create_model("student_xs", widht=3)
     with pytest.raises(DistilPoseError, match="no option 'stem_channels'"):
         create_model("student_l", stem_channels=3)
-    for options in ({"width": 18}, {"heads": 5}, {"depth": 0}, {"mlp_dim": 0}, {"stem_blocks": 0}, {"patch_size": 4}):
+    for options in (
+        {"width": 18},
+        {"heads": 5},
+        {"depth": 0},
+        {"mlp_dim": 0},
+        {"widths": [1, 1, 1, 0]},
+        {"patch_size": 4},
+    ):
         with pytest.raises(DistilPoseError, match=next(iter(options))):
             create_model("student_xs", **options)
 
@@ -112,11 +119,11 @@ def test_skeleton_and_count():
 
 def test_copy_backbone_takes_all_or_nothing():
     student, teacher = create_model("student_xs", **XS), create_model("teacher_xs", **XS)
-    teacher.backbone.bn1.running_mean.fill_(3.0)
+    teacher.backbone.stem[0][1].running_mean.fill_(3.0)
     assert copy_backbone(student, teacher) == len(student.backbone.state_dict())
     for name, value in student.backbone.state_dict().items():
         assert torch.equal(value, teacher.backbone.state_dict()[name])
-    wider = create_model("teacher_xs", **(XS | {"stem_channels": 12}))
+    wider = create_model("teacher_xs", **(XS | {"out_channels": 12}))
     with pytest.raises(DistilPoseError, match="student_xs cannot start from teacher_xs"):
         copy_backbone(student, wider)
 

@@ -61,7 +61,9 @@ def _batch(joints=17):
 
     keypoints, ones = torch.rand(2, joints, 2), torch.ones(2, joints)
     ids = torch.arange(2)
-    return PoseBatch(torch.randn(2, 3, 64, 48), keypoints, ones, ones, torch.eye(2, 3).expand(2, 2, 3), ids, ids, ones, ones)
+    return PoseBatch(
+        torch.randn(2, 3, 64, 48), keypoints, ones, ones, torch.eye(2, 3).expand(2, 2, 3), ids, ids, ones, ones
+    )
 
 
 def test_scores_count_only_where_a_loss_trains_them():
@@ -89,7 +91,9 @@ def test_students_and_teachers_are_told_apart():
 
 def test_unlike_pairs_are_refused():
     with pytest.raises(DistilPoseError, match="joints"):
-        distillation(teacher_options={"skeleton": Skeleton.unnamed(14)}, student_options={"skeleton": Skeleton.unnamed(15)})
+        distillation(
+            teacher_options={"skeleton": Skeleton.unnamed(14)}, student_options={"skeleton": Skeleton.unnamed(15)}
+        )
     with pytest.raises(DistilPoseError, match=r"input_size=\[128, 96\]"):
         distillation(teacher_options={"input_size": [128, 96]})
     with pytest.raises(DistilPoseError, match=r"\(4, 4, 96\).*\(4, 4, 48\)"):

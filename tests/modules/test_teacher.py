@@ -29,7 +29,9 @@ class Persons(Dataset):
         image = torch.zeros(3, 64, 48)
         image[:2, 0, :17] = self.keypoints[index].T
         ones, scalar = torch.ones(17), torch.tensor(0)
-        return PoseBatch(image, self.keypoints[index], ones, ones, torch.eye(2, 3), scalar, scalar, torch.ones(4), ones[0])
+        return PoseBatch(
+            image, self.keypoints[index], ones, ones, torch.eye(2, 3), scalar, scalar, torch.ones(4), ones[0]
+        )
 
 
 class Reader(torch.nn.Module):

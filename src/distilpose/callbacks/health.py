@@ -12,10 +12,11 @@ from lightning import Callback, LightningModule, Trainer
 
 from distilpose.callbacks.samples import log_picture, sample_persons
 from distilpose.losses import DistillationLoss
+from distilpose.modules.base import PoseModule
 from distilpose.outputs import StudentOutput
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no display)
+from matplotlib import pyplot as plt
 
 # without OKS constants every joint is judged as loosely as a shoulder
 DEFAULT_SIGMA = 0.079
@@ -53,7 +54,7 @@ class DistillationHealth(Callback):
         self.terms.append({"epoch": trainer.current_epoch, **row})
 
     @torch.no_grad()
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: PoseModule) -> None:  # type: ignore[override]
         """Look at some persons and draw."""
         if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module.loss, DistillationLoss):
             return
@@ -105,7 +106,9 @@ class DistillationHealth(Callback):
         else:
             right.hist(similarity, bins=40, range=(0, 1))
             right.set(title="OKS of joints (no term trains confidence)", ylabel="joints")
-        right.set(xlabel="OKS of the joint" if not trained else "confidence", **({"ylabel": "mean OKS"} if trained else {}))
+        right.set(
+            xlabel="OKS of the joint" if not trained else "confidence", **({"ylabel": "mean OKS"} if trained else {})
+        )
         figure.canvas.draw()
         picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
         plt.close(figure)

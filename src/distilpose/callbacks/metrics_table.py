@@ -54,10 +54,10 @@ class MetricsTable(Callback):
         rows = [*(old for old in read_table(self.table) if old["epoch"] < row["epoch"]), row]
         _write_table(self.table, rows)
         checkpoint = trainer.checkpoint_callback
-        monitor, mode = getattr(checkpoint, "monitor", None), getattr(checkpoint, "mode", "max")
+        monitor, mode = str(getattr(checkpoint, "monitor", "")), getattr(checkpoint, "mode", "max")
         known = [r for r in rows if monitor in r and math.isfinite(r[monitor])]
         best = (max if mode == "max" else min)(known, key=lambda r: r[monitor]) if known else None
-        write_json(self.summary, {"monitor": monitor, "best": best, "last": row})
+        write_json({"monitor": monitor, "best": best, "last": row}, self.summary)
 
 
 def read_table(path: str | Path) -> list[dict[str, float]]:
@@ -74,4 +74,4 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(text.getvalue(), path)

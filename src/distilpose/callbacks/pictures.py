@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from torch import Tensor
 
 from distilpose.callbacks.samples import log_picture, sample_persons
@@ -14,6 +14,7 @@ from distilpose.data.codec import decode_heatmaps, encode_heatmaps
 from distilpose.inference.drawing import contact_sheet, crop_image, difference_image, draw_skeleton, heatmap_image
 from distilpose.losses import simulated_heatmaps
 from distilpose.modules import DistillationModule, HeatmapModule
+from distilpose.modules.base import PoseModule
 from distilpose.outputs import PoseBatch
 
 # crops are enlarged to about this height, so that small ones can be seen
@@ -37,7 +38,7 @@ class Pictures(Callback):
         self.persons = persons
 
     @torch.no_grad()
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: PoseModule) -> None:  # type: ignore[override]
         """Draw."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
@@ -49,7 +50,7 @@ class Pictures(Callback):
         log_picture(trainer, self.folder / f"persons_epoch_{trainer.current_epoch:04d}.png", picture)
 
 
-def draw_persons(module: LightningModule, batch: PoseBatch) -> np.ndarray:
+def draw_persons(module: PoseModule, batch: PoseBatch) -> np.ndarray:
     """The sheet of one batch, for a student's or a teacher's module in eval mode."""
     if isinstance(module, DistillationModule):
         predicted, maps = _of_student(module, batch)

@@ -18,7 +18,7 @@ from distilpose.evaluation.protocol import (
     truth_of,
 )
 from distilpose.evaluation.rescoring import rescore
-from distilpose.evaluation.results import load_results, markdown_table, to_rows, write_json
+from distilpose.evaluation.results import load_results, markdown_table, to_rows
 
 __all__ = [
     "COCO_METRICS",
@@ -48,5 +48,4 @@ __all__ = [
     "score_predictions",
     "to_rows",
     "truth_of",
-    "write_json",
 ]

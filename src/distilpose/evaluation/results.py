@@ -13,7 +13,6 @@ from torch import Tensor
 
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import Predictions
-from distilpose.paths import written_beside
 
 
 def to_rows(predictions: Predictions, scores: Tensor, category_id: int) -> list[dict[str, Any]]:
@@ -30,17 +29,6 @@ def to_rows(predictions: Predictions, scores: Tensor, category_id: int) -> list[
         {"image_id": image_id, "category_id": category_id, "keypoints": triple, "score": score}
         for image_id, triple, score in zip(predictions.image_id.tolist(), triples, scores.tolist(), strict=True)
     ]
-
-
-def write_json(content: Any, path: str | Path) -> Path:
-    """Write JSON beside the place and rename, so that the file is whole or absent; the folder is made.
-
-    A number that is not finite becomes null, which every reader of JSON understands.
-    """
-    path = Path(path)
-    with written_beside(path) as temporary:
-        temporary.write_text(json.dumps(_finite(content), indent=None if isinstance(content, list) else 2))
-    return path
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -121,14 +109,3 @@ def _trouble(row: Any, num_keypoints: int, image_ids: set[int], category_ids: se
     if not isinstance(row["category_id"], int) or row["category_id"] not in category_ids:
         return f"names category_id {row['category_id']!r}: the annotation file has {sorted(category_ids)}"
     return None
-
-
-def _finite(content: Any) -> Any:
-    """The same content with nan and infinities as None."""
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    return content

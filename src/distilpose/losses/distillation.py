@@ -46,9 +46,7 @@ class DistillationLoss(nn.Module):
         }
         for name, weight in self.weights.items():
             if not weight >= 0:
-                raise DistilPoseError(
-                    f"Loss weight {name}={weight} must be 0 or more; 0 leaves the term out."
-                )
+                raise DistilPoseError(f"Loss weight {name}={weight} must be 0 or more; 0 leaves the term out.")
         self.released = released
 
     @property

@@ -47,9 +47,7 @@ class HeatmapMSE(nn.Module):
     @without_autocast
     def forward(self, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """The loss of maps (N, K, H, W) against targets of the same shape, weighted by (N, K); a scalar."""
-        difference = (full_precision(heatmaps) - full_precision(targets)) * full_precision(weights)[
-            ..., None, None
-        ]
+        difference = (full_precision(heatmaps) - full_precision(targets)) * full_precision(weights)[..., None, None]
         return difference.square().mean()
 
 

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError
+from distilpose.files import written_beside
 from distilpose.models.model import PoseModel
 from distilpose.models.registry import create_model
 from distilpose.models.released import released_kind
-from distilpose.paths import written_beside
 
 _METADATA_KEY = "distilpose"
 _FORMAT = 1

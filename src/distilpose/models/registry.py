@@ -12,6 +12,7 @@ from torch import nn
 from distilpose.errors import DistilPoseError
 from distilpose.models.encoder import TokenDistillingEncoder
 from distilpose.models.heads import StudentHead, TeacherHead
+from distilpose.models.hourglass import Hourglass
 from distilpose.models.hrnet import HRNetW48
 from distilpose.models.model import IMAGENET_MEAN, IMAGENET_STD, STRIDE, PoseModel
 from distilpose.models.stem import Stem
@@ -20,7 +21,7 @@ from distilpose.skeleton import COCO, Skeleton
 
 PAPER = "Ye et al., DistilPose: Tokenized Pose Regression with Heatmap Distillation, CVPR 2023, arXiv 2303.02455"
 _ENCODER = {"width": 192, "depth": 12, "heads": 8, "head_dim": None, "mlp_dim": None, "patch_size": [4, 3]}
-_XS = {"width": 96, "depth": 6, "heads": 4}
+_XS = {"width": 96, "heads": 4}
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ModelSpec:
         description: one line.
         provenance: 'paper' where the network is the paper's or its release's, 'ours' where it is this package's.
         source: the publication, or what it was made for.
-        backbone: 'stem', 'hrnet_w48', 'hrnet_w48_stage3' or 'timm'.
+        backbone: 'stem', 'hourglass', 'hrnet_w48', 'hrnet_w48_stage3' or 'timm'.
         options: architectural options and their defaults; `create_model` takes each by name.
         input_size: default (H, W).
         published: the authors' own figures on COCO val2017 with detector boxes; nothing measured here.
@@ -75,9 +76,9 @@ _SPECS = {
             {"backbone": "resnet18", "backbone_options": {}} | _ENCODER,
         ),
         ModelSpec(
-            "student_xs", "student", "DistilPose-S made small enough for two CPU cores", "ours",
-            "the demo and quick experiments", "stem", _STEM | {"stem_channels": 32} | _ENCODER | _XS,
-            input_size=(64, 48),
+            "student_xs", "student", "DistilPose made small enough for two CPU cores", "ours",
+            "the demo and quick experiments", "hourglass",
+            {"widths": [16, 24, 32, 48], "out_channels": 32} | _ENCODER | _XS | {"depth": 3}, input_size=(64, 48),
         ),
         ModelSpec(
             "teacher_hrnet_w48", "teacher", "HRNet-W48 with a token head (TokenPose-L form)", "paper", PAPER,
@@ -88,8 +89,9 @@ _SPECS = {
             f"the code released with {PAPER}; not in the paper", "stem", _STEM | _ENCODER | _TEACHER,
         ),
         ModelSpec(
-            "teacher_xs", "teacher", "teacher_stem made small enough for two CPU cores", "ours",
-            "the demo and quick experiments", "stem", _STEM | {"stem_channels": 32} | _ENCODER | _XS | _TEACHER,
+            "teacher_xs", "teacher", "a teacher small enough for two CPU cores", "ours",
+            "the demo and quick experiments", "hourglass",
+            {"widths": [24, 48, 64, 96], "out_channels": 64} | _ENCODER | _XS | {"depth": 4} | _TEACHER,
             input_size=(64, 48),
         ),
     )
@@ -174,13 +176,14 @@ def create_model(
 def _create_backbone(spec: ModelSpec, settings: Mapping[str, Any], size: tuple[int, int], pretrained: bool) -> Any:
     builders: dict[str, Callable[[], nn.Module]] = {
         "stem": lambda: Stem(settings["stem_channels"], settings["stem_blocks"]),
+        "hourglass": lambda: Hourglass(settings["widths"], settings["out_channels"]),
         "hrnet_w48": lambda: HRNetW48(4, pretrained),
         "hrnet_w48_stage3": lambda: HRNetW48(3, pretrained),
         "timm": lambda: TimmBackbone(settings["backbone"], size, pretrained, settings["backbone_options"]),
     }
-    if pretrained and spec.backbone == "stem":
+    if pretrained and spec.backbone in ("stem", "hourglass"):
         raise DistilPoseError(
-            f"{spec.name} has the stem backbone, which has no ImageNet weights: set pretrained=False "
+            f"{spec.name} has the {spec.backbone} backbone, which has no ImageNet weights: set pretrained=False "
             "(model.pretrained=false on the command line)."
         )
     return builders[spec.backbone]()

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose.evaluation import concatenate, evaluate_dataset, predict_batch
+from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, Predictions
 
 
@@ -27,9 +28,12 @@ class PoseModule(LightningModule):
         compile: run the model through torch.compile.
     """
 
+    model: PoseModel
+    loss: nn.Module
+
     def __init__(
         self,
-        model: nn.Module,
+        model: PoseModel,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler] | None = None,
         flip_test: bool | Literal["released"] = True,

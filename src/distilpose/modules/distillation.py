@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from distilpose.errors import DistilPoseError
 from distilpose.losses import DistillationLoss
-from distilpose.models import copy_backbone, model_spec
+from distilpose.models import PoseModel, copy_backbone, model_spec
 from distilpose.modules.base import PoseModule
 from distilpose.modules.teacher import FrozenTeacher, check_teacher
 from distilpose.outputs import PoseBatch
@@ -28,7 +28,7 @@ class DistillationModule(PoseModule):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PoseModel,
         loss: DistillationLoss,
         teacher: FrozenTeacher | None = None,
         backbone_from_teacher: bool | None = None,
@@ -40,7 +40,9 @@ class DistillationModule(PoseModule):
                 "loss=heatmap_mse or heatmap_ce, or a model=student_…"
             )
         if not isinstance(loss, DistillationLoss):
-            raise DistilPoseError(f"{type(loss).__name__} trains teachers: give a student loss=distilpose or regression.")
+            raise DistilPoseError(
+                f"{type(loss).__name__} trains teachers: give a student loss=distilpose or regression."
+            )
         super().__init__(model, **options)
         self.loss = loss
         self.teacher = teacher if loss.needs_teacher else None
@@ -80,7 +82,7 @@ class DistillationModule(PoseModule):
         return terms["total"]
 
 
-def _check_match(student: nn.Module, teacher: nn.Module, loss: DistillationLoss) -> None:
+def _check_match(student: PoseModel, teacher: PoseModel, loss: DistillationLoss) -> None:
     """Raise unless the two speak of the same joints, crops and, where tokens are compared, tokens."""
     if student.skeleton.names != teacher.skeleton.names:
         raise DistilPoseError(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from distilpose.data.codec import encode_heatmaps
 from distilpose.errors import DistilPoseError
+from distilpose.models import PoseModel
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import PoseBatch
 
@@ -22,15 +23,17 @@ class HeatmapModule(PoseModule):
         **options: of `PoseModule`.
     """
 
-    def __init__(self, model: nn.Module, loss: nn.Module, sigma: float = 2.0, **options: Any):
+    def __init__(self, model: PoseModel, loss: nn.Module, sigma: float = 2.0, **options: Any):
         if model.kind != "teacher":
             raise DistilPoseError(
                 f"The model {model.name} is a student, which gives no heat maps: pass method=distillation with "
                 "loss=distilpose or loss=regression, or a model=teacher_…"
             )
         if not hasattr(loss, "heatmap_activation"):
-            raise DistilPoseError(f"{type(loss).__name__} trains students: give a teacher loss=heatmap_mse or heatmap_ce.")
-        model.set_heatmap_activation(loss.heatmap_activation)
+            raise DistilPoseError(
+                f"{type(loss).__name__} trains students: give a teacher loss=heatmap_mse or heatmap_ce."
+            )
+        model.set_heatmap_activation(str(loss.heatmap_activation))
         super().__init__(model, **options)
         self.loss = loss
         self.sigma = sigma

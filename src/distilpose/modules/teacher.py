@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities import move_data_to_device
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
-from distilpose.models import load_model
+from distilpose.models import PoseModel, load_model
 from distilpose.outputs import PoseBatch, TeacherOutput
 
 PRECISIONS = {None: None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -36,7 +36,7 @@ class FrozenTeacher:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PoseModel,
         compile: bool = False,
         precision: str | int | None = None,
         check: bool = True,
@@ -86,7 +86,9 @@ def load_teacher(checkpoint: str | Path | None, **options: Any) -> FrozenTeacher
         raise DistilPoseError(f"The teacher's checkpoint '{checkpoint}' does not exist: {advice}")
     model = load_model(checkpoint)
     if model.kind != "teacher":
-        raise DistilPoseError(f"'{checkpoint}' holds the student {model.name}, but a teacher must give heat maps: {advice}")
+        raise DistilPoseError(
+            f"'{checkpoint}' holds the student {model.name}, but a teacher must give heat maps: {advice}"
+        )
     return FrozenTeacher(model, **options)
 
 
@@ -111,24 +113,24 @@ def check_teacher(teacher: FrozenTeacher, dataset: Dataset, batch_size: int = 32
     count = min(len(dataset), teacher.check_persons)  # type: ignore[arg-type]
     spread = torch.linspace(0, len(dataset) - 1, count).long().tolist()  # type: ignore[arg-type]
     device = next(teacher.model.parameters()).device
-    predicted, peaks, keypoints, weights = [], [], [], []
+    kept: tuple[list[Tensor], ...] = ([], [], [], [])  # predictions, peaks, keypoints, weights
     lowest, highest = float("inf"), float("-inf")
     for batch in DataLoader(Subset(dataset, spread), batch_size):
         batch = move_data_to_device(PoseBatch(*batch), device)
         heatmaps = teacher(batch.image).heatmaps.float()
         lowest, highest = min(lowest, heatmaps.min().item()), max(highest, heatmaps.max().item())
         place, peak = decode_heatmaps(heatmaps)
-        for collected, value in zip((predicted, peaks, keypoints, weights), (place, peak, *batch[1:3]), strict=True):
+        for collected, value in zip(kept, (place, peak, *batch[1:3]), strict=True):
             collected.append(value.cpu())
-    truth, weight = torch.cat(keypoints), torch.cat(weights)
+    predicted, peaks, truth, weight = map(torch.cat, kept)
     mean_pose = (truth * weight[..., None]).sum(0) / weight.sum(0).clamp(min=1)[:, None]
     figures = {
-        "accuracy": _share_right(torch.cat(predicted), truth, weight, teacher.model.input_size),
+        "accuracy": _share_right(predicted, truth, weight, teacher.model.input_size),
         "chance": _share_right(mean_pose.expand_as(truth), truth, weight, teacher.model.input_size),
         "lowest": lowest,
         "highest": highest,
         "joints": weight.sum().item(),
-        "median_peak": torch.cat(peaks)[weight > 0].median().item() if (weight > 0).any() else float("nan"),
+        "median_peak": peaks[weight > 0].median().item() if (weight > 0).any() else float("nan"),
     }
     _judge(figures, count)
     return figures
@@ -144,7 +146,7 @@ def _share_right(predicted: Tensor, truth: Tensor, weight: Tensor, input_size: t
 def _judge(figures: dict[str, float], count: int) -> None:
     """Raise unless the figures are those of a teacher worth learning from."""
     way_out = "Train it longer or take another, or pass teacher.check=false to distil from it all the same."
-    if not (-1 <= figures["lowest"] and figures["highest"] <= 2 and figures["median_peak"] >= 0.01):
+    if not (figures["lowest"] >= -1 and figures["highest"] <= 2 and figures["median_peak"] >= 0.01):
         raise DistilPoseError(
             f"The teacher's heat maps on {count} validation persons span {figures['lowest']:.3g} to "
             f"{figures['highest']:.3g} with a median peak of {figures['median_peak']:.3g}, where about 0 to 1 and a peak "

@@ -119,7 +119,9 @@ def _background(rng: np.random.Generator, size: int, variety: float) -> np.ndarr
         # mostly light and dark, a little colour
         coarse = rng.normal(0, rng.uniform(3, 24), (cells, cells, 1))
         coarse = coarse + rng.normal(0, rng.uniform(0, 9), (cells, cells, 3))
-        image += np.float32(variety) * cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+        image += np.float32(variety) * cv2.resize(
+            coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR
+        )
     return image
 
 

@@ -1,0 +1,138 @@
+"""How commands start and fail, by a small task in place of a training."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from distilpose import runs  # noqa: F401  (the train configuration needs its resolver)
+from distilpose.command import command
+from distilpose.errors import DistilPoseError
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a task as the train command with the given arguments: exit status, standard output, standard error."""
+
+    def call(task, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        GlobalHydra.instance().clear()
+        status, said = 0, ""
+        try:
+            command("train")(task)()
+        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
+            status, said = (1, stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), "")
+        told = capsys.readouterr()
+        return status, told.out, told.err + said
+
+    return call
+
+
+def raising(error):
+    def task(cfg):
+        raise error
+
+    return task
+
+
+def test_a_task_gets_its_configuration(run, tmp_path):
+    seen = {}
+
+    def task(cfg):
+        seen.update(epochs=cfg.trainer.max_epochs, folder=cfg.folder)
+
+    assert run(task, "trainer.max_epochs=3", "hydra.run.dir=here") == (0, "", "")
+    assert seen == {"epochs": 3, "folder": str(tmp_path / "here")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trainer.max_epoch=3"], "error: Could not override 'trainer.max_epoch'."),
+        (["model=student_m"], "error: In 'train': Could not find 'model/student_m'"),
+        (["trainer.max_epochs=[3"], "error: "),
+        (["hydra.run.dir=file/run"], "error: Cannot use "),
+    ],
+    ids=["misspelt name", "unknown choice", "syntax", "unwritable folder"],
+)
+def test_mistakes_before_the_task_are_one_line(run, tmp_path, arguments, message):
+    (tmp_path / "file").write_text("no folder")
+
+    status, _, told = run(raising(AssertionError("the task ran")), *arguments)
+    assert status == 1
+    assert told.startswith(message)
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (DistilPoseError("lr=-1 must be positive: give another."), "error: lr=-1 must be positive: give another."),
+        (
+            FileNotFoundError(2, "No such file or directory", "absent.json"),
+            "error: Cannot use 'absent.json': No such file",
+        ),
+        (OSError("disk full"), "error: disk full"),
+    ],
+    ids=["ours", "file", "system"],
+)
+def test_mistakes_in_the_task_are_one_line(run, error, message):
+    status, _, told = run(raising(error))
+    assert status == 1
+    assert told.startswith(message)
+    assert len(told.splitlines()) == 1
+
+
+def test_our_sentence_is_found_beneath_hydras(run):
+    from hydra.utils import instantiate
+
+    def task(cfg):
+        instantiate({"_target_": "distilpose.create_model", "name": "student_xs", "input_size": [65, 48]})
+
+    status, _, told = run(task)
+    assert status == 1
+    assert told.startswith("error: input_size 65 x 48")
+    assert len(told.splitlines()) == 1
+
+
+def test_a_defect_of_ours_keeps_its_trace(run):
+    with pytest.raises(ZeroDivisionError):
+        run(lambda cfg: 1 / 0)
+
+
+def test_asking_for_a_trace_gives_one(run, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(DistilPoseError, match="bad"):
+        run(raising(DistilPoseError("bad")))
+
+
+def test_the_environment_is_left_as_found(run, monkeypatch):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    seen = []
+    run(lambda cfg: seen.append(os.environ["HYDRA_FULL_ERROR"]))
+    run(raising(DistilPoseError("bad")))
+    assert "HYDRA_FULL_ERROR" not in os.environ
+    assert seen == ["0"]  # for commands started by the task, such as the other processes of a training
+
+
+def test_a_failed_job_does_not_stop_a_multirun(run, tmp_path):
+    seen = []
+
+    def task(cfg):
+        seen.append(cfg.seed)
+        if cfg.seed == 1:
+            raise DistilPoseError("seed=1 is bad: take another.")
+
+    status, _, told = run(task, "-m", "seed=1,2", "hydra.sweep.dir=sweep")
+    assert seen == [1, 2]
+    assert status == 1
+    assert told.splitlines()[-1] == "error: seed=1 is bad: take another."
+    assert "['seed=1']" in told
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == [
+        "0_student_s",
+        "1_student_s",
+    ]

@@ -1,0 +1,147 @@
+"""What the documents tell people to type: every command composes, every target and file exists, the Python runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from distilpose.paths import CONFIG_DIR
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "docs/method.md", "docs/data.md", "docs/evaluation.md"]
+TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXTS[page], re.MULTILINE | re.DOTALL)
+
+
+def commands(prefix: str) -> list[str]:
+    """Command lines of the shell blocks, without their comments."""
+    lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+    return [shlex.join(shlex.split(line, comments=True)) for line in lines if line.startswith(prefix)]
+
+
+COMMANDS = commands("python -m distilpose.")
+
+
+def compositions(words: list[str]) -> list[list[str]]:
+    """The overrides of each job: one, or with -m every combination of the values swept over."""
+    given = [word for word in words if word not in ("-m", "--multirun")]
+    parsed = OverridesParser.create().parse_overrides(given)
+    swept = [override.is_sweep_override() for override in parsed]
+    assert any(swept) == (len(given) < len(words)), "-m and values to sweep over belong together"
+    choices = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()] if sweeps else [word]
+        for override, sweeps, word in zip(parsed, swept, given, strict=True)
+    ]
+    return [list(job) for job in product(*choices)]
+
+
+def composed(line: str) -> list[DictConfig]:
+    """The configurations a command line stands for."""
+    module, *words = shlex.split(line)[2:]
+    assert importlib.util.find_spec(module) is not None
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return [compose(module.removeprefix("distilpose."), job) for job in compositions(words)]
+
+
+def test_the_commands_of_every_kind_are_told():
+    told = {line.split()[2].removeprefix("distilpose.") for line in COMMANDS}
+    assert {"train", "evaluate", "convert", "predict", "benchmark"} <= told
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_compose(line):
+    configs = composed(line)
+    assert configs
+    for cfg in configs:
+        if ".train " in line:
+            is_teacher = cfg.model.name.startswith("teacher")
+            assert ("heatmap" in cfg.method._target_.lower()) == is_teacher
+            assert (cfg.loss._target_.rpartition(".")[2].startswith("Heatmap")) == is_teacher
+            needs_teacher = not is_teacher and any(
+                value for name, value in cfg.loss.items() if name not in ("_target_", "regression", "released")
+            )
+            if needs_teacher and cfg.resume is None and "docs" not in line and "data.skeleton" not in line:
+                assert cfg.teacher.checkpoint is not None
+
+
+def test_a_sweep_is_as_many_jobs_as_it_has_combinations():
+    assert compositions(["-m", "loss=regression,tokens", "seed=0,1,2"])[-1] == ["loss=tokens", "seed=2"]
+    assert len(compositions(["-m", "loss=regression,tokens", "seed=0,1,2"])) == 6
+    assert compositions(["models=[student_s,student_l]"]) == [["models=[student_s,student_l]"]]
+
+
+def test_a_misspelt_command_would_be_found():
+    for line in ("python -m distilpose.train modle=student_s", "python -m distilpose.train model=student_sx"):
+        with pytest.raises(Exception, match="student_sx|modle"):
+            composed(line)
+    with pytest.raises(AssertionError):
+        composed("python -m distilpose.trian model=student_s")
+
+
+def test_make_targets_and_scripts_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for line in commands("make "):
+        assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE)
+    scripts = commands("python scripts/")
+    assert scripts
+    for line in scripts:
+        assert (ROOT / line.split()[1]).is_file()
+
+
+def test_losses_of_a_run_are_those_the_table_names():
+    weights = dict(re.findall(r"^\| (regression|visual token|keypoint token|confidence|simulated heat map) .* \| (\S+) \|$",
+                              TEXTS["docs/method.md"], re.MULTILINE))  # fmt: skip
+    (cfg,) = composed("python -m distilpose.train loss=distilpose")
+    names = {name: name.replace(" ", "_").replace("heat_map", "heatmap") for name in weights}
+    assert len(weights) == 5
+    assert {name: float(value) for name, value in weights.items()} == {name: cfg.loss[names[name]] for name in names}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", TEXTS[page]):
+        name, _, anchor = target.partition("#")
+        place = (ROOT / page).parent / name if name else ROOT / page
+        assert place.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", place.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, block in enumerate(blocks(page, "python")):
+        exec(compile(block, f"{page}, block {number}", "exec"), {})
+    printed = capsys.readouterr().out
+    if page == "README.md":
+        assert "['student_l', 'student_s', 'student_timm', 'student_xs']" in printed
+        assert "torch.Size([1, 17, 2]) torch.Size([1, 17])" in printed
+    if page == "docs/evaluation.md":
+        measured = {float(line.split()[0]): float(line.split()[1]) for line in printed.splitlines()}
+        rows = re.findall(r"^\| \**([\d.]+)\**[^|]*\| \**([−+][\d.]+)\** \|", TEXTS[page], re.MULTILINE)
+        told = {float(shift): float(error.replace("−", "-")) for shift, error in rows}
+        assert told.keys() == measured.keys()
+        assert all(abs(told[shift] - measured[shift]) < 0.006 for shift in told)
+
+
+def test_figures_of_the_networks_are_the_registrys():
+    from distilpose.models import count_parameters, create_model
+
+    for page in ("README.md", "docs/method.md"):
+        told = re.findall(r"^\| `(\w+)` \|.*?([\d,]{9,}) \|", TEXTS[page], re.MULTILINE)
+        assert len(told) == 4
+        for name, count in told:
+            assert count_parameters(create_model(name)) == int(count.replace(",", ""))
