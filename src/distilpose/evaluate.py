@@ -131,11 +131,15 @@ def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
             f"data.limit_val={cfg.data.limit_val} would leave out some of an image's detections, and AP would count "
             "their persons as missed: use protocol=gt, or data.limit_val=null."
         )
-    if cfg.data.get("boxes") is not None or cfg.protocol == "gt":
+    file = cfg.data.get("boxes")
+    # joined with the data's folder unless it is absolute, as the data module does
+    found = file is not None and (Path(cfg.data.get("root") or "") / file).is_file()
+    if cfg.protocol == "gt" or found:
         return kinds[cfg.protocol], []
+    told = "none are given" if file is None else f"'{file}' does not exist under '{cfg.data.root}'"
     if cfg.protocol == "detections":
-        raise DistilPoseError("protocol=detections needs a detector's boxes: give their file with data.boxes=FILE.")
-    return ["gt"], ["Ground-truth boxes only: no detector boxes were given (data.boxes=FILE)."]
+        raise DistilPoseError(f"protocol=detections needs a detector's boxes, but {told}: give a file by data.boxes=FILE.")
+    return ["gt"], [f"Ground-truth boxes only: of detector boxes {told} (data.boxes=FILE)."]
 
 
 def _check_skeleton(cfg: DictConfig, model: PoseModel, datamodule: CocoDataModule) -> None:

@@ -49,20 +49,22 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
     # the folder may have been moved since
     old = OmegaConf.create(saved.replace(old.folder, str(place.resolve())))
     changes = [change for change in HydraConfig.get().overrides.task if not change.startswith("resume=")]
-    groups = [change for change in changes if change.lstrip("+~").split("=")[0] in HydraConfig.get().runtime.choices]
-    if groups:
+    choices = HydraConfig.get().runtime.choices
+    refused = [change for change in changes if change.startswith("~") or change.lstrip("+").split("=")[0] in choices]
+    if refused:
         raise DistilPoseError(
-            f"A resumed run keeps its configuration, so {groups} cannot be changed: leave them out, or start a new run with "
-            "weights=FILE."
+            f"A resumed run keeps its configuration but for single values, so {refused} cannot be changed: leave them "
+            "out, or start a new run with weights=FILE."
         )
     return OmegaConf.merge(old, OmegaConf.from_dotlist([change.lstrip("+") for change in changes])), str(checkpoint)  # type: ignore[return-value]
 
 
 @rank_zero_only
-def save_config(cfg: DictConfig) -> None:
-    """Write the resolved configuration into the run's folder, unless another run is there."""
+def save_config(cfg: DictConfig, checkpoint: str | None = None) -> None:
+    """Write the resolved configuration into the run's folder, unless that holds a run other than the checkpoint's."""
     place = Path(cfg.folder) / CONFIG
-    if place.exists() and cfg.resume is None:
+    goes_on = checkpoint is not None and Path(checkpoint).resolve().is_relative_to(place.parent.resolve())
+    if place.exists() and not goes_on:
         raise DistilPoseError(
             f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another hydra.run.dir."
         )
@@ -109,16 +111,17 @@ def effective_batch(cfg: DictConfig) -> int:
     )
 
 
-def scale_rate(cfg: DictConfig) -> None:
-    """Say what the effective batch is and, if asked, scale the learning rate with it (linear scaling rule)."""
-    batch = effective_batch(cfg)
-    said = f"Effective batch {batch} (the paper's is 256)"
+def scaled_rate(cfg: DictConfig) -> float:
+    """The learning rate, scaled with the effective batch if asked (linear scaling rule); says what both are."""
+    batch, rate = effective_batch(cfg), cfg.optimizer.lr
+    said = f"Effective batch {batch} (the paper's students: 256, its teachers: 512)"
     if cfg.scale_lr:
-        cfg.optimizer.lr = cfg.optimizer.lr * batch / cfg.reference_batch
-        said += f", learning rate scaled by {batch}/{cfg.reference_batch} to {cfg.optimizer.lr:.3g}"
+        rate = rate * batch / cfg.reference_batch
+        said += f", learning rate scaled by {batch}/{cfg.reference_batch} to {rate:.3g}"
     else:
-        said += f", learning rate {cfg.optimizer.lr:.3g}"
+        said += f", learning rate {rate:.3g}"
     rank_zero_only(print)(said)
+    return rate
 
 
 def best_score(trainer: Trainer) -> float | None:

@@ -31,10 +31,12 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     runs.count_devices(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
 
     datamodule: CocoDataModule = instantiate(cfg.data)
     module = build_module(cfg, datamodule)
-    runs.save_config(cfg)
+    runs.save_config(cfg, checkpoint)
     trainer = build_trainer(cfg)
     with finish_wandb(trainer):
         trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -52,8 +54,7 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> LightningModule
     parts = {"model": model, "loss": instantiate(cfg.loss)}
     if getattr(parts["loss"], "needs_teacher", False):
         parts["teacher"] = instantiate(cfg.teacher)
-    runs.scale_rate(cfg)
-    parts["optimizer"] = instantiate(cfg.optimizer)
+    parts["optimizer"] = instantiate(cfg.optimizer, lr=runs.scaled_rate(cfg))
     parts["scheduler"] = instantiate(cfg.scheduler) if cfg.scheduler else None
     return instantiate(cfg.method, _partial_=True)(**parts)
 

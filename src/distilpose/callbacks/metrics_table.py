@@ -13,6 +13,9 @@ from lightning import Callback, LightningModule, Trainer
 
 from distilpose.files import write_json, write_text
 
+# Lightning keeps what these last were through epochs without a validation
+VALIDATION = ("val/", "health/")
+
 
 class MetricsTable(Callback):
     """Writes what was logged as one row an epoch, whatever loggers are on.
@@ -48,7 +51,7 @@ class MetricsTable(Callback):
             "seconds": round(time.monotonic() - self._started, 2),
         }
         for name, value in sorted(trainer.callback_metrics.items()):
-            if name.endswith("_step") or (name.startswith("val/") and not self._validated):
+            if name.endswith("_step") or (name.startswith(VALIDATION) and not self._validated):
                 continue
             row[name.removesuffix("_epoch")] = float(value)
         rows = [*(old for old in read_table(self.table) if old["epoch"] < row["epoch"]), row]

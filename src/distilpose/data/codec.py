@@ -59,7 +59,7 @@ def encode_heatmaps(
     return down[..., :, None] * across[..., None, :] * weights[..., None, None], weights
 
 
-def decode_heatmaps(heatmaps: Tensor, kernel: int = 11) -> tuple[Tensor, Tensor]:
+def decode_heatmaps(heatmaps: Tensor, kernel: int | None = None) -> tuple[Tensor, Tensor]:
     """Joints of heat maps: the highest cell, refined below the cell by DARK (Zhang et al., CVPR 2020).
 
     The map is smoothed by a Gaussian, its logarithm taken, and one Newton step made from the highest cell. Peaks within
@@ -67,7 +67,8 @@ def decode_heatmaps(heatmaps: Tensor, kernel: int = 11) -> tuple[Tensor, Tensor]
 
     Args:
         heatmaps: (N, K, H, W).
-        kernel: side of the smoothing kernel in cells, odd; its sigma is 0.3 ((kernel - 1) / 2 - 1) + 0.8.
+        kernel: side of the smoothing kernel in cells, odd; its sigma is 0.3 ((kernel - 1) / 2 - 1) + 0.8. By default 11
+            for maps of 64 rows and more, as in the release, and in proportion for smaller ones, down to 3.
 
     Returns:
         keypoints: (N, K, 2) in [0, 1] of the crop (cell / size). A map without a positive value has none: its joint is
@@ -76,6 +77,8 @@ def decode_heatmaps(heatmaps: Tensor, kernel: int = 11) -> tuple[Tensor, Tensor]
     """
     heatmaps = heatmaps.float()
     height, width = heatmaps.shape[-2:]
+    if kernel is None:
+        kernel = min(11, max(3, 2 * round((11 * height / 64 - 1) / 2) + 1))
     scores, best = heatmaps.flatten(-2).max(dim=-1)
     column, row = best % width, torch.div(best, width, rounding_mode="floor")
     cell = torch.stack([column, row], dim=-1).float()

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from distilpose import create_model
+from distilpose.callbacks import DistillationHealth
+from distilpose.callbacks.health import calibration
+from distilpose.data import CocoDataModule
+from distilpose.losses import DistillationLoss, HeatmapMSE
+from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
+from distilpose.outputs import StudentOutput
+
+SIZE = {"depth": 1, "width": 32, "heads": 2}
+adam = functools.partial(torch.optim.Adam, lr=1e-3)
+
+
+def test_calibration_of_honest_scores_is_without_error():
+    similarity = np.linspace(0, 1, 1001)
+    centres, means, counts, error = calibration(similarity, similarity)
+    assert error == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(centres, means)
+    assert counts.sum() == 1001
+
+
+def test_calibration_of_constant_overconfidence():
+    similarity = np.tile([0.2, 0.4], 50)
+    centres, means, counts, error = calibration(np.full(100, 0.9), similarity)
+    assert (centres.tolist(), means.tolist(), counts.tolist()) == (pytest.approx([0.9]), pytest.approx([0.3]), [100])
+    assert error == pytest.approx(0.6)
+
+
+def test_calibration_weighs_bins_by_count():
+    scores, similarity = np.r_[np.full(30, 0.25), np.full(10, 0.75)], np.r_[np.full(30, 0.35), np.full(10, 0.35)]
+    assert calibration(scores, similarity)[-1] == pytest.approx(0.75 * 0.1 + 0.25 * 0.4)
+
+
+def test_calibration_of_scores_out_of_range_and_of_none():
+    assert calibration(np.array([-1.0, 3.0]), np.array([0.0, 1.0]))[-1] == 0
+    assert calibration(np.zeros(0), np.zeros(0))[-1] == 0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where pictures go; not there until one is drawn."""
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def trainer(tiny_coco):
+    files = "annotations/train.json", "train", "annotations/val.json", "val"
+    datamodule = CocoDataModule(tiny_coco(val=6), *files, input_size=(64, 48), num_workers=0)
+    return SimpleNamespace(
+        datamodule=datamodule, sanity_checking=False, is_global_zero=True, current_epoch=3, global_step=7, loggers=[],
+        callback_metrics={"train/regression_epoch": torch.tensor(0.5), "train/confidence_epoch": torch.tensor(0.0)},
+    )  # fmt: skip
+
+
+def student(monkeypatch, loss):
+    teacher = FrozenTeacher(create_model("teacher_xs", **SIZE)) if loss.needs_teacher else None
+    module = DistillationModule(create_model("student_xs", **SIZE), loss, teacher, optimizer=adam)
+    logged = {}
+    monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.update(values))
+    return module.train(), logged
+
+
+@pytest.mark.parametrize("confidence", [0.01, 0.0])
+def test_a_picture_and_figures_of_a_student(trainer, folder, monkeypatch, confidence):
+    module, logged = student(monkeypatch, DistillationLoss(confidence=confidence))
+    health = DistillationHealth(folder, persons=4)
+    health.on_validation_epoch_end(trainer, module)
+    health.on_train_epoch_end(trainer, module)
+    health.on_validation_epoch_end(trainer, module)
+    assert module.model.training
+    assert [path.name for path in folder.iterdir()] == ["health.png"]
+    assert cv2.imread(str(folder / "health.png")).std() > 5
+    assert ("health/calibration_error" in logged) == (confidence > 0)
+    assert logged["health/sigma_median"] > 0
+    assert health.terms == [{"epoch": 3, "regression": 0.5}]
+
+
+def test_a_student_that_is_right_has_full_similarity(trainer, folder, monkeypatch):
+    module, logged = student(monkeypatch, DistillationLoss())
+    dataset = trainer.datamodule.val_dataset()
+    keypoints = torch.stack([dataset[index].keypoints for index in (0, 1)])
+    ones = torch.ones(keypoints.shape[:2])
+    right = StudentOutput(keypoints, ones, torch.full_like(keypoints, 2.0), ones[..., None], ones[..., None])
+    monkeypatch.setattr(type(module.model), "forward", lambda *_: right)
+    monkeypatch.setattr(type(dataset), "__len__", lambda _: 2)
+    DistillationHealth(folder, persons=2).on_validation_epoch_end(trainer, module)
+    assert float(logged["health/joint_oks"]) == pytest.approx(1, abs=1e-5)
+    assert float(logged["health/calibration_error"]) == pytest.approx(0, abs=1e-5)
+    assert float(logged["health/sigma_median"]) == 2
+
+
+def test_terms_survive_a_resume(trainer, folder, monkeypatch):
+    module, _ = student(monkeypatch, DistillationLoss())
+    first, second = DistillationHealth(folder), DistillationHealth(folder)
+    first.on_train_epoch_end(trainer, module)
+    second.load_state_dict(first.state_dict())
+    trainer.current_epoch = 4
+    second.on_train_epoch_end(trainer, module)
+    assert [row["epoch"] for row in second.terms] == [3, 4]
+    assert [row["epoch"] for row in first.terms] == [3]
+
+
+def test_a_teacher_has_no_such_picture(trainer, folder):
+    module = HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapMSE(), optimizer=adam)
+    DistillationHealth(folder).on_validation_epoch_end(trainer, module)
+    assert not folder.exists()

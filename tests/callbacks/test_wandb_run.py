@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import socket
+from types import SimpleNamespace
+
+import pytest
+import wandb
+from lightning.pytorch.loggers import WandbLogger
+
+from distilpose.callbacks import make_wandb_logger, wandb_run
+from distilpose.callbacks.wandb_run import finish_wandb
+from distilpose.errors import DistilPoseError
+
+
+@pytest.fixture
+def chosen(monkeypatch, tmp_path):
+    """The mode that a logger is made with, for a given machine."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+
+    def choose(mode="auto", account=False, answers=False):
+        seen = {}
+        monkeypatch.setattr(wandb_run, "_has_account", lambda url: account)
+        monkeypatch.setattr(wandb_run, "_answers", lambda url, timeout=2.0: answers)
+        monkeypatch.setattr(wandb_run, "WandbLogger", lambda **options: seen.update(options))
+        make_wandb_logger("project", "name", str(tmp_path / "run"), mode)
+        return seen["mode"]
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("account", "answers", "expected"),
+    [(True, True, "online"), (True, False, "offline"), (False, True, "offline"), (False, False, "offline")],
+)
+def test_online_only_with_an_account_and_a_server(chosen, account, answers, expected):
+    assert chosen(account=account, answers=answers) == expected
+
+
+@pytest.mark.parametrize("mode", ["online", "offline", "disabled"])
+def test_what_is_asked_for_is_done(chosen, monkeypatch, mode):
+    assert chosen(mode, account=True, answers=True) == mode
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert chosen("auto") == mode
+
+
+def test_an_unknown_mode(chosen, monkeypatch):
+    with pytest.raises(
+        DistilPoseError, match=r"logger\.wandb\.mode=dryrun must be one of auto, online, offline, disabled"
+    ):
+        chosen("dryrun")
+    monkeypatch.setenv("WANDB_MODE", "off")
+    with pytest.raises(DistilPoseError, match="=off must be one of"):
+        chosen()
+
+
+def test_an_account_is_a_key_in_the_environment_or_the_netrc_file(monkeypatch, tmp_path):
+    url = "https://wandb.example"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert not wandb_run._has_account(url)
+    (tmp_path / ".netrc").write_text("machine wandb.example login user password none\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert wandb_run._has_account(url)
+    assert not wandb_run._has_account("https://elsewhere.example")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert wandb_run._has_account("https://elsewhere.example")
+
+
+def test_whether_a_server_answers():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert wandb_run._answers(url, timeout=1)
+    assert not wandb_run._answers(url, timeout=1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_run_is_closed_with_an_exit_code(monkeypatch, fails):
+    codes = []
+    monkeypatch.setattr(wandb, "run", object())
+    monkeypatch.setattr(wandb, "finish", lambda exit_code: codes.append(exit_code))
+    trainer = SimpleNamespace(loggers=[WandbLogger.__new__(WandbLogger)])
+    try:
+        with finish_wandb(trainer):
+            assert not fails, "training failed"
+    except AssertionError:
+        assert fails
+    assert codes == [int(fails)]
+
+
+def test_a_run_of_someone_elses_is_left_open(monkeypatch):
+    monkeypatch.setattr(wandb, "run", object())
+    monkeypatch.setattr(wandb, "finish", lambda exit_code: pytest.fail("closed"))
+    with finish_wandb(SimpleNamespace(loggers=[])):
+        pass
+
+
+@pytest.mark.slow
+def test_two_runs_in_one_process_lie_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("a", "b"):
+        logger = make_wandb_logger("project", name, str(tmp_path / name))
+        with finish_wandb(SimpleNamespace(loggers=[logger])):
+            logger.log_metrics({"loss": 1.0}, step=0)
+        assert wandb.run is None
+        (run,) = (tmp_path / name / "wandb").glob("offline-run-*")
+        assert list(run.glob("*.wandb"))

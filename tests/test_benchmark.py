@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from torch import nn
+
+from distilpose import benchmark, create_model
+from distilpose.models import count_parameters, save_model
+
+
+class Sleeper(nn.Module):
+    """Takes a given time, and notes the batches it was given."""
+
+    input_size = (8, 6)
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.seconds, self.shapes = seconds, []
+
+    def forward(self, images):
+        self.shapes.append(tuple(images.shape))
+        time.sleep(self.seconds)
+        return images
+
+
+def test_latencies_are_medians_in_milliseconds():
+    models = {"slow": Sleeper(0.02), "quick": Sleeper(0.004)}
+    times = benchmark.latencies(models, batch_size=3, rounds=5, warmup=2)
+    assert list(times) == ["slow", "quick"]
+    assert 20 <= times["slow"] < 60
+    assert 4 <= times["quick"] < 20
+    for model in models.values():
+        assert model.shapes == [(3, 3, 8, 6)] * 7
+
+
+def test_the_first_passes_do_not_count():
+    class Warming(Sleeper):
+        def forward(self, images):
+            self.seconds = 0.05 if len(self.shapes) < 2 else 0.0
+            return super().forward(images)
+
+    assert benchmark.latencies({"a": Warming(0)}, rounds=3, warmup=2)["a"] < 30
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    def call(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COLUMNS", "160")
+        monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
+        GlobalHydra.instance().clear()
+        benchmark.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_one_table_of_names_and_files(run, tmp_path):
+    torch.manual_seed(0)
+    model = create_model("student_xs", depth=1, width=32, heads=2)
+    save_model(model, tmp_path / "mine.safetensors")
+    threads = torch.get_num_threads()
+    try:
+        told = run("models=[teacher_xs,mine.safetensors]", "rounds=2", "warmup=1", "device=cpu", "threads=1")
+    finally:
+        torch.set_num_threads(threads)
+    rows = [line for line in told.splitlines() if "64x48" in line]
+    assert ["teacher_xs" in rows[0], "mine.safetensors" in rows[1], len(rows)] == [True, True, 2]
+    assert f"{count_parameters(model):,}" in rows[1]
+    assert rows[0].rstrip(" │").endswith("1.00")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors"]
+
+
+def test_an_unknown_model_is_told(run):
+    with pytest.raises(SystemExit, match=r"error: There is no model 'student_m'.*; there are "):
+        run("models=[student_m]")

@@ -1,0 +1,175 @@
+"""Every option of every configuration group composes, and is made into what it names."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning import LightningDataModule, Trainer
+from omegaconf import OmegaConf
+
+from distilpose import list_models, runs, train
+from distilpose.data.augmentation import PoseAugmentation
+from distilpose.losses import DistillationLoss, HeatmapCrossEntropy, HeatmapMSE
+from distilpose.modules import DistillationModule, HeatmapModule
+from distilpose.paths import CONFIG_DIR
+from distilpose.skeleton import COCO
+
+
+def options(group):
+    found = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+    assert found, group
+    return found
+
+
+def configured(*overrides, name="train"):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose(name, [*overrides, *(["folder=run"] if name == "train" else [])])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG_DIR.glob("*.yaml")))
+def test_commands(name):
+    cfg = configured(*(["hydra.run.dir=run"] if name == "train" else []), name=name)
+    assert cfg
+    assert find_spec(f"distilpose.{name}") is not None
+
+
+def test_no_group_is_forgotten_here():
+    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    assert groups == {
+        "augmentation", "callbacks", "data", "experiment", "logger", "loss", "method", "model", "optimizer",
+        "scheduler", "teacher", "trainer",
+    }  # fmt: skip
+
+
+def test_each_model_of_the_registry_has_a_configuration():
+    assert options("model") == list_models()
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_models(name):
+    cfg = configured(f"model={name}", "model.pretrained=false")
+    with torch.device("meta"):  # shapes without the work of drawing weights
+        model = instantiate(cfg.model, _partial_=True)(skeleton=COCO)
+    assert model.name == name
+    assert model.kind == name.split("_")[0]
+    assert list(model.input_size) == cfg.model.input_size == cfg.data.input_size
+    loss = instantiate(cfg.loss)
+    assert isinstance(loss, DistillationLoss if model.kind == "student" else HeatmapMSE)
+    assert cfg.method._target_.endswith("DistillationModule" if model.kind == "student" else "HeatmapModule")
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_model_configurations_say_the_registrys_defaults(name):
+    from distilpose.models import model_spec
+
+    cfg, spec = OmegaConf.to_container(configured(f"model={name}").model), model_spec(name)
+    assert tuple(cfg["input_size"]) == tuple(spec.input_size)
+    for option, default in spec.options.items():
+        if option in cfg:
+            assert cfg[option] == default, option
+    assert set(cfg) <= {"_target_", "_convert_", "name", "input_size", "pretrained", *spec.options}
+
+
+@pytest.mark.parametrize("name", options("loss"))
+def test_losses(name):
+    loss = instantiate(configured("model=student_xs", f"loss={name}").loss)
+    if name.startswith("heatmap"):
+        assert isinstance(loss, {"heatmap_ce": HeatmapCrossEntropy, "heatmap_mse": HeatmapMSE}[name])
+        return
+    # what the file's name promises is on, and nothing else
+    terms = {term for term, weight in loss.weights.items() if weight > 0}
+    promised = {"regression"}
+    if "tokens" in name:
+        promised |= {"visual_token", "keypoint_token"}
+    promised |= {term for term in ("simulated_heatmap", "confidence") if term in name}
+    assert terms == (set(loss.weights) if name in ("distilpose", "released") else promised)
+    assert loss.needs_teacher == (name != "regression")
+    assert loss.released == (name == "released")
+
+
+@pytest.mark.parametrize("name", options("augmentation"))
+def test_augmentations(name):
+    cfg = configured(f"augmentation={name}")
+    augmentation = instantiate(cfg.augmentation)
+    assert isinstance(augmentation, PoseAugmentation)
+    assert isinstance(instantiate(cfg.data).augmentation, PoseAugmentation)
+
+
+@pytest.mark.parametrize("name", options("data"))
+def test_data(name, tmp_path):
+    cfg = configured(f"data={name}", f"data.root={tmp_path}", "model=student_xs", "seed=5")
+    datamodule = instantiate(cfg.data)
+    assert isinstance(datamodule, LightningDataModule)
+    assert datamodule.input_size == (64, 48)
+    assert datamodule.seed == 5
+    assert datamodule.monitor in ("val/AP", "val/PCK")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", options("optimizer"))
+@pytest.mark.parametrize("schedule", [*options("scheduler"), None])
+def test_optimizers_and_schedules(name, schedule):
+    cfg = configured(f"optimizer={name}", "~scheduler" if schedule is None else f"scheduler={schedule}")
+    optimizer = instantiate(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+    assert optimizer.param_groups[0]["lr"] == cfg.optimizer.lr == 1e-3
+    if schedule is not None:
+        instantiate(cfg.scheduler)(optimizer, steps_per_epoch=10, total_steps=1000)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("logger", options("logger"))
+@pytest.mark.parametrize("callbacks", options("callbacks"))
+@pytest.mark.parametrize("trainer", options("trainer"))
+def test_trainers(trainer, callbacks, logger, tmp_path):
+    cfg = configured(f"trainer={trainer}", f"callbacks={callbacks}", f"logger={logger}", "trainer.accelerator=cpu")
+    cfg.folder = str(tmp_path)
+    built = train.build_trainer(cfg)
+    assert isinstance(built, Trainer)
+    assert built.max_epochs == 300
+    assert len(built.loggers) == (logger != "none")
+    assert {type(callback).__name__ for callback in built.callbacks} >= {
+        "ModelCheckpoint", "MetricsTable", "Pictures", "DistillationHealth", "TQDMProgressBar"
+    }  # fmt: skip
+    assert built.checkpoint_callback.monitor == cfg.data.monitor
+
+
+@pytest.mark.parametrize("name", options("teacher"))
+def test_teachers_are_asked_for(name):
+    with pytest.raises(Exception, match=r"teacher\.checkpoint is not set"):
+        instantiate(configured(f"teacher={name}").teacher)
+
+
+@pytest.mark.parametrize("name", options("method"))
+def test_methods(name, tmp_path):
+    model, loss = ("student_xs", "regression") if name == "distillation" else ("teacher_xs", "heatmap_mse")
+    cfg = configured(f"method={name}", f"model={model}", f"loss={loss}", "trainer.accelerator=cpu")
+    module = train.build_module(cfg, type("Data", (), {"skeleton": COCO}))
+    assert isinstance(module, {"distillation": DistillationModule, "heatmap": HeatmapModule}[name])
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_experiments(name):
+    cfg = configured(f"experiment={name}")
+    for group in ("data", "loss", "optimizer", "augmentation", "scheduler"):
+        instantiate(cfg[group])
+    # the command line has the last word over groups and values
+    changed = configured(f"experiment={name}", "data=lspet", "trainer.max_epochs=7", "optimizer=adamw")
+    assert changed.data.train_images == "train"
+    assert changed.trainer.max_epochs == 7
+    assert changed.optimizer._target_.endswith("AdamW")
+
+
+def test_a_student_without_its_teacher_in_an_experiment():
+    assert not instantiate(configured("experiment=demo_student", "loss=regression").loss).needs_teacher
+
+
+def test_the_papers_recipe_is_what_comes_without_arguments():
+    cfg = configured("trainer.accelerator=cpu", "trainer.devices=8")
+    assert cfg.model.name == "student_s"
+    assert cfg.optimizer._target_ == "torch.optim.Adam"
+    assert (cfg.trainer.max_epochs, cfg.scheduler.milestones, cfg.scheduler.warmup_steps) == (300, [200, 260], 500)
+    assert runs.effective_batch(cfg) == cfg.reference_batch == 256

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pytest
+
+from distilpose.errors import DistilPoseError
+from distilpose.files import write_json, write_text, written_beside
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_the_block_ends_well(tmp_path):
+    path = tmp_path / "new" / "table.csv"
+    with written_beside(path) as beside:
+        beside.write_text("a,b\n")
+        assert beside.parent == path.parent
+        assert not path.exists()
+    assert path.read_text() == "a,b\n"
+    assert names(path.parent) == ["table.csv"]
+
+
+def test_what_was_there_outlives_a_failure(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("before")
+    with pytest.raises(UnicodeEncodeError), written_beside(path) as beside:
+        beside.write_text("half, then \udcff")
+    assert path.read_text() == "before"
+    assert names(tmp_path) == ["table.csv"]
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write_text("a", tmp_path / "a.txt")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_json_of_any_reader(tmp_path):
+    value = {
+        "best": {"val/AP": 0.5},
+        "rows": (1, 2.5),
+        "none": None,
+        "nan": float("nan"),
+        "deep": [{"inf": float("inf")}],
+    }
+    text = write_json(value, tmp_path / "a.json").read_text()
+    expected = {"best": {"val/AP": 0.5}, "rows": [1, 2.5], "none": None, "nan": None, "deep": [{"inf": None}]}
+    assert json.loads(text) == expected
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert len(write_json([{"id": 1}, {"id": 2}], tmp_path / "rows.json").read_text().splitlines()) == 1
+
+
+def test_a_folder_under_a_file_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DistilPoseError, match=r"file/a\.txt cannot be written .* choose a folder you may write to"):
+        write_text("a", tmp_path / "file" / "a.txt")

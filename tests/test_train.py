@@ -1,0 +1,241 @@
+"""Whole trainings through the train command, of tiny models on tiny pictures."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from distilpose import create_model, evaluate, load_model, train
+from distilpose.callbacks.metrics_table import read_table
+from distilpose.models import save_model
+from distilpose.paths import CONFIG_DIR
+from distilpose.skeleton import Skeleton
+
+TINY = [
+    "data=custom", "data.batch_size=4", "data.num_workers=0", "data.monitor=val/AP", "augmentation=none",
+    "model.depth=1", "model.width=32", "model.heads=2", "optimizer.lr=5e-3", "scheduler.warmup_steps=0", "logger=none",
+    "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=2", "trainer.num_sanity_val_steps=0",
+]  # fmt: skip
+UNDRAWN = ["~callbacks.pictures", "~callbacks.health"]
+ALONE = ["model=student_xs", "loss=regression"]
+EMA = ["+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.5"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs the command's main in tmp_path: exit status and what it told on standard error."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        try:
+            train.main()
+        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
+            told = capsys.readouterr().err
+            return (1, told + stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), told)
+        return 0, capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def trained(run, tiny_coco, tmp_path):
+    """Trains in the folder of that name, on the one tiny set of the test, and returns the folder."""
+    root = tiny_coco()
+
+    def call(name: str, *arguments: str):
+        status, told = run(*TINY, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
+        assert status == 0, told
+        return tmp_path / name
+
+    call.root = root
+    return call
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    """An untrained teacher's file and the overrides to distil from it."""
+    torch.manual_seed(1)
+    model = create_model("teacher_xs", depth=1, width=32, heads=2)
+    path = save_model(model, tmp_path / "teacher.safetensors")
+    return ["model=student_xs", f"teacher.checkpoint={path}", "teacher.check=false"]
+
+
+def read(file):
+    return torch.load(file, weights_only=True)
+
+
+def scored(checkpoint, root, output, flip_test):
+    """What the evaluate command says of a checkpoint on the tiny set."""
+    overrides = ["data=custom", f"data.root={root}", "data.num_workers=0", "device=cpu", f"checkpoint={checkpoint}"]
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("evaluate", [*overrides, f"output={output}", f"flip_test={str(flip_test).lower()}"])
+    return evaluate.main.__wrapped__(cfg)["rows"][0]
+
+
+@pytest.mark.slow
+def test_teacher_then_student(trained, tmp_path):
+    teacher = trained("teacher", "model=teacher_xs", "loss=heatmap_ce", "method.sigma=1", "trainer.max_epochs=12")
+    told = trained(
+        "student",
+        "model=student_xs",
+        f"teacher.checkpoint={teacher}/checkpoints/best.ckpt",
+        "teacher.check=false",
+        "trainer.max_epochs=12",
+        "trainer.check_val_every_n_epoch=4",
+        "method.flip_test=false",
+    )
+    for folder, flip_test in ((teacher, True), (told, False)):
+        assert {path.name for path in folder.iterdir()} == {
+            "config.yaml", "metrics.csv", "metrics.json", "checkpoints", "pictures"
+        }  # fmt: skip
+        assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        assert "${" not in (folder / "config.yaml").read_text()
+        assert config["data"]["input_size"] == [64, 48]
+        assert config["folder"] == str(folder)
+        rows = read_table(folder / "metrics.csv")
+        assert [row["epoch"] for row in rows] == list(range(12))
+        summary = yaml.safe_load((folder / "metrics.json").read_text())
+        assert summary["monitor"] == "val/AP"
+        assert summary["last"]["epoch"] == 11
+        assert summary["best"]["val/AP"] == max(row.get("val/AP", -1) for row in rows)
+        for which in ("best", "last"):
+            row = scored(folder / "checkpoints" / f"{which}.ckpt", trained.root, folder / which, flip_test)
+            for name in ("AP", "AP50", "AR", "PCK"):
+                assert summary[which][f"val/{name}"] == pytest.approx(row[name], abs=1e-6)
+        assert summary["last"]["val/PCK"] > 0.3  # the same standing pose everywhere is soon learnt
+    assert [row["epoch"] for row in read_table(told / "metrics.csv") if "val/AP" in row] == [3, 7, 11]
+    assert {path.name for path in (told / "pictures").iterdir()} == {
+        "health.png", *(f"persons_epoch_{epoch:04d}.png" for epoch in (3, 7, 11))
+    }  # fmt: skip
+    assert len(list((teacher / "pictures").iterdir())) == 6
+
+    content = read(told / "checkpoints" / "last.ckpt")
+    assert not [name for name in content["state_dict"] if "teacher" in name]
+    model = load_model(told / "checkpoints" / "last.ckpt")
+    assert not model.training
+    assert {f"model.{name}" for name in model.state_dict()} == set(content["state_dict"])
+    trainable = sum(parameter.numel() for parameter in model.parameters())
+    moments = content["optimizer_states"][0]["state"].values()
+    assert sum(state["exp_avg"].numel() for state in moments) == trainable
+
+
+@pytest.mark.parametrize("extra", [[], EMA], ids=["plain", "averaged"])
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run, trained, teacher, extra):
+    whole = trained("whole", *teacher, *UNDRAWN, *extra, "trainer.max_epochs=4")
+    parts = trained("parts", *teacher, *UNDRAWN, *extra, "trainer.max_epochs=2")
+    assert read(parts / "checkpoints" / "last.ckpt")["epoch"] == 1
+    status, told = run(f"resume={parts}", "trainer.max_epochs=4")
+    assert status == 0, told
+    first, second = (read(folder / "checkpoints" / "last.ckpt") for folder in (whole, parts))
+    assert second["epoch"] == first["epoch"] == 3
+    assert second["global_step"] == first["global_step"]
+    states = ["state_dict", "current_model_state"] if extra else ["state_dict"]
+    for state in states:
+        for name, value in first[state].items():
+            assert torch.equal(value, second[state][name]), name
+    assert first["lr_schedulers"] == second["lr_schedulers"]
+    one, other = (read_table(folder / "metrics.csv") for folder in (whole, parts))
+    assert [row["epoch"] for row in other] == [0, 1, 2, 3]
+    for row in (*one, *other):
+        del row["seconds"]
+    assert one == other
+    assert yaml.safe_load((parts / "config.yaml").read_text())["trainer"]["max_epochs"] == 4
+
+
+def test_a_seed_repeats_a_training_augmentation_included(trained, teacher):
+    arguments = [*teacher, *UNDRAWN, "augmentation=photometric", "trainer.max_epochs=2"]
+    first, again, other = (
+        trained(name, *arguments, f"seed={seed}") / "checkpoints" / "last.ckpt"
+        for name, seed in (("first", 0), ("again", 0), ("other", 1))
+    )
+    states = [read(file)["state_dict"] for file in (first, again, other)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert any(not torch.equal(value, states[2][name]) for name, value in states[0].items())
+
+
+def test_averaged_weights_are_what_is_validated_saved_and_loaded(trained, teacher):
+    folder = trained("run", *teacher, *UNDRAWN, *EMA, "trainer.max_epochs=2")
+    content = read(folder / "checkpoints" / "last.ckpt")
+    assert set(content["state_dict"]) == set(content["current_model_state"])
+    assert all(name.startswith("model.") for name in content["state_dict"])
+    assert any(
+        not torch.equal(value, content["current_model_state"][key]) for key, value in content["state_dict"].items()
+    )
+    loaded = load_model(folder / "checkpoints" / "last.ckpt").state_dict()
+    assert all(torch.equal(value, content["state_dict"][f"model.{name}"]) for name, value in loaded.items())
+    (last,) = (row for row in read_table(folder / "metrics.csv") if "val/PCK" in row)
+    row = scored(folder / "checkpoints" / "last.ckpt", trained.root, folder / "scored", True)
+    assert last["val/PCK"] == pytest.approx(row["PCK"], abs=1e-6)
+
+
+def test_a_moved_run_goes_on_where_it_lies_now(run, trained, tmp_path):
+    folder = trained("before", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "+trainer.limit_train_batches=1")
+    folder.rename(tmp_path / "after")
+    status, told = run("resume=after", "trainer.max_epochs=4")
+    assert status == 0, told
+    assert not folder.exists()
+    assert [row["epoch"] for row in read_table(tmp_path / "after" / "metrics.csv")] == [0, 1, 2, 3]
+
+
+def test_a_checkpoint_file_goes_on_in_a_fresh_folder(trained):
+    old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=2")
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    new = trained("new", *ALONE, *UNDRAWN, "trainer.max_epochs=4", f"resume={old}/checkpoints/last.ckpt")
+    assert [row["epoch"] for row in read_table(new / "metrics.csv")] == [2, 3]
+    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+
+
+def test_weights_to_start_from(run, trained):
+    old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=2")
+    start = f"weights={old}/checkpoints/last.ckpt"
+    new = trained("new", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "optimizer.lr=0", start)
+    first, second = (load_model(folder / "checkpoints" / "last.ckpt") for folder in (old, new))
+    for (name, value), other in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(value, other), name
+    arguments = [*TINY, f"data.root={trained.root}", *ALONE, "model.width=64", start, "hydra.run.dir=other"]
+    status, told = run(*arguments)
+    assert status == 1
+    assert "is it the checkpoint of another model?" in told
+
+
+def test_mixed_precision(trained, teacher):
+    arguments = [*teacher, *UNDRAWN, "trainer.max_epochs=2"]
+    full = read_table(trained("full", *arguments) / "metrics.csv")
+    mixed = read_table(trained("mixed", *arguments, "trainer.precision=bf16-mixed") / "metrics.csv")
+    names = [f"train/{term}" for term in ("regression", "visual_token", "simulated_heatmap", "confidence", "total")]
+    for a, b in zip(full, mixed, strict=True):
+        assert all(math.isfinite(value) for value in b.values())
+        assert [b[name] for name in names] == pytest.approx([a[name] for name in names], rel=0.1)
+    assert [row["train/total"] for row in full] != [row["train/total"] for row in mixed]
+
+
+def test_a_set_with_joints_of_its_own(run, tiny_coco, tmp_path):
+    skeleton = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
+    root = tiny_coco(skeleton=skeleton)
+    arguments = [*TINY, f"data.root={root}", "data.monitor=val/PCK", "hydra.run.dir=paws", "trainer.max_epochs=2"]
+    status, told = run(*arguments, *ALONE)
+    assert status == 0, told
+    assert load_model(tmp_path / "paws" / "checkpoints" / "best.ckpt").skeleton.names == skeleton.names
+    last = read_table(tmp_path / "paws" / "metrics.csv")[-1]
+    assert 0 <= last["val/PCK"] <= 1
+    assert "val/AP" not in last
+
+
+def test_what_a_resumed_run_may_not_change(run, trained):
+    folder = trained("run", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "+trainer.limit_train_batches=1")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for change in ("model=student_s", "~callbacks.pictures"):
+        status, told = run(f"resume={folder}", change)
+        assert status == 1
+        assert f"['{change}'] cannot be changed" in told
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

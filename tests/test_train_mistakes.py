@@ -1,0 +1,91 @@
+"""What a person can get wrong in starting a training, each told in one sentence."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from distilpose import create_model, train
+from distilpose.models import save_model
+
+TINY = ["data=custom", "data.num_workers=0", "model.depth=1", "model.width=32", "model.heads=2", "logger=none"]
+ALONE = ["model=student_xs", "loss=regression"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs the command's main in tmp_path: exit status and what it told on standard error."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        try:
+            train.main()
+        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
+            told = capsys.readouterr().err
+            return (1, told + stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), told)
+        return 0, capsys.readouterr().err
+
+    return call
+
+
+def mistakes(root, tmp_path):
+    student = save_model(create_model("student_xs", depth=1, width=32, heads=2), tmp_path / "student.safetensors")
+    teacher = save_model(create_model("teacher_xs", depth=1, width=32, heads=2), tmp_path / "teacher.safetensors")
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "config.yaml").write_text("model: another\n")
+    tiny = [*TINY, f"data.root={root}"]
+    return {
+        "COCO absent": (["loss=regression"], "Data folder data/coco does not exist: fetch COCO with scripts/"),
+        "too few devices": (
+            ["model=student_l", "trainer.devices=8"],
+            "trainer.devices=8 asks for 8 GPUs but this machine",
+        ),
+        "no teacher": ([*tiny, "model=student_xs"], "A distillation needs a teacher but teacher.checkpoint is not set"),
+        "absent teacher": (
+            [*tiny, "model=student_xs", "teacher.checkpoint=absent.ckpt"],
+            "'absent.ckpt' does not exist",
+        ),
+        "student as teacher": (
+            [*tiny, "model=student_xs", f"teacher.checkpoint={student}"],
+            "holds the student student_xs",
+        ),
+        "untrained teacher": (
+            [*tiny, "model=student_xs", f"teacher.checkpoint={teacher}", "trainer.max_epochs=1"],
+            "pass teacher.check=false",
+        ),
+        "misspelt value": (["trainer.max_epoch=3"], "Could not override 'trainer.max_epoch'"),
+        "misspelt choice": (["model=student_m"], "Could not find 'model/student_m'"),
+        "unwritable folder": ([*tiny, *ALONE, "hydra.run.dir=file/run"], "Cannot use "),
+        "taken folder": ([*tiny, *ALONE, "hydra.run.dir=taken"], "already holds a run: go on with it by resume="),
+        "resuming no run": (["resume=taken"], "resume=taken holds no config.yaml with checkpoints/last.ckpt"),
+        "absent weights": ([*tiny, *ALONE, "weights=absent.ckpt"], "absent.ckpt is not a file"),
+        "crop that does not divide": ([*tiny, *ALONE, "model.input_size=[65,48]"], "input_size 65 x 48"),
+        "loss of a teacher": ([*tiny, "model=student_xs", "loss=heatmap_mse"], "HeatmapMSE trains teachers"),
+    }
+
+
+@pytest.mark.parametrize("kind", [
+    "COCO absent", "too few devices", "no teacher", "absent teacher", "student as teacher", "untrained teacher",
+    "misspelt value", "misspelt choice", "unwritable folder", "taken folder", "resuming no run", "absent weights",
+    "crop that does not divide", "loss of a teacher",
+])  # fmt: skip
+def test_mistakes_are_one_sentence(run, tiny_coco, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    arguments, message = mistakes(tiny_coco(train=2, val=3), tmp_path)[kind]
+    status, told = run(*arguments)
+    assert status == 1
+    sentence = told.splitlines()[-1]
+    assert sentence.startswith("error: ")
+    assert message in sentence
+    assert "Traceback" not in told
+    assert "Error executing job" not in told
+    assert (tmp_path / "taken" / "config.yaml").read_text() == "model: another\n"
+    assert (tmp_path / "file").read_text() == "no folder"

@@ -1,0 +1,126 @@
+"""What only real processes show: a kill, two processes of one training, a multirun, the last words on an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from distilpose import evaluate, train
+from distilpose.callbacks.metrics_table import read_table
+from distilpose.paths import CONFIG_DIR
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "loss=regression", "model.depth=1",
+    "model.width=32", "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0", "optimizer.lr=5e-3",
+    "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=1", "trainer.num_sanity_val_steps=0",
+]  # fmt: skip
+UNDRAWN = ["~callbacks.pictures", "~callbacks.health"]
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "distilpose.train", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def test_a_killed_training_goes_on(tiny_coco, tmp_path, monkeypatch):
+    settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=300)}", "model=student_xs", "logger=none"]
+    process = start(tmp_path, *settings, "trainer.max_epochs=3", "hydra.run.dir=run")
+    folder, deadline = tmp_path / "run", time.monotonic() + 200
+    try:
+        while not (folder / "checkpoints" / "last.ckpt").is_file():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)  # an epoch takes seconds: this is in the middle of the second
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -9
+    assert [row["epoch"] for row in read_table(folder / "metrics.csv")] == [0]
+    assert not [path.name for path in folder.rglob(".*")]
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["epoch"] == 0
+    steps = content["global_step"]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train", "resume=run", "+trainer.limit_train_batches=5"])
+    GlobalHydra.instance().clear()
+    train.main()
+    rows = read_table(folder / "metrics.csv")
+    assert [(row["epoch"], row["step"]) for row in rows] == [(0, steps), (1, steps + 5), (2, steps + 10)]
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_two_processes_evaluate_as_one(tiny_coco, tmp_path):
+    root = tiny_coco(train=12)
+    persons = len(json.loads((root / "annotations" / "val.json").read_text())["annotations"])
+    assert persons % 2 == 1
+    settings = [*TINY, f"data.root={root}", "model=student_xs", "logger=none", "data.monitor=val/AP"]
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=5"]
+    status, out, err = finish(start(tmp_path, *settings, *two, "hydra.run.dir=run"))
+    assert status == 0, err
+    assert out.count("Effective batch 8 ") == 1
+    folder = tmp_path / "run"
+    assert [row["epoch"] for row in read_table(folder / "metrics.csv")] == list(range(10))
+    assert len(list((folder / "pictures").iterdir())) == 3
+    last = json.loads((folder / "metrics.json").read_text())["last"]
+    overrides = ["data=custom", f"data.root={root}", "data.num_workers=0", "device=cpu", "flip_test=true"]
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        cfg = compose("evaluate", [*overrides, f"checkpoint={checkpoint}", f"output={tmp_path / 'scored'}"])
+    (row,) = evaluate.main.__wrapped__(cfg)["rows"]
+    assert row["persons"] == persons
+    for name in ("AP", "AP50", "AR", "PCK"):
+        assert last[f"val/{name}"] == pytest.approx(row[name], abs=1e-6), name
+    assert row["PCK"] > 0.2
+
+
+def test_a_multirun_has_a_folder_and_a_wandb_run_for_each(tiny_coco, tmp_path):
+    settings = [*TINY, f"data.root={tiny_coco()}", "trainer.max_epochs=1", "+trainer.limit_train_batches=1"]
+    arguments = ["-m", "model=student_s,student_xs", *settings, "~callbacks.health", "hydra.sweep.dir=sweep"]
+    status, _, err = finish(start(tmp_path, *arguments))
+    assert status == 0, err
+    folders = sorted(path for path in (tmp_path / "sweep").iterdir() if path.is_dir())
+    assert [path.name for path in folders] == ["0_student_s", "1_student_xs"]
+    identities = set()
+    for folder, name in zip(folders, ("student_s", "student_xs"), strict=True):
+        assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["name"] == name
+        assert len(read_table(folder / "metrics.csv")) == 1
+        assert (folder / "checkpoints" / "last.ckpt").is_file()
+        (run,) = (folder / "wandb").glob("offline-run-*")
+        (record,) = run.glob("*.wandb")
+        assert record.stat().st_size > 1000
+        identities.add(record.stem)
+    assert len(identities) == 2
+
+
+def test_the_last_words_are_one_sentence(tmp_path):
+    status, out, err = finish(start(tmp_path, "model=student_l", "trainer.devices=8", "trainer.accelerator=gpu"))
+    if torch.cuda.device_count() >= 8:
+        pytest.skip("this machine has the eight GPUs")
+    assert status == 1
+    assert out == ""
+    (sentence,) = err.splitlines()
+    assert sentence.startswith("error: trainer.devices=8 asks for 8 GPUs but this machine has ")
