@@ -24,7 +24,7 @@ demo: setup  ## Train a teacher and two students on synthetic people, compare th
 	$(BIN)/python -m distilpose.demo
 
 test: setup  ## Run every test, the slow ones as well
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: setup  ## Check style with ruff
 	$(BIN)/ruff format --check .

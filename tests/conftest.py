@@ -10,11 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from distilpose.skeleton import COCO, Skeleton
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
+# tests run side by side, one core each, and so do the processes they start
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,9 @@ def train(folder, *overrides):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", [f"folder={folder}", *QUICK, *overrides])
     trainer = fit(cfg)
-    return folder / "checkpoints" / "last.ckpt", {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return folder / "checkpoints" / "last.ckpt", {
+        name: float(value) for name, value in trainer.callback_metrics.items()
+    }
 
 
 @pytest.mark.slow
@@ -36,7 +38,9 @@ def test_a_distilled_student_overfits_sixteen_persons(shared_data, tmp_path):
         "method.flip_test=false",
     ]
     steps = ["trainer.max_epochs=400", "trainer.check_val_every_n_epoch=400"]
-    teacher, figures = train(tmp_path / "teacher", "model=teacher_xs", "loss=heatmap_ce", "method.sigma=1", *coco, *steps)
+    teacher, figures = train(
+        tmp_path / "teacher", "model=teacher_xs", "loss=heatmap_ce", "method.sigma=1", *coco, *steps
+    )
     assert figures["val/AP"] > 0.8
     student = ["model=student_xs", "loss=distilpose", f"teacher.checkpoint={teacher}"]
     _, figures = train(tmp_path / "student", *student, *coco, *steps)

@@ -138,7 +138,9 @@ def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
         return kinds[cfg.protocol], []
     told = "none are given" if file is None else f"'{file}' does not exist under '{cfg.data.root}'"
     if cfg.protocol == "detections":
-        raise DistilPoseError(f"protocol=detections needs a detector's boxes, but {told}: give a file by data.boxes=FILE.")
+        raise DistilPoseError(
+            f"protocol=detections needs a detector's boxes, but {told}: give a file by data.boxes=FILE."
+        )
     return ["gt"], [f"Ground-truth boxes only: of detector boxes {told} (data.boxes=FILE)."]
 
 

@@ -91,7 +91,7 @@ _SPECS = {
         ModelSpec(
             "teacher_xs", "teacher", "a teacher small enough for two CPU cores", "ours",
             "the demo and quick experiments", "hourglass",
-            {"widths": [24, 48, 64, 96], "out_channels": 64} | _ENCODER | _XS | {"depth": 4} | _TEACHER,
+            {"widths": [16, 32, 64, 96], "out_channels": 32} | _ENCODER | _XS | {"depth": 3} | _TEACHER,
             input_size=(64, 48),
         ),
     )
