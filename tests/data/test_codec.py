@@ -98,7 +98,7 @@ def test_dark_equals_a_loop_over_opencv(size):
     heatmaps[5, 1] = -np.abs(heatmaps[5, 1]) - 0.1
     heatmaps[5, 2] = 0.3  # flat: the first cell wins, at the border
     cells, scores = loop_decode(heatmaps)
-    decoded, values = decode_heatmaps(torch.from_numpy(heatmaps))
+    decoded, values = decode_heatmaps(torch.from_numpy(heatmaps), kernel=11)
     ours = decoded.numpy() * [size[1], size[0]]
     np.testing.assert_allclose(values, scores, atol=1e-7)
     np.testing.assert_allclose(ours, cells, atol=2e-3)

@@ -103,10 +103,11 @@ def test_unlike_pairs_are_refused():
 
 
 def test_backbone_from_teacher():
-    module = distillation(backbone_from_teacher=True)
+    same_backbone = {"widths": [16, 24, 32, 48]}
+    module = distillation(backbone_from_teacher=True, teacher_options=same_backbone)
     for name, value in module.model.backbone.state_dict().items():
         torch.testing.assert_close(value, module.teacher.model.backbone.state_dict()[name])
-    fresh = distillation()
+    fresh = distillation(teacher_options=same_backbone)
     same = [
         torch.equal(a, b)
         for a, b in zip(fresh.model.backbone.parameters(), fresh.teacher.model.backbone.parameters(), strict=True)
