@@ -36,7 +36,7 @@ def test_cosine_ends_where_told():
     assert seen[20] == pytest.approx(1.0)
     assert seen[60] == pytest.approx(0.55)
     assert seen[100] == pytest.approx(0.1)
-    assert all(a >= b for a, b in itertools.pairwise(seen))
+    assert all(a >= b for a, b in itertools.pairwise(seen[20:]))
 
 
 @pytest.mark.parametrize("make", [warmup_multistep, warmup_cosine])
