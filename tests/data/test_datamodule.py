@@ -189,8 +189,8 @@ def test_augmentation_configs(tiny_coco, augmentation):
     assert isinstance(data.augmentation, PoseAugmentation)
     assert data.seed == 5
     assert data.input_size == (256, 192)
-    images = data.train_dataset()[0].image, data.train_dataset()[0].image
-    assert torch.equal(*images) == (augmentation == "none")
+    first, *others = (data.train_dataset()[0].image for _ in range(20))
+    assert all(torch.equal(first, other) for other in others) == (augmentation == "none")
 
 
 def test_input_size_is_the_models(tiny_coco):

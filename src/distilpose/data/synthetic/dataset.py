@@ -163,8 +163,9 @@ def _run(draw: partial, jobs: list[tuple[str, int]], workers: int) -> Iterator[A
     if workers < 2 or len(jobs) < 64:
         yield from map(draw, jobs)
         return
-    # OpenCV's own threads would only compete with the processes
-    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    # OpenCV's own threads would only compete with the processes; 0 leaves a pool the parent had as it is, while 1 waits
+    # in a forked process for threads that were not forked, and never ends
+    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
         try:
             yield from pool.map(draw, jobs, chunksize=16)
         except BaseException:
