@@ -58,6 +58,22 @@ def test_all_protocols_in_one_table(tiny_coco, checkpoint, tmp_path, capsys):
         evaluate(root, f"checkpoint={checkpoint}", f"output={output}")
 
 
+def test_the_mean_training_pose_is_a_row_of_its_own(tiny_coco, checkpoint, tmp_path, capsys):
+    # every person of this set stands alike, so the answer that never looks is nearly right and a fresh network is not
+    root = tiny_coco(train=12, val=6)
+    report = evaluate(root, f"checkpoint={checkpoint}", "mean_pose=true", f"output={tmp_path / 'out'}")
+    student, never_looks = report["rows"]
+    assert [student["model"], never_looks["model"]] == ["student_xs", "mean training pose"]
+    assert never_looks["persons"] == student["persons"]
+    assert never_looks["AP"] > 0.6 > 0.1 > student["AP"]
+    assert never_looks["pck"]["reference"] == student["pck"]["reference"]
+    assert "| mean training pose" in capsys.readouterr().out
+    (root / "annotations" / "train.json").unlink()
+    with pytest.raises(DistilPoseError, match=r"train\.json"):
+        evaluate(root, f"checkpoint={checkpoint}", "mean_pose=true", f"output={tmp_path / 'again'}")
+    assert not (tmp_path / "again").exists()
+
+
 def test_the_rows_written_score_the_same_without_a_model(tiny_coco, checkpoint, tmp_path):
     root = tiny_coco(val=5)
     by_model = evaluate(root, f"checkpoint={checkpoint}", f"output={tmp_path / 'a'}", "flip_test=released")

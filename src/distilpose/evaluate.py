@@ -21,7 +21,9 @@ from distilpose.evaluation import (
     load_coco,
     load_results,
     markdown_table,
+    mean_pose,
     predict_batches,
+    predict_mean_pose,
     score_dataset,
     truth_of,
 )
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from distilpose.data import CocoDataModule, CocoKeypoints
     from distilpose.models.model import PoseModel
 
-COLUMNS = ("boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "APM", "APL", "AR", "PCK")
+COLUMNS = ("model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "APM", "APL", "AR", "PCK")
 
 
 @command("evaluate")
@@ -69,11 +71,20 @@ def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
     truth = load_coco(datamodule.val_annotations)
     rows = load_results(cfg.predictions, skeleton.num_keypoints, truth.imgs, truth.cats)
     figures = coco_metrics(truth, rows, skeleton.sigmas)
-    about = {"boxes": "as in file", "flip": "as in file", "rescoring": "as in file", "persons": len(rows)}
+    about = {
+        "model": "as in file",
+        "boxes": "as in file",
+        "flip": "as in file",
+        "rescoring": "as in file",
+        "persons": len(rows),
+    }
+    table = [{**about, **figures}]
+    if cfg.mean_pose:
+        table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     return {
         "source": str(cfg.predictions),
         "annotations": str(datamodule.val_annotations),
-        "rows": [{**about, **figures}],
+        "rows": table,
         "notes": [f"All {len(truth.imgs)} images of the annotation file count."],
     }
 
@@ -90,6 +101,8 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size))
     datamodule.prepare_data()
     _check_skeleton(cfg, model, datamodule)
+    if cfg.mean_pose:
+        datamodule.train_dataset()  # and that its annotations are there
     output.mkdir(parents=True, exist_ok=True)  # better now than after the work that one cannot write there
     table: list[dict[str, Any]] = []
     for kind in boxes:
@@ -102,9 +115,12 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
             for rescored in rescorings:
                 row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
                 result = score_dataset(found, dataset, rescored, cfg.nms_threshold, truth)
-                table.append({**row, "persons": len(found.scores), **result.metrics, **_detail(result, dataset)})
+                about = {"model": model.name, **row, "persons": len(found.scores)}
+                table.append({**about, **result.metrics, **_detail(result, dataset)})
                 name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
                 write_json(result.rows, output / name)
+    if cfg.mean_pose:
+        table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     if "gt" in boxes:
         first = table[0]["pck"]
         notes.append(f"PCK is at {first['reference']}: {first['persons']} persons, {first['left_out']} left out.")
@@ -119,6 +135,15 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
         "rows": table,
         "notes": notes,
     }
+
+
+def _mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str, Any]:
+    """The figures of the mean training pose, put into every ground-truth box."""
+    dataset = datamodule.val_dataset()
+    found = predict_mean_pose(mean_pose(datamodule.train_dataset()), dataset)
+    result = score_dataset(found, dataset, nms_threshold=nms_threshold)
+    about = {"model": "mean training pose", "boxes": "gt", "persons": len(found.scores)}
+    return {**about, **result.metrics, **_detail(result, dataset)}
 
 
 def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:

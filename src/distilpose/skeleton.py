@@ -166,6 +166,14 @@ class Skeleton:
         return cls.from_names([f"joint_{index}" for index in range(num_keypoints)])
 
 
+def side_of(name: str) -> str:
+    """The side a joint's name tells: "left", "right" or "centre".
+
+    left_hip, hip.L and LeftHip are all left.
+    """
+    return "left" if _LEFT.search(name) else "right" if _RIGHT.search(name) else "centre"
+
+
 def _side_free(name: str) -> str:
     """The joint's name without left or right: 'left_shoulder', 'shoulder.R' and 'LeftShoulder' all give 'shoulder'."""
     bare = _RIGHT.sub("", _LEFT.sub("", name, count=1), count=1)

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
+# sets without outlines (Leeds Sports, CrowdPose, AI Challenger) take this share of the box for the person's area
+AREA_OF_BOX = 0.53
+
 
 class ImageRecord(NamedTuple):
     """An image of the annotation file: its name below the image folder and its size in pixels."""
@@ -35,7 +38,7 @@ class KeypointAnnotations:
         annotation_ids: (M,) int64, persons that are no crowd and have at least one labelled joint, in order of file.
         image_ids: (M,) int64.
         boxes: (M, 4) x, y, width, height in image pixels, as they stand in the file.
-        areas: (M,) the file's area, or that of the box where there is none.
+        areas: (M,) square pixels; the file's, or `AREA_OF_BOX` of the box where there is none.
         keypoints: (M, K, 2) image pixels.
         labelled: (M, K) whether the joint is labelled, seen or hidden.
     """
@@ -98,7 +101,9 @@ def load_annotations(
         name = f"Annotation {number}"
         box = numbers(required(entry, "bbox", name, path), 4, f"'bbox' of annotation {number} in {path}")
         points = _joints(required(entry, "keypoints", name, path), bones, f"annotation {number} in {path}")
-        (area,) = numbers([entry.get("area", box[2] * box[3])], 1, f"'area' of annotation {number} in {path}")
+        (area,) = numbers(
+            [entry.get("area", AREA_OF_BOX * box[2] * box[3])], 1, f"'area' of annotation {number} in {path}"
+        )
         if entry.get("num_keypoints") == 0 or not (points[:, 2] > 0).any():
             continue
         ids.append(number)

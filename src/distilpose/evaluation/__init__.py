@@ -2,6 +2,7 @@
 
 from distilpose.evaluation.coco_ap import COCO_METRICS, coco_metrics, load_coco
 from distilpose.evaluation.flip import FlipTest, check_flip_test, predict_crops, predict_crops_each
+from distilpose.evaluation.mean_pose import mean_pose, predict_mean_pose
 from distilpose.evaluation.oks import oks, oks_nms, padded_area
 from distilpose.evaluation.pck import PCK, pck
 from distilpose.evaluation.protocol import (
@@ -33,6 +34,7 @@ __all__ = [
     "load_coco",
     "load_results",
     "markdown_table",
+    "mean_pose",
     "oks",
     "oks_nms",
     "padded_area",
@@ -42,6 +44,7 @@ __all__ = [
     "predict_batches",
     "predict_crops",
     "predict_crops_each",
+    "predict_mean_pose",
     "rescore",
     "result_rows",
     "score_dataset",

@@ -13,12 +13,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.errors import DistilPoseError
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
-
-# sets without outlines (Leeds Sports, CrowdPose, AI Challenger) take this share of the box for the person's area
-AREA_OF_BOX = 0.53
 
 
 def load_coco(annotations: str | Path | COCO) -> COCO:

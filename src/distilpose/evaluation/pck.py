@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from distilpose.skeleton import Skeleton
+from distilpose.skeleton import Skeleton, side_of
 
 
 class PCK(NamedTuple):
@@ -77,15 +76,3 @@ def torso_diagonals(skeleton: Skeleton) -> list[tuple[int, int]] | None:
         return None
     first, second, third, fourth = (places[end] for end in ends)
     return [(first, second), (third, fourth)]
-
-
-def side_of(name: str) -> str:
-    """The side a joint's name tells: "left", "right" or "centre".
-
-    left_hip, hip.L and LeftHip are all left.
-    """
-    words = re.split(r"[ _.\-]+", name.lower())
-    for side in ("left", "right"):
-        if side[0] in words or any(word.startswith(side) for word in words):
-            return side
-    return "centre"

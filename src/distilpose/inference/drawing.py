@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from distilpose.evaluation.pck import side_of
-from distilpose.skeleton import Skeleton
+from distilpose.skeleton import Skeleton, side_of
 
 Image = NDArray[np.uint8]
 
