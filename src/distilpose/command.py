@@ -41,6 +41,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             with _traces("1"):  # Hydra then lets exceptions through to here
                 try:
                     return start(_told_in_a_sentence(task, asked))()
+                except BrokenPipeError:  # the reader of our output, such as `head`, has what it wanted
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 except MISTAKES as error:
                     sys.exit(f"error: {_sentence(error)}")
 
