@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
 from distilpose.skeleton import COCO, Skeleton
 
@@ -37,6 +39,26 @@ def release_fixtures(shared_data: Path) -> Path:
     if not place.is_dir():
         pytest.skip("no fixtures of the release beside DISTILPOSE_DATA")
     return place
+
+
+@pytest.fixture
+def run_train(tmp_path, monkeypatch, capsys):
+    """Runs the train command's main in tmp_path: exit status and what it told on standard error."""
+    from distilpose import train  # imports Lightning, which tests of the small parts need not wait for
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        try:
+            train.main()
+        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
+            told = capsys.readouterr().err
+            return (1, told + stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), told)
+        return 0, capsys.readouterr().err
+
+    return call
 
 
 # where COCO's joints lie in a standing person's box, as shares of its width and height

@@ -117,16 +117,29 @@ def test_a_run_goes_on_in_its_folder_and_else_takes_a_fresh_one(tmp_path):
 
 def test_the_configuration_is_written_resolved_and_once(tmp_path):
     cfg = OmegaConf.create({"folder": str(tmp_path / "run"), "name": "a", "again": "${name}"})
-    runs.save_config(cfg)
     path = tmp_path / "run" / runs.CONFIG
-    assert OmegaConf.load(path) == {"folder": cfg.folder, "name": "a", "again": "a"}
+    with runs.saved_config(cfg):
+        assert OmegaConf.load(path) == {"folder": cfg.folder, "name": "a", "again": "a"}
     cfg.name = "b"
     for checkpoint in (None, str(tmp_path / "other" / "checkpoints" / "last.ckpt")):
-        with pytest.raises(DistilPoseError, match="already holds a run: go on with it by resume="):
-            runs.save_config(cfg, checkpoint)
+        refused = pytest.raises(DistilPoseError, match="already holds a run: go on with it by resume=")
+        with refused, runs.saved_config(cfg, checkpoint):
+            pass
         assert OmegaConf.load(path).name == "a"
-    runs.save_config(cfg, os.path.relpath(path.parent / runs.LAST_CHECKPOINT))
-    assert OmegaConf.load(path).name == "b"
+    with runs.saved_config(cfg, os.path.relpath(path.parent / runs.LAST_CHECKPOINT)):
+        assert OmegaConf.load(path).name == "b"
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_run_that_came_to_nothing_may_be_started_again(tmp_path, saved):
+    cfg = OmegaConf.create({"folder": str(tmp_path)})
+    checkpoint = tmp_path / runs.LAST_CHECKPOINT
+    checkpoint.parent.mkdir()
+    with pytest.raises(KeyboardInterrupt), runs.saved_config(cfg):  # noqa: PT012  (the checkpoint comes on the way)
+        if saved:
+            checkpoint.touch()
+        raise KeyboardInterrupt
+    assert (tmp_path / runs.CONFIG).exists() == saved
 
 
 def test_no_resume_no_change(tmp_path):

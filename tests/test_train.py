@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from distilpose import create_model, evaluate, load_model, train
+from distilpose import create_model, evaluate, load_model
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.models import save_model
 from distilpose.paths import CONFIG_DIR
@@ -28,31 +26,12 @@ EMA = ["+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging",
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Runs the command's main in tmp_path: exit status and what it told on standard error."""
-
-    def call(*arguments: str) -> tuple[int, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-        GlobalHydra.instance().clear()
-        capsys.readouterr()
-        try:
-            train.main()
-        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
-            told = capsys.readouterr().err
-            return (1, told + stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), told)
-        return 0, capsys.readouterr().err
-
-    return call
-
-
-@pytest.fixture
-def trained(run, tiny_coco, tmp_path):
+def trained(run_train, tiny_coco, tmp_path):
     """Trains in the folder of that name, on the one tiny set of the test, and returns the folder."""
     root = tiny_coco()
 
     def call(name: str, *arguments: str):
-        status, told = run(*TINY, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
+        status, told = run_train(*TINY, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
         assert status == 0, told
         return tmp_path / name
 
@@ -130,11 +109,11 @@ def test_teacher_then_student(trained, tmp_path):
 
 
 @pytest.mark.parametrize("extra", [[], EMA], ids=["plain", "averaged"])
-def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run, trained, teacher, extra):
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run_train, trained, teacher, extra):
     whole = trained("whole", *teacher, *UNDRAWN, *extra, "trainer.max_epochs=4")
     parts = trained("parts", *teacher, *UNDRAWN, *extra, "trainer.max_epochs=2")
     assert read(parts / "checkpoints" / "last.ckpt")["epoch"] == 1
-    status, told = run(f"resume={parts}", "trainer.max_epochs=4")
+    status, told = run_train(f"resume={parts}", "trainer.max_epochs=4")
     assert status == 0, told
     first, second = (read(folder / "checkpoints" / "last.ckpt") for folder in (whole, parts))
     assert second["epoch"] == first["epoch"] == 3
@@ -178,10 +157,10 @@ def test_averaged_weights_are_what_is_validated_saved_and_loaded(trained, teache
     assert last["val/PCK"] == pytest.approx(row["PCK"], abs=1e-6)
 
 
-def test_a_moved_run_goes_on_where_it_lies_now(run, trained, tmp_path):
+def test_a_moved_run_goes_on_where_it_lies_now(run_train, trained, tmp_path):
     folder = trained("before", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "+trainer.limit_train_batches=1")
     folder.rename(tmp_path / "after")
-    status, told = run("resume=after", "trainer.max_epochs=4")
+    status, told = run_train("resume=after", "trainer.max_epochs=4")
     assert status == 0, told
     assert not folder.exists()
     assert [row["epoch"] for row in read_table(tmp_path / "after" / "metrics.csv")] == [0, 1, 2, 3]
@@ -195,7 +174,7 @@ def test_a_checkpoint_file_goes_on_in_a_fresh_folder(trained):
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
 
 
-def test_weights_to_start_from(run, trained):
+def test_weights_to_start_from(run_train, trained):
     old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=2")
     start = f"weights={old}/checkpoints/last.ckpt"
     new = trained("new", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "optimizer.lr=0", start)
@@ -203,7 +182,7 @@ def test_weights_to_start_from(run, trained):
     for (name, value), other in zip(first.named_parameters(), second.parameters(), strict=True):
         assert torch.equal(value, other), name
     arguments = [*TINY, f"data.root={trained.root}", *ALONE, "model.width=64", start, "hydra.run.dir=other"]
-    status, told = run(*arguments)
+    status, told = run_train(*arguments)
     assert status == 1
     assert "is it the checkpoint of another model?" in told
 
@@ -219,11 +198,11 @@ def test_mixed_precision(trained, teacher):
     assert [row["train/total"] for row in full] != [row["train/total"] for row in mixed]
 
 
-def test_a_set_with_joints_of_its_own(run, tiny_coco, tmp_path):
+def test_a_set_with_joints_of_its_own(run_train, tiny_coco, tmp_path):
     skeleton = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
     root = tiny_coco(skeleton=skeleton)
     arguments = [*TINY, f"data.root={root}", "data.monitor=val/PCK", "hydra.run.dir=paws", "trainer.max_epochs=2"]
-    status, told = run(*arguments, *ALONE)
+    status, told = run_train(*arguments, *ALONE)
     assert status == 0, told
     assert load_model(tmp_path / "paws" / "checkpoints" / "best.ckpt").skeleton.names == skeleton.names
     last = read_table(tmp_path / "paws" / "metrics.csv")[-1]
@@ -231,11 +210,11 @@ def test_a_set_with_joints_of_its_own(run, tiny_coco, tmp_path):
     assert "val/AP" not in last
 
 
-def test_what_a_resumed_run_may_not_change(run, trained):
+def test_what_a_resumed_run_may_not_change(run_train, trained):
     folder = trained("run", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "+trainer.limit_train_batches=1")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for change in ("model=student_s", "~callbacks.pictures"):
-        status, told = run(f"resume={folder}", change)
+        status, told = run_train(f"resume={folder}", change)
         assert status == 1
         assert f"['{change}'] cannot be changed" in told
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

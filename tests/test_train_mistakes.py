@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
-from distilpose import create_model, train
+from distilpose import create_model
 from distilpose.models import save_model
 
 TINY = ["data=custom", "data.num_workers=0", "model.depth=1", "model.width=32", "model.heads=2", "logger=none"]
 ALONE = ["model=student_xs", "loss=regression"]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Runs the command's main in tmp_path: exit status and what it told on standard error."""
-
-    def call(*arguments: str) -> tuple[int, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-        GlobalHydra.instance().clear()
-        capsys.readouterr()
-        try:
-            train.main()
-        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
-            told = capsys.readouterr().err
-            return (1, told + stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), told)
-        return 0, capsys.readouterr().err
-
-    return call
 
 
 def mistakes(root, tmp_path):
@@ -76,11 +54,11 @@ def mistakes(root, tmp_path):
     "misspelt value", "misspelt choice", "unwritable folder", "taken folder", "resuming no run", "absent weights",
     "crop that does not divide", "loss of a teacher",
 ])  # fmt: skip
-def test_mistakes_are_one_sentence(run, tiny_coco, tmp_path, monkeypatch, kind):
+def test_mistakes_are_one_sentence(run_train, tiny_coco, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments, message = mistakes(tiny_coco(train=2, val=3), tmp_path)[kind]
-    status, told = run(*arguments)
+    status, told = run_train(*arguments)
     assert status == 1
     sentence = told.splitlines()[-1]
     assert sentence.startswith("error: ")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +61,27 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
     return OmegaConf.merge(old, OmegaConf.from_dotlist([change.lstrip("+") for change in changes])), str(checkpoint)  # type: ignore[return-value]
 
 
-@rank_zero_only
-def save_config(cfg: DictConfig, checkpoint: str | None = None) -> None:
-    """Write the resolved configuration into the run's folder, unless that holds a run other than the checkpoint's."""
-    place = Path(cfg.folder) / CONFIG
-    goes_on = checkpoint is not None and Path(checkpoint).resolve().is_relative_to(place.parent.resolve())
-    if place.exists() and not goes_on:
-        raise DistilPoseError(
-            f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another hydra.run.dir."
-        )
-    write_text(OmegaConf.to_yaml(cfg, resolve=True), place)
+@contextmanager
+def saved_config(cfg: DictConfig, checkpoint: str | None = None) -> Iterator[None]:
+    """The resolved configuration in the run's folder, which may hold no run other than the checkpoint's.
+
+    Where the block fails before there is anything to go on from, it is taken back, so that the same command runs again.
+    """
+    folder = Path(cfg.folder)
+    goes_on = checkpoint is not None and Path(checkpoint).resolve().is_relative_to(folder.resolve())
+    if rank_zero_only.rank == 0:
+        if (folder / CONFIG).exists() and not goes_on:
+            raise DistilPoseError(
+                f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another "
+                "hydra.run.dir."
+            )
+        write_text(OmegaConf.to_yaml(cfg, resolve=True), folder / CONFIG)
+    try:
+        yield
+    except BaseException:
+        if not goes_on and not (folder / LAST_CHECKPOINT).exists() and rank_zero_only.rank == 0:
+            (folder / CONFIG).unlink(missing_ok=True)
+        raise
 
 
 def available_devices(accelerator: str) -> int:

@@ -36,10 +36,10 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
 
     datamodule: CocoDataModule = instantiate(cfg.data)
     module = build_module(cfg, datamodule)
-    runs.save_config(cfg, checkpoint)
-    trainer = build_trainer(cfg)
-    with finish_wandb(trainer):
-        trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+    with runs.saved_config(cfg, checkpoint):
+        trainer = build_trainer(cfg)
+        with finish_wandb(trainer):
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from distilpose import create_model
 from distilpose.callbacks import DistillationHealth
 from distilpose.callbacks.health import calibration
-from distilpose.data import CocoDataModule
 from distilpose.losses import DistillationLoss, HeatmapMSE
 from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
 from distilpose.outputs import StudentOutput
@@ -43,22 +41,6 @@ def test_calibration_weighs_bins_by_count():
 def test_calibration_of_scores_out_of_range_and_of_none():
     assert calibration(np.array([-1.0, 3.0]), np.array([0.0, 1.0]))[-1] == 0
     assert calibration(np.zeros(0), np.zeros(0))[-1] == 0
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Where pictures go; not there until one is drawn."""
-    return tmp_path / "pictures"
-
-
-@pytest.fixture
-def trainer(tiny_coco):
-    files = "annotations/train.json", "train", "annotations/val.json", "val"
-    datamodule = CocoDataModule(tiny_coco(val=6), *files, input_size=(64, 48), num_workers=0)
-    return SimpleNamespace(
-        datamodule=datamodule, sanity_checking=False, is_global_zero=True, current_epoch=3, global_step=7, loggers=[],
-        callback_metrics={"train/regression_epoch": torch.tensor(0.5), "train/confidence_epoch": torch.tensor(0.0)},
-    )  # fmt: skip
 
 
 def student(monkeypatch, loss):

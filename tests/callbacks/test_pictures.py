@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,28 +11,12 @@ from distilpose import create_model
 from distilpose.callbacks import Pictures
 from distilpose.callbacks.pictures import draw_persons
 from distilpose.callbacks.samples import sample_persons
-from distilpose.data import CocoDataModule
 from distilpose.losses import DistillationLoss, HeatmapCrossEntropy
 from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
 
 SIZE = {"depth": 1, "width": 32, "heads": 2}
 ALONE = {"visual_token": 0, "keypoint_token": 0, "confidence": 0, "simulated_heatmap": 0}
 adam = functools.partial(torch.optim.Adam, lr=1e-3)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Where pictures go; not there until one is drawn."""
-    return tmp_path / "pictures"
-
-
-@pytest.fixture
-def trainer(tiny_coco):
-    files = "annotations/train.json", "train", "annotations/val.json", "val"
-    datamodule = CocoDataModule(tiny_coco(val=6), *files, input_size=(64, 48), num_workers=0)
-    return SimpleNamespace(
-        datamodule=datamodule, sanity_checking=False, is_global_zero=True, current_epoch=3, global_step=7, loggers=[]
-    )
 
 
 def module(kind):
