@@ -69,19 +69,29 @@ def saved_config(cfg: DictConfig, checkpoint: str | None = None) -> Iterator[Non
     """
     folder = Path(cfg.folder)
     goes_on = checkpoint is not None and Path(checkpoint).resolve().is_relative_to(folder.resolve())
-    if rank_zero_only.rank == 0:
-        if (folder / CONFIG).exists() and not goes_on:
-            raise DistilPoseError(
-                f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another "
-                "hydra.run.dir."
-            )
-        write_text(OmegaConf.to_yaml(cfg, resolve=True), folder / CONFIG)
+    _write_config(cfg, goes_on)
     try:
         yield
     except BaseException:
-        if not goes_on and not (folder / LAST_CHECKPOINT).exists() and rank_zero_only.rank == 0:
-            (folder / CONFIG).unlink(missing_ok=True)
+        if not goes_on:
+            _take_config_back(folder)
         raise
+
+
+@rank_zero_only
+def _write_config(cfg: DictConfig, goes_on: bool) -> None:
+    place = Path(cfg.folder) / CONFIG
+    if place.exists() and not goes_on:
+        raise DistilPoseError(
+            f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another hydra.run.dir."
+        )
+    write_text(OmegaConf.to_yaml(cfg, resolve=True), place)
+
+
+@rank_zero_only
+def _take_config_back(folder: Path) -> None:
+    if not (folder / LAST_CHECKPOINT).exists():
+        (folder / CONFIG).unlink(missing_ok=True)
 
 
 def available_devices(accelerator: str) -> int:
