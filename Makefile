@@ -40,7 +40,7 @@ types: setup  ## Check types with mypy
 check: lint types test  ## All that has to be green before a change lands
 
 lock: setup  ## Renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header --quiet --upgrade -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --quiet --upgrade -o requirements.lock
 
 build: setup  ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
