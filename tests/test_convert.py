@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,37 @@ def test_the_number_of_joints_is_the_files(small, capsys):
     positions = "keypoint_head.tokenhead.pos_embedding"
     convert.convert_released(write(**{positions: None}), output, name="student_s", **options)
     assert "no pos_embedding in the file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"], ids=["numpy 1", "numpy 2"])
+def test_numpy_numbers_in_the_meta_are_read(small, module):
+    write, options, output = small
+    content = torch.load(write(), weights_only=True)
+    content["meta"] = {"hook_msgs": {"best_score": np.float64(0.716)}, "seed": np.int64(0)}
+    path = output.with_name("scored.pth")
+    torch.save(content, path)
+    name = np.float64(0).__reduce__()[0].__module__.encode()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(output.with_name("spelt.pth"), "w") as new:
+        for item in old.namelist():
+            # pickle protocol 2 names a class by two lines of text
+            assert b"data.pkl" not in item.encode() or b"c" + name + b"\n" in old.read(item)
+            new.writestr(item, old.read(item).replace(b"c" + name + b"\n", b"c" + module.encode() + b"\n"))
+    convert.convert_released(output.with_name("spelt.pth"), output, name="student_s", **options)
+    assert load_model(output).num_keypoints == 5
+
+
+def test_a_teachers_hidden_width_is_the_files(tmp_path):
+    # the release's is an eighth of the map's cells, so 864 at 384 x 288; ours is 2 D unless given
+    options = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2, "input_size": [32, 24]}
+    state = ours_to_released(create_model("teacher_stem", num_keypoints=5, hidden_dim=6, **options))
+    torch.save({"meta": {}, "state_dict": state}, tmp_path / "released.pth")
+    model = convert.convert_released(
+        tmp_path / "released.pth", tmp_path / "a.safetensors", name="teacher_stem", **options
+    )
+    assert model.head.hidden.out_features == 6
+    given = {**options, "hidden_dim": 32}
+    with pytest.raises(DistilPoseError, match="of another shape"):
+        convert.convert_released(tmp_path / "released.pth", tmp_path / "b.safetensors", name="teacher_stem", **given)
 
 
 @pytest.mark.parametrize(

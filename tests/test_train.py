@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
-from distilpose import create_model, evaluate, load_model
+from distilpose import create_model, evaluate, load_model, train
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.models import save_model
 from distilpose.paths import CONFIG_DIR
@@ -185,6 +186,24 @@ def test_weights_to_start_from(run_train, trained):
     status, told = run_train(*arguments)
     assert status == 1
     assert "is it the checkpoint of another model?" in told
+
+
+def test_weights_to_start_from_outrank_the_teachers_backbone(tiny_coco, tmp_path):
+    """student_l starts from its teacher's backbone, but not where it is told what to start from."""
+    size = {"depth": 1, "width": 32, "heads": 2}
+    start, teacher = create_model("student_l", **size), create_model("teacher_hrnet_w48", **size)
+    overrides = [
+        "model=student_l", *(f"model.{name}={value}" for name, value in size.items()), "data=custom",
+        f"data.root={tiny_coco()}", f"weights={save_model(start, tmp_path / 'start.safetensors')}",
+        f"teacher.checkpoint={save_model(teacher, tmp_path / 'teacher.safetensors')}", "folder=unused",
+    ]  # fmt: skip
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", overrides)
+    module = train.build_module(cfg, instantiate(cfg.data))
+    for (name, value), wanted in zip(
+        module.model.backbone.state_dict().items(), start.backbone.state_dict().values(), strict=True
+    ):
+        assert torch.equal(value, wanted), name
 
 
 def test_mixed_precision(trained, teacher):

@@ -17,7 +17,7 @@ from torch import Tensor
 from distilpose.command import command
 from distilpose.errors import DistilPoseError
 from distilpose.files import written_beside
-from distilpose.models import PoseModel, create_model, list_models, load_model, save_model
+from distilpose.models import PoseModel, create_model, list_models, load_model, model_spec, save_model
 from distilpose.models.checkpoint import fit_weights, read_torch_file
 from distilpose.models.released import POSITIONS, ours_to_released, released_kind, released_to_ours
 
@@ -27,7 +27,7 @@ _SAME_TABLE = 1e-5
 def convert_released(source: Path, output: Path, **model_options: Any) -> PoseModel:
     """Write a released checkpoint as `.safetensors` and print what became of each of its tensors.
 
-    The number of joints is read off the file; see `released_to_ours` for the names.
+    The number of joints and a teacher's hidden width are read off the file; see `released_to_ours` for the names.
 
     Args:
         source: an mmpose file, `{'meta', 'state_dict', 'optimizer'}`, student or teacher.
@@ -44,6 +44,10 @@ def convert_released(source: Path, output: Path, **model_options: Any) -> PoseMo
     released, aside = released_to_ours(state)
     tokens = released.get("encoder.keypoint_tokens")
     model_options |= {"pretrained": False, "num_keypoints": None if tokens is None else tokens.shape[1]}
+    # the release takes an eighth of the map's cells for the teacher's hidden width, which is 2 D at 256 x 192 only
+    hidden = released.get("head.hidden.weight")
+    if hidden is not None and "hidden_dim" in model_spec(model_options["name"]).options:
+        model_options["hidden_dim"] = model_options.get("hidden_dim") or len(hidden)
     model = create_model(**model_options)
     if released_kind(state) != model.kind:
         raise DistilPoseError(

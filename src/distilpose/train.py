@@ -51,6 +51,8 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> LightningModule
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton)
     if cfg.weights is not None:
         fit_weights(model, load_model(cfg.weights).state_dict(), cfg.weights)
+        if cfg.method.get("backbone_from_teacher", False) is None:
+            cfg.method.backbone_from_teacher = False  # the backbone asked for is the file's
     parts = {"model": model, "loss": instantiate(cfg.loss)}
     if getattr(parts["loss"], "needs_teacher", False):
         parts["teacher"] = instantiate(cfg.teacher)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distilpose.data.codec import encode_heatmaps
+from distilpose.data.codec import decode_heatmaps, encode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation.flip import predict_crops, predict_crops_each, shift_right
 from distilpose.outputs import StudentOutput, TeacherOutput
@@ -64,6 +64,23 @@ def test_the_released_form_is_half_a_pixel_off_and_mixes_scores(images):
     assert torch.allclose(error[..., 0], torch.full((1, 3), 0.5), atol=1e-4)
     assert error[..., 1].abs().max() < 1e-4
     assert torch.allclose(scores, torch.tensor([[0.1, 0.7, 0.7]]))
+
+
+def test_the_released_form_smooths_small_maps_as_large_ones():
+    class Small(nn.Module):
+        skeleton = SKELETON
+
+        def forward(self, images):
+            maps = torch.rand(2, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+            return TeacherOutput(maps, torch.zeros(1), torch.zeros(1))
+
+    images = torch.zeros(2, 3, 64, 48)
+    maps = Small()(images).heatmaps
+    mirrored = maps[:, SKELETON.flip_order].flip(-1)
+    both = (maps + torch.cat([mirrored[..., :1], mirrored[..., :-1]], -1)) / 2
+    found, _ = predict_crops(Small(), images, "released")
+    assert torch.allclose(found, decode_heatmaps(both, kernel=11)[0], atol=1e-5)
+    assert not torch.allclose(found, decode_heatmaps(both)[0], atol=1e-2)
 
 
 def test_untrained_scores_are_one(images):

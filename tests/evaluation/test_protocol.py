@@ -149,11 +149,12 @@ def test_every_person_of_a_whole_set_counts(tiny_coco):
     assert evaluate_dataset(half, dataset)["AR"] == pytest.approx((len(dataset) // 2) / len(dataset))
 
 
-def test_a_person_left_out_for_its_empty_box_is_missed(tiny_coco):
+@pytest.mark.parametrize("place", [0, -1], ids=["first", "last"])
+def test_a_person_left_out_for_its_empty_box_is_missed(tiny_coco, place):
     root = tiny_coco(val=6)
     path = root / "annotations" / "val.json"
     content = json.loads(path.read_text())
-    content["annotations"][0]["bbox"][2] = 0
+    content["annotations"][place]["bbox"][2] = 0
     path.write_text(json.dumps(content))
     with pytest.warns(UserWarning, match="left out"):
         dataset = val_set(root)

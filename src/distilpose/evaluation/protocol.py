@@ -225,10 +225,10 @@ def truth_of(dataset: CocoKeypoints) -> COCO:
     """The annotations a data set is scored against: all of its file.
 
     A data set limited to its first few persons was not asked for those that come after its last in the file: they are
-    left out. Persons left out before that, because their box is empty, count as missed.
+    left out. Persons left out because their box is empty count as missed, as they do without a limit.
     """
     truth = load_coco(dataset.annotations_file)
-    if not has_ground_truth_boxes(dataset):
+    if dataset.limit is None or not has_ground_truth_boxes(dataset):
         return truth
     in_order = [annotation["id"] for annotation in truth.dataset["annotations"]]
     asked = set(dataset.instances.annotation_ids.tolist())

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +23,14 @@ from distilpose.models.released import released_kind
 _METADATA_KEY = "distilpose"
 _FORMAT = 1
 _MODEL_PREFIX = "model."
+# mmcv keeps its best score as a numpy number, under the name numpy 1 or numpy 2 gives its maker
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_NUMBERS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(letter)) for letter in "?bhilqBHILQefd"},
+]
 
 
 def save_model(model: PoseModel, path: str | Path, overwrite: bool = False) -> Path:
@@ -105,13 +114,14 @@ def fit_weights(model: PoseModel, state: Mapping[str, Tensor], source: str | Pat
 
 
 def read_torch_file(path: Path) -> Any:
-    """`torch.load` of plain containers and tensors only, with its many failures told in a sentence."""
+    """`torch.load` of plain containers, numbers and tensors only, with its many failures told in a sentence."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DistilPoseError(
-            f"{path} cannot be read safely: it is no PyTorch file, or holds objects besides tensors and plain "
-            "containers; if you trust it, load it with torch.load(..., weights_only=False) and save its "
+            f"{path} cannot be read safely: it is no PyTorch file, or holds objects besides tensors, numbers and "
+            "plain containers; if you trust it, load it with torch.load(..., weights_only=False) and save its "
             "{'state_dict': ...} alone to a new file."
         ) from error
     except Exception as error:  # what a damaged file raises depends on where it is damaged
