@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from distilpose import runs
 from distilpose.errors import DistilPoseError
+from distilpose.skeleton import COCO, Skeleton
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def trainer(**options):
         (0, {"accelerator": "cpu", "devices": "auto"}, 1),
         (0, {"accelerator": "cpu", "devices": 2}, 2),
         (8, {}, 8),
+        (0, {"accelerator": "tpu", "devices": 4}, 4),  # Lightning's to judge
     ],
 )
 def test_devices_counted(gpus, available, options, expected):
@@ -64,6 +66,7 @@ def test_fewer_devices_than_asked(gpus, available, options):
     with pytest.raises(DistilPoseError, match=rf"asks for {wanted} GPUs but this machine has {available}") as told:
         runs.count_devices(trainer(**options))
     assert "trainer.accelerator=cpu" in str(told.value)
+    assert f"pass trainer.devices={available}" in str(told.value) or available == 0
 
 
 def configured(**options):
@@ -156,6 +159,15 @@ def test_resuming_what_is_no_run(tmp_path, place):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DistilPoseError, match=r"holds no config\.yaml with checkpoints/last\.ckpt: give the folder"):
         runs.resume(OmegaConf.create({"resume": str(tmp_path / place)}))
+
+
+def test_the_metric_to_watch_must_come():
+    runs.check_monitor("val/AP", COCO)
+    runs.check_monitor("val/PCK", Skeleton.unnamed(3))
+    with pytest.raises(
+        DistilPoseError, match=r"data\.monitor=val/AP is no metric .* expected val/PCK, and AP needs OKS"
+    ):
+        runs.check_monitor("val/AP", Skeleton.unnamed(3))
 
 
 def test_best_score():

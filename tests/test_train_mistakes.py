@@ -45,6 +45,26 @@ def mistakes(root, tmp_path):
         "resuming no run": (["resume=taken"], "resume=taken holds no config.yaml with checkpoints/last.ckpt"),
         "absent weights": ([*tiny, *ALONE, "weights=absent.ckpt"], "absent.ckpt is not a file"),
         "crop that does not divide": ([*tiny, *ALONE, "model.input_size=[65,48]"], "input_size 65 x 48"),
+        "no batch": ([*tiny, *ALONE, "data.batch_size=0"], "data.batch_size=0 must be a whole number of at least 1."),
+        "word for a number": (
+            [*tiny, *ALONE, "optimizer.lr=fast"],
+            "optimizer.lr=fast must be a number of at least 0.",
+        ),
+        "one side of a crop": ([*tiny, *ALONE, "model.input_size=256"], "input_size=256 must be two positive whole"),
+        "seed out of range": (
+            [*tiny, *ALONE, "seed=-1"],
+            "seed=-1 must be a whole number of at least 0 and of at most",
+        ),
+        "unknown metric": ([*tiny, *ALONE, "data.monitor=val/oks"], "data.monitor=val/oks is no metric of this data"),
+        "unknown precision": (
+            [*tiny, *ALONE, "trainer.precision=bf61"],
+            "Lightning's Trainer does not take its settings",
+        ),
+        "negative rate": ([*tiny, *ALONE, "+optimizer.betas=[2,2]"], "The optimizer or the scheduler does not take its"),
+        "divergence": (
+            [*tiny, *ALONE, "optimizer.lr=1e30", "scheduler.warmup_steps=0", "trainer.max_epochs=9"],
+            "the training diverged, so lower optimizer.lr",
+        ),
         "loss of a teacher": ([*tiny, "model=student_xs", "loss=heatmap_mse"], "HeatmapMSE trains teachers"),
     }
 
@@ -52,7 +72,8 @@ def mistakes(root, tmp_path):
 @pytest.mark.parametrize("kind", [
     "COCO absent", "too few devices", "no teacher", "absent teacher", "student as teacher", "untrained teacher",
     "misspelt value", "misspelt choice", "unwritable folder", "taken folder", "resuming no run", "absent weights",
-    "crop that does not divide", "loss of a teacher",
+    "crop that does not divide", "loss of a teacher", "no batch", "word for a number", "one side of a crop",
+    "seed out of range", "unknown metric", "unknown precision", "negative rate", "divergence",
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(run_train, tiny_coco, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

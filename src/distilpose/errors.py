@@ -1,5 +1,11 @@
 """The one error a person using DistilPose is meant to read."""
 
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
 from hydra.errors import CompactHydraException
 
 
@@ -9,3 +15,38 @@ class DistilPoseError(CompactHydraException, ValueError):
     The message names the value, what was expected and the way out. Being a compact Hydra exception, a command prints
     that sentence without a stack trace and exits with status 1; being a `ValueError`, library code catches it as such.
     """
+
+
+def check_number(
+    name: str,
+    value: Any,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+    whole: bool = False,
+) -> None:
+    """Refuse a setting that is no number of its range.
+
+    Args:
+        name: as it is set on the command line, such as "data.batch_size".
+        value: what it is.
+        least: lowest value allowed.
+        most: highest value allowed.
+        above: bound below all values allowed.
+        whole: whether it counts something.
+    """
+    kinds = int if whole else (int, float)
+    good = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    good = good and (least is None or value >= least) and (most is None or value <= most)
+    if not good or (above is not None and value <= above):
+        bounds = [(above, "above"), (least, "of at least"), (most, "of at most")]
+        told = " and ".join(f"{word} {bound}" for bound, word in bounds if bound is not None)
+        raise DistilPoseError(f"{name}={value} must be a {'whole ' if whole else ''}number{told and ' '}{told}.")
+
+
+def check_size(name: str, value: Any) -> tuple[int, int]:
+    """Height and width, if `value` is two positive whole numbers; else an error that names the setting."""
+    if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value):
+        return (value[0], value[1])
+    raise DistilPoseError(f"{name}={value!r} must be two positive whole numbers, height first.")

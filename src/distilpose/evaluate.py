@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from distilpose.command import command
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, check_number
 from distilpose.evaluation import (
     Evaluation,
     FlipTest,
@@ -92,6 +92,7 @@ def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
 def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     """The figures of a model under the protocols asked for, each pair of forward passes made once."""
     boxes, notes = _boxes(cfg)
+    check_number("nms_threshold", cfg.nms_threshold, least=0)
     flips: Sequence[FlipTest] = [check_flip_test(cfg.flip_test)]
     rescorings = [cfg.rescoring]
     if cfg.protocol == "all":

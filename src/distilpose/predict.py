@@ -12,7 +12,7 @@ from rich.progress import track
 
 from distilpose.command import command
 from distilpose.data.coco import read_image
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, check_number
 from distilpose.evaluation import result_rows
 from distilpose.files import write_json, written_beside
 from distilpose.inference import Predictor, draw_skeleton
@@ -26,6 +26,8 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     output = Path(cfg.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DistilPoseError(f"output={output} is not an empty folder and nothing is overwritten: give a new one.")
+    check_number("nms_threshold", cfg.nms_threshold, least=0)
+    check_number("batch_size", cfg.batch_size, least=1, whole=True)
     images = find_images(cfg.source)
     ids = image_ids(images)
     boxes: dict[Path, Boxes] | None = None

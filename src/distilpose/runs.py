@@ -13,9 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, check_number
+from distilpose.evaluation import COCO_METRICS
 from distilpose.files import write_text
+from distilpose.skeleton import Skeleton
 
 CONFIG = "config.yaml"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
@@ -58,7 +61,34 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
             f"A resumed run keeps its configuration but for single values, so {refused} cannot be changed: leave them "
             "out, or start a new run with weights=FILE."
         )
-    return OmegaConf.merge(old, OmegaConf.from_dotlist([change.lstrip("+") for change in changes])), str(checkpoint)  # type: ignore[return-value]
+    added = [change.lstrip("+") for change in changes if change.startswith("+")]
+    OmegaConf.set_struct(old, True)
+    try:
+        changed = OmegaConf.merge(old, OmegaConf.from_dotlist([change for change in changes if change[0] != "+"]))
+    except ConfigKeyError as error:
+        raise DistilPoseError(
+            f"The run in {cfg.resume} has no setting {error.full_key}: see its {CONFIG}, or add it by +{error.full_key}=…"
+        ) from error
+    OmegaConf.set_struct(changed, False)
+    return OmegaConf.merge(changed, OmegaConf.from_dotlist(added)), str(checkpoint)  # type: ignore[return-value]
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Refuse numbers that could only fail later, before any time is spent."""
+    check_number("seed", cfg.seed, least=0, most=2**32 - 1, whole=True)
+    if cfg.threads is not None:
+        check_number("threads", cfg.threads, least=1, whole=True)
+    check_number("optimizer.lr", cfg.optimizer.lr, least=0)
+    check_number("trainer.max_epochs", cfg.trainer.max_epochs, least=1, whole=True)
+    check_number("trainer.check_val_every_n_epoch", cfg.trainer.check_val_every_n_epoch, least=1, whole=True)
+
+
+def check_monitor(monitor: str, skeleton: Skeleton) -> None:
+    """Refuse a metric to pick the best checkpoint by that no validation gives."""
+    given = ["val/PCK"] if skeleton.sigmas is None else ["val/PCK", *(f"val/{name}" for name in COCO_METRICS)]
+    if monitor not in given:
+        why = ", and AP needs OKS sigmas (data.skeleton.sigmas)" if skeleton.sigmas is None else ""
+        raise DistilPoseError(f"data.monitor={monitor} is no metric of this data: expected {', '.join(given)}{why}.")
 
 
 @contextmanager
@@ -114,12 +144,14 @@ def count_devices(trainer: DictConfig) -> int:
         return max(1, available) if accelerator != "cpu" else 1
     text = str(devices)
     wanted = int(text) if text.isdigit() else len(text.strip("[], ").split(","))
-    if accelerator == "cpu" or wanted <= max(available, 1 if accelerator == "auto" else 0):
+    # an accelerator that Lightning alone knows, it judges itself
+    countable = accelerator in ("auto", "gpu", "cuda", "mps")
+    if not countable or wanted <= max(available, 1 if accelerator == "auto" else 0):
         return wanted
+    fewer = f"trainer.devices={available}" if available else "trainer.accelerator=auto trainer.devices=1"
     raise DistilPoseError(
-        f"trainer.devices={devices} asks for {wanted} GPUs but this machine has {available}: pass "
-        f"trainer.devices={max(available, 1)}, or trainer.accelerator=cpu trainer.devices={wanted} trainer.strategy=ddp "
-        "to run as many CPU processes."
+        f"trainer.devices={devices} asks for {wanted} GPUs but this machine has {available}: pass {fewer}, or "
+        f"trainer.accelerator=cpu trainer.devices={wanted} trainer.strategy=ddp to run as many CPU processes."
     )
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer, seed_everything
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose import runs
 from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.command import command
 from distilpose.data import CocoDataModule
+from distilpose.errors import DistilPoseError
 from distilpose.models import fit_weights, load_model
 
 
@@ -28,6 +34,7 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
         cfg: as composed from `conf/train.yaml`.
         checkpoint: to go on from.
     """
+    runs.check_values(cfg)
     runs.count_devices(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
@@ -48,6 +55,7 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> LightningModule
 
     The model takes the skeleton of the data, so that any set of keypoints trains without code.
     """
+    runs.check_monitor(datamodule.monitor, datamodule.skeleton)
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton)
     if cfg.weights is not None:
         fit_weights(model, load_model(cfg.weights).state_dict(), cfg.weights)
@@ -58,14 +66,31 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> LightningModule
         parts["teacher"] = instantiate(cfg.teacher)
     parts["optimizer"] = instantiate(cfg.optimizer, lr=runs.scaled_rate(cfg))
     parts["scheduler"] = instantiate(cfg.scheduler) if cfg.scheduler else None
+    check_recipe(parts["optimizer"], parts["scheduler"])
     return instantiate(cfg.method, _partial_=True)(**parts)
+
+
+def check_recipe(optimizer: Callable[..., Optimizer], scheduler: Callable[..., LRScheduler] | None) -> None:
+    """Refuse settings that the optimiser or the schedule does not take, by making both once for a single number."""
+    try:
+        made = optimizer([torch.nn.Parameter(torch.zeros(1))])
+        if scheduler is not None:
+            scheduler(made, steps_per_epoch=1, total_steps=1)
+    except (TypeError, ValueError) as error:
+        raise DistilPoseError(
+            f"The optimizer or the scheduler does not take its settings ({error}): correct optimizer.… or scheduler.…"
+        ) from error
 
 
 def build_trainer(cfg: DictConfig) -> Trainer:
     """The Trainer with every callback and logger of the configuration."""
     callbacks = [instantiate(entry) for entry in (cfg.callbacks or {}).values() if entry]
     loggers = [instantiate(entry) for entry in (cfg.logger or {}).values() if entry]
-    return instantiate(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers)
+    make = instantiate(cfg.trainer, _partial_=True)
+    try:
+        return make(callbacks=callbacks, logger=loggers)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise DistilPoseError(f"Lightning's Trainer does not take its settings ({error}): correct trainer.…") from error
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def test_less_than_a_batch_still_trains(tiny_coco):
 def test_limits(tiny_coco):
     data = module(tiny_coco(), limit_train=3, limit_val=2)
     assert (len(data.train_dataset()), len(data.val_dataset())) == (3, 2)
-    with pytest.raises(DistilPoseError, match=r"data\.limit_train is 0"):
+    with pytest.raises(DistilPoseError, match=r"data\.limit_train=0 must be"):
         module(".", limit_train=0)
 
 

@@ -93,6 +93,7 @@ class DistillationHealth(Callback):
         left.set(title="weighted loss terms", xlabel="epoch", yscale="log")
         if left.lines:
             left.legend(fontsize=8)
+        sigmas = sigmas[np.isfinite(sigmas).all(axis=1)]  # a diverged training is told by its module, not by a picture
         limit = float(np.percentile(sigmas, 99)) if len(sigmas) else 1.0
         for axis, name in enumerate(("sigma x", "sigma y")):
             middle.hist(sigmas[:, axis], bins=40, range=(0, max(limit, 1e-3)), alpha=0.6, label=name)
@@ -121,7 +122,7 @@ def calibration(
     """Mean similarity of joints by confidence.
 
     Args:
-        scores: (n,) confidences; clipped to [0, 1].
+        scores: (n,) confidences; clipped to [0, 1], left out where not finite.
         similarity: (n,) object keypoint similarity of the same joints, in [0, 1].
         bins: equal parts of [0, 1].
 
@@ -129,7 +130,8 @@ def calibration(
         Of each bin that is not empty its mean confidence, its mean similarity and its count; and the expected calibration
         error, the mean gap between the two, weighted by count.
     """
-    scores = scores.clip(0, 1)
+    known = np.isfinite(scores) & np.isfinite(similarity)
+    scores, similarity = scores[known].clip(0, 1), similarity[known]
     index = np.minimum((scores * bins).astype(int), bins - 1)
     counts = np.bincount(index, minlength=bins)
     used = counts > 0

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import CocoKeypoints
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, check_number, check_size
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
 
@@ -80,14 +80,20 @@ class CocoDataModule(LightningDataModule):
         monitor: str = "val/AP",
     ) -> None:
         super().__init__()
-        for name, limit in (("limit_train", limit_train), ("limit_val", limit_val)):
-            if limit is not None and limit < 1:
-                raise DistilPoseError(f"data.{name} is {limit}, expected at least 1 person, or null for all.")
+        counts = {"limit_train": limit_train, "limit_val": limit_val, "val_batch_size": val_batch_size}
+        for name, count in {"batch_size": batch_size, **counts}.items():
+            if count is not None or name == "batch_size":
+                check_number(f"data.{name}", count, least=1, whole=True)
+        if num_workers is not None:
+            check_number("data.num_workers", num_workers, least=0, whole=True)
+        check_number("data.padding", padding, above=0)
+        check_number("data.score_threshold", score_threshold)
+        check_number("seed", seed, least=0, most=2**32 - 1, whole=True)
         self.root = Path(root)
         self.train_annotations, self.train_images = self.root / train_annotations, self.root / train_images
         self.val_annotations, self.val_images = self.root / val_annotations, self.root / val_images
         self.boxes = None if boxes is None else self.root / boxes
-        self.input_size = (int(input_size[0]), int(input_size[1]))
+        self.input_size = check_size("input_size", input_size)
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size or batch_size
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers

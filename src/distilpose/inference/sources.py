@@ -46,7 +46,7 @@ def find_images(source: str | Path) -> list[Path]:
 
 def image_ids(images: Sequence[Path]) -> dict[Path, int]:
     """COCO's numbers where all file names are such (000000000785.jpg is 785), else 1, 2, … in order."""
-    named = [int(path.stem) for path in images if path.stem.isascii() and path.stem.isdigit()]
+    named = [int(path.stem) for path in images if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 19]
     ids = named if len(set(named)) == len(images) else range(1, len(images) + 1)
     return dict(zip(images, ids, strict=True))
 
@@ -83,7 +83,8 @@ def read_boxes(
     by_name = {image.name: image for image in ids}
     by_id: dict[Any, Path] = {number: image for image, number in ids.items()}
     if isinstance(content, dict):
-        listed = {Path(str(entry.get("file_name"))).name: entry.get("id") for entry in content.get("images") or ()}
+        entries = [entry for entry in content.get("images") or () if isinstance(entry, dict)]
+        listed = {Path(str(entry.get("file_name"))).name: entry.get("id") for entry in entries}
         by_id = {listed[image.name]: image for image in ids if listed.get(image.name) is not None}
         ids = {**ids, **{image: number for number, image in by_id.items()}}
         by_name = {}
@@ -91,6 +92,10 @@ def read_boxes(
     for index, row in enumerate(rows):
         if not isinstance(row, dict) or not ("image_id" in row or "file_name" in row) or "bbox" not in row:
             raise DistilPoseError(f"Row {index} of box file {path} lacks 'bbox', or 'image_id' or 'file_name'.")
+        if not isinstance(row.get("image_id"), (int, str, type(None))):
+            raise DistilPoseError(
+                f"Row {index} of box file {path} has image_id {row['image_id']!r}: expected a number."
+            )
         image = by_name.get(Path(str(row.get("file_name"))).name) or by_id.get(row.get("image_id"))
         box = numbers(row["bbox"], 4, f"'bbox' of row {index} in {path}").tolist()
         (score,) = numbers([row.get("score", 1.0)], 1, f"'score' of row {index} in {path}").tolist()

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, check_size
 from distilpose.models.encoder import TokenDistillingEncoder
 from distilpose.models.heads import StudentHead, TeacherHead
 from distilpose.models.hourglass import Hourglass
@@ -73,7 +73,7 @@ _SPECS = {
         ModelSpec(
             "student_timm", "student", "a student on any timm backbone with a stride-4 feature", "ours",
             "the paper's encoder and head on timm's networks", "timm",
-            {"backbone": "resnet18", "backbone_options": {}} | _ENCODER,
+            {"backbone": "resnet18", "backbone_options": None} | _ENCODER,
         ),
         ModelSpec(
             "student_xs", "student", "DistilPose made small enough for two CPU cores", "ours",
@@ -154,8 +154,8 @@ def create_model(
             )
     settings = {option: _plain(value) for option, value in {**spec.options, **options}.items()}
     skeleton = _resolve_skeleton(skeleton, num_keypoints)
-    patch_size = _pair("patch_size", settings["patch_size"])
-    size = _pair("input_size", spec.input_size if input_size is None else input_size)
+    patch_size = check_size("patch_size", settings["patch_size"])
+    size = check_size("input_size", spec.input_size if input_size is None else input_size)
     _check_size(size, patch_size)
     settings["patch_size"] = list(patch_size)
 
@@ -213,12 +213,6 @@ def _check_size(size: tuple[int, int], patch_size: tuple[int, int]) -> None:
             f"input_size {size[0]} x {size[1]} (H x W) does not divide into patches of {steps[0]} x {steps[1]} "
             f"pixels: the height must be a multiple of {steps[0]} and the width of {steps[1]}, such as {near}."
         )
-
-
-def _pair(name: str, value: Any) -> tuple[int, int]:
-    if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value):
-        return (value[0], value[1])
-    raise DistilPoseError(f"{name}={value!r} must be two positive whole numbers, height first.")
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from distilpose.errors import DistilPoseError
 from distilpose.evaluation import concatenate, evaluate_dataset, predict_batch
 from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, Predictions
@@ -59,6 +60,15 @@ class PoseModule(LightningModule):
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         """Log the rate of the step to come."""
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_epoch_end(self) -> None:
+        """Stop a training that has diverged, before its checkpoint replaces the last good one."""
+        loss = self.trainer.callback_metrics.get("train/total_epoch", self.trainer.callback_metrics.get("train/total"))
+        if loss is not None and not torch.isfinite(loss):
+            raise DistilPoseError(
+                f"The loss is {loss.item()} in epoch {self.current_epoch}: the training diverged, so lower optimizer.lr or "
+                "lengthen scheduler.warmup_steps; checkpoints of earlier epochs are kept."
+            )
 
     def validation_step(self, batch: PoseBatch, batch_idx: int) -> None:
         """Keep the batch's predictions, in image pixels, until the epoch's end."""
