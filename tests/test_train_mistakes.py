@@ -60,7 +60,10 @@ def mistakes(root, tmp_path):
             [*tiny, *ALONE, "trainer.precision=bf61"],
             "Lightning's Trainer does not take its settings",
         ),
-        "negative rate": ([*tiny, *ALONE, "+optimizer.betas=[2,2]"], "The optimizer or the scheduler does not take its"),
+        "negative rate": (
+            [*tiny, *ALONE, "+optimizer.betas=[2,2]"],
+            "The optimizer or the scheduler does not take its",
+        ),
         "divergence": (
             [*tiny, *ALONE, "optimizer.lr=1e30", "scheduler.warmup_steps=0", "trainer.max_epochs=9"],
             "the training diverged, so lower optimizer.lr",
@@ -88,3 +91,19 @@ def test_mistakes_are_one_sentence(run_train, tiny_coco, tmp_path, monkeypatch, 
     assert "Error executing job" not in told
     assert (tmp_path / "taken" / "config.yaml").read_text() == "model: another\n"
     assert (tmp_path / "file").read_text() == "no folder"
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_cut_off_photograph_is_one_sentence_from_a_loading_process_too(run_train, tiny_coco, tmp_path, split):
+    root = tiny_coco(train=2, val=3)
+    photo = root / split / "000001.jpg"
+    photo.write_bytes(photo.read_bytes()[:500])
+    arguments = [*TINY, *ALONE, f"data.root={root}", "data.num_workers=1", "trainer.max_epochs=1"]
+    status, told = run_train(*arguments, "model.input_size=[64,48]", "trainer.accelerator=cpu", "hydra.run.dir=run")
+    assert status == 1
+    (sentence,) = [line for line in told.splitlines() if "error: " in line]
+    assert sentence.endswith(
+        f"error: Image {photo} is cut off or no image OpenCV can read (500 bytes): fetch it again."
+    )
+    assert "Traceback" not in told
+    assert not (tmp_path / "run" / "config.yaml").exists()

@@ -85,8 +85,15 @@ def _sentence(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, DistilPoseError):
-            return str(cause)
+            return _from_worker(str(cause))
         cause = cause.__cause__
     if isinstance(error, OSError) and error.filename is not None:
         return f"Cannot use '{error.filename}': {error.strerror}; give a path that exists and may be read and written."
-    return " ".join(str(error).split())
+    return " ".join(_from_worker(str(error)).split())
+
+
+def _from_worker(text: str) -> str:
+    """The message itself, where a data-loading process sent it in its whole stack trace."""
+    if "Original Traceback (most recent call last)" not in text:
+        return text
+    return text.strip().splitlines()[-1].partition(": ")[2]

@@ -18,6 +18,7 @@ from omegaconf.errors import ConfigKeyError
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.evaluation import COCO_METRICS
 from distilpose.files import write_text
+from distilpose.models.checkpoint import read_torch_file
 from distilpose.skeleton import Skeleton
 
 CONFIG = "config.yaml"
@@ -42,6 +43,7 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
         return cfg, None
     place = Path(cfg.resume)
     if place.is_file():
+        read_torch_file(place)  # a damaged one is told now and in a sentence
         return cfg, str(place)
     checkpoint = place / LAST_CHECKPOINT
     if not checkpoint.is_file() or not (place / CONFIG).is_file():
@@ -49,6 +51,7 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
             f"resume={cfg.resume} holds no {CONFIG} with {LAST_CHECKPOINT}: give the folder of a run that has finished at "
             "least one epoch, or a checkpoint file."
         )
+    read_torch_file(checkpoint)
     saved = (place / CONFIG).read_text()
     old = OmegaConf.create(saved)
     # the folder may have been moved since

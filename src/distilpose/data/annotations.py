@@ -155,7 +155,15 @@ def _skeleton_of(category: dict[str, Any], given: Mapping[str, Any], path: str |
     unknown = sorted(set(given) - set(allowed))
     if unknown:
         raise DistilPoseError(f"Skeleton options {unknown} are not known for {path}: use some of {allowed}.")
-    return Skeleton.from_category(category, **given)
+    try:
+        return Skeleton.from_category(category, **given)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, DistilPoseError):
+            raise
+        raise DistilPoseError(
+            f"The category of {path} cannot be read ({error}): expected 'keypoints' as a list of names and 'skeleton' as "
+            "pairs of joint numbers, counted from 1."
+        ) from error
 
 
 def _read_images(entries: list[Any], path: str | Path) -> dict[int, ImageRecord]:
@@ -214,15 +222,18 @@ def required(entry: Any, key: str, name: str, path: str | Path) -> Any:
     value = entry.get(key) if isinstance(entry, dict) else None
     if value is None:
         raise DistilPoseError(f"{name} in {path} has no {key!r}, which COCO format requires.")
-    if key in ("id", "image_id", "category_id") and type(value) is not int:
-        raise DistilPoseError(f"{name} in {path} has {key!r} {value!r}, expected a whole number.")
+    if key in ("id", "image_id", "category_id") and (type(value) is not int or abs(value) >= 2**63):
+        raise DistilPoseError(f"{name} in {path} has {key!r} {value!r}, expected a whole number of at most 64 bits.")
     return value
 
 
 def numbers(values: Any, count: int, where: str) -> NDArray[np.float64]:
     """A flat list of `count` finite numbers as an array; `where` names its place in the error."""
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
+        if array.dtype.kind not in "iuf":  # "12" is no number: pycocotools would take it for text later
+            raise TypeError
+        array = array.astype(np.float64)
     except (TypeError, ValueError):
         raise DistilPoseError(f"The {where} is {values!r}, expected a list of {count} numbers.") from None
     if array.shape != (count,):
