@@ -58,6 +58,27 @@ def test_all_protocols_in_one_table(tiny_coco, checkpoint, tmp_path, capsys):
         evaluate(root, f"checkpoint={checkpoint}", f"output={output}")
 
 
+def test_words_are_neither_true_nor_false(tiny_coco, checkpoint):
+    for setting in ("rescoring=no", "mean_pose=off"):
+        with pytest.raises(DistilPoseError, match=f"{setting} must be true or false"):
+            evaluate(tiny_coco(), f"checkpoint={checkpoint}", setting)
+
+
+def test_a_results_file_of_one_category_among_several(tiny_coco, tmp_path):
+    root = tiny_coco(val=4)
+    path = root / "annotations" / "val.json"
+    truth = json.loads(path.read_text())
+    truth["categories"].insert(0, {**truth["categories"][0], "id": 7, "name": "statue"})
+    path.write_text(json.dumps(truth))
+    rows = [
+        {"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1.0}
+        for a in truth["annotations"]
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    about = [f"predictions={tmp_path / 'rows.json'}", "data.category=person", f"output={tmp_path / 'out'}"]
+    assert evaluate(root, *about)["rows"][0]["AP"] == 1.0
+
+
 def test_the_mean_training_pose_is_a_row_of_its_own(tiny_coco, checkpoint, tmp_path, capsys):
     # every person of this set stands alike, so the answer that never looks is nearly right and a fresh network is not
     root = tiny_coco(train=12, val=6)

@@ -124,11 +124,18 @@ def test_the_configuration_is_written_resolved_and_once(tmp_path):
     with runs.saved_config(cfg):
         assert OmegaConf.load(path) == {"folder": cfg.folder, "name": "a", "again": "a"}
     cfg.name = "b"
+    with pytest.raises(DistilPoseError, match="is there but no checkpoint"), runs.saved_config(cfg):
+        pass
+    (path.parent / runs.LAST_CHECKPOINT).parent.mkdir()
+    (path.parent / runs.LAST_CHECKPOINT).touch()
     for checkpoint in (None, str(tmp_path / "other" / "checkpoints" / "last.ckpt")):
         refused = pytest.raises(DistilPoseError, match="already holds a run: go on with it by resume=")
         with refused, runs.saved_config(cfg, checkpoint):
             pass
         assert OmegaConf.load(path).name == "a"
+    with pytest.raises(KeyError), runs.saved_config(cfg, str(path.parent / runs.LAST_CHECKPOINT)):
+        raise KeyError
+    assert OmegaConf.load(path).name == "a"  # as it was: what was asked for came to nothing
     with runs.saved_config(cfg, os.path.relpath(path.parent / runs.LAST_CHECKPOINT)):
         assert OmegaConf.load(path).name == "b"
 

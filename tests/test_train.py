@@ -161,9 +161,21 @@ def test_averaged_weights_are_what_is_validated_saved_and_loaded(trained, teache
 def test_a_moved_run_goes_on_where_it_lies_now(run_train, trained, tmp_path):
     folder = trained("before", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "+trainer.limit_train_batches=1")
     folder.rename(tmp_path / "after")
+    # a best score that nothing beats: the best checkpoint must stay as it is
+    last = tmp_path / "after" / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    (state,) = (state for name, state in content["callbacks"].items() if name.startswith("BestCheckpoint"))
+    assert state["best_model_path"] == str(folder / "checkpoints" / "best.ckpt")
+    state["best_model_score"] = torch.tensor(2.0)
+    state["kth_value"] = torch.tensor(2.0)
+    state["best_k_models"] = {state["best_model_path"]: torch.tensor(2.0)}
+    torch.save(content, last)
+    best = last.with_name("best.ckpt").read_bytes()
     status, told = run_train("resume=after", "trainer.max_epochs=4")
     assert status == 0, told
     assert not folder.exists()
+    assert last.with_name("best.ckpt").read_bytes() == best
+    assert [path.name for path in last.parent.iterdir()].count("best.ckpt") == 1
     assert [row["epoch"] for row in read_table(tmp_path / "after" / "metrics.csv")] == [0, 1, 2, 3]
 
 
@@ -173,6 +185,13 @@ def test_a_checkpoint_file_goes_on_in_a_fresh_folder(trained):
     new = trained("new", *ALONE, *UNDRAWN, "trainer.max_epochs=4", f"resume={old}/checkpoints/last.ckpt")
     assert [row["epoch"] for row in read_table(new / "metrics.csv")] == [2, 3]
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(trained):
+    folder = trained("short", *ALONE, *UNDRAWN, "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=10")
+    (row,) = read_table(folder / "metrics.csv")
+    assert math.isfinite(row["val/PCK"])
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
 
 
 def test_weights_to_start_from(run_train, trained):
@@ -236,4 +255,10 @@ def test_what_a_resumed_run_may_not_change(run_train, trained):
         status, told = run_train(f"resume={folder}", change)
         assert status == 1
         assert f"['{change}'] cannot be changed" in told
+    status, told = run_train(f"resume={folder}", "optimizer.lr=0.5")
+    assert status == 1
+    assert "keeps its optimizer's state, rate included, so ['optimizer.lr=0.5'] would change nothing" in told
+    status, told = run_train(f"resume={folder}", "trainer.max_epochs=4", "trainer.precision=bf61")
+    assert status == 1
+    assert "Lightning's Trainer does not take its settings" in told
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -41,7 +41,10 @@ def mistakes(root, tmp_path):
         "misspelt value": (["trainer.max_epoch=3"], "Could not override 'trainer.max_epoch'"),
         "misspelt choice": (["model=student_m"], "Could not find 'model/student_m'"),
         "unwritable folder": ([*tiny, *ALONE, "hydra.run.dir=file/run"], "Cannot use "),
-        "taken folder": ([*tiny, *ALONE, "hydra.run.dir=taken"], "already holds a run: go on with it by resume="),
+        "taken folder": (
+            [*tiny, *ALONE, "hydra.run.dir=taken"],
+            "is there but no checkpoint, as after a run",
+        ),
         "resuming no run": (["resume=taken"], "resume=taken holds no config.yaml with checkpoints/last.ckpt"),
         "absent weights": ([*tiny, *ALONE, "weights=absent.ckpt"], "absent.ckpt is not a file"),
         "crop that does not divide": ([*tiny, *ALONE, "model.input_size=[65,48]"], "input_size 65 x 48"),

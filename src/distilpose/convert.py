@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from distilpose.command import command
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, check_flag
 from distilpose.files import written_beside
 from distilpose.models import PoseModel, create_model, list_models, load_model, model_spec, save_model
 from distilpose.models.checkpoint import fit_weights, read_torch_file
@@ -116,6 +116,7 @@ def main(cfg: DictConfig) -> None:
             "convert needs both ends: source=RELEASED.pth model=NAME output=FILE.safetensors, or "
             "source=FILE.safetensors output=RELEASED.pth reverse=true."
         )
+    check_flag("reverse", cfg.reverse)
     source, output = Path(str(cfg.source)), Path(str(cfg.output))
     if not source.is_file():
         raise DistilPoseError(f"source={source} is not a file: give the checkpoint to convert.")

@@ -45,6 +45,12 @@ def check_number(
         raise DistilPoseError(f"{name}={value} must be a {'whole ' if whole else ''}number{told and ' '}{told}.")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Refuse a setting that is neither true nor false: any word, also "no", would count as true."""
+    if not isinstance(value, bool):
+        raise DistilPoseError(f"{name}={value} must be true or false.")
+
+
 def check_size(name: str, value: Any) -> tuple[int, int]:
     """Height and width, if `value` is two positive whole numbers; else an error that names the setting."""
     if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value):

@@ -11,10 +11,11 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from distilpose.command import command
-from distilpose.errors import DistilPoseError, check_number
+from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import (
     Evaluation,
     FlipTest,
+    check_finite,
     check_flip_test,
     choose_device,
     coco_metrics,
@@ -29,7 +30,6 @@ from distilpose.evaluation import (
 )
 from distilpose.files import write_json
 from distilpose.models import load_model
-from distilpose.outputs import Predictions
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule, CocoKeypoints
@@ -42,6 +42,8 @@ COLUMNS = ("model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Score, print one table, and write metrics.json and the COCO result rows into the output folder."""
     output = Path(cfg.output)
+    check_flag("rescoring", cfg.rescoring)
+    check_flag("mean_pose", cfg.mean_pose)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DistilPoseError(f"output={output} is not an empty folder and nothing is overwritten: give a new one.")
     if (cfg.checkpoint is None) == (cfg.predictions is None):
@@ -70,7 +72,7 @@ def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
         )
     truth = load_coco(datamodule.val_annotations)
     rows = load_results(cfg.predictions, skeleton.num_keypoints, truth.imgs, truth.cats)
-    figures = coco_metrics(truth, rows, skeleton.sigmas)
+    figures = coco_metrics(truth, rows, skeleton.sigmas, datamodule.category_id)
     about = {
         "model": "as in file",
         "boxes": "as in file",
@@ -112,7 +114,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
         truth = truth_of(dataset)
         batches = track(loader, f"{len(dataset)} persons, {kind} boxes")
         for flip, found in zip(flips, predict_batches(model, batches, flips), strict=True):
-            _check_finite(found, cfg.checkpoint)
+            check_finite(found, cfg.checkpoint)
             for rescored in rescorings:
                 row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
                 result = score_dataset(found, dataset, rescored, cfg.nms_threshold, truth)
@@ -178,16 +180,6 @@ def _check_skeleton(cfg: DictConfig, model: PoseModel, datamodule: CocoDataModul
             f"{cfg.checkpoint} predicts {len(ours)} joints ({', '.join(ours[:3])}, …), but "
             f"{datamodule.val_annotations} has {len(theirs)} ({', '.join(theirs[:3])}, …): "
             "evaluate on data with the model's skeleton."
-        )
-
-
-def _check_finite(found: Predictions, checkpoint: str) -> None:
-    """Predictions that are no numbers would only look like misses."""
-    broken = int((~found.keypoints.isfinite().flatten(1).all(1) | ~found.scores.isfinite().all(1)).sum())
-    if broken:
-        raise DistilPoseError(
-            f"{checkpoint} gives keypoints or scores that are not finite for {broken} of {len(found.scores)} persons: "
-            "its training diverged, use an earlier checkpoint."
         )
 
 

@@ -13,7 +13,7 @@ from rich.progress import track
 from distilpose.command import command
 from distilpose.data.coco import read_image
 from distilpose.errors import DistilPoseError, check_number
-from distilpose.evaluation import result_rows
+from distilpose.evaluation import check_finite, result_rows
 from distilpose.files import write_json, written_beside
 from distilpose.inference import Predictor, draw_skeleton
 from distilpose.inference.drawing import Image
@@ -49,6 +49,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
                 continue
             persons = Boxes(None, None) if boxes is None else boxes[path]
             found = predictor(image, persons.boxes, persons.scores, ids[path])
+            check_finite(found, cfg.checkpoint)
             own = result_rows(found, skeleton, model.input_size, cfg.category_id, nms_threshold=cfg.nms_threshold)
             rows += [{**row, "file_name": path.name} for row in own]
             joints = np.array([row["keypoints"] for row in own]).reshape(-1, skeleton.num_keypoints, 3)

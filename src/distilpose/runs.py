@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
-from distilpose.errors import DistilPoseError, check_number
+from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import COCO_METRICS
 from distilpose.files import write_text
 from distilpose.models.checkpoint import read_torch_file
@@ -55,7 +56,8 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
     saved = (place / CONFIG).read_text()
     old = OmegaConf.create(saved)
     # the folder may have been moved since
-    old = OmegaConf.create(saved.replace(old.folder, str(place.resolve())))
+    moved = re.sub(rf"{re.escape(old.folder)}(?=[/\s'\"]|$)", lambda _: str(place.resolve()), saved)
+    old = OmegaConf.create(moved)
     changes = [change for change in HydraConfig.get().overrides.task if not change.startswith("resume=")]
     choices = HydraConfig.get().runtime.choices
     refused = [change for change in changes if change.startswith("~") or change.lstrip("+").split("=")[0] in choices]
@@ -63,6 +65,12 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
         raise DistilPoseError(
             f"A resumed run keeps its configuration but for single values, so {refused} cannot be changed: leave them "
             "out, or start a new run with weights=FILE."
+        )
+    kept = [change for change in changes if change.lstrip("+").startswith("optimizer.")]
+    if kept:
+        raise DistilPoseError(
+            f"A resumed run keeps its optimizer's state, rate included, so {kept} would change nothing: leave them out, or "
+            "start a new run with weights=FILE."
         )
     added = [change.lstrip("+") for change in changes if change.startswith("+")]
     OmegaConf.set_struct(old, True)
@@ -81,6 +89,7 @@ def check_values(cfg: DictConfig) -> None:
     check_number("seed", cfg.seed, least=0, most=2**32 - 1, whole=True)
     if cfg.threads is not None:
         check_number("threads", cfg.threads, least=1, whole=True)
+    check_flag("scale_lr", cfg.scale_lr)
     check_number("optimizer.lr", cfg.optimizer.lr, least=0)
     check_number("trainer.max_epochs", cfg.trainer.max_epochs, least=1, whole=True)
     check_number("trainer.check_val_every_n_epoch", cfg.trainer.check_val_every_n_epoch, least=1, whole=True)
@@ -98,22 +107,36 @@ def check_monitor(monitor: str, skeleton: Skeleton) -> None:
 def saved_config(cfg: DictConfig, checkpoint: str | None = None) -> Iterator[None]:
     """The resolved configuration in the run's folder, which may hold no run other than the checkpoint's.
 
-    Where the block fails before there is anything to go on from, it is taken back, so that the same command runs again.
+    Where the block fails before it has saved a checkpoint, what was there before is put back, so that the same command runs
+    again.
     """
     folder = Path(cfg.folder)
     goes_on = checkpoint is not None and Path(checkpoint).resolve().is_relative_to(folder.resolve())
+    before = (folder / CONFIG).read_text() if goes_on and (folder / CONFIG).exists() else None
+    saved_at = _saved_at(folder)
     _write_config(cfg, goes_on)
     try:
         yield
     except BaseException:
-        if not goes_on:
-            _take_config_back(folder)
+        if _saved_at(folder) == saved_at:
+            _take_config_back(folder, before)
         raise
+
+
+def _saved_at(folder: Path) -> float | None:
+    """When the last checkpoint was written; None without one."""
+    place = folder / LAST_CHECKPOINT
+    return place.stat().st_mtime if place.exists() else None
 
 
 @rank_zero_only
 def _write_config(cfg: DictConfig, goes_on: bool) -> None:
     place = Path(cfg.folder) / CONFIG
+    if place.exists() and not goes_on and _saved_at(place.parent) is None:
+        raise DistilPoseError(
+            f"'{place}' is there but no checkpoint, as after a run that was killed in its first epoch: remove that file, or "
+            "choose another hydra.run.dir."
+        )
     if place.exists() and not goes_on:
         raise DistilPoseError(
             f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another hydra.run.dir."
@@ -122,9 +145,11 @@ def _write_config(cfg: DictConfig, goes_on: bool) -> None:
 
 
 @rank_zero_only
-def _take_config_back(folder: Path) -> None:
-    if not (folder / LAST_CHECKPOINT).exists():
+def _take_config_back(folder: Path, before: str | None) -> None:
+    if before is None:
         (folder / CONFIG).unlink(missing_ok=True)
+    else:
+        write_text(before, folder / CONFIG)
 
 
 def available_devices(accelerator: str) -> int:
@@ -147,6 +172,8 @@ def count_devices(trainer: DictConfig) -> int:
         return max(1, available) if accelerator != "cpu" else 1
     text = str(devices)
     wanted = int(text) if text.isdigit() else len(text.strip("[], ").split(","))
+    if wanted < 1:
+        raise DistilPoseError(f"trainer.devices={devices} must be at least 1, or auto.")
     # an accelerator that Lightning alone knows, it judges itself
     countable = accelerator in ("auto", "gpu", "cuda", "mps")
     if not countable or wanted <= max(available, 1 if accelerator == "auto" else 0):

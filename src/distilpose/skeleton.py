@@ -69,7 +69,7 @@ class Skeleton:
             raise DistilPoseError(f"Skeleton flip_pairs {list(self.flip_pairs)} name a joint twice.")
         if any(not 0 <= index < count for index in self.upper_body):
             raise DistilPoseError(f"Skeleton upper_body {list(self.upper_body)} must lie in 0..{count - 1}.")
-        if self.sigmas is not None and (len(self.sigmas) != count or min(self.sigmas) <= 0):
+        if self.sigmas is not None and (len(self.sigmas) != count or not all(sigma > 0 for sigma in self.sigmas)):
             raise DistilPoseError(f"Skeleton sigmas must be {count} positive numbers, one a joint, got {self.sigmas}.")
 
     @property

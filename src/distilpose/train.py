@@ -41,7 +41,10 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
 
+    # a short run is validated at its end, so that it has a best checkpoint and pictures
+    cfg.trainer.check_val_every_n_epoch = min(cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs)
     datamodule: CocoDataModule = instantiate(cfg.data)
+    runs.check_monitor(datamodule.monitor, datamodule.skeleton)
     module = build_module(cfg, datamodule)
     with runs.saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
@@ -55,7 +58,6 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> LightningModule
 
     The model takes the skeleton of the data, so that any set of keypoints trains without code.
     """
-    runs.check_monitor(datamodule.monitor, datamodule.skeleton)
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton)
     if cfg.weights is not None:
         fit_weights(model, load_model(cfg.weights).state_dict(), cfg.weights)

@@ -167,7 +167,10 @@ def read_image(path: str | Path) -> NDArray:
     end = b"\xff\xd9"
     cut_off = content.startswith(b"\xff\xd8") and not content.endswith(end)
     cut_off = cut_off and content.rfind(end) < content.rfind(b"\xff\xda")
-    image = None if cut_off or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = None if cut_off or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV is willing to unpack
+        image = None
     if image is None:
         raise DistilPoseError(
             f"Image {path} is cut off or no image OpenCV can read ({len(content)} bytes): fetch it again."

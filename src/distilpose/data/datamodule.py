@@ -112,6 +112,11 @@ class CocoDataModule(LightningDataModule):
         """The joints, known before any set-up: read from the validation annotations."""
         return self._val.skeleton
 
+    @property
+    def category_id(self) -> int:
+        """The id of the persons' category, as the annotation files have it."""
+        return self._val.category_id
+
     def setup(self, stage: str) -> None:
         """Read and check what the stage needs, images included."""
         if stage == "fit":

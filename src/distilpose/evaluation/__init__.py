@@ -7,6 +7,7 @@ from distilpose.evaluation.oks import oks, oks_nms, padded_area
 from distilpose.evaluation.pck import PCK, pck
 from distilpose.evaluation.protocol import (
     Evaluation,
+    check_finite,
     choose_device,
     concatenate,
     evaluate_dataset,
@@ -26,6 +27,7 @@ __all__ = [
     "PCK",
     "Evaluation",
     "FlipTest",
+    "check_finite",
     "check_flip_test",
     "choose_device",
     "coco_metrics",

@@ -109,6 +109,7 @@ def _complete(annotation: dict[str, Any], num_keypoints: int) -> None:
     """Add what pycocotools reads and a set of one's own may leave out."""
     keypoints = annotation.setdefault("keypoints", [0] * (3 * num_keypoints))
     annotation.setdefault("num_keypoints", sum(v > 0 for v in keypoints[2::3]))
+    annotation.setdefault("bbox", [0, 0, 0, 0])
     annotation["iscrowd"] = annotation.get("iscrowd") or 0
     annotation.setdefault("area", AREA_OF_BOX * annotation["bbox"][2] * annotation["bbox"][3])
 

@@ -78,6 +78,21 @@ def concatenate(parts: Iterable[Predictions]) -> Predictions:
     return Predictions(*map(torch.cat, zip(*parts, strict=True)))
 
 
+def check_finite(predictions: Predictions, source: Any) -> None:
+    """Refuse predictions that are no numbers: they would only look like misses, or in OKS-NMS like hits.
+
+    Args:
+        predictions: N persons.
+        source: what made them, for the message.
+    """
+    broken = int((~predictions.keypoints.isfinite().flatten(1).all(1) | ~predictions.scores.isfinite().all(1)).sum())
+    if broken:
+        raise DistilPoseError(
+            f"{source} gives keypoints or scores that are not finite for {broken} of {len(predictions.scores)} persons: "
+            "its training diverged, use an earlier checkpoint."
+        )
+
+
 def result_rows(
     predictions: Predictions,
     skeleton: Skeleton,

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import concatenate, evaluate_dataset, predict_batch
+from distilpose.evaluation import check_finite, concatenate, evaluate_dataset, predict_batch
 from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, Predictions
 
@@ -78,6 +78,7 @@ class PoseModule(LightningModule):
         """Evaluate all processes' predictions once and log the figures as val/AP, val/PCK and so on."""
         mine = concatenate(self._predictions)
         self._predictions.clear()
+        check_finite(mine, f"{self.model.name} in epoch {self.current_epoch}")
         if self.trainer.sanity_checking:
             return
         everyone = self._from_all_processes(mine)
