@@ -194,6 +194,15 @@ def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(trai
     assert (folder / "checkpoints" / "best.ckpt").is_file()
 
 
+def test_a_checkpoint_of_another_model_is_not_gone_on_with(run_train, trained):
+    old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=1", "+trainer.limit_train_batches=1")
+    arguments = [*TINY, f"data.root={trained.root}", *ALONE, f"resume={old}/checkpoints/last.ckpt", "hydra.run.dir=new"]
+    status, told = run_train(*arguments, "model.width=64")
+    assert status == 1
+    assert "is it the checkpoint of another model?" in told.splitlines()[-1]
+    assert "Traceback" not in told
+
+
 def test_weights_to_start_from(run_train, trained):
     old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=2")
     start = f"weights={old}/checkpoints/last.ckpt"

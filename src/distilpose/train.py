@@ -46,6 +46,8 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     datamodule: CocoDataModule = instantiate(cfg.data)
     runs.check_monitor(datamodule.monitor, datamodule.skeleton)
     module = build_module(cfg, datamodule)
+    if checkpoint is not None:  # of another model, it is told in a sentence here and in a long list by Lightning
+        fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
     with runs.saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
         with finish_wandb(trainer):
