@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from hydra.utils import instantiate
-from lightning import LightningModule, Trainer, seed_everything
+from lightning import Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from torch.optim import Optimizer
@@ -18,6 +18,7 @@ from distilpose.command import command
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.models import fit_weights, load_model
+from distilpose.modules.base import PoseModule
 
 
 @command("train")
@@ -55,7 +56,7 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     return trainer
 
 
-def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> LightningModule:
+def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
     """The LightningModule with its model, loss and, where the loss needs one, teacher.
 
     The model takes the skeleton of the data, so that any set of keypoints trains without code.
