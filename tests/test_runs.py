@@ -159,9 +159,6 @@ def test_no_resume_no_change(tmp_path):
     torch.save({"state_dict": {}}, file)
     cfg = OmegaConf.create({"resume": str(file)})
     assert runs.resume(cfg) == (cfg, str(file))
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(DistilPoseError, match=r"some\.ckpt cannot be read: it is truncated, damaged"):
-        runs.resume(cfg)
 
 
 @pytest.mark.parametrize("place", ["absent", "empty"])

@@ -192,6 +192,8 @@ def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(trai
     (row,) = read_table(folder / "metrics.csv")
     assert math.isfinite(row["val/PCK"])
     assert (folder / "checkpoints" / "best.ckpt").is_file()
+    # the interval asked for is the one a longer resumed run keeps to
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["check_val_every_n_epoch"] == 10
 
 
 def test_a_checkpoint_of_another_model_is_not_gone_on_with(run_train, trained):
@@ -201,6 +203,12 @@ def test_a_checkpoint_of_another_model_is_not_gone_on_with(run_train, trained):
     assert status == 1
     assert "is it the checkpoint of another model?" in told.splitlines()[-1]
     assert "Traceback" not in told
+    last = old / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    for again in ([*arguments[:-2], f"resume={last}", "hydra.run.dir=new"], [f"resume={old}"]):
+        status, told = run_train(*again)
+        assert status == 1
+        assert "last.ckpt cannot be read: it is truncated, damaged" in told.splitlines()[-1]
 
 
 def test_weights_to_start_from(run_train, trained):

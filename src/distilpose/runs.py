@@ -19,7 +19,6 @@ from omegaconf.errors import ConfigKeyError
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import COCO_METRICS
 from distilpose.files import write_text
-from distilpose.models.checkpoint import read_torch_file
 from distilpose.skeleton import Skeleton
 
 CONFIG = "config.yaml"
@@ -44,7 +43,6 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
         return cfg, None
     place = Path(cfg.resume)
     if place.is_file():
-        read_torch_file(place)  # a damaged one is told now and in a sentence
         return cfg, str(place)
     checkpoint = place / LAST_CHECKPOINT
     if not checkpoint.is_file() or not (place / CONFIG).is_file():
@@ -52,7 +50,6 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
             f"resume={cfg.resume} holds no {CONFIG} with {LAST_CHECKPOINT}: give the folder of a run that has finished at "
             "least one epoch, or a checkpoint file."
         )
-    read_torch_file(checkpoint)
     saved = (place / CONFIG).read_text()
     old = OmegaConf.create(saved)
     # the folder may have been moved since
@@ -92,7 +89,8 @@ def check_values(cfg: DictConfig) -> None:
     check_flag("scale_lr", cfg.scale_lr)
     check_number("optimizer.lr", cfg.optimizer.lr, least=0)
     check_number("trainer.max_epochs", cfg.trainer.max_epochs, least=1, whole=True)
-    check_number("trainer.check_val_every_n_epoch", cfg.trainer.check_val_every_n_epoch, least=1, whole=True)
+    if cfg.trainer.check_val_every_n_epoch is not None:  # null counts batches across epochs by val_check_interval
+        check_number("trainer.check_val_every_n_epoch", cfg.trainer.check_val_every_n_epoch, least=1, whole=True)
 
 
 def check_monitor(monitor: str, skeleton: Skeleton) -> None:

@@ -42,12 +42,10 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
 
-    # a short run is validated at its end, so that it has a best checkpoint and pictures
-    cfg.trainer.check_val_every_n_epoch = min(cfg.trainer.check_val_every_n_epoch, cfg.trainer.max_epochs)
     datamodule: CocoDataModule = instantiate(cfg.data)
     runs.check_monitor(datamodule.monitor, datamodule.skeleton)
     module = build_module(cfg, datamodule)
-    if checkpoint is not None:  # of another model, it is told in a sentence here and in a long list by Lightning
+    if checkpoint is not None:  # damaged or of another model, it is told in a sentence here and in long by Lightning
         fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
     with runs.saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
@@ -64,9 +62,9 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton)
     if cfg.weights is not None:
         fit_weights(model, load_model(cfg.weights).state_dict(), cfg.weights)
-        if cfg.method.get("backbone_from_teacher", False) is None:
-            cfg.method.backbone_from_teacher = False  # the backbone asked for is the file's
     parts = {"model": model, "loss": instantiate(cfg.loss)}
+    if cfg.weights is not None and cfg.method.get("backbone_from_teacher", False) is None:
+        parts["backbone_from_teacher"] = False  # the backbone asked for is the file's
     if getattr(parts["loss"], "needs_teacher", False):
         parts["teacher"] = instantiate(cfg.teacher)
     parts["optimizer"] = instantiate(cfg.optimizer, lr=runs.scaled_rate(cfg))
@@ -92,8 +90,11 @@ def build_trainer(cfg: DictConfig) -> Trainer:
     callbacks = [instantiate(entry) for entry in (cfg.callbacks or {}).values() if entry]
     loggers = [instantiate(entry) for entry in (cfg.logger or {}).values() if entry]
     make = instantiate(cfg.trainer, _partial_=True)
+    interval = cfg.trainer.check_val_every_n_epoch
+    if interval is not None:  # a short run is validated at its end, for a best checkpoint and pictures
+        interval = min(interval, cfg.trainer.max_epochs)
     try:
-        return make(callbacks=callbacks, logger=loggers)
+        return make(callbacks=callbacks, logger=loggers, check_val_every_n_epoch=interval)
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise DistilPoseError(f"Lightning's Trainer does not take its settings ({error}): correct trainer.…") from error
 
