@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -108,64 +107,6 @@ def test_the_rate_stays_unless_asked(gpus, capsys):
     told = capsys.readouterr().out
     assert told.startswith("Effective batch 32 ")
     assert told.endswith(", learning rate 0.001\n")
-
-
-def test_a_run_goes_on_in_its_folder_and_else_takes_a_fresh_one(tmp_path):
-    file = tmp_path / "last.ckpt"
-    file.touch()
-    assert runs.run_directory(str(tmp_path), "fresh") == str(tmp_path)
-    assert runs.run_directory(str(file), "fresh") == "fresh"
-    assert runs.run_directory(None, "fresh") == "fresh"
-
-
-def test_the_configuration_is_written_resolved_and_once(tmp_path):
-    cfg = OmegaConf.create({"folder": str(tmp_path / "run"), "name": "a", "again": "${name}"})
-    path = tmp_path / "run" / runs.CONFIG
-    with runs.saved_config(cfg):
-        assert OmegaConf.load(path) == {"folder": cfg.folder, "name": "a", "again": "a"}
-    cfg.name = "b"
-    with pytest.raises(DistilPoseError, match="is there but no checkpoint"), runs.saved_config(cfg):
-        pass
-    (path.parent / runs.LAST_CHECKPOINT).parent.mkdir()
-    (path.parent / runs.LAST_CHECKPOINT).touch()
-    for checkpoint in (None, str(tmp_path / "other" / "checkpoints" / "last.ckpt")):
-        refused = pytest.raises(DistilPoseError, match="already holds a run: go on with it by resume=")
-        with refused, runs.saved_config(cfg, checkpoint):
-            pass
-        assert OmegaConf.load(path).name == "a"
-    with pytest.raises(KeyError), runs.saved_config(cfg, str(path.parent / runs.LAST_CHECKPOINT)):
-        raise KeyError
-    assert OmegaConf.load(path).name == "a"  # as it was: what was asked for came to nothing
-    with runs.saved_config(cfg, os.path.relpath(path.parent / runs.LAST_CHECKPOINT)):
-        assert OmegaConf.load(path).name == "b"
-
-
-@pytest.mark.parametrize("saved", [False, True])
-def test_a_run_that_came_to_nothing_may_be_started_again(tmp_path, saved):
-    cfg = OmegaConf.create({"folder": str(tmp_path)})
-    checkpoint = tmp_path / runs.LAST_CHECKPOINT
-    checkpoint.parent.mkdir()
-    with pytest.raises(KeyboardInterrupt), runs.saved_config(cfg):  # noqa: PT012  (the checkpoint comes on the way)
-        if saved:
-            checkpoint.touch()
-        raise KeyboardInterrupt
-    assert (tmp_path / runs.CONFIG).exists() == saved
-
-
-def test_no_resume_no_change(tmp_path):
-    cfg = OmegaConf.create({"resume": None})
-    assert runs.resume(cfg) == (cfg, None)
-    file = tmp_path / "some.ckpt"
-    torch.save({"state_dict": {}}, file)
-    cfg = OmegaConf.create({"resume": str(file)})
-    assert runs.resume(cfg) == (cfg, str(file))
-
-
-@pytest.mark.parametrize("place", ["absent", "empty"])
-def test_resuming_what_is_no_run(tmp_path, place):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DistilPoseError, match=r"holds no config\.yaml with checkpoints/last\.ckpt: give the folder"):
-        runs.resume(OmegaConf.create({"resume": str(tmp_path / place)}))
 
 
 def test_the_metric_to_watch_must_come():

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distilpose import runs
+from distilpose import resuming, runs
 from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.command import command
 from distilpose.data import CocoDataModule
@@ -24,7 +24,11 @@ from distilpose.modules.base import PoseModule
 @command("train")
 def main(cfg: DictConfig) -> float | None:
     """One run; sweepers maximise what is returned, the best value of the monitored metric."""
-    cfg, checkpoint = runs.resume(cfg)
+    metrics = resuming.finished(cfg)
+    if metrics is not None:
+        print(f"{cfg.folder} has run to its end already.")
+        return (metrics["best"] or {}).get(metrics["monitor"])
+    cfg, checkpoint = resuming.resume(cfg)
     return runs.best_score(fit(cfg, checkpoint))
 
 
@@ -47,7 +51,7 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     module = build_module(cfg, datamodule)
     if checkpoint is not None:  # damaged or of another model, it is told in a sentence here and in long by Lightning
         fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
-    with runs.saved_config(cfg, checkpoint):
+    with resuming.saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
         with finish_wandb(trainer):
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)

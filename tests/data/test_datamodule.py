@@ -88,6 +88,67 @@ def test_training_order_is_the_seeds_and_changes_by_epoch(tiny_coco):
     assert order(0, 0) != order(1, 0)
 
 
+def test_views_are_the_seeds_and_the_epochs_whatever_the_processes(tiny_coco):
+    root = tiny_coco(train=5)
+
+    def crops(epoch, seed=0, workers=0, rank=0, world=1):
+        data = module(root, augmentation=PoseAugmentation(), seed=seed, num_workers=workers, batch_size=1)
+        loader = as_process(data, rank, world).train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return {int(batch.annotation_id): batch.image for batch in loader}
+
+    def same(first, second):
+        return [torch.equal(first[number], second[number]) for number in second]
+
+    plain = crops(3)
+    assert all(same(plain, crops(3)))
+    assert all(same(plain, crops(3, workers=2)))
+    assert all(same(plain, crops(3, rank=1, world=2)))
+    assert not any(same(plain, crops(4)))
+    assert not any(same(plain, crops(3, seed=1)))
+
+
+def test_a_share_of_the_labels(tiny_coco):
+    root = tiny_coco(train=12)
+    everyone = module(root).train_dataset().instances
+
+    def labelled(**options):
+        people = module(root, **options).train_dataset().instances
+        has = people.labelled.any(axis=1)
+        return set(people.annotation_ids[has].tolist()), len(has)
+
+    half, count = labelled(label_share=0.5)
+    assert len(half) == count == round(len(everyone.image_ids) / 2)
+    assert labelled(label_share=0.5, unlabelled=True) == (half, len(everyone.image_ids))
+    assert labelled(label_share=0.5, unlabelled=True, seed=3)[0] == half
+    assert labelled(label_share=0.2)[0] < half < labelled(label_share=0.9)[0]
+    assert labelled(label_share=0, unlabelled=True) == (set(), len(everyone.image_ids))
+    assert module(root, label_share=0.5).val_dataset().instances.labelled.any()
+    with pytest.raises(DistilPoseError, match=r"data\.label_share=0 leaves none of 17 persons with labels"):
+        labelled(label_share=0)
+    with pytest.raises(DistilPoseError, match=r"data\.label_share=1\.5 must be"):
+        module(root, label_share=1.5)
+
+
+def test_persons_without_keypoints_are_kept_where_asked_for(tiny_coco):
+    root = tiny_coco(train=4)
+    file = root / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    first, second, *rest = content["annotations"]
+    del first["keypoints"]
+    second["keypoints"], second["num_keypoints"] = [0] * 51, 0
+    file.write_text(json.dumps(content))
+    data = module(root, unlabelled=True)
+    people = data.train_dataset().instances
+    assert people.annotation_ids.tolist() == [first["id"], second["id"], *(person["id"] for person in rest)]
+    assert not people.labelled[:2].any()
+    batch = data.train_dataset()[0]
+    assert batch.weights.sum() == 0
+    assert torch.isfinite(batch.keypoints).all()
+    with pytest.raises(DistilPoseError, match="has no 'keypoints', which COCO format requires"):
+        module(root).train_dataset()
+
+
 def test_less_than_a_batch_still_trains(tiny_coco):
     data = module(tiny_coco(train=3), batch_size=64)
     assert len(ids(data.train_dataloader())) == len(data.train_dataset())

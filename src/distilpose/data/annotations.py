@@ -35,7 +35,8 @@ class KeypointAnnotations:
         category_id: id of the category.
         skeleton: the category's joints.
         images: every image of the file by its id, with or without persons.
-        annotation_ids: (M,) int64, persons that are no crowd and have at least one labelled joint, in order of file.
+        annotation_ids: (M,) int64, persons that are no crowd and, unless the unlabelled were asked for, have at least one
+            labelled joint, in order of file.
         image_ids: (M,) int64.
         boxes: (M, 4) x, y, width, height in image pixels, as they stand in the file.
         areas: (M,) square pixels; the file's, or `AREA_OF_BOX` of the box where there is none.
@@ -77,6 +78,7 @@ def load_annotations(
     path: str | Path,
     category: str | int | None = None,
     skeleton: Skeleton | Mapping[str, Any] | None = None,
+    unlabelled: bool = False,
 ) -> KeypointAnnotations:
     """Read and check a COCO keypoint file.
 
@@ -85,6 +87,7 @@ def load_annotations(
         category: name or id of the category; may be left out if only one has keypoints.
         skeleton: `flip_pairs`, `sigmas` or `upper_body` to use in place of what the category implies, or a whole
             `Skeleton`.
+        unlabelled: also keep persons without labelled joints; they need no 'keypoints'.
 
     Raises:
         DistilPoseError: if anything in it is missing, contradicts itself or is no number; the sentence names the place.
@@ -100,11 +103,14 @@ def load_annotations(
     for number, image_id, entry in _of_category(content["annotations"], chosen["id"], known, images, path):
         name = f"Annotation {number}"
         box = numbers(required(entry, "bbox", name, path), 4, f"'bbox' of annotation {number} in {path}")
-        points = _joints(required(entry, "keypoints", name, path), bones, f"annotation {number} in {path}")
+        if unlabelled and entry.get("keypoints") is None:
+            points = np.zeros((bones.num_keypoints, 3))
+        else:
+            points = _joints(required(entry, "keypoints", name, path), bones, f"annotation {number} in {path}")
         (area,) = numbers(
             [entry.get("area", AREA_OF_BOX * box[2] * box[3])], 1, f"'area' of annotation {number} in {path}"
         )
-        if entry.get("num_keypoints") == 0 or not (points[:, 2] > 0).any():
+        if not unlabelled and (entry.get("num_keypoints") == 0 or not (points[:, 2] > 0).any()):
             continue
         ids.append(number)
         image_ids.append(image_id)

@@ -41,8 +41,8 @@ class View(NamedTuple):
 class PoseAugmentation:
     """Random view of a person, by default with the numbers of the DistilPose release.
 
-    Draws come from a generator seeded by torch's of the process, for each sample anew: DataLoader workers differ, and
-    `seed_everything` (or `torch.manual_seed`) repeats them, photometric changes included.
+    A seed decides the view, photometric changes included. In training it comes from the sampler; where none is given, from
+    torch's generator of the process.
 
     Attributes:
         flip_prob: probability to mirror.
@@ -91,6 +91,7 @@ class PoseAugmentation:
         input_size: tuple[int, int],
         skeleton: Skeleton,
         padding: float = 1.25,
+        seed: int | None = None,
     ) -> View:
         """A random view of a person.
 
@@ -102,8 +103,10 @@ class PoseAugmentation:
             input_size: (H, W) of the crop.
             skeleton: says which joints make the upper body.
             padding: factor on the box, where the whole body is shown.
+            seed: of all that is drawn; by default drawn from torch's generator.
         """
-        seed = int(torch.randint(2**31 - 1, ()))
+        if seed is None:
+            seed = int(torch.randint(2**31 - 1, ()))
         draw = np.random.default_rng(seed)
         region = region_of_box(bbox, input_size, padding)
         if draw.random() < self.shift_prob:

@@ -62,6 +62,32 @@ def ground_truth_instances(annotations: KeypointAnnotations) -> Instances:
     return _without_empty(everyone, kept, annotations.path)
 
 
+def keep_labels(instances: Instances, share: float, unlabelled: bool) -> Instances:
+    """The persons with labels for a share of them.
+
+    Args:
+        instances: labelled persons.
+        share: of them, who keep their labels; the same ones each time, and those of a smaller share among those of a larger.
+        unlabelled: whether the others stay, without labels.
+
+    Raises:
+        DistilPoseError: if the share is no share, or none is left.
+    """
+    if share == 1:
+        return instances
+    has = instances.labelled.any(axis=1)
+    order = np.random.default_rng(0).permutation(np.flatnonzero(has))
+    kept = np.zeros(len(has), dtype=bool)
+    kept[order[: round(share * len(order))]] = True
+    if not unlabelled and not kept.any():
+        raise DistilPoseError(
+            f"data.label_share={share} leaves none of {len(order)} persons with labels: raise it, or pass "
+            "data.unlabelled=true to train on persons without labels by a teacher."
+        )
+    fewer = instances._replace(labelled=instances.labelled & kept[:, None])
+    return fewer if unlabelled else fewer.take(kept)
+
+
 def detector_instances(path: str | Path, annotations: KeypointAnnotations, score_threshold: float = 0.0) -> Instances:
     """A detector's boxes for the images of an annotation file, used as they are.
 

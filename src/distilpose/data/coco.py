@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
-from distilpose.data.boxes import Instances, detector_instances, ground_truth_instances
+from distilpose.data.boxes import Instances, detector_instances, ground_truth_instances, keep_labels
 from distilpose.data.codec import encode_regression
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
 from distilpose.errors import DistilPoseError
@@ -33,8 +33,9 @@ STD = (0.229, 0.224, 0.225)
 class CocoKeypoints(Dataset[PoseBatch]):
     """Persons of a COCO keypoint file, each as a crop with its targets.
 
-    The item at an index is a `PoseBatch` without a batch axis. Joints that are not labelled have keypoint (0, 0) and
-    weight 0. With a detector's boxes the persons are the detections and have no labels.
+    The item at an index is a `PoseBatch` without a batch axis; at an (index, seed) it is the view of that seed. Joints that
+    are not labelled have keypoint (0, 0) and weight 0. With a detector's boxes the persons are the detections and have no
+    labels.
 
     Args:
         annotations: COCO keypoint file, or what `load_annotations` made of one.
@@ -48,6 +49,8 @@ class CocoKeypoints(Dataset[PoseBatch]):
         padding: factor on the box around a person.
         score_threshold: detector boxes below it are left out.
         limit: only the first so many persons, for debugging and for overfitting on purpose.
+        label_share: share of the persons who keep their labels, in [0, 1]; a smaller share is part of a larger one.
+        unlabelled: whether persons without labels are kept, for a teacher to say where their joints are.
 
     Attributes:
         skeleton: the joints.
@@ -74,15 +77,17 @@ class CocoKeypoints(Dataset[PoseBatch]):
         padding: float = 1.25,
         score_threshold: float = 0.0,
         limit: int | None = None,
+        label_share: float = 1.0,
+        unlabelled: bool = False,
     ) -> None:
         if not isinstance(annotations, KeypointAnnotations):
-            annotations = load_annotations(annotations, category, skeleton)
+            annotations = load_annotations(annotations, category, skeleton, unlabelled)
         if boxes is None:
             instances = ground_truth_instances(annotations)
         else:
             instances = detector_instances(boxes, annotations, score_threshold)
         self.limit = limit
-        self.instances: Instances = instances.take(slice(limit))
+        self.instances: Instances = keep_labels(instances.take(slice(limit)), label_share, unlabelled)
         self.skeleton = annotations.skeleton
         self.category_id = annotations.category_id
         self.annotations_file = annotations.path
@@ -103,8 +108,9 @@ class CocoKeypoints(Dataset[PoseBatch]):
         """Number of persons."""
         return len(self.instances.image_ids)
 
-    def __getitem__(self, index: int) -> PoseBatch:
+    def __getitem__(self, item: int | tuple[int, int]) -> PoseBatch:
         """The person's crop and targets."""
+        index, seed = item if isinstance(item, tuple) else (item, None)
         annotation_id, image_id, bbox, score, keypoints, labelled = (field[index] for field in self.instances)
         image = read_image(self.folder / self._names[int(image_id)])
         if self.augmentation is None:
@@ -112,7 +118,7 @@ class CocoKeypoints(Dataset[PoseBatch]):
             crop = cv2.cvtColor(warp_image(image, warp, self.input_size), cv2.COLOR_BGR2RGB)
         else:
             view = self.augmentation.view(
-                bbox, keypoints, labelled, image.shape[1], self.input_size, self.skeleton, self.padding
+                bbox, keypoints, labelled, image.shape[1], self.input_size, self.skeleton, self.padding, seed
             )
             warp = view.warp
             crop = cv2.cvtColor(warp_image(image, warp, self.input_size), cv2.COLOR_BGR2RGB)

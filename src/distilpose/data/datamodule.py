@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import CocoKeypoints
-from distilpose.errors import DistilPoseError, check_number, check_size
+from distilpose.data.sampler import ViewSampler
+from distilpose.errors import DistilPoseError, check_flag, check_number, check_size
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
 
@@ -50,7 +51,10 @@ class CocoDataModule(LightningDataModule):
         score_threshold: detector boxes below this score are left out.
         limit_train: only the first so many persons, for debugging and for overfitting on purpose.
         limit_val: only the first so many persons.
-        seed: of the order of training persons and of the workers' random numbers.
+        label_share: share of the training persons who keep their labels, in [0, 1].
+        unlabelled: whether training persons without labels, the file's or by `label_share`, are shown all the same, for a
+            teacher to say where their joints are.
+        seed: of the order of training persons and of the views they are shown in.
         monitor: metric that picks the best checkpoint.
 
     Raises:
@@ -76,6 +80,8 @@ class CocoDataModule(LightningDataModule):
         score_threshold: float = 0.0,
         limit_train: int | None = None,
         limit_val: int | None = None,
+        label_share: float = 1.0,
+        unlabelled: bool = False,
         seed: int = 0,
         monitor: str = "val/AP",
     ) -> None:
@@ -88,6 +94,8 @@ class CocoDataModule(LightningDataModule):
             check_number("data.num_workers", num_workers, least=0, whole=True)
         check_number("data.padding", padding, above=0)
         check_number("data.score_threshold", score_threshold)
+        check_number("data.label_share", label_share, least=0, most=1)
+        check_flag("data.unlabelled", unlabelled)
         check_number("seed", seed, least=0, most=2**32 - 1, whole=True)
         self.root = Path(root)
         self.train_annotations, self.train_images = self.root / train_annotations, self.root / train_images
@@ -102,6 +110,7 @@ class CocoDataModule(LightningDataModule):
         self.padding = padding
         self.score_threshold = score_threshold
         self.limit_train, self.limit_val = limit_train, limit_val
+        self.label_share, self.unlabelled = label_share, unlabelled
         self.seed = seed
         self.monitor = monitor
         self._skeleton_options = skeleton
@@ -142,6 +151,8 @@ class CocoDataModule(LightningDataModule):
                 augmentation=self.augmentation,
                 padding=self.padding,
                 limit=self.limit_train,
+                label_share=self.label_share,
+                unlabelled=self.unlabelled,
             )
         return self._datasets["train"]
 
@@ -166,7 +177,7 @@ class CocoDataModule(LightningDataModule):
         """Shuffled anew each epoch, in an order fixed by the seed and the epoch, also after a resume."""
         dataset = self.train_dataset()
         rank, world = self._place()
-        sampler: DistributedSampler[PoseBatch] = DistributedSampler(dataset, world, rank, shuffle=True, seed=self.seed)
+        sampler = ViewSampler(dataset, world, rank, shuffle=True, seed=self.seed)
         return self._loader(dataset, sampler, self.batch_size, drop_last=len(sampler) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader[PoseBatch]:
@@ -194,19 +205,19 @@ class CocoDataModule(LightningDataModule):
 
     @cached_property
     def _train(self) -> KeypointAnnotations:
-        return self._read(self.train_annotations)
+        return self._read(self.train_annotations, self.unlabelled)
 
     @cached_property
     def _val(self) -> KeypointAnnotations:
         return self._read(self.val_annotations)
 
-    def _read(self, path: Path) -> KeypointAnnotations:
+    def _read(self, path: Path, unlabelled: bool = False) -> KeypointAnnotations:
         if not self.root.is_dir():
             raise DistilPoseError(
                 f"Data folder {self.root} does not exist: fetch COCO with scripts/download_coco.py, "
                 "or name your folder with data.root=FOLDER."
             )
-        return load_annotations(path, self.category, self._skeleton_options)
+        return load_annotations(path, self.category, self._skeleton_options, unlabelled)
 
     def _place(self) -> tuple[int, int]:
         """This process's number and how many there are."""
@@ -224,8 +235,7 @@ class CocoDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_one_thread,
-            # seeds the workers, hence the augmentation: another stream for each process
-            generator=torch.Generator().manual_seed(self.seed * 10007 + self._place()[0]),
+            generator=torch.Generator().manual_seed(self.seed),  # its own: a loader's draws leave the training's alone
         )
 
 

@@ -48,14 +48,28 @@ class PoseModule(LightningModule):
         if compile:
             self.model.compile()
         self._predictions: list[Predictions] = []
+        self._rng_state: torch.Tensor | None = None
 
     def forward(self, images: torch.Tensor) -> Any:
         """The model's output for (N, 3, H, W) normalised crops."""
         return self.model(images)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say how to rebuild the model, in plain containers that `torch.load(weights_only=True)` reads."""
+        """Say how to rebuild the model, in plain containers that `torch.load(weights_only=True)` reads.
+
+        The state of torch's generator comes along, for losses that draw: a resumed run draws what it would have drawn.
+        """
         checkpoint["hyper_parameters"] = {"model": self.model.config}
+        checkpoint["rng_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the generator's state until the training begins."""
+        self._rng_state = checkpoint.get("rng_state")
+
+    def on_train_start(self) -> None:
+        """Take up the generator's state, after all that is drawn on the way here."""
+        if self._rng_state is not None:
+            torch.set_rng_state(self._rng_state)
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         """Log the rate of the step to come."""

@@ -1,0 +1,167 @@
+"""Going on with a training run: its folder keeps the configuration it was started with."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError
+
+from distilpose.errors import DistilPoseError
+from distilpose.files import write_text
+from distilpose.runs import CONFIG, LAST_CHECKPOINT
+
+AUTO = "auto"
+
+
+def run_directory(resume: str | None, fresh: str) -> str:
+    """Where a run writes: the folder it goes on in, or a fresh one."""
+    return resume if resume and Path(resume).is_dir() else fresh
+
+
+OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
+
+
+def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
+    """The configuration to run and the checkpoint to go on from, if any.
+
+    With `resume=auto` the run goes on with what is in its own folder, if anything is, so that the same command starts it and
+    takes it up again. With `resume=FOLDER` that is the folder's own configuration, changed only by the values on the command line, and its
+    last checkpoint. With `resume=FILE` it is the configuration as composed and that checkpoint.
+    """
+    if cfg.resume is None:
+        return cfg, None
+    if cfg.resume == AUTO:
+        return cfg, _own_checkpoint(cfg)
+    place = Path(cfg.resume)
+    if place.is_file():
+        return cfg, str(place)
+    checkpoint = place / LAST_CHECKPOINT
+    if not checkpoint.is_file() or not (place / CONFIG).is_file():
+        raise DistilPoseError(
+            f"resume={cfg.resume} holds no {CONFIG} with {LAST_CHECKPOINT}: give the folder of a run that has finished at "
+            "least one epoch, or a checkpoint file."
+        )
+    old = _saved_in(place)
+    changes = [change for change in HydraConfig.get().overrides.task if not change.startswith("resume=")]
+    choices = HydraConfig.get().runtime.choices
+    refused = [change for change in changes if change.startswith("~") or change.lstrip("+").split("=")[0] in choices]
+    if refused:
+        raise DistilPoseError(
+            f"A resumed run keeps its configuration but for single values, so {refused} cannot be changed: leave them "
+            "out, or start a new run with weights=FILE."
+        )
+    kept = [change for change in changes if change.lstrip("+").startswith("optimizer.")]
+    if kept:
+        raise DistilPoseError(
+            f"A resumed run keeps its optimizer's state, rate included, so {kept} would change nothing: leave them out, or "
+            "start a new run with weights=FILE."
+        )
+    added = [change.lstrip("+") for change in changes if change.startswith("+")]
+    OmegaConf.set_struct(old, True)
+    try:
+        changed = OmegaConf.merge(old, OmegaConf.from_dotlist([change for change in changes if change[0] != "+"]))
+    except ConfigKeyError as error:
+        raise DistilPoseError(
+            f"The run in {cfg.resume} has no setting {error.full_key}: see its {CONFIG}, or add it by +{error.full_key}=…"
+        ) from error
+    OmegaConf.set_struct(changed, False)
+    return OmegaConf.merge(changed, OmegaConf.from_dotlist(added)), str(checkpoint)  # type: ignore[return-value]
+
+
+def finished(cfg: DictConfig) -> dict[str, Any] | None:
+    """The metrics.json of the run's own folder if `resume=auto` finds that it has run to its end, else None."""
+    summary = Path(cfg.folder) / "metrics.json"
+    if cfg.resume != AUTO or not summary.is_file() or _own_checkpoint(cfg) is None:
+        return None
+    metrics = json.loads(summary.read_text())
+    return metrics if metrics["last"]["epoch"] + 1 >= cfg.trainer.max_epochs else None
+
+
+def _own_checkpoint(cfg: DictConfig) -> str | None:
+    """The last checkpoint in the run's own folder, which must be a run of the same configuration; None without one."""
+    place = Path(cfg.folder)
+    if not (place / CONFIG).is_file():
+        return None
+    old, new = (_flat(OmegaConf.to_container(config, resolve=True)) for config in (_saved_in(place), cfg))
+    unlike = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key != "resume")
+    if unlike:
+        told = ", ".join(f"{key}={old.get(key)}" for key in unlike[:3])
+        raise DistilPoseError(
+            f"'{place}' holds a run of another configuration ({told}{', …' if len(unlike) > 3 else ''}), so resume=auto does "
+            "not go on with it: give those values, or choose another hydra.run.dir."
+        )
+    checkpoint = place / LAST_CHECKPOINT
+    return str(checkpoint) if checkpoint.is_file() else None
+
+
+def _saved_in(place: Path) -> DictConfig:
+    """The configuration saved in a run's folder, with its paths in the folder as it is now."""
+    saved = (place / CONFIG).read_text()
+    folder = OmegaConf.create(saved).folder
+    moved = re.sub(rf"{re.escape(folder)}(?=[/\s'\"]|$)", lambda _: str(place.resolve()), saved)
+    return OmegaConf.create(moved)  # type: ignore[return-value]
+
+
+def _flat(config: Any, name: str = "") -> dict[str, Any]:
+    """Every single value by its dotted name."""
+    if not isinstance(config, dict):
+        return {name: config}
+    return {key: value for part in config for key, value in _flat(config[part], f"{name}.{part}".strip(".")).items()}
+
+
+@contextmanager
+def saved_config(cfg: DictConfig, checkpoint: str | None = None) -> Iterator[None]:
+    """The resolved configuration in the run's folder, which may hold no run other than the checkpoint's.
+
+    Where the block fails before it has saved a checkpoint, what was there before is put back, so that the same command runs
+    again.
+    """
+    folder = Path(cfg.folder)
+    within = checkpoint is not None and Path(checkpoint).resolve().is_relative_to(folder.resolve())
+    goes_on = within or cfg.resume == AUTO
+    before = (folder / CONFIG).read_text() if goes_on and (folder / CONFIG).exists() else None
+    saved_at = _saved_at(folder)
+    _write_config(cfg, goes_on)
+    try:
+        yield
+    except BaseException:
+        if _saved_at(folder) == saved_at:
+            _take_config_back(folder, before)
+        raise
+
+
+def _saved_at(folder: Path) -> float | None:
+    """When the last checkpoint was written; None without one."""
+    place = folder / LAST_CHECKPOINT
+    return place.stat().st_mtime if place.exists() else None
+
+
+@rank_zero_only
+def _write_config(cfg: DictConfig, goes_on: bool) -> None:
+    place = Path(cfg.folder) / CONFIG
+    if place.exists() and not goes_on and _saved_at(place.parent) is None:
+        raise DistilPoseError(
+            f"'{place}' is there but no checkpoint, as after a run that was killed in its first epoch: remove that file, or "
+            "choose another hydra.run.dir."
+        )
+    if place.exists() and not goes_on:
+        raise DistilPoseError(
+            f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another hydra.run.dir."
+        )
+    write_text(OmegaConf.to_yaml(cfg, resolve=True), place)
+
+
+@rank_zero_only
+def _take_config_back(folder: Path, before: str | None) -> None:
+    if before is None:
+        (folder / CONFIG).unlink(missing_ok=True)
+    else:
+        write_text(before, folder / CONFIG)

@@ -1,0 +1,123 @@
+"""Going on with a run: its folder, its configuration, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from distilpose import resuming
+from distilpose.errors import DistilPoseError
+from distilpose.runs import CONFIG, LAST_CHECKPOINT
+
+
+def test_a_run_goes_on_in_its_folder_and_else_takes_a_fresh_one(tmp_path):
+    file = tmp_path / "last.ckpt"
+    file.touch()
+    assert resuming.run_directory(str(tmp_path), "fresh") == str(tmp_path)
+    assert resuming.run_directory(str(file), "fresh") == "fresh"
+    assert resuming.run_directory(None, "fresh") == "fresh"
+
+
+def test_the_configuration_is_written_resolved_and_once(tmp_path):
+    cfg = OmegaConf.create({"folder": str(tmp_path / "run"), "name": "a", "again": "${name}", "resume": None})
+    path = tmp_path / "run" / CONFIG
+    with resuming.saved_config(cfg):
+        assert OmegaConf.load(path) == {"folder": cfg.folder, "name": "a", "again": "a", "resume": None}
+    cfg.name = "b"
+    with pytest.raises(DistilPoseError, match="is there but no checkpoint"), resuming.saved_config(cfg):
+        pass
+    (path.parent / LAST_CHECKPOINT).parent.mkdir()
+    (path.parent / LAST_CHECKPOINT).touch()
+    for checkpoint in (None, str(tmp_path / "other" / "checkpoints" / "last.ckpt")):
+        refused = pytest.raises(DistilPoseError, match="already holds a run: go on with it by resume=")
+        with refused, resuming.saved_config(cfg, checkpoint):
+            pass
+        assert OmegaConf.load(path).name == "a"
+    with pytest.raises(KeyError), resuming.saved_config(cfg, str(path.parent / LAST_CHECKPOINT)):
+        raise KeyError
+    assert OmegaConf.load(path).name == "a"  # as it was: what was asked for came to nothing
+    with resuming.saved_config(cfg, os.path.relpath(path.parent / LAST_CHECKPOINT)):
+        assert OmegaConf.load(path).name == "b"
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_run_that_came_to_nothing_may_be_started_again(tmp_path, saved):
+    cfg = OmegaConf.create({"folder": str(tmp_path), "resume": None})
+    checkpoint = tmp_path / LAST_CHECKPOINT
+    checkpoint.parent.mkdir()
+    with pytest.raises(KeyboardInterrupt), resuming.saved_config(cfg):  # noqa: PT012  (the checkpoint comes on the way)
+        if saved:
+            checkpoint.touch()
+        raise KeyboardInterrupt
+    assert (tmp_path / CONFIG).exists() == saved
+
+
+def test_no_resume_no_change(tmp_path):
+    cfg = OmegaConf.create({"resume": None})
+    assert resuming.resume(cfg) == (cfg, None)
+    file = tmp_path / "some.ckpt"
+    torch.save({"state_dict": {}}, file)
+    cfg = OmegaConf.create({"resume": str(file)})
+    assert resuming.resume(cfg) == (cfg, str(file))
+
+
+@pytest.mark.parametrize("place", ["absent", "empty"])
+def test_resuming_what_is_no_run(tmp_path, place):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DistilPoseError, match=r"holds no config\.yaml with checkpoints/last\.ckpt: give the folder"):
+        resuming.resume(OmegaConf.create({"resume": str(tmp_path / place)}))
+
+
+@pytest.fixture
+def own_run(tmp_path):
+    """A run's configuration with resume=auto, and its folder as a run of that configuration leaves it."""
+    folder = tmp_path / "run"
+    cfg = OmegaConf.create(
+        {
+            "folder": str(folder),
+            "resume": "auto",
+            "out": "${folder}/x",
+            "loss": {"beta": 1.0},
+            "trainer": {"max_epochs": 3},
+        }
+    )
+    (folder / LAST_CHECKPOINT).parent.mkdir(parents=True)
+    OmegaConf.save(cfg, folder / CONFIG, resolve=True)
+    return cfg, folder
+
+
+def test_auto_starts_and_goes_on(own_run, tmp_path):
+    cfg, folder = own_run
+    assert resuming.resume(OmegaConf.merge(cfg, {"folder": str(tmp_path / "fresh")}))[1] is None
+    assert resuming.resume(cfg) == (cfg, None)  # killed before its first checkpoint
+    with resuming.saved_config(cfg):
+        (folder / LAST_CHECKPOINT).touch()
+    assert resuming.resume(cfg) == (cfg, str(folder / LAST_CHECKPOINT))
+    moved = folder.rename(tmp_path / "moved")
+    there = OmegaConf.merge(cfg, {"folder": str(moved)})
+    assert resuming.resume(there)[1] == str(moved / LAST_CHECKPOINT)
+
+
+def test_auto_does_not_go_on_with_another_configuration(own_run):
+    cfg, _ = own_run
+    cfg.loss.beta = 0.5
+    with pytest.raises(
+        DistilPoseError, match=r"another configuration \(loss\.beta=1\.0\), so resume=auto does not go on"
+    ):
+        resuming.resume(cfg)
+
+
+def test_auto_leaves_a_finished_run_alone(own_run):
+    cfg, folder = own_run
+    metrics = {"monitor": "val/PCK", "best": {"val/PCK": 0.5}, "last": {"epoch": 1}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / LAST_CHECKPOINT).touch()
+    assert resuming.finished(cfg) is None
+    metrics["last"]["epoch"] = 2
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert resuming.finished(cfg) == metrics
+    assert resuming.finished(OmegaConf.merge(cfg, {"resume": None})) is None
