@@ -1,0 +1,511 @@
+"""Run folders are written here by hand, so that every figure of a report can be worked out beside it."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from matplotlib import pyplot as plt
+from omegaconf import OmegaConf
+
+from distilpose.errors import DistilPoseError
+from distilpose.paths import CONFIG_DIR
+from distilpose.report import arguments, draw_by, draw_curves, main, report
+from distilpose.run_folders import IGNORED, collect_runs, group_runs, tell_apart
+
+ALONE = {f"loss.{term}": 0.0 for term in ("visual_token", "keypoint_token", "confidence", "simulated_heatmap")}
+RECIPE = ["experiment=demo_student", "seed=0", "folder=somewhere", "name=distilpose", "teacher.checkpoint=teacher.ckpt"]
+
+
+def composed(name, *overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose(name, list(map(str, overrides)))
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """A whole configuration, as training writes it."""
+    return OmegaConf.to_container(composed("train", *RECIPE), resolve=True)
+
+
+@pytest.fixture
+def make_run(tmp_path, recipe):
+    """Writes runs/<folder>: a value of val/PCK (None: not validated) an epoch, 30 seconds each."""
+
+    def call(folder, seed=0, values=(0.1, None, 0.3), name="distilpose", planned=None, metric="val/PCK", **changes):
+        config = copy.deepcopy(recipe)
+        place = tmp_path / "runs" / folder
+        changed = {"trainer.max_epochs": planned or len(values), "data.seed": seed, "folder": str(place)}
+        for key, value in {**changed, **changes.pop("settings", {})}.items():
+            *groups, last = key.split(".")
+            part = config
+            for group in groups:
+                part = part.setdefault(group, {})
+            part[last] = value
+        place.mkdir(parents=True)
+        (place / "config.yaml").write_text(yaml.safe_dump({**config, "name": name, "seed": seed}))
+        with open(place / "metrics.csv", "w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["epoch", "step", "seconds", "train/total", metric])
+            for epoch, value in enumerate(values):
+                table.writerow([epoch, 10 * epoch, 30.0, 1 / (1 + epoch), "" if value is None else value])
+        return place
+
+    return call
+
+
+@pytest.fixture
+def reported(tmp_path, capsys, monkeypatch):
+    """Makes a report of runs/*: what it returns, and what it printed; the curves cost time and are not always drawn."""
+
+    def call(*overrides, output="out", runs=None, drawn=False):
+        if not drawn:
+            monkeypatch.setattr("distilpose.report.draw_curves", lambda table, metric: plt.figure(figsize=(1, 1)))
+        given = sorted((tmp_path / "runs").iterdir()) if runs is None else runs
+        cfg = composed("report", *arguments([*map(str, given), *overrides]), f"output={tmp_path / output}")
+        content = report.__wrapped__(cfg)
+        return content, capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    """The rows that runs/* make, without a report."""
+
+    def call(*ignore):
+        runs, notes = collect_runs([str(tmp_path / "runs")], ignore=ignore)
+        assert notes == []
+        return group_runs(runs)[0]
+
+    return call
+
+
+def cells(text, name):
+    """The table's cells of a row, by column."""
+    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    found = [line for line in lines[2:] if line[0] == name]
+    assert len(found) == 1, (name, text)
+    return dict(zip(lines[0], found[0], strict=True))
+
+
+def test_runs_of_a_configuration_are_one_row_and_differ_from_the_baseline_by_seed(make_run, reported, tmp_path):
+    alone, taught = {0: 0.50, 1: 0.54, 2: 0.46}, {0: 0.60, 1: 0.66, 5: 0.90}
+    for seed, value in alone.items():
+        make_run(f"a{seed}", seed, [0.2, None, value], "regression", settings=ALONE)
+    for seed, value in taught.items():
+        make_run(f"b{seed}", seed, [0.9, None, value])
+    content, printed = reported(drawn=True)
+    column = "val/PCK, mean ± sd"
+    assert cells(printed, "regression") == {
+        "name": "regression", "seeds": "0, 1, 2", "epochs": "3", column: "50.0 ± 4.0", "each seed": "50.0, 54.0, 46.0",
+        "difference to regression": "-", "minutes": "1.5", "published (the authors', COCO val2017 AP)": "56.0",
+    }  # fmt: skip
+    row = cells(printed, "distilpose")
+    assert (row["seeds"], row[column]) == ("0, 1, 5", "72.0 ± 15.9")
+    assert row["difference to regression"] == "+11.0 ± 1.4 (2 seeds)"  # 10 and 12
+    assert row["published (the authors', COCO val2017 AP)"] == "71.6"
+    for said in ("last epoch", "crop 64 x 48", "no flip test", "ground-truth boxes", "3 epochs", "Not measured here"):
+        assert said in printed
+    assert f"Made by `python -m distilpose.report {tmp_path / 'runs' / 'a0'} " in printed
+
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written == json.loads(json.dumps(content))
+    first, second = written["rows"]
+    for line, values in ((first, alone), (second, taught)):
+        assert line["values"] == list(values.values())
+        assert line["mean"] == pytest.approx(np.mean(line["values"]))
+        assert line["sd"] == pytest.approx(np.std(line["values"], ddof=1))
+    assert second["difference"]["seeds"] == [0, 1]
+    assert second["difference"]["sd"] == pytest.approx(np.std([0.10, 0.12], ddof=1))
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert cells(page, "distilpose") == row
+    assert "![curves.png](curves.png)" in page
+    assert cv2.imread(str(tmp_path / "out" / "curves.png")).shape[0] > 300
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["curves.png", "report.json", "report.md"]
+    with pytest.raises(DistilPoseError, match="is not an empty folder"):
+        reported()
+
+
+def test_one_seed_has_no_spread_and_a_loss_is_no_percentage(make_run, reported):
+    make_run("a", values=[0.1, 0.2])
+    _, printed = reported()
+    assert cells(printed, "distilpose")["val/PCK, mean ± sd"] == "20.0 ± -"
+    assert "difference" not in printed.split("\n\n")[0]
+    _, printed = reported("metric=train/total", "at=best", output="loss")
+    assert cells(printed, "distilpose")["train/total, mean ± sd"] == "0.5 ± -"
+    assert "published" not in printed
+
+
+def test_last_is_the_last_validation_and_best_is_said_to_be_selected(make_run, reported):
+    make_run("a", values=[0.3, 0.7, 0.5, None])
+    content, printed = reported()
+    assert content["rows"][0]["values"] == [0.5]
+    assert "distilpose was last validated after epoch 3." in printed
+    content, printed = reported("at=best", output="best")
+    assert (content["rows"][0]["values"], content["rows"][0]["at_epochs"]) == ([0.7], [2])
+    assert "selected on the data it is told of" in printed
+
+
+def test_what_is_not_counted_as_configuration_is_there_to_be_left_out(recipe):
+    known = OmegaConf.create(recipe)
+    for name in IGNORED:
+        assert OmegaConf.select(known, name, default="absent") != "absent", name
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ({"threads": 7, "data.num_workers": 3, "resume": "there", "trainer.devices": 2, "logger.wandb.name": "x"}, 1),
+        ({"callbacks.pictures": None, "callbacks.checkpoint.dirpath": "x", "trainer.default_root_dir": "x"}, 1),
+        ({"callbacks.ema._target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "callbacks.ema.decay": 0.9}, 2),
+        ({"teacher.checkpoint": "better.ckpt"}, 2),
+        ({"trainer.max_epochs": 2}, 2),
+        ({"weights": "start.ckpt"}, 2),
+    ],
+    ids=["machine", "watching", "averaging", "teacher", "epochs", "weights"],
+)
+def test_which_settings_make_another_configuration(make_run, settings, rows, grouped):
+    make_run("a", seed=0)
+    make_run("b", seed=1, settings=settings)
+    assert len(grouped()) == rows
+    assert len(grouped(*settings)) == 1
+
+
+def test_the_same_data_elsewhere_is_the_same_and_other_data_is_not(make_run, reported):
+    for folder, seed, root in (("a", 0, "data/paws"), ("b", 1, "/elsewhere/paws"), ("c", 2, "data/hooves")):
+        make_run(folder, seed, settings={"data.root": root})
+    content, printed = reported()
+    assert [row["name"] for row in content["rows"]] == ["distilpose, data.root=paws", "distilpose, data.root=hooves"]
+    assert "Validation: paws or hooves, " in printed
+
+
+def test_a_teacher_that_the_loss_does_not_ask_makes_no_difference(make_run, grouped):
+    for seed, file in enumerate(("one.ckpt", None)):
+        make_run(f"{seed}", seed, settings={**ALONE, "teacher.checkpoint": file})
+    assert [list(row.runs) for row in grouped()] == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ([{}, {"loss.visual_token": 0.01}], ["loss.visual_token=0.0005", "loss.visual_token=0.01"]),
+        ([{}, ALONE], ["loss=distilpose", "loss=regression"]),
+        (
+            [{}, ALONE, {"loss": {"_target_": "distilpose.losses.HeatmapMSE"}}],
+            ["loss=distilpose", "loss=regression", "loss=heatmap_mse"],
+        ),
+        ([{}, {"loss": {"_target_": "distilpose.losses.Mine"}}], ["loss=DistillationLoss", "loss=Mine"]),
+        ([{"data.augmentation.scale": 0.5, "augmentation.scale": 0.5}, {}], ["augmentation.scale=0.5"]),
+        ([{"weights": "a/x/last.ckpt"}, {"weights": "a/y/last.ckpt"}, {}], ["weights=x", "weights=y", "weights=null"]),
+        ([{"a_new_one": 1}, {}], ["a_new_one=1", ""]),
+        ([{"model.input_size": [8, 6], "data.input_size": [8, 6]}, {}], ["model.input_size=[8, 6]"]),
+    ],
+    ids=[
+        "value",
+        "file of the group",
+        "files of several classes",
+        "class",
+        "composed copy",
+        "paths",
+        "unknown to the other",
+        "list",
+    ],
+)
+def test_rows_of_one_name_are_told_apart(make_run, grouped, changes, names):
+    for number, settings in enumerate(changes):
+        make_run(f"{number}", settings=settings)
+    told = [row.name for row in grouped()]
+    assert told[: len(names)] == [f"distilpose, {name}" if name else "distilpose" for name in names]
+    assert len(set(told)) == len(changes)
+
+
+def test_names_hold_nothing_that_all_share():
+    assert tell_apart([{"name": "a", "x": 1, "y": 2}, {"name": "b", "x": 3, "y": 2}]) == ["a", "b"]
+    assert tell_apart([{"name": "a", "x": 1, "y": 2}, {"name": "a", "x": 3, "y": 2}]) == ["a, x=1", "a, x=3"]
+
+
+def damage(place, kind):
+    if kind == "config":
+        (place / "config.yaml").write_text("name: [\n")
+    elif kind == "not a training's":
+        (place / "config.yaml").write_text("name: something\n")
+    elif kind == "no config":
+        (place / "config.yaml").unlink()
+    elif kind == "no table":
+        (place / "metrics.csv").unlink()
+    elif kind == "empty table":
+        (place / "metrics.csv").write_text("")
+    elif kind == "table":
+        (place / "metrics.csv").write_text("epoch,val/PCK\n0,high\n")
+    elif kind == "binary":
+        (place / "metrics.csv").write_bytes(bytes(range(128, 256)))
+    elif kind == "order":
+        (place / "metrics.csv").write_text("epoch,val/PCK\n" + "".join(f"{e},0.5\n" for e in (0, 2, 1)))
+    elif kind == "without it":
+        (place / "metrics.csv").write_text("epoch,val/AP\n2,0.5\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("config", "its config.yaml cannot be read"),
+        ("not a training's", "its config.yaml says no seed"),
+        ("no config", "its config.yaml cannot be read"),
+        ("no table", "it is unfinished"),
+        ("empty table", "it is unfinished"),
+        ("table", "its metrics.csv cannot be read"),
+        ("binary", "its metrics.csv cannot be read"),
+        ("order", "the epochs in its metrics.csv do not ascend"),
+        ("without it", "its table has no val/PCK"),
+    ],
+)
+def test_a_broken_run_is_told_and_the_others_are_reported(make_run, reported, kind, said, tmp_path):
+    make_run("good")
+    damage(make_run("bad", seed=1), kind)
+    content, printed = reported()
+    (row,) = content["rows"]
+    assert row["folders"] == [str(tmp_path / "runs" / "good")]
+    told = [line for line in printed.splitlines() if line.startswith(str(tmp_path / "runs" / "bad"))]
+    assert len(told) == 1
+    assert told[0].startswith(f"{tmp_path / 'runs' / 'bad'} is left out: {said}")
+    assert told[0] in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("column", "value"), [("val/PCK", "nan"), ("val/PCK", "-inf"), ("train/total", "nan")])
+def test_a_run_that_diverged_is_left_out(make_run, reported, column, value):
+    make_run("good")
+    place = make_run("bad", seed=1)
+    lines = (place / "metrics.csv").read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[lines[0].split(",").index(column)] = value
+    (place / "metrics.csv").write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]))
+    content, printed = reported()
+    assert content["rows"][0]["seeds"] == [0]
+    assert f"bad is left out: its {column} is {value} after epoch 1." in printed
+
+
+def test_cocos_minus_one_is_no_figure(make_run, reported):
+    make_run("a", values=[-1.0], metric="val/APL")
+    make_run("b", values=[0.5], metric="val/APL", seed=1)
+    content, printed = reported("metric=val/APL")
+    assert content["rows"][0]["seeds"] == [1]
+    assert "a is left out: its val/APL is -1" in printed
+
+
+def test_unfinished_runs_are_left_out_unless_asked_for(make_run, reported):
+    make_run("whole", seed=0, values=[0.1, 0.2, 0.3, 0.4])
+    make_run("part", seed=1, values=[0.1, 0.6], planned=4)
+    content, printed = reported()
+    assert content["rows"][0]["values"] == [0.4]
+    assert "part is left out: it is unfinished, without epoch 4 in its metrics.csv (with unfinished=true" in printed
+    content, printed = reported("unfinished=true", output="all")
+    assert content["rows"][0]["values"] == [0.4, 0.6]
+    assert cells(printed, "distilpose")["epochs"] == "4, 2 of 4 (unfinished)"
+    assert content["rows"][0]["curve"]["epochs"] == [1, 2]  # a mean of all its seeds, or none
+    with pytest.raises(DistilPoseError, match="unfinished=perhaps must be true or false"):
+        reported("unfinished=perhaps", output="words")
+
+
+def test_missing_folders_are_told(make_run, reported, tmp_path):
+    good = make_run("good")
+    (tmp_path / "empty").mkdir()
+    _, printed = reported(runs=[good, tmp_path / "empty", good / "metrics.csv", tmp_path / "gone"])
+    assert f"{tmp_path / 'empty'} is left out: it holds no run." in printed
+    assert f"{good / 'metrics.csv'} is left out: it is no folder." in printed
+    assert f"{tmp_path / 'gone'} is left out: it does not exist." in printed
+
+
+def test_of_a_seed_trained_twice_the_later_counts(make_run, reported, tmp_path):
+    for folder, value, time in (("a", 0.2, 2000), ("b", 0.4, 1000)):
+        make_run(folder, values=[value])
+        os.utime(tmp_path / "runs" / folder / "metrics.csv", (time, time))
+    content, printed = reported()
+    assert content["rows"][0]["values"] == [0.2]
+    runs = tmp_path / "runs"
+    assert f"distilpose has seed 0 twice: {runs / 'a'} is used, being later than {runs / 'b'}." in printed
+
+
+def test_a_folder_of_runs_stands_for_them_and_none_counts_twice(make_run, tmp_path):
+    for number, folder in enumerate(
+        ("sweep/2_a", "sweep/10_a", "sweep/0.1_b", "sweep/0.02_b", "sweep/deeper/0_a", "sweep/too/deep/a/0_a")
+    ):
+        make_run(folder, seed=number)
+    runs, notes = collect_runs([str(tmp_path / "runs" / "sweep"), str(tmp_path / "runs" / "sweep" / "2_a")])
+    assert [run.folder.name for run in runs] == ["0.02_b", "0.1_b", "2_a", "10_a", "0_a"]
+    assert notes == []
+
+
+def shares(make_run, name, offset, settings):
+    for share in (0.02, 0.1, 1.0):
+        for seed in (0, 1):
+            changed = {**settings, "data.label_share": share}
+            make_run(f"{name}_{share}_{seed}", seed, [offset + share / 10 + seed / 50], name, settings=changed)
+
+
+def test_a_setting_on_an_axis(make_run, reported, tmp_path):
+    shares(make_run, "distilpose", 0.5, {})
+    shares(make_run, "regression", 0.3, ALONE)
+    make_run("whole", values=[0.8], name="heatmaps")
+    config = yaml.safe_load((tmp_path / "runs" / "whole" / "config.yaml").read_text())
+    config["data"].pop("label_share", None)
+    (tmp_path / "runs" / "whole" / "config.yaml").write_text(yaml.safe_dump(config))
+    content, printed = reported("x=data.label_share")
+    # each against the baseline at its own share: 0.2 at every one
+    for share in (0.02, 0.1, 1.0):
+        row = cells(printed, f"distilpose, data.label_share={share}")
+        assert row["difference to regression at the same data.label_share"] == "+20.0 ± 0.0 (2 seeds)"
+    assert "No difference is told for heatmaps: 3 rows go by the baseline's name" in printed
+    assert cv2.imread(str(tmp_path / "out" / "by_data.label_share.png")) is not None
+
+    (axes,) = draw_by(content["rows"], "val/PCK", "data.label_share").axes
+    lines = {bars.get_label(): bars.lines for bars in axes.containers}
+    assert set(lines) == {"distilpose", "regression"}
+    line, _, (bars,) = lines["regression"]
+    np.testing.assert_allclose(line.get_xdata(), [0.02, 0.1, 1.0])
+    np.testing.assert_allclose(line.get_ydata(), [31.2, 32.0, 41.0])
+    heights = [np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments()]
+    np.testing.assert_allclose(heights, math.sqrt(2))  # of two values 2 apart
+    assert axes.get_xscale() == "log"
+    (level,) = [line for line in axes.lines if "not set" in str(line.get_label())]
+    np.testing.assert_allclose(level.get_ydata(), 80)
+    plt.close("all")
+
+
+def test_an_axis_of_files_is_told_by_what_differs_in_them(make_run, reported):
+    for number, folder in enumerate(("runs/small", "runs/large")):
+        file = f"{folder}/checkpoints/last.ckpt"
+        make_run(f"{number}", values=[0.3 + number / 10], settings={"teacher.checkpoint": file})
+    content, _ = reported("x=teacher.checkpoint")
+    (axes,) = draw_by(content["rows"], "val/PCK", "teacher.checkpoint").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["small", "large"]
+    assert [bars.get_label() for bars in axes.containers] == ["distilpose"]
+    plt.close("all")
+
+
+def test_curves_are_means_over_epochs_and_time(make_run, reported):
+    for seed, values in enumerate(([0.1, None, 0.3], [0.2, None, 0.6])):
+        make_run(f"{seed}", seed, values)
+    content, _ = reported()
+    left, right = draw_curves(content["rows"], "val/PCK").axes
+    for axes, x in ((left, [1, 3]), (right, [0.5, 1.5])):
+        np.testing.assert_allclose(axes.lines[0].get_xdata(), x)
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), [15, 45])
+        (band,) = axes.collections
+        edges = band.get_paths()[0].vertices
+        top = max(edges[edges[:, 0] == x[1], 1])
+        assert top == pytest.approx(45 + 100 * np.std([0.3, 0.6], ddof=1))
+    assert right.get_xlabel() == "minutes of training"
+    plt.close("all")
+
+
+def test_ten_rows_and_tables_without_times_are_drawn(make_run, reported, tmp_path):
+    for number in range(12):
+        place = make_run(f"{number}", name=f"student_{number}" + " of a long name" * number)
+        text = (place / "metrics.csv").read_text()
+        (place / "metrics.csv").write_text(text.replace(",seconds,", ",moments,"))
+    _, printed = reported(drawn=True)
+    assert "minutes" not in printed
+    assert cv2.imread(str(tmp_path / "out" / "curves.png")) is not None
+
+
+def test_the_baseline_is_a_row(make_run, reported):
+    for number, settings in enumerate(({}, ALONE, {"loss.regression": 2.0, **ALONE})):
+        make_run(f"{number}", values=[0.3 + number / 10], settings=settings, name=f"s{number // 2}")
+    content, _ = reported()  # loss=regression is the only one of its kind
+    assert [row.get("difference", {}).get("baseline") for row in content["rows"]] == [
+        "s0, loss=regression", None, "s0, loss=regression"
+    ]  # fmt: skip
+    for number, name in enumerate(("s1", "s0, loss=distilpose", "loss=distilpose")):
+        content, printed = reported(f"baseline={name}", output=f"{number}")
+        assert sum("difference" in row for row in content["rows"]) == 2
+        column = f"difference to {'s1' if name == 's1' else 's0, loss=distilpose'}"
+        assert cells(printed, "s0, loss=regression")[column] == f"{'-' if name == 's1' else '+'}10.0 ± - (1 seed)"
+    with pytest.raises(DistilPoseError, match=r"baseline=s7 is no row: expected s0, loss=distilpose; "):
+        reported("baseline=s7", output="s7")
+    _, printed = reported("baseline=s0", output="s0")
+    assert "No difference is told for s0, loss=distilpose; s0, loss=regression; s1: 2 rows go by" in printed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["at=first"], "at=first is not known: expected last or best."),
+        (["metric=val/AQ"], "metric=val/AQ is in no run's table: expected one of train/total, val/PCK."),
+        (["x=data.sahre"], "x=data.sahre is no setting that tells runs apart"),
+        (["x=seed"], "x=seed is no setting that tells runs apart"),
+    ],
+)
+def test_mistakes_are_one_sentence(make_run, reported, overrides, message, tmp_path):
+    make_run("a")
+    with pytest.raises(DistilPoseError, match=re.escape(message)):
+        reported(*overrides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_any_run_there_is_no_report(make_run, reported, tmp_path):
+    with pytest.raises(DistilPoseError, match=r"no run to report: give folders of runs, such as runs/\*\.$"):
+        reported(runs=[])
+    with pytest.raises(DistilPoseError, match=r"no run to report: gone is left out: it does not exist; lost .*\.$"):
+        reported(runs=["gone", "lost"])
+    assert not (tmp_path / "out").exists()
+
+
+AWKWARD = ["a b", "c,d", "e[1]", "it's", 'q"x', "${now}", "$x", "ü{}", "a:b", "k=v", "back\\slash", "(1)", "12", "null"]
+
+
+def test_folders_of_any_name_are_taken_beside_overrides(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in AWKWARD:
+        (tmp_path / name).mkdir()
+    words = arguments([*AWKWARD, "metric=val/AP", "~published.regression", "baseline=a, loss=b", "--cfg", "job", "-m"])
+    assert words[-3:] == ["--cfg", "job", "-m"]
+    cfg = composed("report", *words[:-3])
+    assert list(cfg.runs) == AWKWARD
+    assert (cfg.metric, cfg.baseline) == ("val/AP", "a, loss=b")
+    assert "regression" not in cfg.published
+    assert arguments(["metric=val/AP"]) == ["metric=val/AP"]
+    with pytest.raises(SystemExit, match="both as folders and by runs"):
+        arguments(["there", "runs=[here]"])
+
+
+def test_the_command(make_run, tmp_path, monkeypatch, capsys):
+    def ran(*words):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["report", *map(str, words)])
+        GlobalHydra.instance().clear()
+        try:
+            main()
+        except SystemExit as stop:
+            return stop.code, capsys.readouterr().out
+        return 0, capsys.readouterr().out
+
+    place = make_run("lr=0.1, [a]")
+    status, printed = ran(place.relative_to(tmp_path), "gone", "at=best", "output=out")
+    assert status == 0
+    assert "gone is left out: it does not exist." in printed
+    assert "Made by `python -m distilpose.report 'runs/lr=0.1, [a]' gone at=best output=out`." in printed
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"curves.png", "report.json", "report.md"}
+    told = "error: There is no run to report: gone is left out: it does not exist."
+    assert ran("gone", "output=other") == (told, "")  # which the interpreter prints on its way out, with status 1
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "out"}
+
+
+@pytest.mark.slow
+def test_help_as_a_process(tmp_path):
+    line = [sys.executable, "-m", "distilpose.report", "--help"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "python -m distilpose.report RUNS" in done.stdout
+    assert list(tmp_path.iterdir()) == []
