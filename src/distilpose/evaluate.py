@@ -13,6 +13,7 @@ from rich.progress import track
 from distilpose.command import command
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import (
+    PCK,
     Evaluation,
     FlipTest,
     check_finite,
@@ -23,6 +24,7 @@ from distilpose.evaluation import (
     load_results,
     markdown_table,
     mean_pose,
+    pck_by_orientation,
     predict_batches,
     predict_mean_pose,
     score_dataset,
@@ -32,10 +34,15 @@ from distilpose.files import write_json
 from distilpose.models import load_model
 
 if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+
     from distilpose.data import CocoDataModule, CocoKeypoints
     from distilpose.models.model import PoseModel
+    from distilpose.outputs import Predictions
 
-COLUMNS = ("model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "APM", "APL", "AR", "PCK")
+COLUMNS = (
+    "model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "APM", "APL", "AR", "PCK", "PCK up", "PCK other"
+)  # fmt: skip
 
 
 @command("evaluate")
@@ -119,7 +126,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
                 row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
                 result = score_dataset(found, dataset, rescored, cfg.nms_threshold, truth)
                 about = {"model": model.name, **row, "persons": len(found.scores)}
-                table.append({**about, **result.metrics, **_detail(result, dataset)})
+                table.append({**about, **result.metrics, **_detail(result, found, dataset, truth)})
                 name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
                 write_json(result.rows, output / name)
     if cfg.mean_pose:
@@ -127,6 +134,9 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     if "gt" in boxes:
         first = table[0]["pck"]
         notes.append(f"PCK is at {first['reference']}: {first['persons']} persons, {first['left_out']} left out.")
+        if "upright" in first:
+            up, other = first["upright"]["persons"], first["not_upright"]["persons"]
+            notes.append(f"PCK up is of the {up} whose torso points up within 45 degrees, PCK other of {other} others.")
     if not model.scores_trained:
         notes.append("Nothing trained this model's joint scores, so they count as 1.")
     return {
@@ -144,9 +154,10 @@ def _mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str
     """The figures of the mean training pose, put into every ground-truth box."""
     dataset = datamodule.val_dataset()
     found = predict_mean_pose(mean_pose(datamodule.train_dataset()), dataset)
-    result = score_dataset(found, dataset, nms_threshold=nms_threshold)
+    truth = truth_of(dataset)
+    result = score_dataset(found, dataset, nms_threshold=nms_threshold, truth=truth)
     about = {"model": "mean training pose", "boxes": "gt", "persons": len(found.scores)}
-    return {**about, **result.metrics, **_detail(result, dataset)}
+    return {**about, **result.metrics, **_detail(result, found, dataset, truth)}
 
 
 def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
@@ -183,12 +194,24 @@ def _check_skeleton(cfg: DictConfig, model: PoseModel, datamodule: CocoDataModul
         )
 
 
-def _detail(result: Evaluation, dataset: CocoKeypoints) -> dict[str, Any]:
-    """PCK joint by joint and what it refers to, where there is one."""
+def _detail(result: Evaluation, found: Predictions, dataset: CocoKeypoints, truth: COCO) -> dict[str, Any]:
+    """PCK joint by joint, what it refers to, and of persons upright and not, where there is one."""
     if result.pck is None:
         return {}
-    per_joint = dict(zip(dataset.skeleton.names, result.pck.per_joint.tolist(), strict=True))
-    return {"pck": {**result.pck._asdict(), "per_joint": per_joint}}
+    oriented = pck_by_orientation(found, truth, dataset.skeleton)
+    if oriented is None:
+        return {"pck": _by_name(result.pck, dataset)}
+    upright, other = (_by_name(part, dataset) for part in oriented)
+    return {
+        "PCK up": oriented.upright.value,
+        "PCK other": oriented.other.value,
+        "pck": {**_by_name(result.pck, dataset), "upright": upright, "not_upright": other},
+    }
+
+
+def _by_name(found: PCK, dataset: CocoKeypoints) -> dict[str, Any]:
+    """PCK in plain containers, its joints by name."""
+    return {**found._asdict(), "per_joint": dict(zip(dataset.skeleton.names, found.per_joint.tolist(), strict=True))}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,18 @@
 """What watches a run: figures as files, pictures of what is transferred, the health of a distillation, W&B."""
 
 from distilpose.callbacks.best_checkpoint import BestCheckpoint
+from distilpose.callbacks.gradient_share import GradientShare
 from distilpose.callbacks.health import DistillationHealth
 from distilpose.callbacks.metrics_table import MetricsTable
 from distilpose.callbacks.pictures import Pictures
 from distilpose.callbacks.wandb_run import finish_wandb, make_wandb_logger
 
-__all__ = ["BestCheckpoint", "DistillationHealth", "MetricsTable", "Pictures", "finish_wandb", "make_wandb_logger"]
+__all__ = [
+    "BestCheckpoint",
+    "DistillationHealth",
+    "GradientShare",
+    "MetricsTable",
+    "Pictures",
+    "finish_wandb",
+    "make_wandb_logger",
+]

@@ -11,15 +11,13 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from distilpose.callbacks.samples import log_picture, sample_persons
+from distilpose.evaluation import calibration, oks_sigmas
 from distilpose.losses import DistillationLoss
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import StudentOutput
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-
-# without OKS constants every joint is judged as loosely as a shoulder
-DEFAULT_SIGMA = 0.079
 
 
 class DistillationHealth(Callback):
@@ -70,8 +68,7 @@ class DistillationHealth(Callback):
         # the crop's scale takes pixels of the image to pixels of the crop
         scale = batch.warp[:, 0, :2].norm(dim=-1)
         area = batch.bbox[:, 2:].prod(dim=-1) * scale**2
-        constants = pl_module.model.skeleton.sigmas or [DEFAULT_SIGMA] * batch.keypoints.shape[1]
-        spread = 2 * batch.keypoints.new_tensor(constants)
+        spread = 2 * batch.keypoints.new_tensor(oks_sigmas(pl_module.model.skeleton))
         squared = ((output.keypoints - batch.keypoints) * extent).square().sum(-1)
         similarity = torch.exp(-squared / (2 * area[:, None] * spread**2))[labelled].cpu().numpy()
         scores = output.scores[labelled].cpu().numpy()
@@ -114,28 +111,3 @@ class DistillationHealth(Callback):
         picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
         plt.close(figure)
         return picture
-
-
-def calibration(
-    scores: np.ndarray, similarity: np.ndarray, bins: int = 12
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Mean similarity of joints by confidence.
-
-    Args:
-        scores: (n,) confidences; clipped to [0, 1], left out where not finite.
-        similarity: (n,) object keypoint similarity of the same joints, in [0, 1].
-        bins: equal parts of [0, 1].
-
-    Returns:
-        Of each bin that is not empty its mean confidence, its mean similarity and its count; and the expected calibration
-        error, the mean gap between the two, weighted by count.
-    """
-    known = np.isfinite(scores) & np.isfinite(similarity)
-    scores, similarity = scores[known].clip(0, 1), similarity[known]
-    index = np.minimum((scores * bins).astype(int), bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    used = counts > 0
-    confidence = np.bincount(index, scores, bins)[used] / counts[used]
-    mean = np.bincount(index, similarity, bins)[used] / counts[used]
-    error = float((np.abs(confidence - mean) * counts[used]).sum() / max(1, counts.sum()))
-    return confidence, mean, counts[used], error

@@ -1,10 +1,22 @@
-"""Evaluation: flip test, rescoring, OKS, suppression of doubles, COCO average precision and PCK."""
+"""Evaluation: flip test, rescoring, OKS, suppression of doubles, COCO average precision and PCK; and diagnosis."""
 
+from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
 from distilpose.evaluation.coco_ap import COCO_METRICS, coco_metrics, load_coco
+from distilpose.evaluation.error_types import (
+    ERROR_TYPES,
+    NEAR,
+    People,
+    error_types,
+    keypoint_similarity,
+    oks_sigmas,
+    people_of,
+    shares_of_types,
+)
 from distilpose.evaluation.flip import FlipTest, check_flip_test, predict_crops, predict_crops_each
 from distilpose.evaluation.mean_pose import mean_pose, predict_mean_pose
 from distilpose.evaluation.oks import oks, oks_nms, padded_area
-from distilpose.evaluation.pck import PCK, pck
+from distilpose.evaluation.orientation import OrientedPCK, is_upright, pck_by_orientation
+from distilpose.evaluation.pck import PCK, allowed_distance, pck
 from distilpose.evaluation.protocol import (
     Evaluation,
     check_finite,
@@ -19,38 +31,62 @@ from distilpose.evaluation.protocol import (
     score_predictions,
     truth_of,
 )
+from distilpose.evaluation.pull import Pull, concatenate_pulls, pull_by_distance, pull_of_terms
 from distilpose.evaluation.rescoring import rescore
 from distilpose.evaluation.results import load_results, markdown_table, to_rows
+from distilpose.evaluation.transfer import Inherited, TokenDistance, inherited_errors
 
 __all__ = [
     "COCO_METRICS",
+    "ERROR_TYPES",
+    "NEAR",
     "PCK",
     "Evaluation",
     "FlipTest",
+    "Inherited",
+    "OrientedPCK",
+    "People",
+    "Pull",
+    "TokenDistance",
+    "allowed_distance",
+    "calibration",
+    "calibration_of_sigmas",
     "check_finite",
     "check_flip_test",
     "choose_device",
     "coco_metrics",
     "concatenate",
+    "concatenate_pulls",
+    "error_types",
     "evaluate_dataset",
+    "inherited_errors",
+    "is_upright",
+    "keypoint_similarity",
     "load_coco",
     "load_results",
     "markdown_table",
     "mean_pose",
     "oks",
     "oks_nms",
+    "oks_sigmas",
     "padded_area",
     "pck",
+    "pck_by_orientation",
     "pck_of_predictions",
+    "people_of",
     "predict_batch",
     "predict_batches",
     "predict_crops",
     "predict_crops_each",
     "predict_mean_pose",
+    "pull_by_distance",
+    "pull_of_terms",
     "rescore",
     "result_rows",
     "score_dataset",
     "score_predictions",
+    "shares_of_types",
+    "spearman",
     "to_rows",
     "truth_of",
 ]

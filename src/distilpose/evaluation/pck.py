@@ -42,14 +42,7 @@ def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skele
         skeleton: names the K joints.
     """
     predicted, target, counted = predicted.double(), target.double(), labelled > 0
-    diagonals = torso_diagonals(skeleton)
-    if diagonals is None:
-        reference, allowed = "0.1 of the box's longer side", 0.1 * bbox[:, 2:].double().amax(-1)
-    else:
-        ends = torch.as_tensor(diagonals, device=target.device)
-        length = (target[:, ends[:, 0]] - target[:, ends[:, 1]]).norm(dim=-1)
-        length = length * (counted[:, ends[:, 0]] & counted[:, ends[:, 1]])
-        reference, allowed = "0.2 of the torso", 0.2 * torch.where(length[:, 0] > 0, length[:, 0], length[:, 1])
+    allowed, reference = allowed_distance(target, labelled, bbox, skeleton)
     measured = (allowed > 0) & counted.any(-1)
     counted = counted & measured[:, None]
     found = ((predicted - target).norm(dim=-1) <= allowed[:, None]) & counted
@@ -61,6 +54,28 @@ def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skele
         persons=persons,
         left_out=len(measured) - persons,
     )
+
+
+def allowed_distance(target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton) -> tuple[Tensor, str]:
+    """How far from the truth a joint still counts as found, in image pixels, and what that is in words.
+
+    Args:
+        target: (N, K, 2) image pixels.
+        labelled: (N, K) above 0 where the joint is labelled.
+        bbox: (N, 4) x, y, width, height in image pixels.
+        skeleton: names the K joints.
+
+    Returns:
+        (N,) float64, 0 for a person without a reference length; and the words.
+    """
+    target, labelled = target.double(), labelled > 0
+    diagonals = torso_diagonals(skeleton)
+    if diagonals is None:
+        return 0.1 * bbox[:, 2:].double().amax(-1), "0.1 of the box's longer side"
+    ends = torch.as_tensor(diagonals, device=target.device)
+    length = (target[:, ends[:, 0]] - target[:, ends[:, 1]]).norm(dim=-1)
+    length = length * (labelled[:, ends[:, 0]] & labelled[:, ends[:, 1]])
+    return 0.2 * torch.where(length[:, 0] > 0, length[:, 0], length[:, 1]), "0.2 of the torso"
 
 
 def torso_diagonals(skeleton: Skeleton) -> list[tuple[int, int]] | None:

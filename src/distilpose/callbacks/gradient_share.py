@@ -1,0 +1,87 @@
+"""Which term of a student's loss has how much of a say, over training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from distilpose.errors import check_number
+from distilpose.losses import DistillationLoss
+from distilpose.modules import DistillationModule
+from distilpose.outputs import PoseBatch
+
+
+class GradientShare(Callback):
+    """Logs `train/share_<term>`: the length of each weighted term's gradient as a share of the sum of all lengths.
+
+    The gradient is that with respect to the student's tokens, keypoint and visual together: what its last layer hands
+    on, where all terms still meet. Lengths are added whatever their directions, so terms that pull against each other
+    have their full share. A measured batch is seen once more, in eval mode, so that neither batch statistics nor random
+    numbers change: the training is the same with and without this.
+
+    Args:
+        every: batches from one measurement to the next, counted from the first of each epoch.
+    """
+
+    def __init__(self, every: int = 100):
+        check_number("every", every, least=1, whole=True)
+        self.every = every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: PoseBatch, batch_idx: int
+    ) -> None:
+        """Measure, if it is the batch's turn."""
+        if batch_idx % self.every or not isinstance(pl_module, DistillationModule):
+            return
+        progress = trainer.global_step / max(1, trainer.estimated_stepping_batches)
+        shares = gradient_shares(pl_module, batch, progress)
+        logged = {f"train/share_{name}": share for name, share in shares.items()}
+        pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
+
+
+def gradient_shares(module: DistillationModule, batch: PoseBatch, progress: float = 1.0) -> dict[str, float]:
+    """Share of each term in the lengths of all terms' gradients at the student's tokens.
+
+    Args:
+        module: a student in training; left as it is, its gradients too.
+        batch: N persons on its device.
+        progress: share of the training that is over, for terms whose weight rises.
+
+    Returns:
+        By term in [0, 1], summing to 1, or all 0 where nothing has a gradient; a term without one has 0.
+    """
+    loss, model = module.loss, module.model
+    assert isinstance(loss, DistillationLoss)
+    with _in_eval_mode(module), torch.enable_grad():
+        student = model(batch.image)
+        teacher = None if module.teacher is None else module.teacher(batch)
+        terms = loss(student, teacher, batch.keypoints, batch.weights, model.heatmap_size, progress)
+        tokens = [student.keypoint_tokens, student.visual_tokens]
+        lengths = {name: _length(value, tokens) for name, value in terms.items() if name != "total"}
+    total = sum(lengths.values())
+    return {name: length / total if total else 0.0 for name, length in lengths.items()}
+
+
+def _length(term: Tensor, tokens: list[Tensor]) -> float:
+    """Length of the gradient of a term with respect to all tokens taken together."""
+    if not term.requires_grad:
+        return 0.0
+    gradients = torch.autograd.grad(term, tokens, retain_graph=True, allow_unused=True)
+    return sum(float(part.double().square().sum()) for part in gradients if part is not None) ** 0.5
+
+
+@contextmanager
+def _in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Everything in eval mode inside the block, and each part as it was after it."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

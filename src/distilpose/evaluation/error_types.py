@@ -1,0 +1,152 @@
+"""What kind of error each joint's prediction is: the taxonomy of Ronchi and Perona (ICCV 2017, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distilpose.data.annotations import KeypointAnnotations
+from distilpose.evaluation.oks import oks
+from distilpose.skeleton import Skeleton
+
+ERROR_TYPES = ("good", "jitter", "inversion", "swap", "miss")
+GOOD, JITTER, INVERSION, SWAP, MISS = range(len(ERROR_TYPES))
+UNLABELLED = -1
+
+# keypoint similarity from which a prediction is at a place, and from which it is as near as people agree among themselves
+NEAR, EXACT = 0.5, 0.85
+# without OKS constants every joint is judged as loosely as a shoulder
+DEFAULT_SIGMA = 0.079
+
+
+class People(NamedTuple):
+    """Annotated persons.
+
+    Attributes:
+        keypoints: (M, K, 2) image pixels.
+        labelled: (M, K) bool.
+        area: (M,) square pixels.
+        image_id: (M,) int64.
+        annotation_id: (M,) int64.
+    """
+
+    keypoints: Tensor
+    labelled: Tensor
+    area: Tensor
+    image_id: Tensor
+    annotation_id: Tensor
+
+    def places(self, annotation_ids: Tensor) -> Tensor:
+        """(N,) int64 where the persons of these annotations stand among the people; each must be one of them."""
+        order = torch.argsort(self.annotation_id)
+        return order[torch.searchsorted(self.annotation_id[order], annotation_ids)]
+
+
+def people_of(annotations: KeypointAnnotations) -> People:
+    """All persons of an annotation file, whether or not their crops are looked at."""
+    return People(
+        torch.from_numpy(annotations.keypoints).double(),
+        torch.from_numpy(annotations.labelled),
+        torch.from_numpy(annotations.areas),
+        torch.from_numpy(annotations.image_ids),
+        torch.from_numpy(annotations.annotation_ids),
+    )
+
+
+def oks_sigmas(skeleton: Skeleton) -> Sequence[float]:
+    """The K OKS constants of a skeleton, or a shoulder's for every joint where it has none."""
+    return skeleton.sigmas or [DEFAULT_SIGMA] * skeleton.num_keypoints
+
+
+def keypoint_similarity(predicted: Tensor, target: Tensor, area: Tensor, skeleton: Skeleton) -> Tensor:
+    """Similarity of each joint by itself, exp(-d^2 / (2 area (2 sigma)^2)); leading axes broadcast.
+
+    Args:
+        predicted: (..., K, 2) pixels.
+        target: (..., K, 2) pixels.
+        area: (...) area of the person in square pixels.
+        skeleton: gives the K sigmas.
+
+    Returns:
+        (..., K) in [0, 1].
+    """
+    sigmas = torch.as_tensor(oks_sigmas(skeleton), dtype=predicted.dtype, device=predicted.device)
+    return oks(predicted.unsqueeze(-2), target.unsqueeze(-2), area.unsqueeze(-1), sigmas.unsqueeze(-1))
+
+
+def error_types(predicted: Tensor, people: People, own: Tensor, skeleton: Skeleton) -> Tensor:
+    """The type of each joint's prediction, exactly one for a labelled joint.
+
+    By keypoint similarity ks:
+
+    - good: ks >= 0.85 to the joint's own true place;
+    - jitter: 0.5 <= ks < 0.85 to it;
+    - inversion: else, ks >= 0.5 to the true place of the left-right counterpart on the same body;
+    - swap: else, ks >= 0.5 to the same joint, or its counterpart, of another person annotated in the image;
+    - miss: none of these.
+
+    A place is compared to by the sigma of the joint predicted and the area of the person it belongs to; a place that is
+    not labelled is no candidate. Where both an inversion and a swap would do, the higher ks says which, and an inversion
+    where they are equal. As in the authors' code (coco-analyze), only parts that look alike are confused: a wrist on an
+    elbow is a miss, and a nose has no inversion. That code takes the highest ks of all candidates, its own place among
+    them; here one's own place comes first, so that what is near the truth is never a confusion.
+
+    Args:
+        predicted: (N, K, 2) image pixels, one person each.
+        people: M annotated persons, everyone in the images of those predicted.
+        own: (N,) int64 place in `people` of the person each prediction is for.
+        skeleton: its left-right pairs and sigmas.
+
+    Returns:
+        (N, K) int64 index into `ERROR_TYPES`, `UNLABELLED` where the joint is not labelled.
+    """
+    predicted = predicted.to(people.keypoints.dtype)
+    order = torch.tensor(skeleton.flip_order, device=predicted.device)
+    paired = order != torch.arange(len(order), device=predicted.device)
+    likeness = keypoint_similarity(predicted, people.keypoints[own], people.area[own], skeleton)
+    mirrored, mirror_labelled = people.keypoints[:, order], people.labelled[:, order] & paired
+
+    inverted = keypoint_similarity(predicted, mirrored[own], people.area[own], skeleton) * mirror_labelled[own]
+    others, present = _others_in_image(people, own)
+    swapped = torch.zeros_like(inverted)
+    for places, labelled in ((people.keypoints, people.labelled), (mirrored, mirror_labelled)):
+        near = keypoint_similarity(predicted[:, None], places[others], people.area[others], skeleton)
+        near = near * (labelled[others] & present[..., None])
+        swapped = torch.maximum(swapped, torch.cat([near, swapped[:, None]], dim=1).amax(dim=1))
+
+    kinds = torch.full_like(likeness, MISS, dtype=torch.int64)
+    kinds[swapped >= NEAR] = SWAP
+    kinds[(inverted >= NEAR) & (inverted >= swapped)] = INVERSION
+    kinds[likeness >= NEAR] = JITTER
+    kinds[likeness >= EXACT] = GOOD
+    kinds[~people.labelled[own]] = UNLABELLED
+    return kinds
+
+
+def shares_of_types(kinds: Tensor) -> Tensor:
+    """Share of each of the five types among labelled joints.
+
+    Args:
+        kinds: (N, ...) of `error_types`; all axes but the last are counted over.
+
+    Returns:
+        (K, 5) for (N, K), summing to 1; nan for a joint that is labelled nowhere.
+    """
+    types = torch.arange(len(ERROR_TYPES), device=kinds.device)
+    counts = (kinds.flatten(0, -2)[..., None] == types).sum(0)
+    return counts / counts.sum(-1, keepdim=True)
+
+
+def _others_in_image(people: People, own: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of N persons the other people of its image, padded: places (N, P) int64 and (N, P) whether one is there."""
+    order = torch.argsort(people.image_id, stable=True)
+    _, image, counts = torch.unique(people.image_id, return_inverse=True, return_counts=True)
+    start = counts.cumsum(0) - counts
+    slots = torch.arange(int(counts.max()) if len(counts) else 0, device=own.device)
+    image = image[own]
+    there = slots < counts[image, None]
+    others = order[torch.where(there, start[image, None] + slots, 0)]
+    return others, there & (others != own[:, None])

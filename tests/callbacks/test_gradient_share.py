@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from distilpose import create_model
+from distilpose.callbacks import GradientShare
+from distilpose.callbacks.gradient_share import gradient_shares
+from distilpose.callbacks.metrics_table import read_table
+from distilpose.errors import DistilPoseError
+from distilpose.losses import DistillationLoss, HeatmapMSE
+from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
+from distilpose.outputs import PoseBatch
+
+SIZE = {"depth": 1, "width": 32, "heads": 2}
+adam = functools.partial(torch.optim.Adam, lr=1e-3)
+
+
+@pytest.fixture
+def batch(trainer):
+    dataset = trainer.datamodule.val_dataset()
+    return PoseBatch(*default_collate([dataset[index] for index in range(3)]))
+
+
+def student(**weights) -> DistillationModule:
+    torch.manual_seed(0)
+    loss = DistillationLoss(**weights)
+    teacher = FrozenTeacher(create_model("teacher_xs", **SIZE)) if loss.needs_teacher else None
+    return DistillationModule(create_model("student_xs", **SIZE), loss, teacher, optimizer=adam).train()
+
+
+def test_shares_are_the_lengths_of_the_gradients(batch):
+    module = student()
+    shares = gradient_shares(module, batch)
+    assert set(shares) == {"regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap"}
+    assert all(share > 0 for share in shares.values())
+    assert sum(shares.values()) == pytest.approx(1)
+    module.model.eval()
+    lengths = {}
+    for name in shares:  # one forward pass a term, by backward() instead of autograd.grad()
+        output = module.model(batch.image)
+        output.visual_tokens.retain_grad()
+        output.keypoint_tokens.retain_grad()
+        module.loss(output, module.teacher(batch), batch.keypoints, batch.weights)[name].backward()
+        gradients = [part.grad for part in (output.visual_tokens, output.keypoint_tokens) if part.grad is not None]
+        lengths[name] = sum(part.square().sum() for part in gradients).sqrt().item()
+    for name, share in shares.items():
+        assert share == pytest.approx(lengths[name] / sum(lengths.values()), rel=1e-4), name
+
+
+def test_a_weight_ten_times_as_high_is_a_gradient_ten_times_as_long(batch):
+    low, high = (gradient_shares(student(simulated_heatmap=weight), batch) for weight in (1.0, 10.0))
+    ratio = high["simulated_heatmap"] / high["regression"] / (low["simulated_heatmap"] / low["regression"])
+    assert ratio == pytest.approx(10, rel=1e-4)
+
+
+def test_alone_the_labels_have_all(batch):
+    shares = gradient_shares(student(visual_token=0, keypoint_token=0, confidence=0, simulated_heatmap=0), batch)
+    assert shares["regression"] == 1
+    assert sum(shares.values()) == 1
+
+
+def test_a_term_that_has_not_risen_has_nothing(batch):
+    module = student(ramps={"simulated_heatmap": [0.2, 0.6]})
+    assert gradient_shares(module, batch, progress=0.1)["simulated_heatmap"] == 0
+    assert gradient_shares(module, batch, progress=0.9)["simulated_heatmap"] > 0
+
+
+def test_nothing_of_the_training_changes(batch):
+    module = student()
+    module.model.backbone.eval()  # a part that was held back stays so
+    modes = [part.training for part in module.modules()]
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    random = torch.get_rng_state()
+    gradient_shares(module, batch)
+    assert torch.equal(random, torch.get_rng_state())
+    assert modes == [part.training for part in module.modules()]
+    assert all(parameter.grad is None for parameter in module.parameters())
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_every_so_many_batches(batch, monkeypatch):
+    module, steps = student(), []
+    logged = {}
+    monkeypatch.setattr(module, "log_dict", lambda values, **_: (logged.update(values), steps.append(index)))
+    trainer = SimpleNamespace(global_step=3, estimated_stepping_batches=10)
+    callback = GradientShare(every=3)
+    for index in range(7):
+        callback.on_train_batch_end(trainer, module, None, batch, index)
+    assert steps == [0, 3, 6]
+    assert set(logged) == {f"train/share_{name}" for name in gradient_shares(module, batch)}
+
+
+def test_a_teacher_has_no_such_shares(batch):
+    module = HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapMSE(), optimizer=adam)
+    GradientShare(every=1).on_train_batch_end(SimpleNamespace(), module, None, batch, 0)
+
+
+def test_never_is_refused():
+    with pytest.raises(DistilPoseError, match="every=0"):
+        GradientShare(every=0)
+
+
+def test_a_training_is_the_same_with_and_without(run_train, tiny_coco, tmp_path):
+    root = tiny_coco()
+    arguments = [
+        "data=custom", f"data.root={root}", "data.batch_size=4", "data.num_workers=0", "augmentation=none",
+        "model=student_xs", "model.depth=1", "model.width=32", "model.heads=2", "loss=regression", "logger=none",
+        "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.num_sanity_val_steps=0", "callbacks=diagnosis",
+        "~callbacks.pictures", "~callbacks.health",
+    ]  # fmt: skip
+    for name, override in (("with", "callbacks.gradient_share.every=1"), ("without", "~callbacks.gradient_share")):
+        status, told = run_train(*arguments, override, f"hydra.run.dir={name}")
+        assert status == 0, told
+    tables = {name: read_table(tmp_path / name / "metrics.csv") for name in ("with", "without")}
+    assert [row.pop("train/share_regression") for row in tables["with"]] == [1, 1]
+    for row, plain in zip(tables["with"], tables["without"], strict=True):
+        shared = row.keys() - {"seconds"}
+        assert {name: row[name] for name in plain.keys() & shared} == {
+            name: plain[name] for name in plain.keys() & shared
+        }
+        assert {name for name in shared - plain.keys() if not name.startswith("train/share_")} == set()

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+
+from distilpose.evaluation.error_types import (
+    DEFAULT_SIGMA,
+    ERROR_TYPES,
+    EXACT,
+    GOOD,
+    INVERSION,
+    JITTER,
+    MISS,
+    NEAR,
+    SWAP,
+    UNLABELLED,
+    People,
+    error_types,
+    keypoint_similarity,
+    shares_of_types,
+)
+from distilpose.evaluation.oks import oks
+from distilpose.skeleton import COCO, Skeleton
+
+AREA = 100.0**2
+NOSE, WRIST, OTHER_WRIST, ELBOW, HIP = (
+    COCO.names.index(name) for name in ("nose", "left_wrist", "right_wrist", "left_elbow", "left_hip")
+)
+
+
+def distance(likeness: float, joint: int, area: float = AREA) -> float:
+    """How many pixels away a joint has that keypoint similarity: the formula of OKS turned round."""
+    return 2 * COCO.sigmas[joint] * math.sqrt(-2 * area * math.log(likeness))
+
+
+def crowd(*corners: tuple[float, float], image_ids=None, area=None) -> People:
+    """Persons of one pose whose joints are 200 pixels apart, all labelled, in one image unless told."""
+    grid = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(3.0), indexing="ij"), -1).reshape(-1, 2)[:17]
+    keypoints = torch.stack([200 * grid + torch.tensor(corner) for corner in corners]).double()
+    count = len(corners)
+    return People(
+        keypoints,
+        torch.ones(count, 17, dtype=torch.bool),
+        torch.full((count,), AREA, dtype=torch.float64) if area is None else torch.tensor(area, dtype=torch.float64),
+        torch.tensor(image_ids or [1] * count),
+        torch.arange(count) + 10,
+    )
+
+
+def kinds_of_first(people: People, change) -> torch.Tensor:
+    """Types of a prediction for the first person that is right but for what `change` does to it in place."""
+    predicted = people.keypoints[:1].clone()
+    change(predicted[0])
+    return error_types(predicted, people, torch.tensor([0]), COCO)[0]
+
+
+def test_what_is_right_is_good():
+    people = crowd((0, 0), (5000, 0))
+    kinds = error_types(people.keypoints, people, torch.tensor([0, 1]), COCO)
+    assert (kinds == GOOD).all()
+    assert kinds.shape == (2, 17)
+
+
+@pytest.mark.parametrize(
+    ("likeness", "kind"),
+    [
+        (0.999, GOOD),
+        (EXACT + 1e-6, GOOD),
+        (EXACT - 1e-6, JITTER),
+        (NEAR + 1e-6, JITTER),
+        (NEAR - 1e-6, MISS),
+        (0.01, MISS),
+    ],
+)
+def test_borders(likeness, kind):
+    def change(pose):
+        pose[HIP, 0] += distance(likeness, HIP)
+
+    kinds = kinds_of_first(crowd((0, 0)), change)
+    assert kinds[HIP] == kind
+    assert (kinds[torch.arange(17) != HIP] == GOOD).all()
+
+
+@pytest.mark.parametrize(("likeness", "kind"), [(EXACT, GOOD), (NEAR, JITTER)])
+def test_the_borders_themselves_belong_to_the_better_type(monkeypatch, likeness, kind):
+    module = sys.modules[error_types.__module__]  # the package's name of it is the function
+    monkeypatch.setattr(module, "keypoint_similarity", lambda *_: torch.full((1, 17), likeness).double())
+    assert (kinds_of_first(crowd((0, 0)), lambda pose: None) == kind).all()
+
+
+def test_a_joint_at_its_counterpart_is_an_inversion():
+    def change(pose):
+        pose[[WRIST, OTHER_WRIST]] = pose[[OTHER_WRIST, WRIST]]
+        pose[WRIST, 1] += distance(0.6, WRIST)
+
+    kinds = kinds_of_first(crowd((0, 0)), change)
+    assert kinds[[WRIST, OTHER_WRIST]].tolist() == [INVERSION, INVERSION]
+
+
+def test_parts_that_do_not_look_alike_are_not_confused():
+    def change(pose):
+        pose[WRIST] = pose[ELBOW]
+        pose[NOSE] = pose[HIP]
+
+    kinds = kinds_of_first(crowd((0, 0), (5000, 0)), change)
+    assert kinds[[WRIST, NOSE]].tolist() == [MISS, MISS]
+
+
+@pytest.mark.parametrize("joint", [WRIST, OTHER_WRIST])
+def test_a_joint_at_that_of_another_person_is_a_swap(joint):
+    people = crowd((0, 0), (5000, 0), (0, 5000))
+    kinds = kinds_of_first(people, lambda pose: pose[WRIST].copy_(people.keypoints[2, joint]))
+    assert kinds[WRIST] == SWAP
+
+
+def test_people_of_another_image_are_not_swapped_with():
+    people = crowd((0, 0), (5000, 0), image_ids=[1, 2])
+    assert kinds_of_first(people, lambda pose: pose[WRIST].copy_(people.keypoints[1, WRIST]))[WRIST] == MISS
+
+
+def test_the_other_persons_size_says_what_is_near_to_it():
+    for area, kind in ((AREA, SWAP), (AREA / 100, MISS)):
+        people = crowd((0, 0), (5000, 0), area=[AREA, area])
+        place = people.keypoints[1, WRIST] + torch.tensor([distance(0.6, WRIST), 0])
+        assert kinds_of_first(people, lambda pose, place=place: pose[WRIST].copy_(place))[WRIST] == kind
+
+
+def test_the_nearer_of_counterpart_and_other_person_decides():
+    # the other person's left wrist lies beside the first one's right wrist, at twice the reach of 0.7
+    people = crowd((0, 0), (0, 0))
+    gap = 2 * distance(0.7, WRIST)
+    people.keypoints[1] += 5000
+    people.keypoints[1, WRIST] = people.keypoints[0, OTHER_WRIST] + torch.tensor([gap, 0])
+    for share, kind in ((0.45, INVERSION), (0.55, SWAP), (0.5, INVERSION)):  # a tie is an inversion
+
+        def change(pose, share=share):
+            pose[WRIST] = people.keypoints[0, OTHER_WRIST] + torch.tensor([share * gap, 0])
+
+        assert kinds_of_first(people, change)[WRIST] == kind, share
+
+
+def test_ones_own_place_comes_first():
+    people = crowd((0, 0), (5000, 0))
+    near = distance(0.6, WRIST)
+    people.keypoints[0, OTHER_WRIST] = people.keypoints[0, WRIST] + torch.tensor([near, 0])
+    people.keypoints[1, WRIST] = people.keypoints[0, OTHER_WRIST]
+
+    def change(pose):  # likeness 0.6 to its own place, 1 to the counterpart's and the other person's
+        pose[WRIST, 0] += near
+
+    assert kinds_of_first(people, change)[WRIST] == JITTER
+
+
+def test_unlabelled_joints_have_no_type_and_are_no_candidates():
+    people = crowd((0, 0), (5000, 0))
+    people.labelled[0, [HIP, OTHER_WRIST]] = False
+    people.labelled[1, ELBOW] = False
+
+    def change(pose):
+        pose[WRIST] = people.keypoints[0, OTHER_WRIST]
+        pose[ELBOW] = people.keypoints[1, ELBOW]
+
+    kinds = kinds_of_first(people, change)
+    assert kinds[[HIP, OTHER_WRIST]].tolist() == [UNLABELLED, UNLABELLED]
+    assert kinds[[WRIST, ELBOW]].tolist() == [MISS, MISS]
+
+
+def test_a_crowd_equals_every_person_by_itself():
+    generator = torch.Generator().manual_seed(0)
+    count = 40
+    people = People(
+        60 * torch.rand(count, 17, 2, generator=generator).double(),
+        torch.rand(count, 17, generator=generator) < 0.8,
+        300 + 600 * torch.rand(count, generator=generator).double(),
+        torch.randint(0, 9, (count,), generator=generator),
+        torch.randperm(count, generator=generator),
+    )
+    own = torch.randperm(count, generator=generator)[:25]
+    predicted = people.keypoints[own] + 8 * torch.randn(25, 17, 2, generator=generator)
+    kinds = error_types(predicted, people, own, COCO)
+    assert set(kinds.unique().tolist()) == {UNLABELLED, GOOD, JITTER, INVERSION, SWAP, MISS}
+    for n, k in torch.cartesian_prod(torch.arange(25), torch.arange(17)).tolist():
+        assert kinds[n, k] == by_hand(predicted[n, k], people, int(own[n]), k), (n, k)
+
+
+def by_hand(place, people, own, joint) -> int:
+    """The definition, one joint at a time."""
+
+    def likeness(person, other):
+        if not people.labelled[person, other]:
+            return 0.0
+        squared = float((place - people.keypoints[person, other]).square().sum())
+        return math.exp(-squared / (2 * float(people.area[person]) * (2 * COCO.sigmas[joint]) ** 2))
+
+    if not people.labelled[own, joint]:
+        return UNLABELLED
+    mirror = COCO.flip_order[joint]
+    inversion = likeness(own, mirror) if mirror != joint else 0.0
+    others = [m for m in range(len(people.area)) if m != own and people.image_id[m] == people.image_id[own]]
+    swap = max([likeness(m, other) for m in others for other in {joint, mirror}], default=0.0)
+    if likeness(own, joint) >= 0.5:
+        return GOOD if likeness(own, joint) >= 0.85 else JITTER
+    if max(inversion, swap) < 0.5:
+        return MISS
+    return INVERSION if inversion >= swap else SWAP
+
+
+def test_the_mean_of_similarities_is_oks():
+    generator = torch.Generator().manual_seed(1)
+    predicted, target = torch.rand(2, 5, 17, 2, generator=generator).double() * 50
+    area = torch.full((5,), 900.0).double()
+    likeness = keypoint_similarity(predicted, target, area, COCO)
+    torch.testing.assert_close(likeness.mean(-1), oks(predicted, target, area, COCO.sigmas))
+
+
+def test_without_sigmas_every_joint_is_a_shoulder():
+    skeleton = Skeleton.from_names(["snout", "left_paw", "right_paw"])
+    assert skeleton.sigmas is None
+    assert COCO.sigmas[COCO.names.index("left_shoulder")] == DEFAULT_SIGMA
+    target = torch.zeros(1, 3, 2).double()
+    away = target + torch.tensor([2 * DEFAULT_SIGMA * 10 * math.sqrt(2 * math.log(2)), 0])
+    likeness = keypoint_similarity(away, target, torch.tensor([100.0]).double(), skeleton)
+    torch.testing.assert_close(likeness, torch.full((1, 3), 0.5).double())
+
+
+def test_people_are_found_by_their_annotations():
+    people = crowd((0, 0), (1, 0), (2, 0))._replace(annotation_id=torch.tensor([30, 10, 20]))
+    assert people.places(torch.tensor([20, 30, 10])).tolist() == [2, 0, 1]
+
+
+def test_shares_add_up_to_one_joint_by_joint():
+    kinds = torch.tensor([[GOOD, MISS, UNLABELLED], [SWAP, MISS, UNLABELLED], [UNLABELLED, JITTER, UNLABELLED]])
+    shares = shares_of_types(kinds)
+    assert shares.shape == (3, len(ERROR_TYPES))
+    assert shares[0].tolist() == [0.5, 0, 0, 0.5, 0]
+    torch.testing.assert_close(shares[1], torch.tensor([0, 1 / 3, 0, 0, 2 / 3]))
+    assert shares[2].isnan().all()
+
+
+def test_nobody_has_no_types():
+    people = crowd((0, 0))
+    assert error_types(torch.zeros(0, 17, 2), people, torch.zeros(0, dtype=torch.int64), COCO).shape == (0, 17)

@@ -1,0 +1,195 @@
+"""The diagnose command on tiny pictures, and the split of PCK by orientation that evaluate shows as well."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import cv2
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from distilpose import diagnose as command
+from distilpose import evaluate
+from distilpose.errors import DistilPoseError
+from distilpose.evaluation import ERROR_TYPES
+from distilpose.models import create_model, save_model
+from distilpose.paths import CONFIG_DIR
+from distilpose.skeleton import COCO, Skeleton
+
+SIZE = {"depth": 1, "width": 32, "heads": 2}
+TYPES = ("PCK", *ERROR_TYPES)
+
+
+def run(task, name, root, *overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        about = ["data=custom", f"data.root={root}", "data.num_workers=0", "device=cpu", *map(str, overrides)]
+        return task.main.__wrapped__(compose(name, about))
+
+
+def diagnose(root, *overrides):
+    return run(command, "diagnose", root, *overrides)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A student, a teacher and another student, all untrained."""
+    torch.manual_seed(0)
+    models = {
+        "student": create_model("student_xs", **SIZE),
+        "teacher": create_model("teacher_xs", **SIZE),
+        "baseline": create_model("student_xs", **SIZE),
+    }
+    models["baseline"].scores_trained = False
+    return {name: save_model(model, tmp_path / f"{name}.safetensors") for name, model in models.items()}
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Drawing takes longer than all the rest."""
+    monkeypatch.setattr(command, "draw_diagnosis", lambda report, folder: [])
+
+
+def test_all_three(tiny_coco, files, tmp_path, capsys):
+    output = tmp_path / "out"
+    given = [
+        f"checkpoint={files['student']}",
+        f"teacher.checkpoint={files['teacher']}",
+        f"baseline={files['baseline']}",
+    ]
+    report = diagnose(tiny_coco(val=6), *given, f"output={output}")
+    assert {path.name for path in output.iterdir()} == {
+        "diagnosis.json", "diagnosis.md", "errors.png", "calibration.png", "pull.png"
+    }  # fmt: skip
+    for picture in output.glob("*.png"):
+        assert cv2.imread(str(picture)).std() > 5
+
+    written = json.loads((output / "diagnosis.json").read_text())
+    assert written["persons"] == report["persons"] == 8
+    assert set(written["errors"]) == {"student", "teacher", "baseline"}
+    for parts in written["errors"].values():
+        assert sum(parts["all"][name] for name in ERROR_TYPES) == pytest.approx(1)
+        assert set(parts["all"]["per_joint"]) == set(COCO.names)
+        assert parts["upright"]["persons"] <= 8  # the set's persons stand, but some lack a hip or shoulder
+        assert parts["not_upright"]["persons"] == 0
+    assert written["calibration"]["baseline"]["confidence"] is None
+    assert 0 <= written["calibration"]["student"]["confidence"]["error"] <= 1
+    assert set(written["tokens"]) == set(written["inherited"]) == {"student", "baseline"}
+    assert written["tokens"]["student"]["visual"]["relative"] > 0
+    inherited = written["inherited"]["student"]
+    assert inherited["teacher_wrong"] + inherited["teacher_right"] == written["errors"]["student"]["all"]["joints"]
+    assert sum(row["joints"] for row in written["pull"]["by_cells"]) == written["pull"]["joints"]
+    assert set(written["pull"]["by_cells"][0]["strength"]) == {"regression", "simulated_heatmap"}
+
+    printed, saved = capsys.readouterr().out, (output / "diagnosis.md").read_text()
+    for heading in (
+        "Errors",
+        "Joint by joint, all persons",
+        "Calibration",
+        "Tokens",
+        "Inherited errors",
+        "Pull of the loss",
+    ):
+        assert f"## {heading}\n" in printed
+        assert f"## {heading}\n" in saved
+    assert "## Joint by joint, upright" in saved
+    with pytest.raises(DistilPoseError, match="is not an empty folder"):
+        diagnose(tiny_coco(), *given, f"output={output}")
+
+
+def test_a_student_alone(tiny_coco, files, tmp_path):
+    output = tmp_path / "out"
+    report = diagnose(tiny_coco(val=4), f"checkpoint={files['baseline']}", "flip_test=false", f"output={output}")
+    assert set(report["errors"]) == {"student"}
+    assert not {"tokens", "inherited", "pull"} & report.keys()
+    assert {path.name for path in output.iterdir()} == {
+        "diagnosis.json",
+        "diagnosis.md",
+        "errors.png",
+        "calibration.png",
+    }
+    assert "| - " in (output / "diagnosis.md").read_text()
+
+
+def test_a_student_that_is_its_own_control(undrawn, tiny_coco, files, tmp_path):
+    given = [f"checkpoint={files['student']}", f"baseline={files['student']}", f"teacher.checkpoint={files['teacher']}"]
+    report = diagnose(tiny_coco(val=4), *given, f"output={tmp_path / 'out'}")
+    for name in ("errors", "calibration", "tokens", "inherited"):
+        told = json.loads(json.dumps(report[name]).replace("NaN", "null"))
+        assert told["student"] == told["baseline"], name
+
+
+def test_tokens_of_unlike_width_are_not_compared(undrawn, tiny_coco, files, tmp_path):
+    wide = save_model(create_model("teacher_xs", depth=1, width=48, heads=2), tmp_path / "wide.safetensors")
+    given = [f"checkpoint={files['student']}", f"teacher.checkpoint={wide}"]
+    report = diagnose(tiny_coco(val=4), *given, f"output={tmp_path / 'out'}")
+    assert report["tokens"] == {"student": {"visual": None, "keypoint": None}}
+    assert report["pull"] is not None
+
+
+def test_a_skeleton_without_torso_and_sigmas(undrawn, tiny_coco, tmp_path):
+    paws = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
+    file = save_model(create_model("student_xs", skeleton=paws, **SIZE), tmp_path / "paws.safetensors")
+    report = diagnose(tiny_coco(val=4, skeleton=paws), f"checkpoint={file}", f"output={tmp_path / 'out'}")
+    assert set(report["errors"]["student"]) == {"all"}
+    assert report["pck_reference"] == "0.1 of the box's longer side"
+
+
+def test_the_errors_are_those_evaluate_counts(undrawn, tiny_coco, files, tmp_path, capsys):
+    root = tiny_coco(val=6)
+    annotations = root / "annotations" / "val.json"
+    truth = json.loads(annotations.read_text())
+    for person in truth["annotations"][:3]:  # three lie down: a quarter turn about the box's middle
+        x, y, width, height = person["bbox"]
+        middle = (x + width / 2, y + height / 2)
+        points = person["keypoints"]
+        for k in range(0, len(points), 3):
+            across, down = points[k] - middle[0], points[k + 1] - middle[1]
+            points[k : k + 2] = [middle[0] - down, middle[1] + across]
+        points[2::3] = [2] * 17
+    annotations.write_text(json.dumps(truth))
+    told = diagnose(root, f"checkpoint={files['student']}", f"output={tmp_path / 'a'}")["errors"]["student"]
+    scored = run(evaluate, "evaluate", root, f"checkpoint={files['student']}", f"output={tmp_path / 'b'}")["rows"][0]
+    assert told["all"]["PCK"] == pytest.approx(scored["PCK"], nan_ok=True)
+    assert told["not_upright"]["persons"] == 3
+    for part, column in (("upright", "PCK up"), ("not_upright", "PCK other")):
+        assert told[part]["PCK"] == pytest.approx(scored[column], nan_ok=True)
+        assert scored["pck"][part]["value"] == scored[column]
+        joints = {name: row["PCK"] for name, row in told[part]["per_joint"].items()}
+        assert joints == pytest.approx(scored["pck"][part]["per_joint"], nan_ok=True)
+    assert re.search(
+        r"PCK up is of the \d+ whose torso points up within 45 degrees, PCK other of 3 others", capsys.readouterr().out
+    )
+
+
+def mistakes(files, tmp_path):
+    paws = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
+    other = save_model(create_model("student_xs", skeleton=paws, **SIZE), tmp_path / "paws.safetensors")
+    large = save_model(create_model("teacher_xs", input_size=(128, 96), **SIZE), tmp_path / "large.safetensors")
+    student = f"checkpoint={files['student']}"
+    return {
+        "absent": (["checkpoint=absent.ckpt"], "absent.ckpt"),
+        "kind": ([f"checkpoint={files['teacher']}"], "is the teacher teacher_xs, but a student is expected there"),
+        "teacher": ([student, f"teacher.checkpoint={files['student']}"], "but a teacher is expected there"),
+        "joints": ([student, f"baseline={other}"], "has 4 joints (snout, tail, left_paw, …)"),
+        "crop": ([student, f"teacher.checkpoint={large}"], "reads crops of (128, 96) and the student of (64, 48)"),
+        "flip": ([student, "flip_test=both"], "flip_test='both'"),
+        "loss": ([student, f"teacher.checkpoint={files['teacher']}", "loss=heatmap_mse"], "trains teachers"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["absent", "kind", "teacher", "joints", "crop", "flip", "loss"])
+def test_mistakes_are_one_sentence(tiny_coco, files, tmp_path, kind):
+    overrides, message = mistakes(files, tmp_path)[kind]
+    with pytest.raises(DistilPoseError, match=re.escape(message)):
+        diagnose(tiny_coco(val=3), *overrides, f"output={tmp_path / 'out'}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_gives_no_numbers_is_refused(tiny_coco, tmp_path):
+    model = create_model("student_xs", **SIZE)
+    torch.nn.init.constant_(next(model.head.parameters()), float("nan"))
+    file = save_model(model, tmp_path / "broken.safetensors")
+    with pytest.raises(DistilPoseError, match="not finite"):
+        diagnose(tiny_coco(val=3), f"checkpoint={file}", f"output={tmp_path / 'out'}")
