@@ -93,6 +93,7 @@ def _released_state(source: Path) -> Mapping[str, Tensor]:
 
 
 def _compare_positions(table: Tensor, model: PoseModel, source: Path) -> str:
+    assert model.encoder is not None  # the release's weights fitted
     ours = model.encoder.positions
     if table.shape != ours.shape:
         raise DistilPoseError(

@@ -65,14 +65,17 @@ class TeacherOutput(NamedTuple):
     """What a heat-map teacher says of a batch of crops.
 
     Attributes:
-        heatmaps: (N, K, H/4, W/4) with a peak near 1 at each joint.
-        visual_tokens: (N, P, D).
-        keypoint_tokens: (N, K, D).
+        heatmaps: (N, K, h, w) with a peak near 1 at each joint; a teacher of this package has H/4 x W/4 cells.
+        visual_tokens: (N, P, D); None of a teacher without tokens.
+        keypoint_tokens: (N, K, D); None of a teacher without tokens.
+        trust: (N, K) in [0, 1], how far each joint's map is to be learnt from, labelled or not; 0 for a joint the teacher
+            does not know. None: wherever the joint is labelled.
     """
 
     heatmaps: Tensor
-    visual_tokens: Tensor
-    keypoint_tokens: Tensor
+    visual_tokens: Tensor | None = None
+    keypoint_tokens: Tensor | None = None
+    trust: Tensor | None = None
 
 
 class Predictions(NamedTuple):

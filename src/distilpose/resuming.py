@@ -32,9 +32,9 @@ OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
 def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
     """The configuration to run and the checkpoint to go on from, if any.
 
-    With `resume=auto` the run goes on with what is in its own folder, if anything is, so that the same command starts it and
-    takes it up again. With `resume=FOLDER` that is the folder's own configuration, changed only by the values on the command line, and its
-    last checkpoint. With `resume=FILE` it is the configuration as composed and that checkpoint.
+    With `resume=auto` the run goes on with what is in its own folder, if anything is: the same command starts it and takes
+    it up again. With `resume=FOLDER` that is the folder's own configuration, changed only by the values on the command
+    line, and its last checkpoint. With `resume=FILE` it is the configuration as composed and that checkpoint.
     """
     if cfg.resume is None:
         return cfg, None

@@ -90,6 +90,16 @@ class Skeleton:
             order[left], order[right] = right, left
         return order
 
+    def matching(self, other: Skeleton) -> list[int | None]:
+        """For each of this skeleton's joints the index of the other's joint of that name, None where it has none.
+
+        Names are compared as the side and what is left without it: left_hip, LeftHip and hip.L are one joint.
+        """
+        places: dict[tuple[str, str], int] = {}
+        for index, name in enumerate(other.names):
+            places.setdefault(_joint_of(name), index)
+        return [places.get(_joint_of(name)) for name in self.names]
+
     @classmethod
     def from_names(
         cls,
@@ -178,6 +188,11 @@ def _side_free(name: str) -> str:
     """The joint's name without left or right: 'left_shoulder', 'shoulder.R' and 'LeftShoulder' all give 'shoulder'."""
     bare = _RIGHT.sub("", _LEFT.sub("", name, count=1), count=1)
     return re.sub(r"[ _.\-]+", "_", bare).strip("_").lower()
+
+
+def _joint_of(name: str) -> tuple[str, str]:
+    """What a name says whatever its style: its side, and the joint without case or separators."""
+    return side_of(name), _side_free(name).replace("_", "")
 
 
 def _pairs_of(names: Sequence[str]) -> list[tuple[int, int]]:

@@ -227,3 +227,61 @@ def test_compiles_to_the_same_numbers():
     compiled = torch.compile(loss, fullgraph=True)(*case)
     for name, value in loss(*case).items():
         assert compiled[name].item() == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_a_term_rises_between_two_shares_of_the_training():
+    student, teacher, keypoints, weights = random_case()
+    loss = DistillationLoss(simulated_heatmap=2.0, ramps={"simulated_heatmap": [0.25, 0.75]})
+    plain = DistillationLoss(simulated_heatmap=2.0)(student, teacher, keypoints, weights)
+    for progress, share in ((0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.75, 1.0), (1.0, 1.0)):
+        terms = loss(student, teacher, keypoints, weights, progress=progress)
+        torch.testing.assert_close(terms["simulated_heatmap"], share * plain["simulated_heatmap"])
+        torch.testing.assert_close(terms["visual_token"], plain["visual_token"])
+    with pytest.raises(DistilPoseError, match=r"loss\.ramps names 'heat', which is no term"):
+        DistillationLoss(ramps={"heat": [0, 1]})
+    with pytest.raises(DistilPoseError, match=r"loss\.ramps\.confidence=\[0\.5, 0\.5\] must be"):
+        DistillationLoss(ramps={"confidence": [0.5, 0.5]})
+
+
+@pytest.mark.parametrize("term", ["likelihood", "marginal", "divergence", "moment"])
+def test_terms_past_the_paper_are_there_only_where_asked_for(term):
+    student, teacher, keypoints, weights = random_case()
+    assert term not in DistillationLoss()(student, teacher, keypoints, weights)
+    loss = DistillationLoss(**{term: 0.5}).double()
+    terms = loss(student, teacher, keypoints, weights)
+    torch.testing.assert_close(terms["total"], sum(value for name, value in terms.items() if name != "total"))
+    whole = DistillationLoss(**{term: 1.0}).double()
+    whole.load_state_dict(loss.state_dict())
+    torch.testing.assert_close(2 * terms[term], whole(student, teacher, keypoints, weights)[term])
+    assert terms[term] != 0
+
+
+def test_beta_makes_the_regression_l1():
+    student, _, keypoints, weights = random_case()
+    alone = dict.fromkeys(("visual_token", "keypoint_token", "confidence", "simulated_heatmap"), 0.0)
+    terms = DistillationLoss(**alone, beta=0.0)(student, None, keypoints, weights)
+    expected = ((student.keypoints - keypoints).abs() * weights[..., None]).mean()
+    torch.testing.assert_close(terms["total"], expected)
+    with pytest.raises(DistilPoseError, match=r"loss\.beta=-1"):
+        DistillationLoss(beta=-1)
+
+
+def test_a_teachers_trust_takes_the_labels_place():
+    student, teacher, keypoints, weights = random_case()
+    trust = torch.rand(weights.shape, dtype=weights.dtype).round()
+    loss = DistillationLoss()
+    trusted = loss(student, teacher._replace(trust=trust), keypoints, weights)
+    as_labels = loss(student, teacher, keypoints, trust)
+    for term in ("confidence", "simulated_heatmap"):
+        torch.testing.assert_close(trusted[term], as_labels[term])
+    torch.testing.assert_close(trusted["regression"], loss(student, teacher, keypoints, weights)["regression"])
+    tokens = ((student.keypoint_tokens - teacher.keypoint_tokens).square().mean(-1) * trust).mean()
+    torch.testing.assert_close(trusted["keypoint_token"], 5e-4 * tokens)
+
+
+def test_the_likelihood_reads_sigmas_in_cells_of_the_students_map():
+    student, teacher, keypoints, weights = random_case()
+    loss = DistillationLoss(likelihood=1.0).double()
+    size = tuple(teacher.heatmaps.shape[-2:])
+    expected = loss.flow(student.keypoints, student.sigmas, keypoints, weights, size)
+    torch.testing.assert_close(loss(student, teacher, keypoints, weights, size)["likelihood"], expected)

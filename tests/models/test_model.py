@@ -21,7 +21,7 @@ def test_outputs_are_float32_under_autocast(name):
         exact = model(images)
         with torch.autocast("cpu", torch.bfloat16):
             output = model(images)
-    assert all(field.dtype == torch.float32 for field in output)
+    assert all(field.dtype == torch.float32 for field in output if field is not None)
     torch.testing.assert_close(output[0], exact[0], rtol=0.05, atol=0.02)
     if isinstance(output, StudentOutput):  # recomputed from its own tokens, nothing was rounded to bfloat16
         raw = model.head.linear(model.head.norm(output.keypoint_tokens))

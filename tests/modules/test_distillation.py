@@ -90,9 +90,10 @@ def test_students_and_teachers_are_told_apart():
 
 
 def test_unlike_pairs_are_refused():
-    with pytest.raises(DistilPoseError, match="joints"):
+    with pytest.raises(DistilPoseError, match="have no name in common"):
         distillation(
-            teacher_options={"skeleton": Skeleton.unnamed(14)}, student_options={"skeleton": Skeleton.unnamed(15)}
+            teacher_options={"skeleton": Skeleton.unnamed(14)},
+            student_options={"skeleton": Skeleton.from_names(["tail"])},
         )
     with pytest.raises(DistilPoseError, match=r"input_size=\[128, 96\]"):
         distillation(teacher_options={"input_size": [128, 96]})
@@ -100,6 +101,46 @@ def test_unlike_pairs_are_refused():
         distillation(teacher_options={"width": 48})
     # without token terms widths may differ
     distillation(teacher_options={"width": 48}, loss=DistillationLoss(visual_token=0, keypoint_token=0))
+
+
+def test_tokens_of_unlike_width_and_grid_are_projected_where_asked_for(monkeypatch):
+    unlike = {"width": 48, "patch_size": [2, 3]}
+    with pytest.raises(DistilPoseError, match=r"loss\.project_tokens=true"):
+        distillation(teacher_options=unlike)
+    module = distillation(teacher_options=unlike, loss=DistillationLoss(project_tokens=True))
+    logged = {}
+    monkeypatch.setattr(module, "log_dict", lambda terms, **options: logged.update(terms))
+    module.training_step(_batch(), 0).backward()
+    assert logged["train/visual_token"] > 0
+    trained = {id(parameter) for group in module.configure_optimizers().param_groups for parameter in group["params"]}
+    projection = list(module.loss.projection.parameters())
+    assert {id(parameter) for parameter in projection} <= trained
+    assert all(parameter.grad is not None for parameter in module.parameters())
+    assert module.loss.projection.visual.weight.shape == (48, 96)
+    assert distillation(loss=DistillationLoss(project_tokens=True)).loss.projection is None  # alike: nothing to learn
+
+
+def test_a_plain_heatmap_network_teaches_without_tokens(monkeypatch):
+    options = {"teacher": "teacher_timm", "teacher_options": {"backbone": "resnet10t", "input_size": (64, 48)}}
+    with pytest.raises(DistilPoseError, match="gives heat maps and no tokens"):
+        distillation(**options)
+    module = distillation(**options, loss=DistillationLoss(visual_token=0, keypoint_token=0))
+    logged = {}
+    monkeypatch.setattr(module, "log_dict", lambda terms, **options: logged.update(terms))
+    module.training_step(_batch(), 0).backward()
+    assert logged["train/simulated_heatmap"] > 0
+
+
+def test_joints_the_teacher_does_not_know_are_told_and_taught_by_labels_alone(monkeypatch, capsys):
+    names = ["nose", "left_hip", "tail"]
+    module = distillation(student_options={"skeleton": Skeleton.from_names(names)})
+    assert "The teacher does not know tail: labels alone teach them." in capsys.readouterr().out
+    monkeypatch.setattr(module, "log_dict", lambda *args, **kwargs: None)
+    batch = _batch(3)
+    module.training_step(batch._replace(weights=torch.tensor([[0.0, 0, 1]] * 2)), 0).backward()
+    # a joint that only the label teaches still trains the student; without its label nothing does but visual tokens
+    assert module.model.head.linear.weight.grad[:2].abs().sum() > 0
+    assert module.model.head.linear.weight.grad[3:].abs().sum() == 0
 
 
 def test_backbone_from_teacher():

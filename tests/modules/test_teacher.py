@@ -12,7 +12,21 @@ from distilpose.data.codec import encode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.models import save_model
 from distilpose.modules import FrozenTeacher, check_teacher, load_teacher
+from distilpose.modules.teacher import resample
 from distilpose.outputs import PoseBatch, TeacherOutput
+from distilpose.skeleton import COCO, Skeleton
+
+
+def batch_of(images, joints=17):
+    """A batch of these crops, every joint labelled."""
+    count = len(images)
+    return PoseBatch(
+        images,
+        torch.rand(count, joints, 2),
+        torch.ones(count, joints),
+        torch.ones(count, joints),
+        *([torch.zeros(count)] * 5),
+    )
 
 
 class Persons(Dataset):
@@ -37,7 +51,7 @@ class Persons(Dataset):
 class Reader(torch.nn.Module):
     """A teacher that reads the joints off the image, scaled and shifted as told."""
 
-    input_size, name = (64, 48), "reader"
+    input_size, heatmap_size, name, skeleton = (64, 48), (16, 12), "reader", COCO
 
     def __init__(self, scale=1.0, known=1.0):
         super().__init__()
@@ -65,8 +79,8 @@ def test_teacher_is_no_part_of_a_module():
 def test_output_carries_no_gradient_and_serves_in_autograd():
     teacher = FrozenTeacher(create_model("teacher_xs"))
     images = torch.randn(2, 3, 64, 48, requires_grad=True)
-    output = teacher(images)
-    assert not any(field.requires_grad for field in output)
+    output = teacher(batch_of(images))
+    assert not any(field.requires_grad for field in output if field is not None)
     # inference-mode tensors could not be saved for a backward pass
     weight = torch.ones_like(output.heatmaps, requires_grad=True)
     (weight * output.heatmaps).square().sum().backward()
@@ -79,7 +93,7 @@ def test_precision(precision, close):
     images = torch.randn(2, 3, 64, 48)
     expected = model(images).heatmaps
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        given = FrozenTeacher(model, precision=precision)(images).heatmaps
+        given = FrozenTeacher(model, precision=precision)(batch_of(images)).heatmaps
     difference = (given.float() - expected).abs().max().item()
     assert difference <= close * expected.abs().max().item()
     assert (difference > 0) == (precision == "bf16")
@@ -88,6 +102,48 @@ def test_precision(precision, close):
 def test_bad_precision_is_named():
     with pytest.raises(DistilPoseError, match="precision=fp8"):
         FrozenTeacher(create_model("teacher_xs"), precision="fp8")
+
+
+def test_it_answers_in_its_pupils_joints():
+    """The pupil has three of the teacher's joints in another order, and one the teacher has never heard of."""
+    pupil = create_model("student_xs", skeleton=Skeleton.from_names(["LeftKnee", "tail", "nose", "right_hip"]))
+    model = create_model("teacher_xs")
+    teacher, plain = FrozenTeacher(model), FrozenTeacher(model)
+    batch = batch_of(torch.randn(2, 3, 64, 48), joints=4)
+    expected = plain(batch)
+    assert expected.trust is None
+    teacher.teach(pupil)
+    output = teacher(batch)
+    for joint, name in ((0, "left_knee"), (2, "nose"), (3, "right_hip")):
+        theirs = COCO.names.index(name)
+        torch.testing.assert_close(output.heatmaps[:, joint], expected.heatmaps[:, theirs])
+        torch.testing.assert_close(output.keypoint_tokens[:, joint], expected.keypoint_tokens[:, theirs])
+    assert output.heatmaps[:, 1].abs().max() == 0
+    assert output.trust.tolist() == [[1, 0, 1, 1]] * 2
+    unlabelled = teacher(batch._replace(weights=torch.tensor([[1.0, 1, 0, 0]] * 2)))
+    assert unlabelled.trust.tolist() == [[1, 0, 0, 0]] * 2
+    with pytest.raises(DistilPoseError, match="have no name in common"):
+        teacher.teach(create_model("student_xs", skeleton=Skeleton.from_names(["tail", "beak"])))
+
+
+def test_another_size_is_asked_for():
+    small = create_model("student_xs", input_size=(32, 24), patch_size=(2, 2))
+    with pytest.raises(DistilPoseError, match=r"teacher\.resize=true"):
+        FrozenTeacher(create_model("teacher_xs")).teach(small)
+    teacher = FrozenTeacher(create_model("teacher_xs"), resize=True)
+    teacher.teach(small)
+    assert teacher(batch_of(torch.randn(2, 3, 32, 24))).heatmaps.shape == (2, 17, 8, 6)
+
+
+def test_resampling_keeps_a_joints_place():
+    """A Gaussian drawn for one size and resampled is the Gaussian drawn for the other, at the same share of the crop."""
+    keypoints = torch.tensor([[[0.3, 0.6], [0.55, 0.42]]])
+    large, _ = encode_heatmaps(keypoints, torch.ones(1, 2), (64, 48), 8.0)
+    small, _ = encode_heatmaps(keypoints, torch.ones(1, 2), (16, 12), 2.0)
+    torch.testing.assert_close(resample(large, (16, 12)), small, rtol=0, atol=1e-5)
+    # as near as straight lines between cells come to a Gaussian of two cells: 1 - exp(-1 / 8) / 2 - 1 / 2 at its peak
+    torch.testing.assert_close(resample(small, (64, 48))[..., :60, :45], large[..., :60, :45], rtol=0, atol=0.07)
+    assert resample(small, (16, 12)) is small
 
 
 def test_moves_by_hand():

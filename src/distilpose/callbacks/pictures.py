@@ -80,7 +80,7 @@ def _of_student(module: DistillationModule, batch: PoseBatch) -> tuple[Tensor, d
     simulated, _ = simulated_heatmaps(output.keypoints.float(), output.sigmas.float(), module.model.heatmap_size)
     if module.teacher is None:
         return output.keypoints.float(), {"simulated heat map": simulated}
-    maps = module.teacher(batch.image).heatmaps.float()
+    maps = module.teacher(batch).heatmaps.float()
     return output.keypoints.float(), {
         "teacher heat map": maps,
         "simulated heat map": simulated,

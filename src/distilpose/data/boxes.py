@@ -75,9 +75,9 @@ def keep_labels(instances: Instances, share: float, unlabelled: bool) -> Instanc
     """
     if share == 1:
         return instances
-    has = instances.labelled.any(axis=1)
+    has: NDArray[np.bool_] = np.any(instances.labelled, axis=1)
     order = np.random.default_rng(0).permutation(np.flatnonzero(has))
-    kept = np.zeros(len(has), dtype=bool)
+    kept = np.zeros(len(has), dtype=np.bool_)
     kept[order[: round(share * len(order))]] = True
     if not unlabelled and not kept.any():
         raise DistilPoseError(

@@ -15,7 +15,7 @@ class ViewSampler(DistributedSampler):
     was interrupted: a resumed epoch is the one that would have been.
     """
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         """(index, seed) pairs, to ask a `CocoKeypoints` for."""
         count = len(self.dataset)  # type: ignore[arg-type]
         seeds = np.random.default_rng((self.seed, self.epoch)).integers(2**31 - 1, size=count)

@@ -1,21 +1,28 @@
-"""The student's loss: five terms and their weighted sum (paper, equations of section 3)."""
+"""The student's loss: the paper's five terms, those that go past it, and their weighted sum."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from distilpose.errors import DistilPoseError
-from distilpose.losses.heatmaps import simulated_heatmaps
+from distilpose.losses.distributions import divergence_loss, marginal_loss, moment_loss
+from distilpose.losses.likelihood import ResidualLogLikelihood
 from distilpose.losses.precision import full_precision
+from distilpose.losses.terms import confidence_loss, regression_loss, simulated_heatmap_loss, token_loss
+from distilpose.losses.tokens import TokenProjection
 from distilpose.outputs import StudentOutput, TeacherOutput
+
+PAPER = ("regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap")
+LABELS_ONLY = ("regression", "likelihood")
 
 
 class DistillationLoss(nn.Module):
-    """Weighted sum of regression, token, confidence and simulated-heat-map terms.
+    """Weighted sum of terms that compare a student with the labels and with a teacher.
 
-    A term of weight 0 is not computed and reads 0. The default weights are the authors'.
+    A term of weight 0 is not computed and reads 0. The first five are the paper's, by default with the authors' weights.
 
     Args:
         regression: weight of smooth L1 between keypoints and ground truth.
@@ -23,9 +30,19 @@ class DistillationLoss(nn.Module):
         keypoint_token: weight of the mean squared difference between keypoint tokens.
         confidence: weight of L1 between scores and the teacher's heat map where the student points to.
         simulated_heatmap: weight of the squared difference between simulated and teacher heat maps.
+        likelihood: weight of the residual log-likelihood of the ground truth (RLE), an alternative to `regression`.
+        marginal: weight of the squared difference between the axis marginals of both heat maps.
+        divergence: weight of the Kullback-Leibler divergence between both heat maps read as distributions.
+        moment: weight of the distance to the mean and deviation of the teacher's heat map.
+        beta: of the smooth L1; the paper's 1 is quadratic throughout, a small one is L1.
+        divergence_shape: 'gaussian' or 'laplace', the student's distribution in the divergence.
+        ramps: by term, two shares of the training between which its weight rises from 0 to the full.
+        project_tokens: learn a map between tokens of unlike width, and resample unlike grids, instead of refusing them.
         released: reproduce the public release to the digit. There every sample's simulated-heat-map error is weighted by
             all samples' weights, and the confidence looks the map up at x (W - 1) while the Gaussian is centred at x W.
     """
+
+    projection: TokenProjection | None
 
     def __init__(
         self,
@@ -34,6 +51,14 @@ class DistillationLoss(nn.Module):
         keypoint_token: float = 5e-4,
         confidence: float = 0.01,
         simulated_heatmap: float = 1.0,
+        likelihood: float = 0.0,
+        marginal: float = 0.0,
+        divergence: float = 0.0,
+        moment: float = 0.0,
+        beta: float = 1.0,
+        divergence_shape: str = "gaussian",
+        ramps: Mapping[str, Sequence[float]] | None = None,
+        project_tokens: bool = False,
         released: bool = False,
     ):
         super().__init__()
@@ -43,20 +68,32 @@ class DistillationLoss(nn.Module):
             "keypoint_token": keypoint_token,
             "confidence": confidence,
             "simulated_heatmap": simulated_heatmap,
+            "likelihood": likelihood,
+            "marginal": marginal,
+            "divergence": divergence,
+            "moment": moment,
         }
         for name, weight in self.weights.items():
             if not weight >= 0:
                 raise DistilPoseError(f"Loss weight {name}={weight} must be 0 or more; 0 leaves the term out.")
+        if not beta >= 0:
+            raise DistilPoseError(f"loss.beta={beta} must be 0 (L1) or more.")
+        self.ramps = {name: _ramp(name, ends, self.weights) for name, ends in (ramps or {}).items()}
+        self.beta = beta
+        self.divergence_shape = divergence_shape
+        self.project_tokens = project_tokens
         self.released = released
+        self.flow = ResidualLogLikelihood() if likelihood > 0 else None
+        self.projection = None
 
     @property
     def needs_teacher(self) -> bool:
         """Whether any term compares with a teacher."""
-        return any(weight > 0 for name, weight in self.weights.items() if name != "regression")
+        return any(weight > 0 for name, weight in self.weights.items() if name not in LABELS_ONLY)
 
     @property
     def needs_tokens(self) -> bool:
-        """Whether any term compares tokens, which must then be of one width and grid."""
+        """Whether any term compares tokens, which must be of one width and grid or else be projected."""
         return self.weights["visual_token"] > 0 or self.weights["keypoint_token"] > 0
 
     @property
@@ -65,109 +102,101 @@ class DistillationLoss(nn.Module):
         return self.weights["confidence"] > 0
 
     def forward(
-        self, student: StudentOutput, teacher: TeacherOutput | None, keypoints: Tensor, weights: Tensor
+        self,
+        student: StudentOutput,
+        teacher: TeacherOutput | None,
+        keypoints: Tensor,
+        weights: Tensor,
+        heatmap_size: Sequence[int] | None = None,
+        progress: float = 1.0,
     ) -> dict[str, Tensor]:
         """The terms of one batch.
 
         Args:
             student: the student's output.
-            teacher: the teacher's output; None where no term needs it.
+            teacher: the teacher's output; None where no term needs it. Its `trust`, where given, weights the terms that
+                compare with it in place of `weights`.
             keypoints: (N, K, 2) ground truth as a share of the crop.
             weights: (N, K) 1 for a labelled joint inside the crop, else 0.
+            heatmap_size: rows and columns of the student's map, the unit of its sigmas; the teacher's if not given.
+            progress: share of the training that is over, for ramps.
 
         Returns:
-            Scalars under the five terms' names, each already weighted, and their sum under "total".
+            Scalars under the names of the paper's five terms and of the others in use, each already weighted, and their sum
+            under "total".
         """
         with torch.autocast(keypoints.device.type, enabled=False):
             student = StudentOutput(*map(full_precision, student))
             keypoints, weights = full_precision(keypoints), full_precision(weights)
             zero = keypoints.new_zeros(())
-            terms = dict.fromkeys(self.weights, zero)
+            terms = {name: zero for name, weight in self.weights.items() if weight > 0 or name in PAPER}
             if self.weights["regression"] > 0:
-                terms["regression"] = regression_loss(student.keypoints, keypoints, weights)
+                terms["regression"] = regression_loss(student.keypoints, keypoints, weights, self.beta)
             if self.needs_teacher:
                 if teacher is None:
                     raise DistilPoseError(
                         "This loss compares with a teacher but none was given: set teacher.checkpoint=FILE, "
                         "or train without a teacher by loss=regression."
                     )
-                self._add_teacher_terms(terms, student, TeacherOutput(*map(full_precision, teacher)), weights)
-            terms = {name: self.weights[name] * value for name, value in terms.items()}
+                teacher = TeacherOutput._make(None if field is None else full_precision(field) for field in teacher)
+                self._add_teacher_terms(terms, student, teacher, weights)
+            if self.flow is not None:
+                size = heatmap_size or (None if teacher is None else teacher.heatmaps.shape[-2:])
+                if size is None:
+                    raise DistilPoseError("The likelihood term needs heatmap_size, the unit of the student's sigmas.")
+                terms["likelihood"] = self.flow(student.keypoints, student.sigmas, keypoints, weights, tuple(size))
+            terms = {name: self.weight(name, progress) * value for name, value in terms.items()}
             return terms | {"total": torch.stack(list(terms.values())).sum()}
+
+    def weight(self, name: str, progress: float = 1.0) -> float:
+        """The weight of a term when that share of the training is over."""
+        start, end = self.ramps.get(name, (0.0, 0.0))
+        risen = 1.0 if progress >= end else max(0.0, progress - start) / (end - start)
+        return self.weights[name] * risen
 
     def _add_teacher_terms(
         self, terms: dict[str, Tensor], student: StudentOutput, teacher: TeacherOutput, weights: Tensor
     ) -> None:
-        """Put the four terms that compare with the teacher into `terms`, unweighted."""
-        if self.weights["visual_token"] > 0:
-            terms["visual_token"] = token_loss(student.visual_tokens, teacher.visual_tokens)
-        if self.weights["keypoint_token"] > 0:
-            terms["keypoint_token"] = token_loss(student.keypoint_tokens, teacher.keypoint_tokens)
+        """Put the terms that compare with the teacher into `terms`, unweighted."""
+        trust = weights if teacher.trust is None else teacher.trust
+        if self.needs_tokens:
+            self._add_token_terms(terms, student, teacher)
+        place, maps = (student.keypoints, student.sigmas), teacher.heatmaps
         if self.weights["confidence"] > 0:
-            terms["confidence"] = confidence_loss(
-                student.scores, student.keypoints, teacher.heatmaps, weights, self.released
-            )
+            terms["confidence"] = confidence_loss(student.scores, student.keypoints, maps, trust, self.released)
         if self.weights["simulated_heatmap"] > 0:
-            terms["simulated_heatmap"] = simulated_heatmap_loss(
-                student.keypoints, student.sigmas, teacher.heatmaps, weights, self.released
+            terms["simulated_heatmap"] = simulated_heatmap_loss(*place, maps, trust, self.released)
+        if self.weights["marginal"] > 0:
+            terms["marginal"] = marginal_loss(*place, maps, trust)
+        if self.weights["divergence"] > 0:
+            terms["divergence"] = divergence_loss(*place, maps, trust, shape=self.divergence_shape)
+        if self.weights["moment"] > 0:
+            terms["moment"] = moment_loss(*place, maps, trust)
+
+    def _add_token_terms(self, terms: dict[str, Tensor], student: StudentOutput, teacher: TeacherOutput) -> None:
+        """Put the two token terms into `terms`; joints the teacher does not know have no token to learn."""
+        visual, keypoint = student.visual_tokens, student.keypoint_tokens
+        theirs = teacher.visual_tokens
+        if theirs is None or teacher.keypoint_tokens is None:
+            raise DistilPoseError(
+                "This teacher gives heat maps and no tokens: set loss.visual_token=0 loss.keypoint_token=0."
             )
+        if self.projection is not None:
+            visual, keypoint = self.projection.visual(visual), self.projection.keypoint(keypoint)
+            theirs = self.projection.resample(theirs)
+        if self.weights["visual_token"] > 0:
+            terms["visual_token"] = token_loss(visual, theirs)
+        if self.weights["keypoint_token"] > 0:
+            known = None if teacher.trust is None else (teacher.trust > 0).to(keypoint.dtype)
+            terms["keypoint_token"] = token_loss(keypoint, teacher.keypoint_tokens, known)
 
 
-def regression_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Smooth L1 (beta 1) of weighted keypoints (N, K, 2), mean over all N K 2 values, unlabelled joints included."""
-    weights = weights.unsqueeze(-1)
-    return F.smooth_l1_loss(predicted * weights, target * weights)
-
-
-def token_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of tokens (N, T, D)."""
-    if student.shape != teacher.shape:
+def _ramp(name: str, ends: Sequence[float], weights: Mapping[str, float]) -> tuple[float, float]:
+    """Checked ends of a rise."""
+    if name not in weights:
+        raise DistilPoseError(f"loss.ramps names {name!r}, which is no term: expected some of {', '.join(weights)}.")
+    if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
         raise DistilPoseError(
-            f"The student's tokens are {tuple(student.shape[1:])} and the teacher's {tuple(teacher.shape[1:])} (tokens, "
-            "width): token terms need them alike, so give both models one width, patch and crop size, or set "
-            "loss.visual_token=0 loss.keypoint_token=0."
+            f"loss.ramps.{name}={list(ends)} must be two shares of the training in order, such as [0.2, 0.5]."
         )
-    return F.mse_loss(student, teacher)
-
-
-def teacher_confidence(keypoints: Tensor, heatmaps: Tensor, released: bool = False) -> Tensor:
-    """The teacher's heat-map value (N, K) at the cell the student points to; 0 where that is outside the crop.
-
-    Args:
-        keypoints: (N, K, 2) as a share of the crop.
-        heatmaps: (N, K, H, W) of the teacher.
-        released: look up column round(x (W - 1)) as the release does, instead of the cell nearest to x W.
-    """
-    rows, columns = heatmaps.shape[-2:]
-    last = keypoints.new_tensor([columns - 1, rows - 1])
-    inside = ((keypoints >= 0) & (keypoints <= 1)).all(dim=-1)
-    position = keypoints.detach().clamp(0, 1) * (last if released else last + 1)
-    column, row = position.round().minimum(last).long().unbind(dim=-1)
-    value = heatmaps.flatten(2).gather(2, (row * columns + column).unsqueeze(-1)).squeeze(-1)
-    return value.detach() * inside
-
-
-def confidence_loss(
-    scores: Tensor, keypoints: Tensor, heatmaps: Tensor, weights: Tensor, released: bool = False
-) -> Tensor:
-    """L1 between weighted scores (N, K) and the teacher's value where the student points to, mean over all N K."""
-    return F.l1_loss(scores * weights, teacher_confidence(keypoints, heatmaps, released) * weights)
-
-
-def simulated_heatmap_loss(
-    keypoints: Tensor, sigmas: Tensor, heatmaps: Tensor, weights: Tensor, released: bool = False
-) -> Tensor:
-    """Squared difference between simulated and teacher heat maps (N, K, H, W).
-
-    Mean over samples and cells of (w (G - T))^2 for each joint, then the mean over joints. A joint whose 3-sigma box
-    lies wholly outside the map has weight 0. With `released`, each joint's squared weights and squared differences are
-    averaged over the batch apart and then multiplied, which is what the release's N x N broadcast comes to.
-    """
-    maps, on_map = simulated_heatmaps(keypoints, sigmas, (heatmaps.shape[-2], heatmaps.shape[-1]))
-    weights = (weights * on_map).square()
-    if released:
-        maps = maps * on_map[..., None, None]
-    error = (maps - heatmaps).square().mean(dim=(-2, -1))
-    if released:
-        return (weights.mean(dim=0) * error.mean(dim=0)).mean()
-    return (weights * error).mean()
+    return float(ends[0]), float(ends[1])

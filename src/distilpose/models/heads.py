@@ -51,15 +51,11 @@ class TeacherHead(nn.Module):
             over their cells scaled to a peak of one, which are trained by cross-entropy.
     """
 
-    ACTIVATIONS = ("none", "softmax")
-
     def __init__(
         self, width: int, heatmap_size: tuple[int, int], hidden_dim: int | None = None, activation: str = "none"
     ):
         super().__init__()
-        if activation not in self.ACTIVATIONS:
-            raise DistilPoseError(f"heatmap_activation={activation!r} must be one of {', '.join(self.ACTIVATIONS)}.")
-        self.activation = activation
+        self.activation = check_activation(activation)
         hidden_dim = 2 * width if hidden_dim is None else hidden_dim
         if hidden_dim < 1:
             raise DistilPoseError(f"hidden_dim={hidden_dim} must be at least 1.")
@@ -75,10 +71,45 @@ class TeacherHead(nn.Module):
         with _full_precision(keypoint_tokens):
             hidden = self.hidden(self.norm(keypoint_tokens.to(self.linear.weight.dtype)))
             heatmaps = self.linear(self.hidden_norm(hidden)).unflatten(2, self.heatmap_size)
-            heatmaps = heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32))
-            if self.activation == "softmax":
-                heatmaps = (heatmaps - heatmaps.amax(dim=(-2, -1), keepdim=True)).exp()
-        return TeacherOutput(heatmaps, visual_tokens, keypoint_tokens)
+            return TeacherOutput(_activated(heatmaps, self.activation), visual_tokens, keypoint_tokens)
+
+
+class ConvolutionHead(nn.Module):
+    """One 1 x 1 convolution from features to heat maps: a plain heat-map network's head, without tokens.
+
+    Args:
+        in_channels: of the features.
+        num_keypoints: K.
+        activation: as in `TeacherHead`.
+    """
+
+    def __init__(self, in_channels: int, num_keypoints: int, activation: str = "none"):
+        super().__init__()
+        self.activation = check_activation(activation)
+        self.convolution = nn.Conv2d(in_channels, num_keypoints, 1)
+        nn.init.normal_(self.convolution.weight, std=0.001)
+        nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> TeacherOutput:
+        """(N, C, H/4, W/4) -> TeacherOutput without tokens."""
+        with _full_precision(features):
+            heatmaps = self.convolution(features.to(self.convolution.weight.dtype))
+            return TeacherOutput(_activated(heatmaps, self.activation))
+
+
+def check_activation(activation: str) -> str:
+    """'none' or 'softmax', as it is given."""
+    if activation not in ("none", "softmax"):
+        raise DistilPoseError(f"heatmap_activation={activation!r} must be one of none, softmax.")
+    return activation
+
+
+def _activated(heatmaps: Tensor, activation: str) -> Tensor:
+    """Maps in float32 at least, raw or as a softmax over their cells scaled to a peak of one."""
+    heatmaps = heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32))
+    if activation == "softmax":
+        heatmaps = (heatmaps - heatmaps.amax(dim=(-2, -1), keepdim=True)).exp()
+    return heatmaps
 
 
 def _full_precision(tensor: Tensor) -> AbstractContextManager:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distilpose.errors import DistilPoseError
 from distilpose.models.encoder import TokenDistillingEncoder
-from distilpose.models.heads import StudentHead, TeacherHead
+from distilpose.models.heads import ConvolutionHead, StudentHead, TeacherHead
 from distilpose.outputs import StudentOutput, TeacherOutput
 from distilpose.skeleton import Skeleton
 
@@ -26,8 +26,8 @@ class PoseModel(nn.Module):
         skeleton: the joints it predicts, one keypoint token each.
         input_size: (H, W) of the crops in pixels.
         backbone: (N, 3, H, W) -> (N, C, H/4, W/4).
-        encoder: feature map -> visual and keypoint tokens.
-        head: tokens -> StudentOutput or TeacherOutput.
+        encoder: feature map -> visual and keypoint tokens; None of a plain heat-map network.
+        head: tokens -> StudentOutput or TeacherOutput; without an encoder, feature map -> TeacherOutput.
         options: the `create_model` options it was built with, in plain containers.
         scores_trained: False where no loss trains the student's score, which then counts as 1.
 
@@ -45,8 +45,8 @@ class PoseModel(nn.Module):
         skeleton: Skeleton,
         input_size: tuple[int, int],
         backbone: nn.Module,
-        encoder: TokenDistillingEncoder,
-        head: StudentHead | TeacherHead,
+        encoder: TokenDistillingEncoder | None,
+        head: StudentHead | TeacherHead | ConvolutionHead,
         options: dict[str, Any],
         scores_trained: bool = True,
     ):
@@ -91,7 +91,8 @@ class PoseModel(nn.Module):
                 f"{self.name} takes crops of shape (N, 3, {self.input_size[0]}, {self.input_size[1]}), got "
                 f"{tuple(images.shape)}: crop to its input_size, or create it with another."
             )
-        return self.head(*self.encoder(self.backbone(images)))
+        features = self.backbone(images)
+        return self.head(features) if self.encoder is None else self.head(*self.encoder(features))
 
 
 def copy_backbone(student: PoseModel, teacher: PoseModel) -> int:

@@ -11,7 +11,7 @@ from torch import nn
 
 from distilpose.errors import DistilPoseError, check_size
 from distilpose.models.encoder import TokenDistillingEncoder
-from distilpose.models.heads import StudentHead, TeacherHead
+from distilpose.models.heads import ConvolutionHead, StudentHead, TeacherHead
 from distilpose.models.hourglass import Hourglass
 from distilpose.models.hrnet import HRNetW48
 from distilpose.models.model import IMAGENET_MEAN, IMAGENET_STD, STRIDE, PoseModel
@@ -89,6 +89,11 @@ _SPECS = {
             f"the code released with {PAPER}; not in the paper", "stem", _STEM | _ENCODER | _TEACHER,
         ),
         ModelSpec(
+            "teacher_timm", "teacher", "a plain heat-map network, without tokens, on any timm backbone", "ours",
+            "timm's networks with one 1 x 1 convolution, as HRNet has it (Sun et al., CVPR 2019)", "timm",
+            {"backbone": "hrnet_w18_small", "backbone_options": None, "heatmap_activation": "none"},
+        ),
+        ModelSpec(
             "teacher_xs", "teacher", "a teacher small enough for two CPU cores", "ours",
             "the demo and quick experiments", "hourglass",
             {"widths": [16, 32, 64, 96], "out_channels": 32} | _ENCODER | _XS | {"depth": 3} | _TEACHER,
@@ -154,23 +159,28 @@ def create_model(
             )
     settings = {option: _plain(value) for option, value in {**spec.options, **options}.items()}
     skeleton = _resolve_skeleton(skeleton, num_keypoints)
-    patch_size = check_size("patch_size", settings["patch_size"])
+    patch_size = check_size("patch_size", settings.get("patch_size", (1, 1)))
     size = check_size("input_size", spec.input_size if input_size is None else input_size)
     _check_size(size, patch_size)
-    settings["patch_size"] = list(patch_size)
-
-    feature_size = (size[0] // STRIDE, size[1] // STRIDE)
     backbone = _create_backbone(spec, settings, size, pretrained)
-    architecture = {option: settings[option] for option in _ENCODER} | {"patch_size": patch_size}
-    encoder = TokenDistillingEncoder(int(backbone.out_channels), feature_size, skeleton.num_keypoints, **architecture)
-    head: StudentHead | TeacherHead
-    if spec.kind == "student":
-        head = StudentHead(encoder.width)
-    else:
-        head = TeacherHead(encoder.width, feature_size, settings["hidden_dim"], settings["heatmap_activation"])
-    model = PoseModel(name, spec.kind, skeleton, size, backbone, encoder, head, settings, bool(scores_trained))
+    parts = _encoder_and_head(spec, settings, int(backbone.out_channels), size, skeleton.num_keypoints)
+    model = PoseModel(name, spec.kind, skeleton, size, backbone, *parts, settings, bool(scores_trained))
     model.mean, model.std = spec.mean, spec.std
     return model
+
+
+def _encoder_and_head(
+    spec: ModelSpec, settings: dict[str, Any], channels: int, size: tuple[int, int], num_keypoints: int
+) -> tuple[TokenDistillingEncoder | None, StudentHead | TeacherHead | ConvolutionHead]:
+    if "patch_size" not in settings:
+        return None, ConvolutionHead(channels, num_keypoints, settings["heatmap_activation"])
+    settings["patch_size"] = list(settings["patch_size"])
+    feature_size = (size[0] // STRIDE, size[1] // STRIDE)
+    architecture = {option: settings[option] for option in _ENCODER} | {"patch_size": tuple(settings["patch_size"])}
+    encoder = TokenDistillingEncoder(channels, feature_size, num_keypoints, **architecture)
+    if spec.kind == "student":
+        return encoder, StudentHead(encoder.width)
+    return encoder, TeacherHead(encoder.width, feature_size, settings["hidden_dim"], settings["heatmap_activation"])
 
 
 def _create_backbone(spec: ModelSpec, settings: Mapping[str, Any], size: tuple[int, int], pretrained: bool) -> Any:

@@ -102,6 +102,8 @@ def ours_to_released(model: PoseModel) -> dict[str, Tensor]:
             f"This {model.name} gives heat maps by {model.head.activation}, which the release does not know: only a "
             "teacher trained by loss=heatmap_mse can be written its way."
         )
+    if model.encoder is None:
+        raise DistilPoseError(f"{model.name} has no tokens, and the release has no such network: convert another model.")
     prefix = _PREFIXES[model.kind]
     pairs = [(ours, theirs) for theirs, ours in _ENCODER + _HEADS[model.kind]]
     released = {prefix + POSITIONS: model.encoder.positions.detach().clone()}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError
-from distilpose.losses import DistillationLoss
+from distilpose.losses import DistillationLoss, TokenProjection
 from distilpose.models import PoseModel, copy_backbone, model_spec
 from distilpose.modules.base import PoseModule
-from distilpose.modules.teacher import FrozenTeacher, check_teacher
+from distilpose.modules.teacher import FrozenTeacher
+from distilpose.modules.teacher_check import check_teacher
 from distilpose.outputs import PoseBatch
 
 
@@ -49,11 +51,14 @@ class DistillationModule(PoseModule):
         if loss.needs_teacher and teacher is None:
             raise DistilPoseError("This loss needs a teacher: set teacher.checkpoint=FILE, or pass loss=regression.")
         if self.teacher is not None:
-            _check_match(model, self.teacher.model, loss)
+            self.teacher.teach(model)
+            if loss.needs_tokens:
+                _compare_tokens(model, getattr(self.teacher, "model", None), loss)
             if backbone_from_teacher is None:
                 backbone_from_teacher = model_spec(model.name).backbone_from_teacher
             if backbone_from_teacher:
                 copy_backbone(model, self.teacher.model)
+            _tell_untaught(model, self.teacher)
         model.scores_trained = loss.trains_scores
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
@@ -75,28 +80,38 @@ class DistillationModule(PoseModule):
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         """The weighted sum of one batch's terms; each is logged."""
-        teacher = None if self.teacher is None else self.teacher(batch.image)
-        terms = self.loss(self.model(batch.image), teacher, batch.keypoints, batch.weights)
+        teacher = None if self.teacher is None else self.teacher(batch)
+        progress = self.trainer.global_step / self.trainer.estimated_stepping_batches if self.loss.ramps else 1.0
+        student = self.model(batch.image)
+        terms = self.loss(student, teacher, batch.keypoints, batch.weights, self.model.heatmap_size, progress)
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(logged, on_step=True, on_epoch=True, batch_size=len(batch.image))
         return terms["total"]
 
 
-def _check_match(student: PoseModel, teacher: PoseModel, loss: DistillationLoss) -> None:
-    """Raise unless the two speak of the same joints, crops and, where tokens are compared, tokens."""
-    if student.skeleton.names != teacher.skeleton.names:
+def _compare_tokens(student: PoseModel, teacher: Any, loss: DistillationLoss) -> None:
+    """Learn a map between tokens of unlike shape if that is asked for; else raise unless they are alike."""
+    ours, theirs = student.encoder, getattr(teacher, "encoder", None)
+    if ours is None or theirs is None:
         raise DistilPoseError(
-            f"The teacher's joints {list(teacher.skeleton.names)} are not the student's {list(student.skeleton.names)}: "
-            "give a teacher trained on this data's skeleton."
+            "This teacher gives heat maps and no tokens: set loss.visual_token=0 loss.keypoint_token=0."
         )
-    if tuple(student.input_size) != tuple(teacher.input_size):
-        raise DistilPoseError(
-            f"The teacher reads crops of {tuple(teacher.input_size)} and the student of {tuple(student.input_size)} (height, "
-            f"width): pass model.input_size={list(teacher.input_size)} or another teacher."
-        )
-    shapes = [(*model.encoder.grid, model.encoder.width) for model in (student, teacher)]
-    if loss.needs_tokens and shapes[0] != shapes[1]:
+    grids, widths = (ours.grid, theirs.grid), (ours.width, theirs.width)
+    if grids[0] == grids[1] and widths[0] == widths[1]:
+        return
+    if not loss.project_tokens:
+        shapes = [(*grid, width) for grid, width in zip(grids, widths, strict=True)]
         raise DistilPoseError(
             f"The student's visual tokens are {shapes[0]} and the teacher's {shapes[1]} (rows, columns, width): token terms "
-            "need them alike, so change model.patch_size or model.width, or set loss.visual_token=0 loss.keypoint_token=0."
+            "need them alike, so change model.patch_size or model.width, set loss.project_tokens=true to learn a map between "
+            "them, or loss.visual_token=0 loss.keypoint_token=0."
         )
+    loss.projection = TokenProjection(widths[0], widths[1], grids[0], grids[1])
+
+
+def _tell_untaught(student: PoseModel, teacher: FrozenTeacher) -> None:
+    """Say which of the student's joints the teacher does not know."""
+    matches = zip(student.skeleton.names, student.skeleton.matching(teacher.skeleton), strict=True)
+    untaught = [name for name, joint in matches if joint is None]
+    if untaught:
+        rank_zero_only(print)(f"The teacher does not know {', '.join(untaught)}: labels alone teach them.")

@@ -1,21 +1,19 @@
-"""A frozen teacher, and the check that it is worth learning from."""
+"""A frozen teacher, answering in the joints and cells of its student."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import move_data_to_device
+import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
 
-from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.models import PoseModel, load_model
 from distilpose.outputs import PoseBatch, TeacherOutput
+from distilpose.skeleton import Skeleton
 
 PRECISIONS = {None: None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
@@ -32,6 +30,7 @@ class FrozenTeacher:
         precision: "32", "bf16" or "16" for its forward pass; None follows the trainer's precision.
         check: refuse to start a distillation from a teacher that looks broken (see `check_teacher`).
         check_persons: how many validation persons the check looks at.
+        resize: show it the student's crops enlarged or reduced where its own are of another size, instead of refusing.
     """
 
     def __init__(
@@ -41,24 +40,47 @@ class FrozenTeacher:
         precision: str | int | None = None,
         check: bool = True,
         check_persons: int = 300,
+        resize: bool = False,
     ):
         precision = None if precision is None else str(precision)
         if precision not in PRECISIONS:
             raise DistilPoseError(f"teacher.precision={precision} must be null, 32, bf16 or 16.")
         self.model = model.eval().requires_grad_(False)
+        self.name, self.skeleton = model.name, model.skeleton
         self.dtype = PRECISIONS[precision]
         self.forward: Callable[[Tensor], TeacherOutput] = torch.compile(self.model) if compile else self.model
         self.check = check
         self.check_persons = check_persons
+        self.resize = resize
+        self.pupil = model
 
-    def __call__(self, images: Tensor) -> TeacherOutput:
-        """The teacher's output for (N, 3, H, W) normalised crops; nothing in it carries a gradient."""
+    def teach(self, pupil: PoseModel) -> None:
+        """Answer from now on in a student's joints and cells.
+
+        Raises:
+            DistilPoseError: if they have no joint in common, or their crops differ and `resize` is off.
+        """
+        if tuple(pupil.input_size) != tuple(self.model.input_size) and not self.resize:
+            raise DistilPoseError(
+                f"The teacher reads crops of {tuple(self.model.input_size)} and the student of {tuple(pupil.input_size)} "
+                f"(height, width): pass model.input_size={list(self.model.input_size)}, or teacher.resize=true to show it "
+                "the student's crops resized, or record it at its own size (python -m distilpose.record)."
+            )
+        shared_joints(self, pupil)
+        self.pupil = pupil
+
+    def __call__(self, batch: PoseBatch) -> TeacherOutput:
+        """What it says of a batch of the student's crops; nothing in it carries a gradient."""
         with torch.no_grad():
+            images = resample(batch.image, self.model.input_size)
             if self.dtype is None:
-                return self.forward(images)
-            mixed = self.dtype != torch.float32
-            with torch.autocast(images.device.type, dtype=self.dtype if mixed else None, enabled=mixed):
-                return self.forward(images)
+                output = self.forward(images)
+            else:
+                mixed = self.dtype != torch.float32
+                with torch.autocast(images.device.type, dtype=self.dtype if mixed else None, enabled=mixed):
+                    output = self.forward(images)
+            output = output._replace(heatmaps=resample(output.heatmaps, self.pupil.heatmap_size))
+            return in_joints_of(self.pupil, output, self.skeleton, batch)
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Apply what the holder applies to its own tensors, such as a change of device."""
@@ -67,6 +89,54 @@ class FrozenTeacher:
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTeacher:
         """Itself: weight averaging copies the module that holds a teacher, and one teacher serves both."""
         return self
+
+
+def shared_joints(teacher: Any, pupil: PoseModel) -> list[int | None]:
+    """For each of the student's joints the teacher's of the same name, None where it has none.
+
+    Raises:
+        DistilPoseError: if they share none.
+    """
+    joints = pupil.skeleton.matching(teacher.skeleton)
+    if all(joint is None for joint in joints):
+        raise DistilPoseError(
+            f"The teacher's joints {list(teacher.skeleton.names)} and the student's {list(pupil.skeleton.names)} have no "
+            "name in common: give a teacher of this kind of body."
+        )
+    return joints
+
+
+def in_joints_of(pupil: PoseModel, output: TeacherOutput, skeleton: Skeleton, batch: PoseBatch) -> TeacherOutput:
+    """A teacher's output with the student's joints in the student's order.
+
+    Joints the teacher does not know get an empty map and no trust; the others are trusted where they are labelled.
+    """
+    if skeleton.names == pupil.skeleton.names:
+        return output
+    joints = pupil.skeleton.matching(skeleton)
+    order = torch.tensor([joint or 0 for joint in joints], device=output.heatmaps.device)
+    known = torch.tensor([joint is not None for joint in joints], device=output.heatmaps.device)
+    tokens = output.keypoint_tokens
+    trust = batch.weights if output.trust is None else output.trust[:, order]
+    return TeacherOutput(
+        output.heatmaps[:, order] * known[:, None, None],
+        output.visual_tokens,
+        None if tokens is None else tokens[:, order],
+        trust * known,
+    )
+
+
+def resample(planes: Tensor, size: Sequence[int]) -> Tensor:
+    """Images or maps (N, C, h, w) at another size, bilinear; place i of n goes to i m / n of m, as keypoints do."""
+    if tuple(planes.shape[-2:]) == tuple(size):
+        return planes
+    height, width = planes.shape[-2:]
+    rows = torch.arange(size[0], device=planes.device) * (height / size[0])
+    columns = torch.arange(size[1], device=planes.device) * (width / size[1])
+    # grid_sample's -1 and 1 are the middles of the first and the last place
+    y, x = 2 * rows / max(1, height - 1) - 1, 2 * columns / max(1, width - 1) - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).to(planes.dtype)
+    return F.grid_sample(planes, grid.expand(len(planes), -1, -1, -1), padding_mode="border", align_corners=True)
 
 
 def load_teacher(checkpoint: str | Path | None, **options: Any) -> FrozenTeacher:
@@ -90,73 +160,3 @@ def load_teacher(checkpoint: str | Path | None, **options: Any) -> FrozenTeacher
             f"'{checkpoint}' holds the student {model.name}, but a teacher must give heat maps: {advice}"
         )
     return FrozenTeacher(model, **options)
-
-
-def check_teacher(teacher: FrozenTeacher, dataset: Dataset, batch_size: int = 32) -> dict[str, float]:
-    """Refuse a teacher whose heat maps are out of range or whose accuracy is near chance.
-
-    Distilling from a bad teacher fails silently: the losses fall and the student is worse than without. A prediction
-    counts as right within 5 % of the crop's longer side; chance is the answer that never looks, the mean pose of the
-    same persons.
-
-    Args:
-        teacher: on the device it will run on.
-        dataset: validation persons, each a `PoseBatch`; `teacher.check_persons` of them, evenly spread, are looked at.
-        batch_size: crops a forward pass.
-
-    Returns:
-        accuracy, chance, the number of joints, the lowest and highest heat-map value, and the median peak.
-
-    Raises:
-        DistilPoseError: saying what is wrong and how to go on all the same.
-    """
-    count = min(len(dataset), teacher.check_persons)  # type: ignore[arg-type]
-    spread = torch.linspace(0, len(dataset) - 1, count).long().tolist()  # type: ignore[arg-type]
-    device = next(teacher.model.parameters()).device
-    kept: tuple[list[Tensor], ...] = ([], [], [], [])  # predictions, peaks, keypoints, weights
-    lowest, highest = float("inf"), float("-inf")
-    for batch in DataLoader(Subset(dataset, spread), batch_size):
-        batch = move_data_to_device(PoseBatch(*batch), device)
-        heatmaps = teacher(batch.image).heatmaps.float()
-        lowest, highest = min(lowest, heatmaps.min().item()), max(highest, heatmaps.max().item())
-        place, peak = decode_heatmaps(heatmaps)
-        for collected, value in zip(kept, (place, peak, *batch[1:3]), strict=True):
-            collected.append(value.cpu())
-    predicted, peaks, truth, weight = map(torch.cat, kept)
-    mean_pose = (truth * weight[..., None]).sum(0) / weight.sum(0).clamp(min=1)[:, None]
-    figures = {
-        "accuracy": _share_right(predicted, truth, weight, teacher.model.input_size),
-        "chance": _share_right(mean_pose.expand_as(truth), truth, weight, teacher.model.input_size),
-        "lowest": lowest,
-        "highest": highest,
-        "joints": weight.sum().item(),
-        "median_peak": peaks[weight > 0].median().item() if (weight > 0).any() else float("nan"),
-    }
-    _judge(figures, count)
-    return figures
-
-
-def _share_right(predicted: Tensor, truth: Tensor, weight: Tensor, input_size: tuple[int, int]) -> float:
-    """Share of labelled joints whose prediction is within 5 % of the crop's longer side."""
-    extent = truth.new_tensor([input_size[1], input_size[0]])
-    right = ((predicted - truth) * extent).norm(dim=-1) <= 0.05 * max(input_size)
-    return ((right * weight).sum() / weight.sum().clamp(min=1)).item()
-
-
-def _judge(figures: dict[str, float], count: int) -> None:
-    """Raise unless the figures are those of a teacher worth learning from."""
-    way_out = "Train it longer or take another, or pass teacher.check=false to distil from it all the same."
-    if not (figures["lowest"] >= -1 and figures["highest"] <= 2 and figures["median_peak"] >= 0.01):
-        raise DistilPoseError(
-            f"The teacher's heat maps on {count} validation persons span {figures['lowest']:.3g} to "
-            f"{figures['highest']:.3g} with a median peak of {figures['median_peak']:.3g}, where about 0 to 1 and a peak "
-            f"near 1 are expected. {way_out}"
-        )
-    # two standard errors keep a handful of joints from passing by luck
-    likely = max(figures["chance"], 0.02)
-    error = math.sqrt(likely * (1 - likely) / max(1.0, figures["joints"]))
-    if figures["accuracy"] < 1.25 * figures["chance"] + 2 * error:
-        raise DistilPoseError(
-            f"The teacher is near chance: {figures['accuracy']:.1%} of the joints of {count} validation persons are within "
-            f"5 % of the crop, and the mean pose alone has {figures['chance']:.1%}. {way_out}"
-        )
