@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from distilpose import list_models, runs, train
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.losses import DistillationLoss, HeatmapCrossEntropy, HeatmapMSE
+from distilpose.losses.distillation import PAPER
 from distilpose.modules import DistillationModule, HeatmapModule
 from distilpose.paths import CONFIG_DIR
 from distilpose.skeleton import COCO
@@ -82,13 +83,14 @@ def test_losses(name):
         return
     # what the file's name promises is on, and nothing else
     terms = {term for term, weight in loss.weights.items() if weight > 0}
-    promised = {"regression"}
+    promised = {"likelihood"} if name == "rle" else {"regression"}
     if "tokens" in name:
         promised |= {"visual_token", "keypoint_token"}
     promised |= {term for term in ("simulated_heatmap", "confidence") if term in name}
-    assert terms == (set(loss.weights) if name in ("distilpose", "released") else promised)
-    assert loss.needs_teacher == (name != "regression")
+    assert terms == (set(PAPER) if name in ("distilpose", "released") else promised)
+    assert loss.needs_teacher == (name not in ("regression", "l1", "rle"))
     assert loss.released == (name == "released")
+    assert loss.beta == (name != "l1")
 
 
 @pytest.mark.parametrize("name", options("augmentation"))
@@ -139,7 +141,7 @@ def test_trainers(trainer, callbacks, logger, tmp_path):
 
 @pytest.mark.parametrize("name", options("teacher"))
 def test_teachers_are_asked_for(name):
-    with pytest.raises(Exception, match=r"teacher\.checkpoint is not set"):
+    with pytest.raises(Exception, match=r"teacher\.(checkpoint|file) is not set"):
         instantiate(configured(f"teacher={name}").teacher)
 
 

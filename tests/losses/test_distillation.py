@@ -285,3 +285,24 @@ def test_the_likelihood_reads_sigmas_in_cells_of_the_students_map():
     size = tuple(teacher.heatmaps.shape[-2:])
     expected = loss.flow(student.keypoints, student.sigmas, keypoints, weights, size)
     torch.testing.assert_close(loss(student, teacher, keypoints, weights, size)["likelihood"], expected)
+
+
+def test_a_teacher_that_disagrees_with_the_label_does_not_teach_that_joint():
+    keypoints = torch.tensor([[[0.25, 0.5], [0.5, 0.5], [0.75, 0.25]]], dtype=torch.float64)
+    maps, _ = simulated_heatmaps(keypoints, torch.ones_like(keypoints), (16, 12))
+    maps = 0.8 * maps
+    maps[:, 1] = maps[:, 1].roll(4, dims=-1)  # wrong by four cells
+    maps[:, 2] = maps[:, 2].roll(4, dims=-1)  # as wrong, of a joint without a label
+    weights = torch.tensor([[1.0, 1, 0]], dtype=torch.float64)
+    student = random_case(batch=1, joints=3, rows=16, columns=12)[0]
+    teacher = TeacherOutput(maps, trust=torch.ones(1, 3, dtype=torch.float64))
+    tokens = {"visual_token": 0, "keypoint_token": 0}
+
+    def term(agreement, trust):
+        loss = DistillationLoss(**tokens, agreement=agreement)
+        return loss(student, teacher._replace(trust=trust), keypoints, weights)["simulated_heatmap"]
+
+    everyone, without_second = torch.ones(1, 3, dtype=torch.float64), torch.tensor([[1.0, 0, 1]], dtype=torch.float64)
+    assert term(0.5, everyone) == term(0.0, without_second) != term(0.0, everyone)
+    with pytest.raises(DistilPoseError, match=r"loss\.agreement=1\.5 must be"):
+        DistillationLoss(agreement=1.5)

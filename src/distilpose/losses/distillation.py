@@ -11,7 +11,13 @@ from distilpose.errors import DistilPoseError
 from distilpose.losses.distributions import divergence_loss, marginal_loss, moment_loss
 from distilpose.losses.likelihood import ResidualLogLikelihood
 from distilpose.losses.precision import full_precision
-from distilpose.losses.terms import confidence_loss, regression_loss, simulated_heatmap_loss, token_loss
+from distilpose.losses.terms import (
+    confidence_loss,
+    regression_loss,
+    simulated_heatmap_loss,
+    teacher_confidence,
+    token_loss,
+)
 from distilpose.losses.tokens import TokenProjection
 from distilpose.outputs import StudentOutput, TeacherOutput
 
@@ -37,6 +43,8 @@ class DistillationLoss(nn.Module):
         beta: of the smooth L1; the paper's 1 is quadratic throughout, a small one is L1.
         divergence_shape: 'gaussian' or 'laplace', the student's distribution in the divergence.
         ramps: by term, two shares of the training between which its weight rises from 0 to the full.
+        agreement: heat maps of labelled joints teach only where they have at least this share of their peak at the label, so
+            that a teacher's errors are not learnt; 0 learns from all.
         project_tokens: learn a map between tokens of unlike width, and resample unlike grids, instead of refusing them.
         released: reproduce the public release to the digit. There every sample's simulated-heat-map error is weighted by
             all samples' weights, and the confidence looks the map up at x (W - 1) while the Gaussian is centred at x W.
@@ -58,6 +66,7 @@ class DistillationLoss(nn.Module):
         beta: float = 1.0,
         divergence_shape: str = "gaussian",
         ramps: Mapping[str, Sequence[float]] | None = None,
+        agreement: float = 0.0,
         project_tokens: bool = False,
         released: bool = False,
     ):
@@ -78,9 +87,12 @@ class DistillationLoss(nn.Module):
                 raise DistilPoseError(f"Loss weight {name}={weight} must be 0 or more; 0 leaves the term out.")
         if not beta >= 0:
             raise DistilPoseError(f"loss.beta={beta} must be 0 (L1) or more.")
+        if not 0 <= agreement <= 1:
+            raise DistilPoseError(f"loss.agreement={agreement} must be a share of the teacher's peak, 0 to 1.")
         self.ramps = {name: _ramp(name, ends, self.weights) for name, ends in (ramps or {}).items()}
         self.beta = beta
         self.divergence_shape = divergence_shape
+        self.agreement = agreement
         self.project_tokens = project_tokens
         self.released = released
         self.flow = ResidualLogLikelihood() if likelihood > 0 else None
@@ -139,7 +151,7 @@ class DistillationLoss(nn.Module):
                         "or train without a teacher by loss=regression."
                     )
                 teacher = TeacherOutput._make(None if field is None else full_precision(field) for field in teacher)
-                self._add_teacher_terms(terms, student, teacher, weights)
+                self._add_teacher_terms(terms, student, teacher, keypoints, weights)
             if self.flow is not None:
                 size = heatmap_size or (None if teacher is None else teacher.heatmaps.shape[-2:])
                 if size is None:
@@ -155,12 +167,21 @@ class DistillationLoss(nn.Module):
         return self.weights[name] * risen
 
     def _add_teacher_terms(
-        self, terms: dict[str, Tensor], student: StudentOutput, teacher: TeacherOutput, weights: Tensor
+        self,
+        terms: dict[str, Tensor],
+        student: StudentOutput,
+        teacher: TeacherOutput,
+        keypoints: Tensor,
+        weights: Tensor,
     ) -> None:
         """Put the terms that compare with the teacher into `terms`, unweighted."""
-        trust = weights if teacher.trust is None else teacher.trust
         if self.needs_tokens:
             self._add_token_terms(terms, student, teacher)
+        trust = weights if teacher.trust is None else teacher.trust
+        if self.agreement > 0:
+            peak = teacher.heatmaps.amax(dim=(-2, -1))
+            agrees = teacher_confidence(keypoints, teacher.heatmaps) >= self.agreement * peak
+            trust = trust * (agrees | (weights == 0))
         place, maps = (student.keypoints, student.sigmas), teacher.heatmaps
         if self.weights["confidence"] > 0:
             terms["confidence"] = confidence_loss(student.scores, student.keypoints, maps, trust, self.released)

@@ -79,9 +79,10 @@ class ResidualLogLikelihood(nn.Module):
 
     It has parameters, the flow's, to be trained along with the student and not needed after.
 
-    The integral in log s is a mean over a grid of points that Q makes equally probable. In training the grid is at another random offset
-    each time, because a flow learns to slip its peaks between the points of a fixed one: it was off by 0.4 to 1.6 nats
-    after 1500 steps on 16 x 16 fixed points, and by less than 0.01 on 16 x 16 shifted ones. In evaluation it is fixed.
+    The integral in log s is a mean over a grid of points that Q makes equally probable. In training the grid is at another
+    random offset each time, because a flow learns to slip its peaks between the points of a fixed one; in evaluation it is
+    fixed. After 1500 steps on two Gaussians of unlike widths, log s was off by 0.04 nats with a fixed grid of 16 x 16 points,
+    which understates the loss, and by 0.002 on average (0.007 from one offset to the next) with a random one.
 
     Args:
         density: 'laplace' or 'gaussian', of Q: of scale sigma, or of standard deviation sigma, before the flow has learnt.
@@ -153,7 +154,9 @@ class ResidualLogLikelihood(nn.Module):
     def _grid(self) -> Tensor:
         """Points (points^2, 2), one in each of the cells that Q gives equal probability."""
         levels = full_precision(self.levels).unsqueeze(-1)
-        offset = torch.rand(2).to(levels) if self.training else levels.new_full((2,), 0.5)
+        offset = levels.new_full((2,), 0.5)
+        if self.training:
+            offset = torch.rand_like(offset)
         # kept off 0 and 1, whose quantiles are infinite
         shares = levels + offset.clamp(0.001, 0.999) / len(levels)
         x, y = self.simple.quantile(shares).unbind(dim=-1)
@@ -164,7 +167,7 @@ class Coupling(nn.Module):
     """One affine coupling of RealNVP in two dimensions: moved -> moved exp(s) + t, both s and t read off the other axis.
 
     s is bounded to [-1, 1]. The last layer starts at zero, which makes the flow the identity. Hidden layers are smooth (SiLU
-    where the published code has a leaky ReLU): so is the density then, and its integral needs fewer points.
+    where the published code has a leaky ReLU): the density is then smooth too, and a coarse grid gives its integral.
 
     Args:
         hidden: units in each of the two hidden layers.
