@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from distilpose import report
+from distilpose.losses.distillation import PAPER
 from distilpose.paths import CONFIG_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +35,10 @@ def commands(prefix: str) -> list[str]:
 
 
 COMMANDS = commands("python -m distilpose.")
+# experiments that are sweeps by themselves
+SWEEPING = {
+    f"experiment={path.stem}" for path in (CONFIG_DIR / "experiment").glob("*.yaml") if "sweeper:" in path.read_text()
+}
 
 
 def compositions(words: list[str]) -> list[list[str]]:
@@ -39,7 +46,8 @@ def compositions(words: list[str]) -> list[list[str]]:
     given = [word for word in words if word not in ("-m", "--multirun")]
     parsed = OverridesParser.create().parse_overrides(given)
     swept = [override.is_sweep_override() for override in parsed]
-    assert any(swept) == (len(given) < len(words)), "-m and values to sweep over belong together"
+    sweeps = any(swept) or any(word in SWEEPING for word in given)
+    assert sweeps == (len(given) < len(words)), "-m and values to sweep over belong together"
     choices = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()] if sweeps else [word]
         for override, sweeps, word in zip(parsed, swept, given, strict=True)
@@ -51,6 +59,8 @@ def composed(line: str) -> list[DictConfig]:
     """The configurations a command line stands for."""
     module, *words = shlex.split(line)[2:]
     assert importlib.util.find_spec(module) is not None
+    if module == "distilpose.report":
+        words = report.arguments(words)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return [compose(module.removeprefix("distilpose."), job) for job in compositions(words)]
 
@@ -69,10 +79,8 @@ def test_commands_compose(line):
             is_teacher = cfg.model.name.startswith("teacher")
             assert ("heatmap" in cfg.method._target_.lower()) == is_teacher
             assert (cfg.loss._target_.rpartition(".")[2].startswith("Heatmap")) == is_teacher
-            needs_teacher = not is_teacher and any(
-                value for name, value in cfg.loss.items() if name not in ("_target_", "regression", "released")
-            )
-            assert not needs_teacher or cfg.resume or cfg.teacher.checkpoint
+            needs_teacher = not is_teacher and instantiate(cfg.loss).needs_teacher
+            assert not needs_teacher or cfg.resume or cfg.teacher.get("checkpoint") or cfg.teacher.get("file")
 
 
 def test_a_sweep_is_as_many_jobs_as_it_has_combinations():
@@ -106,7 +114,7 @@ def test_losses_of_a_run_are_those_the_table_names():
         name.replace(" ", "_").replace("heat_map", "heatmap"): float(weight) for name, weight in rows if name != "term"
     }
     (cfg,) = composed("python -m distilpose.train loss=distilpose")
-    assert told == {name: value for name, value in cfg.loss.items() if name not in ("_target_", "released")}
+    assert told == {name: cfg.loss[name] for name in PAPER}
 
 
 @pytest.mark.parametrize("page", PAGES)

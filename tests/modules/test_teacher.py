@@ -51,7 +51,7 @@ class Persons(Dataset):
 class Reader(torch.nn.Module):
     """A teacher that reads the joints off the image, scaled and shifted as told."""
 
-    input_size, heatmap_size, name, skeleton = (64, 48), (16, 12), "reader", COCO
+    input_size, heatmap_size, name, skeleton, head = (64, 48), (16, 12), "reader", COCO, None
 
     def __init__(self, scale=1.0, known=1.0):
         super().__init__()

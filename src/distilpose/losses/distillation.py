@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from distilpose.errors import DistilPoseError
-from distilpose.losses.distributions import divergence_loss, marginal_loss, moment_loss
+from distilpose.losses.distributions import FLOOR, divergence_loss, marginal_loss, moment_loss
 from distilpose.losses.likelihood import ResidualLogLikelihood
 from distilpose.losses.precision import full_precision
 from distilpose.losses.terms import (
@@ -51,6 +51,8 @@ class DistillationLoss(nn.Module):
     """
 
     projection: TokenProjection | None
+    # share of a map's peak under which its cells count 0 where it is read as a distribution; the teacher decides it
+    floor = FLOOR
 
     def __init__(
         self,
@@ -188,11 +190,11 @@ class DistillationLoss(nn.Module):
         if self.weights["simulated_heatmap"] > 0:
             terms["simulated_heatmap"] = simulated_heatmap_loss(*place, maps, trust, self.released)
         if self.weights["marginal"] > 0:
-            terms["marginal"] = marginal_loss(*place, maps, trust)
+            terms["marginal"] = marginal_loss(*place, maps, trust, self.floor)
         if self.weights["divergence"] > 0:
-            terms["divergence"] = divergence_loss(*place, maps, trust, shape=self.divergence_shape)
+            terms["divergence"] = divergence_loss(*place, maps, trust, self.floor, self.divergence_shape)
         if self.weights["moment"] > 0:
-            terms["moment"] = moment_loss(*place, maps, trust)
+            terms["moment"] = moment_loss(*place, maps, trust, self.floor)
 
     def _add_token_terms(self, terms: dict[str, Tensor], student: StudentOutput, teacher: TeacherOutput) -> None:
         """Put the two token terms into `terms`; joints the teacher does not know have no token to learn."""

@@ -52,6 +52,7 @@ class DistillationModule(PoseModule):
             raise DistilPoseError("This loss needs a teacher: set teacher.checkpoint=FILE, or pass loss=regression.")
         if self.teacher is not None:
             self.teacher.teach(model)
+            loss.floor = self.teacher.floor
             if loss.needs_tokens:
                 _compare_tokens(model, getattr(self.teacher, "model", None), loss)
             if backbone_from_teacher is None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError
+from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel, load_model
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
@@ -47,6 +48,8 @@ class FrozenTeacher:
             raise DistilPoseError(f"teacher.precision={precision} must be null, 32, bf16 or 16.")
         self.model = model.eval().requires_grad_(False)
         self.name, self.skeleton = model.name, model.skeleton
+        # a softmax leaves no noise beside its peaks that would have to be cut off, see losses.distributions
+        self.floor = 0.0 if getattr(model.head, "activation", "none") == "softmax" else FLOOR
         self.dtype = PRECISIONS[precision]
         self.forward: Callable[[Tensor], TeacherOutput] = torch.compile(self.model) if compile else self.model
         self.check = check
