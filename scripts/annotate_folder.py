@@ -1,0 +1,70 @@
+"""An annotation file for photographs without labels: `python scripts/annotate_folder.py PHOTOS annotations.json`.
+
+Each image is one person, in a box as large as the image, or a detector's boxes say where the persons are. No joint is labelled:
+the file is for `data.unlabelled=true`, where a teacher says where the joints are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from distilpose.data.annotations import load_annotations
+from distilpose.data.coco import read_image
+from distilpose.errors import DistilPoseError
+from distilpose.files import write_json
+from distilpose.inference.sources import find_images, image_ids, read_boxes
+from distilpose.skeleton import COCO, Skeleton
+
+
+def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) -> dict[str, Any]:
+    """The annotation file's content.
+
+    Args:
+        folder: of images.
+        boxes: a detector's list of {image_id or file_name, bbox, score}; images without a box are left out.
+        like: annotation file whose joints the category takes; COCO's 17 by default.
+
+    Raises:
+        DistilPoseError: there is no image, or one cannot be read.
+    """
+    skeleton: Skeleton = COCO if like is None else load_annotations(like, unlabelled=True).skeleton
+    ids = image_ids(find_images(folder))
+    found = None
+    if boxes is not None:
+        found, ids = read_boxes(boxes, ids, category_id=1)
+    images, annotations = [], []
+    for image, number in ids.items():
+        if found is not None and image not in found:
+            continue
+        height, width = read_image(image).shape[:2]
+        images.append({"id": number, "file_name": image.name, "width": width, "height": height})
+        for box in [[0, 0, width, height]] if found is None else found[image].boxes.tolist():
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": box})
+    limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]
+    category = {"id": 1, "name": "person", "keypoints": list(skeleton.names), "skeleton": limbs}
+    return {"images": images, "annotations": annotations, "categories": [category]}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Write an annotation file without labels for a folder of photographs.")
+    parser.add_argument("folder", type=Path, help="of photographs")
+    parser.add_argument("output", type=Path, help="annotation file to write")
+    parser.add_argument("--boxes", type=Path, help="a detector's boxes: a JSON list of {file_name, bbox, score}")
+    parser.add_argument("--like", type=Path, help="annotation file whose joints to take; COCO's 17 by default")
+    given = parser.parse_args(arguments)
+    try:
+        if given.output.exists():
+            raise DistilPoseError(f"{given.output} exists and is not overwritten: give another name.")
+        content = annotate(given.folder, given.boxes, given.like)
+        write_json(content, given.output)
+    except (DistilPoseError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{given.output}: {len(content['annotations'])} persons on {len(content['images'])} images, none labelled")
+
+
+if __name__ == "__main__":
+    main()
