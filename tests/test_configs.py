@@ -141,8 +141,9 @@ def test_trainers(trainer, callbacks, logger, tmp_path):
 
 @pytest.mark.parametrize("name", options("teacher"))
 def test_teachers_are_asked_for(name):
+    make = instantiate(configured(f"teacher={name}", "++teacher._partial_=true").teacher)
     with pytest.raises(Exception, match=r"teacher\.(checkpoint|file) is not set"):
-        instantiate(configured(f"teacher={name}").teacher)
+        make(**{"data": None} if name == "blazepose" else {})
 
 
 @pytest.mark.parametrize("name", options("method"))

@@ -19,7 +19,7 @@ from distilpose.losses.distillation import PAPER
 from distilpose.paths import CONFIG_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "docs/method.md", "docs/data.md", "docs/evaluation.md"]
+PAGES = ["README.md", "docs/method.md", "docs/data.md", "docs/teachers.md", "docs/evaluation.md"]
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 
 

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from distilpose import resuming
 from distilpose.errors import DistilPoseError
-from distilpose.runs import CONFIG, LAST_CHECKPOINT
+from distilpose.run_folders import CONFIG
+from distilpose.runs import LAST_CHECKPOINT
 
 
 def test_a_run_goes_on_in_its_folder_and_else_takes_a_fresh_one(tmp_path):
@@ -20,6 +21,7 @@ def test_a_run_goes_on_in_its_folder_and_else_takes_a_fresh_one(tmp_path):
     assert resuming.run_directory(str(tmp_path), "fresh") == str(tmp_path)
     assert resuming.run_directory(str(file), "fresh") == "fresh"
     assert resuming.run_directory(None, "fresh") == "fresh"
+    assert resuming.run_directory("auto", "runs/name/time") == "runs/name"
 
 
 def test_the_configuration_is_written_resolved_and_once(tmp_path):
@@ -111,6 +113,12 @@ def test_auto_does_not_go_on_with_another_configuration(own_run):
         resuming.resume(cfg)
 
 
+def test_auto_does_not_mind_settings_that_a_later_version_brought_in(own_run):
+    cfg, _ = own_run
+    cfg.loss.invented = 3
+    assert resuming.resume(cfg) == (cfg, None)
+
+
 def test_auto_leaves_a_finished_run_alone(own_run):
     cfg, folder = own_run
     metrics = {"monitor": "val/PCK", "best": {"val/PCK": 0.5}, "last": {"epoch": 1}}
@@ -119,5 +127,8 @@ def test_auto_leaves_a_finished_run_alone(own_run):
     assert resuming.finished(cfg) is None
     metrics["last"]["epoch"] = 2
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    os.utime(folder / LAST_CHECKPOINT, (0, 0))
+    assert resuming.finished(cfg) is None  # killed between the two: the checkpoint is that of an epoch before
+    (folder / LAST_CHECKPOINT).touch()
     assert resuming.finished(cfg) == metrics
     assert resuming.finished(OmegaConf.merge(cfg, {"resume": None})) is None

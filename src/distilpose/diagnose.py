@@ -21,11 +21,13 @@ from distilpose.inference.diagnosis_tables import full, summary
 from distilpose.inference.observation import Observation, observe
 from distilpose.losses import DistillationLoss
 from distilpose.models import load_model
+from distilpose.modules.teacher import floor_of
 from distilpose.outputs import Predictions
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule
-    from distilpose.models import PoseModel
+    from distilpose.modules.teacher import floor_of
+from distilpose.models import PoseModel
 
 # where each role's file is given
 KEYS = {"student": "checkpoint", "teacher": "teacher.checkpoint", "baseline": "baseline"}
@@ -73,7 +75,9 @@ def _loss(cfg: DictConfig) -> DistillationLoss | None:
         raise DistilPoseError(
             f"loss={cfg.loss.get('_target_')} trains teachers: give the student's, such as distilpose."
         )
-    return instantiate(cfg.loss, **OTHER_TERMS)
+    loss: DistillationLoss = instantiate(cfg.loss, **OTHER_TERMS)
+    loss.floor = floor_of(load_model(cfg.teacher.checkpoint))
+    return loss
 
 
 def _models(cfg: DictConfig) -> dict[str, PoseModel]:

@@ -70,12 +70,14 @@ class TeacherOutput(NamedTuple):
         keypoint_tokens: (N, K, D); None of a teacher without tokens.
         trust: (N, K) in [0, 1], how far each joint's map is to be learnt from, labelled or not; 0 for a joint the teacher
             does not know. None: wherever the joint is labelled.
+        known: (K,) 1 for a joint the teacher knows, else 0; None where it knows all.
     """
 
     heatmaps: Tensor
     visual_tokens: Tensor | None = None
     keypoint_tokens: Tensor | None = None
     trust: Tensor | None = None
+    known: Tensor | None = None
 
 
 class Predictions(NamedTuple):

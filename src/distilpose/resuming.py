@@ -16,13 +16,16 @@ from omegaconf.errors import ConfigKeyError
 
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_text
-from distilpose.runs import CONFIG, LAST_CHECKPOINT
+from distilpose.run_folders import CONFIG, flatten
+from distilpose.runs import LAST_CHECKPOINT
 
 AUTO = "auto"
 
 
 def run_directory(resume: str | None, fresh: str) -> str:
-    """Where a run writes: the folder it goes on in, or a fresh one."""
+    """Where a run writes: the folder it goes on in, or a fresh one; with `resume=auto` always the same, without the time."""
+    if resume == AUTO:
+        return str(Path(fresh).parent)
     return resume if resume and Path(resume).is_dir() else fresh
 
 
@@ -79,7 +82,9 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
 def finished(cfg: DictConfig) -> dict[str, Any] | None:
     """The metrics.json of the run's own folder if `resume=auto` finds that it has run to its end, else None."""
     summary = Path(cfg.folder) / "metrics.json"
-    if cfg.resume != AUTO or not summary.is_file() or _own_checkpoint(cfg) is None:
+    checkpoint = _own_checkpoint(cfg) if cfg.resume == AUTO and summary.is_file() else None
+    # of a run that was killed between the two, the checkpoint is older
+    if checkpoint is None or Path(checkpoint).stat().st_mtime < summary.stat().st_mtime:
         return None
     metrics = json.loads(summary.read_text())
     return metrics if metrics["last"]["epoch"] + 1 >= cfg.trainer.max_epochs else None
@@ -90,13 +95,20 @@ def _own_checkpoint(cfg: DictConfig) -> str | None:
     place = Path(cfg.folder)
     if not (place / CONFIG).is_file():
         return None
-    old, new = (_flat(OmegaConf.to_container(config, resolve=True)) for config in (_saved_in(place), cfg))
-    unlike = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key != "resume")
+    old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (_saved_in(place), cfg))
+    asked = (
+        {word.lstrip("+").split("=")[0] for word in HydraConfig.get().overrides.task}
+        if HydraConfig.initialized()
+        else ()
+    )
+    # a setting that a later version brought in has no say in a run that was started without it, unless it is asked for
+    known = {key for key in old.keys() | new.keys() if key in old or key in asked} - {"resume"}
+    unlike = sorted(key for key in known if old.get(key) != new.get(key))
     if unlike:
-        told = ", ".join(f"{key}={old.get(key)}" for key in unlike[:3])
+        told = ", ".join(f"{key}={json.dumps(old.get(key), default=str)}" for key in unlike[:3])
         raise DistilPoseError(
             f"'{place}' holds a run of another configuration ({told}{', …' if len(unlike) > 3 else ''}), so resume=auto does "
-            "not go on with it: give those values, or choose another hydra.run.dir."
+            "not go on with it: give those values, or choose another hydra.run.dir (hydra.sweep.dir of a sweep)."
         )
     checkpoint = place / LAST_CHECKPOINT
     return str(checkpoint) if checkpoint.is_file() else None
@@ -108,13 +120,6 @@ def _saved_in(place: Path) -> DictConfig:
     folder = OmegaConf.create(saved).folder
     moved = re.sub(rf"{re.escape(folder)}(?=[/\s'\"]|$)", lambda _: str(place.resolve()), saved)
     return OmegaConf.create(moved)  # type: ignore[return-value]
-
-
-def _flat(config: Any, name: str = "") -> dict[str, Any]:
-    """Every single value by its dotted name."""
-    if not isinstance(config, dict):
-        return {name: config}
-    return {key: value for part in config for key, value in _flat(config[part], f"{name}.{part}".strip(".")).items()}
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import COCO_METRICS
 from distilpose.skeleton import Skeleton
 
-CONFIG = "config.yaml"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 

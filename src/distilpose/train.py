@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from hydra.utils import instantiate
@@ -70,7 +71,9 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
     if cfg.weights is not None and cfg.method.get("backbone_from_teacher", False) is None:
         parts["backbone_from_teacher"] = False  # the backbone asked for is the file's
     if getattr(parts["loss"], "needs_teacher", False):
-        parts["teacher"] = instantiate(cfg.teacher)
+        teacher = instantiate(cfg.teacher)
+        # one that is recorded for these persons takes the data
+        parts["teacher"] = teacher(data=datamodule) if isinstance(teacher, partial) else teacher
     parts["optimizer"] = instantiate(cfg.optimizer, lr=runs.scaled_rate(cfg))
     parts["scheduler"] = instantiate(cfg.scheduler) if cfg.scheduler else None
     check_recipe(parts["optimizer"], parts["scheduler"])

@@ -275,8 +275,19 @@ def test_a_teachers_trust_takes_the_labels_place():
     for term in ("confidence", "simulated_heatmap"):
         torch.testing.assert_close(trusted[term], as_labels[term])
     torch.testing.assert_close(trusted["regression"], loss(student, teacher, keypoints, weights)["regression"])
-    tokens = ((student.keypoint_tokens - teacher.keypoint_tokens).square().mean(-1) * trust).mean()
-    torch.testing.assert_close(trusted["keypoint_token"], 5e-4 * tokens)
+    # the Gaussian's term squares its weights, which must not square a trust
+    half = loss(student, teacher._replace(trust=0.5 * torch.ones_like(weights)), keypoints, weights)
+    whole = loss(student, teacher._replace(trust=torch.ones_like(weights)), keypoints, weights)
+    for term in ("confidence", "simulated_heatmap"):
+        torch.testing.assert_close(half[term], 0.5 * whole[term])
+
+
+def test_tokens_of_joints_the_teacher_does_not_know_are_left_alone():
+    student, teacher, keypoints, weights = random_case()
+    known = torch.tensor([1.0, 0, 1, 1, 0], dtype=weights.dtype)
+    terms = DistillationLoss()(student, teacher._replace(known=known), keypoints, weights)
+    tokens = ((student.keypoint_tokens - teacher.keypoint_tokens).square().mean(-1) * known).mean()
+    torch.testing.assert_close(terms["keypoint_token"], 5e-4 * tokens)
 
 
 def test_the_likelihood_reads_sigmas_in_cells_of_the_students_map():

@@ -120,6 +120,25 @@ def test_tokens_of_unlike_width_and_grid_are_projected_where_asked_for(monkeypat
     assert distillation(loss=DistillationLoss(project_tokens=True)).loss.projection is None  # alike: nothing to learn
 
 
+def test_only_the_tokens_compared_are_projected():
+    """A map that nothing uses would stop distributed training."""
+    module = distillation(teacher_options={"width": 48}, loss=DistillationLoss(visual_token=0, project_tokens=True))
+    assert [name for name, _ in module.loss.named_parameters()] == [
+        "projection.keypoint.weight",
+        "projection.keypoint.bias",
+    ]
+
+
+def test_a_checkpoint_of_another_loss_is_told():
+    plain, projected = (
+        distillation(teacher_options={"width": 48}, loss=loss)
+        for loss in (DistillationLoss(visual_token=0, keypoint_token=0), DistillationLoss(project_tokens=True))
+    )
+    with pytest.raises(DistilPoseError, match="trained with another loss"):
+        plain.on_load_checkpoint({"state_dict": projected.state_dict()})
+    plain.on_load_checkpoint({"state_dict": plain.state_dict()})
+
+
 def test_a_plain_heatmap_network_teaches_without_tokens(monkeypatch):
     options = {"teacher": "teacher_timm", "teacher_options": {"backbone": "resnet10t", "input_size": (64, 48)}}
     with pytest.raises(DistilPoseError, match="gives heat maps and no tokens"):

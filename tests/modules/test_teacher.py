@@ -12,7 +12,7 @@ from distilpose.data.codec import encode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.models import save_model
 from distilpose.modules import FrozenTeacher, check_teacher, load_teacher
-from distilpose.modules.teacher import resample
+from distilpose.modules.teacher import certainty, reduced, resample
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import COCO, Skeleton
 
@@ -133,6 +133,40 @@ def test_another_size_is_asked_for():
     teacher = FrozenTeacher(create_model("teacher_xs"), resize=True)
     teacher.teach(small)
     assert teacher(batch_of(torch.randn(2, 3, 32, 24))).heatmaps.shape == (2, 17, 8, 6)
+
+
+def test_on_persons_without_labels_it_says_what_it_is_sure_of():
+    model = create_model("teacher_xs")
+    teacher = FrozenTeacher(model)
+    batch = batch_of(torch.randn(2, 3, 64, 48))
+    batch = batch._replace(
+        labelled=torch.tensor([[0.0], [1.0]]).expand(2, 17), weights=torch.tensor([[0.0], [1.0]]).expand(2, 17)
+    )
+    assert teacher(batch).trust is None
+    teacher.unlabelled = True
+    output = teacher(batch)
+    torch.testing.assert_close(output.trust[0], output.heatmaps[0].amax(dim=(-2, -1)).clamp(0, 1))
+    assert output.trust[1].tolist() == [1] * 17
+
+
+def test_certainty_of_a_softmax_is_the_share_about_its_peak():
+    keypoints = torch.tensor([[[0.5, 0.5], [0.0, 0.0]]])
+    sharp, _ = encode_heatmaps(keypoints, torch.ones(1, 2), (16, 12), 0.3)
+    broad, _ = encode_heatmaps(keypoints, torch.ones(1, 2), (16, 12), 3.0)
+    assert (certainty(sharp, softmax=True) > 0.99).all()
+    # of a Gaussian of sigma 3, a square of 3 x 3 cells about the middle holds erf(1.5 / 3 / sqrt 2)^2
+    assert certainty(broad, softmax=True)[0, 0] == pytest.approx(math.erf(0.5 / math.sqrt(2)) ** 2, rel=0.1)
+    torch.testing.assert_close(certainty(0.4 * broad, softmax=False), torch.full((1, 2), 0.4))
+
+
+def test_reducing_keeps_peaks_and_their_places():
+    keypoints = torch.tensor([[[0.30, 0.61], [0.55, 0.43], [0.02, 0.98]]])
+    large, _ = encode_heatmaps(keypoints, torch.ones(1, 3), (64, 48), 1.0)
+    small = reduced(large, (16, 12))
+    torch.testing.assert_close(small.amax(dim=(-2, -1)), large.amax(dim=(-2, -1)))
+    cell = small.flatten(2).argmax(-1)
+    expected = (keypoints * torch.tensor([12.0, 16.0])).round().long().clamp(max=torch.tensor([11, 15]))
+    assert cell.tolist() == (expected[..., 1] * 12 + expected[..., 0]).tolist()
 
 
 def test_resampling_keeps_a_joints_place():

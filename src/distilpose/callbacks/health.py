@@ -46,9 +46,9 @@ class DistillationHealth(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the epoch's mean of each term."""
-        names = ("regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap")
+        names = getattr(pl_module.loss, "weights", {})
         logged = {name: trainer.callback_metrics.get(f"train/{name}_epoch") for name in names}
-        row = {name: float(value) for name, value in logged.items() if value is not None and value > 0}
+        row = {name: float(value) for name, value in logged.items() if value is not None and value != 0}
         self.terms.append({"epoch": trainer.current_epoch, **row})
 
     @torch.no_grad()
@@ -87,7 +87,9 @@ class DistillationHealth(Callback):
         for name in dict.fromkeys(key for row in self.terms for key in row if key != "epoch"):
             points = [(row["epoch"], row[name]) for row in self.terms if name in row]
             left.plot(*zip(*points, strict=True), marker=".", label=name.replace("_", " "))
-        left.set(title="weighted loss terms", xlabel="epoch", yscale="log")
+        # a likelihood may be negative, which a logarithm cannot show
+        negative = any(value < 0 for row in self.terms for value in row.values())
+        left.set(title="weighted loss terms", xlabel="epoch", yscale="symlog" if negative else "log")
         if left.lines:
             left.legend(fontsize=8)
         sigmas = sigmas[np.isfinite(sigmas).all(axis=1)]  # a diverged training is told by its module, not by a picture

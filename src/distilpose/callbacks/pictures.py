@@ -13,7 +13,7 @@ from distilpose.callbacks.samples import log_picture, sample_persons
 from distilpose.data.codec import decode_heatmaps, encode_heatmaps
 from distilpose.inference.drawing import contact_sheet, crop_image, difference_image, draw_skeleton, heatmap_image
 from distilpose.losses import simulated_heatmaps
-from distilpose.modules import DistillationModule, HeatmapModule
+from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import PoseBatch
 
@@ -78,7 +78,7 @@ def _of_student(module: DistillationModule, batch: PoseBatch) -> tuple[Tensor, d
     """Predicted keypoints, and the maps to show."""
     output = module.model(batch.image)
     simulated, _ = simulated_heatmaps(output.keypoints.float(), output.sigmas.float(), module.model.heatmap_size)
-    if module.teacher is None:
+    if not isinstance(module.teacher, FrozenTeacher):  # none, or one that was recorded for training persons only
         return output.keypoints.float(), {"simulated heat map": simulated}
     maps = module.teacher(batch).heatmaps.float()
     return output.keypoints.float(), {

@@ -57,13 +57,7 @@ class KeypointAnnotations:
 
 
 def read_json(path: str | Path, what: str, way_out: str) -> Any:
-    """The content of a JSON file, or one sentence on why not.
-
-    Args:
-        path: the file.
-        what: what it is to the reader of the error, as in 'Annotation file'.
-        way_out: what to do where it is missing.
-    """
+    """The content of a JSON file, or one sentence on why not, of `what` it is and the `way_out` where it is missing."""
     try:
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
@@ -103,10 +97,8 @@ def load_annotations(
     for number, image_id, entry in _of_category(content["annotations"], chosen["id"], known, images, path):
         name = f"Annotation {number}"
         box = numbers(required(entry, "bbox", name, path), 4, f"'bbox' of annotation {number} in {path}")
-        if unlabelled and entry.get("keypoints") is None:
-            points = np.zeros((bones.num_keypoints, 3))
-        else:
-            points = _joints(required(entry, "keypoints", name, path), bones, f"annotation {number} in {path}")
+        given = [0] * 3 * bones.num_keypoints if unlabelled and entry.get("keypoints") is None else None
+        points = _joints(given or required(entry, "keypoints", name, path), bones, f"annotation {number} in {path}")
         (area,) = numbers(
             [entry.get("area", AREA_OF_BOX * box[2] * box[3])], 1, f"'area' of annotation {number} in {path}"
         )
@@ -120,7 +112,8 @@ def load_annotations(
     if not joints:
         raise DistilPoseError(
             f"Annotation file {path} holds no person of category {chosen['name']!r} with labelled keypoints "
-            f"({len(content['annotations'])} annotations): check the file, or choose another with data.category."
+            f"({len(content['annotations'])} annotations): check the file, choose another with data.category, or let a teacher "
+            "teach persons without labels by data.unlabelled=true."
         )
     stacked = np.stack(joints)
     return KeypointAnnotations(

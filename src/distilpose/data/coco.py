@@ -112,7 +112,7 @@ class CocoKeypoints(Dataset[PoseBatch]):
         """The person's crop and targets."""
         index, seed = item if isinstance(item, tuple) else (item, None)
         annotation_id, image_id, bbox, score, keypoints, labelled = (field[index] for field in self.instances)
-        image = read_image(self.folder / self._names[int(image_id)])
+        image = read_image(self.image_file(int(image_id)))
         if self.augmentation is None:
             warp = warp_of_region(region_of_box(bbox, self.input_size, self.padding), self.input_size)
             crop = cv2.cvtColor(warp_image(image, warp, self.input_size), cv2.COLOR_BGR2RGB)
@@ -139,6 +139,10 @@ class CocoKeypoints(Dataset[PoseBatch]):
             bbox=torch.from_numpy(bbox.astype(np.float32)),
             bbox_score=torch.tensor(float(score)),
         )
+
+    def image_file(self, image_id: int) -> Path:
+        """Where the image lies."""
+        return self.folder / self._names[image_id]
 
     def _to_tensor(self, crop: NDArray) -> Tensor:
         """(H, W, 3) uint8 to (3, H, W) float32, normalised."""

@@ -118,9 +118,8 @@ def result_rows(
     order = torch.argsort(predictions.annotation_id, stable=True)
     order = order[torch.argsort(predictions.image_id[order], stable=True)]
     predictions = Predictions(*(field[order] for field in predictions))
-    scores = predictions.bbox_score.double()
-    if rescored:
-        scores = rescore(scores, predictions.scores)
+    box_scores = predictions.bbox_score.double()
+    scores = rescore(box_scores, predictions.scores) if rescored else box_scores
     if skeleton.sigmas is not None:
         areas = padded_area(predictions.bbox.double(), input_size, padding)
         kept = oks_nms_per_image(

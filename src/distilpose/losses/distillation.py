@@ -188,7 +188,8 @@ class DistillationLoss(nn.Module):
         if self.weights["confidence"] > 0:
             terms["confidence"] = confidence_loss(student.scores, student.keypoints, maps, trust, self.released)
         if self.weights["simulated_heatmap"] > 0:
-            terms["simulated_heatmap"] = simulated_heatmap_loss(*place, maps, trust, self.released)
+            # which squares its weights, as the release does
+            terms["simulated_heatmap"] = simulated_heatmap_loss(*place, maps, trust.sqrt(), self.released)
         if self.weights["marginal"] > 0:
             terms["marginal"] = marginal_loss(*place, maps, trust, self.floor)
         if self.weights["divergence"] > 0:
@@ -204,14 +205,14 @@ class DistillationLoss(nn.Module):
             raise DistilPoseError(
                 "This teacher gives heat maps and no tokens: set loss.visual_token=0 loss.keypoint_token=0."
             )
-        if self.projection is not None:
-            visual, keypoint = self.projection.visual(visual), self.projection.keypoint(keypoint)
-            theirs = self.projection.resample(theirs)
         if self.weights["visual_token"] > 0:
+            if self.projection is not None:
+                visual, theirs = self.projection.visual(visual), self.projection.resample(theirs)
             terms["visual_token"] = token_loss(visual, theirs)
         if self.weights["keypoint_token"] > 0:
-            known = None if teacher.trust is None else (teacher.trust > 0).to(keypoint.dtype)
-            terms["keypoint_token"] = token_loss(keypoint, teacher.keypoint_tokens, known)
+            if self.projection is not None:
+                keypoint = self.projection.keypoint(keypoint)
+            terms["keypoint_token"] = token_loss(keypoint, teacher.keypoint_tokens, teacher.known)
 
 
 def _ramp(name: str, ends: Sequence[float], weights: Mapping[str, float]) -> tuple[float, float]:

@@ -156,7 +156,7 @@ class ResidualLogLikelihood(nn.Module):
         levels = full_precision(self.levels).unsqueeze(-1)
         offset = levels.new_full((2,), 0.5)
         if self.training:
-            offset = torch.rand_like(offset)
+            offset = torch.rand(2).to(offset)  # by the CPU's generator, which a resumed run takes up again
         # kept off 0 and 1, whose quantiles are infinite
         shares = levels + offset.clamp(0.001, 0.999) / len(levels)
         x, y = self.simple.quantile(shares).unbind(dim=-1)

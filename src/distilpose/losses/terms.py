@@ -20,7 +20,7 @@ def regression_loss(predicted: Tensor, target: Tensor, weights: Tensor, beta: fl
 
 
 def token_loss(student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared difference of tokens (N, T, D), over all N T D; with weights (N, T), each token's by its weight."""
+    """Mean squared difference of tokens (N, T, D), over all N T D; with weights (T,), each token's by its weight."""
     if student.shape != teacher.shape:
         raise DistilPoseError(
             f"The student's tokens are {tuple(student.shape[1:])} and the teacher's {tuple(teacher.shape[1:])} (tokens, "

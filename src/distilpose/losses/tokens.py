@@ -16,6 +16,8 @@ class TokenProjection(nn.Module):
         teacher_width: D of the teacher.
         student_grid: rows and columns of the student's patches.
         teacher_grid: rows and columns of the teacher's patches.
+        visual: whether visual tokens are compared.
+        keypoint: whether keypoint tokens are compared.
     """
 
     def __init__(
@@ -24,14 +26,18 @@ class TokenProjection(nn.Module):
         teacher_width: int,
         student_grid: tuple[int, int],
         teacher_grid: tuple[int, int],
+        visual: bool = True,
+        keypoint: bool = True,
     ):
         super().__init__()
         self.student_grid, self.teacher_grid = tuple(student_grid), tuple(teacher_grid)
-        self.visual = nn.Linear(student_width, teacher_width)
-        self.keypoint = nn.Linear(student_width, teacher_width)
-        for linear in (self.visual, self.keypoint):
-            nn.init.trunc_normal_(linear.weight, std=0.02)
-            nn.init.zeros_(linear.bias)
+        # a map that no term uses would stop distributed training
+        self.visual = nn.Linear(student_width, teacher_width) if visual else nn.Identity()
+        self.keypoint = nn.Linear(student_width, teacher_width) if keypoint else nn.Identity()
+        for linear in self.children():
+            if isinstance(linear, nn.Linear):
+                nn.init.trunc_normal_(linear.weight, std=0.02)
+                nn.init.zeros_(linear.bias)
 
     def resample(self, visual_tokens: Tensor) -> Tensor:
         """Teacher's visual tokens (N, P', D) on the student's grid, (N, P, D): averaged down, interpolated up."""

@@ -103,7 +103,9 @@ def ours_to_released(model: PoseModel) -> dict[str, Tensor]:
             "teacher trained by loss=heatmap_mse can be written its way."
         )
     if model.encoder is None:
-        raise DistilPoseError(f"{model.name} has no tokens, and the release has no such network: convert another model.")
+        raise DistilPoseError(
+            f"{model.name} has no tokens, and the release has no such network: convert another model."
+        )
     prefix = _PREFIXES[model.kind]
     pairs = [(ours, theirs) for theirs, ours in _ENCODER + _HEADS[model.kind]]
     released = {prefix + POSITIONS: model.encoder.positions.detach().clone()}

@@ -63,7 +63,16 @@ class PoseModule(LightningModule):
         checkpoint["rng_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the generator's state until the training begins."""
+        """Keep the generator's state until the training begins; a checkpoint of another loss is told before Lightning does."""
+        own, saved = (
+            {name for name in state if name.startswith("loss.")}
+            for state in (self.state_dict(), checkpoint["state_dict"])
+        )
+        if own != saved:
+            raise DistilPoseError(
+                f"The checkpoint was trained with another loss ({len(saved)} of its tensors are a loss's, here {len(own)}): "
+                "resume with that loss, or start a new run with weights=FILE."
+            )
         self._rng_state = checkpoint.get("rng_state")
 
     def on_train_start(self) -> None:

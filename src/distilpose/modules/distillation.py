@@ -11,6 +11,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.losses import DistillationLoss, TokenProjection
 from distilpose.models import PoseModel, copy_backbone, model_spec
 from distilpose.modules.base import PoseModule
+from distilpose.modules.recorded import RecordedTeacher
 from distilpose.modules.teacher import FrozenTeacher
 from distilpose.modules.teacher_check import check_teacher
 from distilpose.outputs import PoseBatch
@@ -32,7 +33,7 @@ class DistillationModule(PoseModule):
         self,
         model: PoseModel,
         loss: DistillationLoss,
-        teacher: FrozenTeacher | None = None,
+        teacher: FrozenTeacher | RecordedTeacher | None = None,
         backbone_from_teacher: bool | None = None,
         **options: Any,
     ):
@@ -54,11 +55,11 @@ class DistillationModule(PoseModule):
             self.teacher.teach(model)
             loss.floor = self.teacher.floor
             if loss.needs_tokens:
-                _compare_tokens(model, getattr(self.teacher, "model", None), loss)
+                _compare_tokens(model, self.teacher.model, loss)
             if backbone_from_teacher is None:
                 backbone_from_teacher = model_spec(model.name).backbone_from_teacher
             if backbone_from_teacher:
-                copy_backbone(model, self.teacher.model)
+                _start_backbone(model, self.teacher.model)
             _tell_untaught(model, self.teacher)
         model.scores_trained = loss.trains_scores
 
@@ -70,9 +71,21 @@ class DistillationModule(PoseModule):
 
     def on_fit_start(self) -> None:
         """Refuse a bad teacher before any time is spent on it; a resumed run has passed already."""
-        if self.teacher is None or not self.teacher.check or self.trainer.ckpt_path is not None:
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.teacher is None:
+            if not datamodule.train_dataset().instances.labelled.any():
+                raise DistilPoseError("No training person has a label and this loss has no teacher: nothing is learnt.")
             return
-        figures = check_teacher(self.teacher, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
+        if isinstance(self.teacher, FrozenTeacher):
+            self.teacher.unlabelled = datamodule.unlabelled
+        if self.trainer.ckpt_path is not None:
+            return
+        if isinstance(self.teacher, RecordedTeacher):
+            rank_zero_only(print)(self.teacher.examine(datamodule))
+            return
+        if not self.teacher.check:
+            return
+        figures = check_teacher(self.teacher, datamodule.val_dataset())
         if self.trainer.is_global_zero:
             print(
                 f"Teacher {self.teacher.model.name}: {figures['accuracy']:.1%} of validation joints within 5 % of the crop "
@@ -90,9 +103,19 @@ class DistillationModule(PoseModule):
         return terms["total"]
 
 
-def _compare_tokens(student: PoseModel, teacher: Any, loss: DistillationLoss) -> None:
+def _start_backbone(student: PoseModel, teacher: PoseModel | None) -> None:
+    """Start from the teacher's backbone."""
+    if teacher is None:
+        raise DistilPoseError(
+            f"{student.name} starts from its teacher's backbone, but a recorded teacher has none: pass "
+            "method.backbone_from_teacher=false (and model.pretrained=true), or the teacher's checkpoint."
+        )
+    copy_backbone(student, teacher)
+
+
+def _compare_tokens(student: PoseModel, teacher: PoseModel | None, loss: DistillationLoss) -> None:
     """Learn a map between tokens of unlike shape if that is asked for; else raise unless they are alike."""
-    ours, theirs = student.encoder, getattr(teacher, "encoder", None)
+    ours, theirs = student.encoder, None if teacher is None else teacher.encoder
     if ours is None or theirs is None:
         raise DistilPoseError(
             "This teacher gives heat maps and no tokens: set loss.visual_token=0 loss.keypoint_token=0."
@@ -107,10 +130,11 @@ def _compare_tokens(student: PoseModel, teacher: Any, loss: DistillationLoss) ->
             "need them alike, so change model.patch_size or model.width, set loss.project_tokens=true to learn a map between "
             "them, or loss.visual_token=0 loss.keypoint_token=0."
         )
-    loss.projection = TokenProjection(widths[0], widths[1], grids[0], grids[1])
+    used = [loss.weights[term] > 0 for term in ("visual_token", "keypoint_token")]
+    loss.projection = TokenProjection(*widths, *grids, *used)
 
 
-def _tell_untaught(student: PoseModel, teacher: FrozenTeacher) -> None:
+def _tell_untaught(student: PoseModel, teacher: FrozenTeacher | RecordedTeacher) -> None:
     """Say which of the student's joints the teacher does not know."""
     matches = zip(student.skeleton.names, student.skeleton.matching(teacher.skeleton), strict=True)
     untaught = [name for name, joint in matches if joint is None]

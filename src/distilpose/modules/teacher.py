@@ -48,14 +48,16 @@ class FrozenTeacher:
             raise DistilPoseError(f"teacher.precision={precision} must be null, 32, bf16 or 16.")
         self.model = model.eval().requires_grad_(False)
         self.name, self.skeleton = model.name, model.skeleton
-        # a softmax leaves no noise beside its peaks that would have to be cut off, see losses.distributions
-        self.floor = 0.0 if getattr(model.head, "activation", "none") == "softmax" else FLOOR
+        self.floor = floor_of(model)
         self.dtype = PRECISIONS[precision]
         self.forward: Callable[[Tensor], TeacherOutput] = torch.compile(self.model) if compile else self.model
         self.check = check
         self.check_persons = check_persons
         self.resize = resize
         self.pupil = model
+        self.unlabelled = (
+            False  # whether there are persons without labels, on whom it must say itself what it is sure of
+        )
 
     def teach(self, pupil: PoseModel) -> None:
         """Answer from now on in a student's joints and cells.
@@ -82,8 +84,18 @@ class FrozenTeacher:
                 mixed = self.dtype != torch.float32
                 with torch.autocast(images.device.type, dtype=self.dtype if mixed else None, enabled=mixed):
                     output = self.forward(images)
-            output = output._replace(heatmaps=resample(output.heatmaps, self.pupil.heatmap_size))
-            return in_joints_of(self.pupil, output, self.skeleton, batch)
+            if self.unlabelled:
+                sure = certainty(output.heatmaps, softmax=self.floor == 0)
+                output = output._replace(trust=sure)
+            output = output._replace(heatmaps=reduced(output.heatmaps, self.pupil.heatmap_size))
+            output = in_joints_of(self.pupil, output, self.skeleton, batch)
+            if (
+                self.unlabelled and output.trust is not None
+            ):  # labels, where a person has any, say which joints are there
+                has = batch.labelled.any(dim=1, keepdim=True)
+                known = 1.0 if output.known is None else output.known
+                output = output._replace(trust=torch.where(has, batch.weights * known, output.trust))
+            return output
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Apply what the holder applies to its own tensors, such as a change of device."""
@@ -92,6 +104,11 @@ class FrozenTeacher:
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTeacher:
         """Itself: weight averaging copies the module that holds a teacher, and one teacher serves both."""
         return self
+
+
+def floor_of(model: PoseModel) -> float:
+    """Share of a map's peak under which its cells are noise: a softmax leaves none beside its peaks."""
+    return 0.0 if getattr(model.head, "activation", "none") == "softmax" else FLOOR
 
 
 def shared_joints(teacher: Any, pupil: PoseModel) -> list[int | None]:
@@ -118,7 +135,7 @@ def in_joints_of(pupil: PoseModel, output: TeacherOutput, skeleton: Skeleton, ba
         return output
     joints = pupil.skeleton.matching(skeleton)
     order = torch.tensor([joint or 0 for joint in joints], device=output.heatmaps.device)
-    known = torch.tensor([joint is not None for joint in joints], device=output.heatmaps.device)
+    known = output.heatmaps.new_tensor([joint is not None for joint in joints])
     tokens = output.keypoint_tokens
     trust = batch.weights if output.trust is None else output.trust[:, order]
     return TeacherOutput(
@@ -126,7 +143,34 @@ def in_joints_of(pupil: PoseModel, output: TeacherOutput, skeleton: Skeleton, ba
         output.visual_tokens,
         None if tokens is None else tokens[:, order],
         trust * known,
+        known,
     )
+
+
+def certainty(heatmaps: Tensor, softmax: bool) -> Tensor:
+    """How sure maps (N, K, h, w) are of their joints: (N, K) in [0, 1].
+
+    Of a softmax, whose peak is one however broad it is, the share within a cell of its peak; of other maps the peak.
+    """
+    if not softmax:
+        return heatmaps.amax(dim=(-2, -1)).clamp(0, 1)
+    near = 9 * F.avg_pool2d(heatmaps, 3, stride=1, padding=1).flatten(2)
+    peak = heatmaps.flatten(2).argmax(dim=-1, keepdim=True)
+    return (near.gather(2, peak).squeeze(2) / heatmaps.sum(dim=(-2, -1))).clamp(0, 1)
+
+
+def reduced(heatmaps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps at another size; on the way to a smaller one each cell takes the highest around it, so that no peak is lost."""
+    steps = [old // new for old, new in zip(heatmaps.shape[-2:], size, strict=True)]
+    whole = all(new * step == old for new, step, old in zip(size, steps, heatmaps.shape[-2:], strict=True))
+    if not whole or steps == [1, 1]:
+        return resample(heatmaps, size)
+    down, across = steps
+    padded = F.pad(heatmaps, (across // 2, across - across // 2, down // 2, down - down // 2))
+    pooled = F.max_pool2d(padded, steps)
+    # beyond the last cell's middle there is half a cell more
+    pooled = torch.cat([pooled[..., :-2, :], pooled[..., -2:, :].amax(dim=-2, keepdim=True)], dim=-2)
+    return torch.cat([pooled[..., :-2], pooled[..., -2:].amax(dim=-1, keepdim=True)], dim=-1)
 
 
 def resample(planes: Tensor, size: Sequence[int]) -> Tensor:

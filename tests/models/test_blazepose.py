@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distilpose.data import CocoKeypoints
+from distilpose.data.coco import read_image
+from distilpose.errors import DistilPoseError
+from distilpose.models.blazepose import BLAZEPOSE, BlazePose
+from distilpose.modules.sources import BlazePoseSource
+from distilpose.skeleton import COCO, Skeleton
+
+LEEDS = (
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
+    "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
+)  # fmt: skip
+ALONE = {442619: 785, 474484: 5529, 219454: 9483}  # annotation: image, of one large upright person on it
+
+
+@pytest.fixture(scope="module")
+def network():
+    file = os.environ.get("DISTILPOSE_BLAZEPOSE")
+    if not file or not Path(file).is_file():
+        pytest.skip("DISTILPOSE_BLAZEPOSE names no file (python scripts/fetch_blazepose.py FILE)")
+    if find_spec("ai_edge_litert") is None:
+        pytest.skip("LiteRT is not installed (pip install 'distilpose[blazepose]')")
+    return BlazePose(file)
+
+
+def test_joints_are_matched_by_name():
+    matched = COCO.matching(BLAZEPOSE)
+    assert [BLAZEPOSE.names[joint] for joint in matched] == list(COCO.names)
+    matched = Skeleton.from_names(LEEDS).matching(BLAZEPOSE)
+    assert [joint if joint is None else BLAZEPOSE.names[joint] for joint in matched] == [*LEEDS[:12], None, None]
+
+
+@pytest.mark.parametrize("name", ["left_hip", "LeftHip", "hip.L", "hip_l", "L-Hip"])
+def test_a_name_is_the_same_in_any_style(name):
+    assert Skeleton.from_names([name, "RightAnkle", "Headtop"]).matching(Skeleton.from_names(LEEDS)) == [3, 0, 13]
+    assert COCO.matching(COCO) == list(range(17))
+
+
+def test_all_joints_but_the_nose_have_a_partner():
+    order = BLAZEPOSE.flip_order
+    assert [index for index in range(33) if order[index] == index] == [0]
+    assert [order[index] for index in order] == list(range(33))
+
+
+@pytest.mark.parametrize("file", [None, "nowhere.tflite"])
+def test_a_missing_file_says_how_to_get_it(file):
+    with pytest.raises(DistilPoseError, match=r"python scripts/fetch_blazepose\.py"):
+        BlazePose(file)
+
+
+def test_a_missing_package_says_how_to_get_it(tmp_path, monkeypatch):
+    (tmp_path / "model.tflite").write_bytes(b"any")
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(DistilPoseError, match=r"pip install 'distilpose\[blazepose\]'"):
+        BlazePose(tmp_path / "model.tflite")
+
+
+def test_another_file_is_no_model(network, tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"any")
+    with pytest.raises(DistilPoseError, match="no model LiteRT can run"):
+        BlazePose(tmp_path / "model.tflite")
+
+
+def test_fetching_takes_one_checked_file_out_of_the_wheel(tmp_path, monkeypatch):
+    place = Path(__file__).resolve().parents[2] / "scripts" / "fetch_blazepose.py"
+    spec = importlib.util.spec_from_file_location("fetch_blazepose", place)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    def download(folder):
+        with zipfile.ZipFile(folder / "mediapipe.whl", "w") as wheel:
+            wheel.writestr(script.MEMBER, b"model")
+        return folder / "mediapipe.whl"
+
+    monkeypatch.setattr(script, "download", download)
+    file = tmp_path / "new" / "model.tflite"
+    with pytest.raises(SystemExit, match=r"SHA-256 9372c470eead… where e9a5c5cb17f7… is expected"):
+        script.main([str(file)])
+    assert not file.exists()
+    monkeypatch.setattr(script, "SHA256", hashlib.sha256(b"model").hexdigest())
+    script.main([str(file)])
+    assert file.read_bytes() == b"model"
+    assert list(file.parent.iterdir()) == [file]
+    script.main([str(file)])
+    file.write_bytes(b"another")
+    with pytest.raises(SystemExit, match="nothing is overwritten"):
+        script.main([str(file)])
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_joints_of_photographs_whichever_side_is_up(network, shared_data, turns):
+    """Labels of COCO, within 7 % of the box's diagonal; the photograph turned by quarters."""
+    root = shared_data / "coco-mini"
+    dataset = CocoKeypoints(root / "annotations" / "person_keypoints_val2017.json", root / "val2017")
+    people, source = dataset.instances, BlazePoseSource(network)
+    joints = COCO.matching(source.skeleton)
+    rows = [people.annotation_ids.tolist().index(number) for number in ALONE]
+    images = [read_image(dataset.folder / f"{image:012d}.jpg") for image in ALONE.values()]
+    boxes, truth = people.boxes[rows], people.keypoints[rows].astype(np.float64)
+    for _ in range(turns):
+        widths = np.array([image.shape[1] for image in images])[:, None]
+        images = [np.ascontiguousarray(np.rot90(image)) for image in images]  # (x, y) goes to (y, width - 1 - x)
+        truth = np.stack([truth[..., 1], widths - 1 - truth[..., 0]], -1)
+        x, y, w, h = boxes.T
+        boxes = np.stack([y, widths[:, 0] - 1 - x - w, h, w], -1)
+    answer = source(images, boxes)
+    maps = answer.heatmaps[:, joints]
+    assert maps.max() == 1
+    best = maps.reshape(*maps.shape[:2], -1).argmax(-1)
+    cells = np.stack([best % maps.shape[-1], best // maps.shape[-1]], -1) - answer.warps[:, None, :, 2]
+    found = np.linalg.solve(answer.warps[:, None, :, :2], cells[..., None])[..., 0]
+    error = np.linalg.norm(found - truth, axis=-1) / np.hypot(boxes[:, 2], boxes[:, 3])[:, None]
+    labelled = people.labelled[rows]
+    assert np.median(error[labelled]) < 0.03
+    assert (error[labelled] < 0.07).mean() > 0.97
+    assert answer.trust[:, joints][labelled].mean() > 0.6

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from distilpose import load_model
+from distilpose.data import CocoKeypoints
+from distilpose.data.codec import decode_heatmaps
+from distilpose.models import create_model, save_model
+from distilpose.modules import load_recorded
+from distilpose.paths import CONFIG_DIR
+from distilpose.record import main
+
+
+def record(root, *overrides):
+    data = ["data=custom", f"data.root={root}", "device=cpu"]
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return main.__wrapped__(compose("record", [*data, *map(str, overrides)]))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    return save_model(create_model("teacher_xs", input_size=(96, 72)), tmp_path / "teacher.safetensors")
+
+
+def test_a_checkpoint_is_recorded_in_its_own_crops(tiny_coco, checkpoint, tmp_path, capsys):
+    root, output = tiny_coco(train=6), tmp_path / "out"
+    made = record(root, f"teacher.checkpoint={checkpoint}", f"output={output}")
+    assert f"teacher.file={output}" in capsys.readouterr().out
+    dataset = CocoKeypoints(root / "annotations" / "train.json", root / "train", input_size=(96, 72))
+    assert made.maps.shape == (len(dataset), 17, 24, 18)
+    model = load_model(checkpoint).eval()
+    with torch.no_grad():
+        expected = model(torch.stack([person.image for person in dataset])).heatmaps
+    torch.testing.assert_close(torch.from_numpy(made.maps.astype(np.float32)), expected, atol=1e-3, rtol=1e-3)
+    # the map's peak, from the crop back in the image
+    place, peak = decode_heatmaps(expected)
+    warps = torch.stack([person.warp for person in dataset])
+    pixels = torch.from_numpy(made.persons["place"].copy()) @ warps[:, :, :2].mT + warps[:, None, :, 2]
+    torch.testing.assert_close(pixels, place * torch.tensor([72.0, 96]), atol=0.02, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(made.persons["trust"].copy()), peak.clamp(0, 1))
+    # asked once more, it is there
+    assert (record(root, f"teacher.checkpoint={checkpoint}", f"output={output}").maps == made.maps).all()
+
+
+def test_a_recording_finds_its_own_place(tiny_coco, checkpoint, tmp_path):
+    root = tiny_coco(train=4, val=3)
+    train, val = (
+        record(root, f"teacher.checkpoint={checkpoint}", f"split={split}", f"folder={tmp_path / 'all'}", "batch_size=2")
+        for split in ("train", "val")
+    )
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted([train.path.name, val.path.name])
+    assert train.path.name.startswith("teacher_xs_train_")
+    assert load_recorded(val.path).recording.about["annotations"] == "val.json"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["split=test"], "expected train or val"),
+        (["batch_size=0"], "batch_size=0"),
+        ([], r"teacher\.checkpoint is not set"),
+        (["teacher=blazepose"], r"teacher\.file is not set.*fetch_blazepose"),
+        (["teacher=recorded"], "cannot be recorded"),
+    ],
+)
+def test_mistakes_are_told(tiny_coco, overrides, told):
+    with pytest.raises(Exception, match=told):  # Hydra wraps some
+        record(tiny_coco(train=2, val=2), *overrides)
+
+
+def test_a_recorded_teacher_trains_a_smaller_student(tiny_coco, checkpoint, tmp_path, run_train):
+    root, output = tiny_coco(train=8), tmp_path / "out"
+    record(root, f"teacher.checkpoint={checkpoint}", f"output={output}")
+    quick = [
+        "logger=none",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=1",
+        "data.num_workers=0",
+        "data.batch_size=4",
+    ]
+    status, told = run_train(
+        "data=custom", f"data.root={root}", "model=student_xs", "loss=simulated_heatmap_confidence",
+        "teacher=recorded", f"teacher.file={output}", "hydra.run.dir=run", "scheduler=cosine", *quick,
+    )  # fmt: skip
+    assert status == 0, told
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
