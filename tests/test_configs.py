@@ -140,9 +140,10 @@ def test_trainers(trainer, callbacks, logger, tmp_path):
 
 
 @pytest.mark.parametrize("name", options("teacher"))
-def test_teachers_are_asked_for(name):
+def test_teachers_are_asked_for(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no experiment has trained one
     make = instantiate(configured(f"teacher={name}", "++teacher._partial_=true").teacher)
-    with pytest.raises(Exception, match=r"teacher\.(checkpoint|file) is not set"):
+    with pytest.raises(Exception, match=r"teacher\.(checkpoint|file) is not set|checkpoint 'runs/.*' does not exist"):
         make(**{"data": None} if name == "blazepose" else {})
 
 
@@ -164,6 +165,12 @@ def test_experiments(name):
     assert changed.data.train_images == "train"
     assert changed.trainer.max_epochs == 7
     assert changed.optimizer._target_.endswith("AdamW")
+
+
+@pytest.mark.parametrize("name", ["ablation", "lspet"])
+def test_another_teacher_in_an_experiment(name):
+    cfg = configured(f"experiment={name}", "teacher=recorded", "teacher.file=somewhere")
+    assert set(cfg.teacher) == {"_target_", "file", "sigma", "least_trust"}
 
 
 def test_a_student_without_its_teacher_in_an_experiment():
