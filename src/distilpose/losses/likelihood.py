@@ -14,7 +14,8 @@ Where this differs from the published code:
 - There G starts as a standard normal, so that p starts with a Gaussian's tails. Here Q and the flow's base are one density,
   twice as wide (Laplace) or of twice the variance (Gaussian), whose normalised product is the standard one: an untrained
   flow gives the plain Laplace or Gaussian likelihood, and a Laplace's pull stays bounded however large the error.
-- There log s is left out, which favours flows that pile G up where Q is high. Here it is computed.
+- There log s is left out, which favours flows that pile G up where Q is high. Here it can be computed; a training that starts
+  far from the truth has to do without (see `DistillationLoss`).
 - There log sigma and log G are counted twice, which log Q is not. Here each is counted once.
 """
 
