@@ -96,9 +96,11 @@ def test_every_so_many_batches(batch, monkeypatch):
     assert set(logged) == {f"train/share_{name}" for name in gradient_shares(module, batch)}
 
 
-def test_a_teacher_has_no_such_shares(batch):
-    module = HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapMSE(), optimizer=adam)
+def test_a_teacher_has_no_such_shares(batch, monkeypatch):
+    module, logged = HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapMSE(), optimizer=adam), []
+    monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.append(values))
     GradientShare(every=1).on_train_batch_end(SimpleNamespace(), module, None, batch, 0)
+    assert logged == []
 
 
 def test_never_is_refused():

@@ -11,7 +11,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from distilpose.callbacks.samples import log_picture, sample_persons
-from distilpose.evaluation import calibration, oks_sigmas
+from distilpose.evaluation import calibration, keypoint_similarity
 from distilpose.losses import DistillationLoss
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import StudentOutput
@@ -68,9 +68,9 @@ class DistillationHealth(Callback):
         # the crop's scale takes pixels of the image to pixels of the crop
         scale = batch.warp[:, 0, :2].norm(dim=-1)
         area = batch.bbox[:, 2:].prod(dim=-1) * scale**2
-        spread = 2 * batch.keypoints.new_tensor(oks_sigmas(pl_module.model.skeleton))
-        squared = ((output.keypoints - batch.keypoints) * extent).square().sum(-1)
-        similarity = torch.exp(-squared / (2 * area[:, None] * spread**2))[labelled].cpu().numpy()
+        skeleton = pl_module.model.skeleton
+        likeness = keypoint_similarity(output.keypoints * extent, batch.keypoints * extent, area, skeleton)
+        similarity = likeness[labelled].cpu().numpy()
         scores = output.scores[labelled].cpu().numpy()
         sigmas = output.sigmas[labelled].cpu().numpy()
 

@@ -14,7 +14,6 @@ from distilpose.errors import DistilPoseError
 from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel, load_model
 from distilpose.outputs import PoseBatch, TeacherOutput
-from distilpose.skeleton import Skeleton
 
 PRECISIONS = {None: None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
@@ -55,6 +54,9 @@ class FrozenTeacher:
         self.check_persons = check_persons
         self.resize = resize
         self.pupil = model
+        self.joints: list[int | None] | None = (
+            None  # of the teacher, in the student's order; None where they are the same
+        )
         self.unlabelled = (
             False  # whether there are persons without labels, on whom it must say itself what it is sure of
         )
@@ -71,7 +73,8 @@ class FrozenTeacher:
                 f"(height, width): pass model.input_size={list(self.model.input_size)}, or teacher.resize=true to show it "
                 "the student's crops resized, or record it at its own size (python -m distilpose.record)."
             )
-        shared_joints(self, pupil)
+        joints = shared_joints(self, pupil)
+        self.joints = None if pupil.skeleton.names == self.skeleton.names else joints
         self.pupil = pupil
 
     def __call__(self, batch: PoseBatch) -> TeacherOutput:
@@ -88,10 +91,10 @@ class FrozenTeacher:
                 sure = certainty(output.heatmaps, softmax=self.floor == 0)
                 output = output._replace(trust=sure)
             output = output._replace(heatmaps=reduced(output.heatmaps, self.pupil.heatmap_size))
-            output = in_joints_of(self.pupil, output, self.skeleton, batch)
-            if (
-                self.unlabelled and output.trust is not None
-            ):  # labels, where a person has any, say which joints are there
+            if self.joints is not None:
+                output = in_order(self.joints, output, batch)
+            if self.unlabelled and output.trust is not None:
+                # labels, where a person has any, say which joints are there
                 has = batch.labelled.any(dim=1, keepdim=True)
                 known = 1.0 if output.known is None else output.known
                 output = output._replace(trust=torch.where(has, batch.weights * known, output.trust))
@@ -126,14 +129,16 @@ def shared_joints(teacher: Any, pupil: PoseModel) -> list[int | None]:
     return joints
 
 
-def in_joints_of(pupil: PoseModel, output: TeacherOutput, skeleton: Skeleton, batch: PoseBatch) -> TeacherOutput:
-    """A teacher's output with the student's joints in the student's order.
+def in_order(joints: Sequence[int | None], output: TeacherOutput, batch: PoseBatch) -> TeacherOutput:
+    """A teacher's output with the student's K joints in the student's order.
 
     Joints the teacher does not know get an empty map and no trust; the others are trusted where they are labelled.
+
+    Args:
+        joints: for each of the student's joints the teacher's, None where it has none.
+        output: of the teacher, in its own joints.
+        batch: of N persons, in the student's joints.
     """
-    if skeleton.names == pupil.skeleton.names:
-        return output
-    joints = pupil.skeleton.matching(skeleton)
     order = torch.tensor([joint or 0 for joint in joints], device=output.heatmaps.device)
     known = output.heatmaps.new_tensor([joint is not None for joint in joints])
     tokens = output.keypoint_tokens
