@@ -492,11 +492,12 @@ def test_the_command(make_run, tmp_path, monkeypatch, capsys):
             return stop.code, capsys.readouterr().out
         return 0, capsys.readouterr().out
 
-    place = make_run("lr=0.1, [a]")
-    status, printed = ran(place.relative_to(tmp_path), "gone", "at=best", "output=out")
-    assert status == 0
+    place = make_run("lr=0.1, [a]", name="distilpose, [a]")
+    status, printed = ran(place.relative_to(tmp_path), "gone", "at=best", "baseline=distilpose, [a]", "output=out")
+    assert status == 0, printed
     assert "gone is left out: it does not exist." in printed
-    assert "Made by `python -m distilpose.report 'runs/lr=0.1, [a]' gone at=best output=out`." in printed
+    line = "python -m distilpose.report 'runs/lr=0.1, [a]' gone at=best 'baseline=distilpose, [a]' output=out"
+    assert f"Made by `{line}`." in printed
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"curves.png", "report.json", "report.md"}
     told = "error: There is no run to report: gone is left out: it does not exist."
     assert ran("gone", "output=other") == (told, "")  # which the interpreter prints on its way out, with status 1

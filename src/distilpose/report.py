@@ -234,7 +234,9 @@ def caption(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
         if cfg.at == "last" and line["at_epochs"] != line["epochs"]:
             told.append(f"{line['name']} was last validated after epoch {', '.join(map(str, line['at_epochs']))}.")
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    words = [*map(str, cfg.runs), *(word for word in overrides if not word.startswith("runs="))]
+    # as they were typed: `arguments` quotes folders and baselines
+    typed = (f"baseline={cfg.baseline}" if word.startswith("baseline='") else word for word in overrides)
+    words = [*map(str, cfg.runs), *(word for word in typed if not word.startswith("runs="))]
     return [*told, f"Made by `{shlex.join(['python', '-m', 'distilpose.report', *words])}`."]
 
 

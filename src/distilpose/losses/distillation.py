@@ -97,9 +97,7 @@ class DistillationLoss(nn.Module):
         self.agreement = agreement
         self.project_tokens = project_tokens
         self.released = released
-        # without log s, as published: where most errors lie beyond the grid (a first epoch on Leeds Sports: errors of many
-        # sigmas), a flow that leaves the grid makes log s, and with it the likelihood, as large as it likes
-        self.flow = ResidualLogLikelihood(normalise=False) if likelihood > 0 else None
+        self.flow = ResidualLogLikelihood() if likelihood > 0 else None
         self.projection = None
 
     @property
