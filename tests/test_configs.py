@@ -84,15 +84,17 @@ def test_losses(name):
     # what the file's name promises is on, and nothing else
     terms = {term for term, weight in loss.weights.items() if weight > 0}
     promised = {"likelihood"} if "rle" in name else {"regression"}
-    if "tokens" in name:
+    if "tokens" in name and name != "without_tokens":
         promised |= {"visual_token", "keypoint_token"}
     promised |= {term for term in ("simulated_heatmap", "confidence") if term in name}
     if name.startswith("distilpose_"):
         # in place of the squared difference of maps, or of smooth L1
         other = {term for term in ("marginal", "divergence", "moment") if term in name}
         promised |= {"visual_token", "keypoint_token", "confidence"} | (other or {"simulated_heatmap"})
+    if name == "without_tokens":
+        promised |= {"simulated_heatmap", "confidence", "divergence"}
     assert terms == (set(PAPER) if name in ("distilpose", "released") else promised)
-    assert (loss.agreement > 0) == ("agreement" in name)
+    assert (loss.agreement > 0) == (name in ("distilpose_agreement", "without_tokens"))
     assert loss.needs_teacher == (name not in ("regression", "l1", "rle"))
     assert loss.released == (name == "released")
     assert loss.beta == ("l1" not in name)
