@@ -83,7 +83,7 @@ def test_losses(name):
         return
     # what the file's name promises is on, and nothing else
     terms = {term for term, weight in loss.weights.items() if weight > 0}
-    promised = {"likelihood"} if "rle" in name else {"regression"}
+    promised = {"likelihood"} if "rle" in name or "plus" in name else {"regression"}
     if "tokens" in name and name != "without_tokens":
         promised |= {"visual_token", "keypoint_token"}
     promised |= {term for term in ("simulated_heatmap", "confidence") if term in name}
