@@ -16,8 +16,8 @@ Where this differs from the paper (section 3.2) and its code:
   it finds a density under which they are less likely. With log s computed over a grid, a flow learns to leave the grid, and
   where errors are of many sigmas (a first epoch on Leeds Sports) it drove the likelihood to infinity. One flow that starts
   at Q needs no s.
-- There G starts as a standard normal, so that p starts with a Gaussian's tails. Here they are a Laplace's, whose pull stays
-  bounded however large the error.
+- There G starts as a standard normal, so that p starts with a Gaussian's tails. Here they are a Laplace's, whose pull does not
+  grow with the error. What the flow learns can change that: an axis may come to be pulled in proportion to the other's error.
 - There log sigma and log G are counted twice, which log Q is not. Here each is counted once.
 """
 
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from distilpose.errors import DistilPoseError
 from distilpose.losses.precision import full_precision, without_autocast
 
-# Cells; sigmas under it count as it, which bounds the gain from sureness and the pull of an error (to 1 / sigma a cell).
+# Cells, added to every sigma as squares are, which bounds the gain from sureness and the pull of an error.
 # A hundredth of a cell is a twenty-fifth of a pixel, finer than any annotation.
 MINIMUM_SIGMA = 0.01
 
@@ -66,7 +66,8 @@ class ResidualLogLikelihood(nn.Module):
             size: rows and columns of the heat map, whose cells are the unit of sigmas.
         """
         keypoints, target, weights = full_precision(keypoints), full_precision(target), full_precision(weights)
-        sigmas = full_precision(sigmas).clamp(min=MINIMUM_SIGMA)
+        # not clamped: a sigma under the minimum has to find its way out again
+        sigmas = (full_precision(sigmas).square() + MINIMUM_SIGMA**2).sqrt()
         rows, columns = size
         errors = (target - keypoints) * keypoints.new_tensor([columns, rows]) / sigmas
         log_likelihood = self.log_prob(errors) - sigmas.log().sum(dim=-1)
