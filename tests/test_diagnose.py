@@ -14,7 +14,8 @@ from distilpose import diagnose as command
 from distilpose import evaluate
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import ERROR_TYPES
-from distilpose.models import create_model, save_model
+from distilpose.losses import DistillationLoss
+from distilpose.models import create_model, load_model, save_model
 from distilpose.paths import CONFIG_DIR
 from distilpose.skeleton import COCO, Skeleton
 
@@ -126,6 +127,31 @@ def test_tokens_of_unlike_width_are_not_compared(undrawn, tiny_coco, files, tmp_
     report = diagnose(tiny_coco(val=4), *given, f"output={tmp_path / 'out'}")
     assert report["tokens"] == {"student": {"visual": None, "keypoint": None}}
     assert report["pull"] is not None
+
+
+def test_a_likelihoods_pull_is_told_where_its_flow_was_kept(undrawn, tiny_coco, files, tmp_path, capsys):
+    student = load_model(files["student"])
+    flow = DistillationLoss(likelihood=1.0).flow.state_dict()
+    content = {
+        "hyper_parameters": {"model": student.config},
+        "state_dict": {f"model.{name}": weight for name, weight in student.state_dict().items()}
+        | {f"loss.flow.{name}": weight for name, weight in flow.items()},
+    }
+    torch.save(content, tmp_path / "last.ckpt")
+    root, teacher = tiny_coco(val=4), f"teacher.checkpoint={files['teacher']}"
+    for number, file in enumerate((tmp_path / "last.ckpt", files["student"])):
+        report = diagnose(
+            root, f"checkpoint={file}", teacher, "loss=distilpose_plus", f"output={tmp_path / str(number)}"
+        )
+        kept = file.suffix == ".ckpt"
+        assert ("likelihood" in report["pull"]["by_cells"][0]["strength"]) == kept
+        assert ("keeps no flow" in capsys.readouterr().out) != kept
+    content["state_dict"].popitem()
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(DistilPoseError, match=r"loss\.likelihood=0"):
+        diagnose(
+            root, f"checkpoint={tmp_path / 'last.ckpt'}", teacher, "loss=distilpose_plus", f"output={tmp_path / 'o'}"
+        )
 
 
 def test_a_skeleton_without_torso_and_sigmas(undrawn, tiny_coco, tmp_path):

@@ -9,7 +9,7 @@ from distilpose import load_model
 from distilpose.data import CocoKeypoints
 from distilpose.data.codec import decode_heatmaps
 from distilpose.models import create_model, save_model
-from distilpose.modules import load_recorded
+from distilpose.modules import FrozenTeacher, RecordedTeacher, load_recorded
 from distilpose.paths import CONFIG_DIR
 from distilpose.record import main
 
@@ -42,6 +42,12 @@ def test_a_checkpoint_is_recorded_in_its_own_crops(tiny_coco, checkpoint, tmp_pa
     pixels = torch.from_numpy(made.persons["place"].copy()) @ warps[:, :, :2].mT + warps[:, None, :, 2]
     torch.testing.assert_close(pixels, place * torch.tensor([72.0, 96]), atol=0.02, rtol=0)
     torch.testing.assert_close(torch.from_numpy(made.persons["trust"].copy()), peak.clamp(0, 1))
+    # what of a map is noise is told as the network itself would tell it
+    assert RecordedTeacher(made).floor == FrozenTeacher(model).floor > 0
+    model.set_heatmap_activation("softmax")
+    softmax = save_model(model, tmp_path / "softmax.safetensors")
+    recorded = record(root, f"teacher.checkpoint={softmax}", f"output={tmp_path / 'softmax'}")
+    assert RecordedTeacher(recorded).floor == FrozenTeacher(model).floor == 0
     # asked once more, it is there
     assert (record(root, f"teacher.checkpoint={checkpoint}", f"output={output}").maps == made.maps).all()
 

@@ -110,7 +110,8 @@ def test_runs_of_a_configuration_are_one_row_and_differ_from_the_baseline_by_see
     content, printed = reported(drawn=True)
     column = "val/PCK, mean ± sd"
     assert cells(printed, "regression") == {
-        "name": "regression", "seeds": "0, 1, 2", "epochs": "3", column: "50.0 ± 4.0", "each seed": "50.0, 54.0, 46.0",
+        "name": "regression", "seeds": "0, 1, 2", "epochs": "3", "steps": "20", column: "50.0 ± 4.0",
+        "each seed": "50.0, 54.0, 46.0",
         "difference to regression": "-", "minutes": "1.5", "published (the authors', COCO val2017 AP)": "56.0",
     }  # fmt: skip
     row = cells(printed, "distilpose")
@@ -168,14 +169,15 @@ def test_what_is_not_counted_as_configuration_is_there_to_be_left_out(recipe):
 @pytest.mark.parametrize(
     ("settings", "rows"),
     [
-        ({"threads": 7, "data.num_workers": 3, "resume": "there", "trainer.devices": 2, "logger.wandb.name": "x"}, 1),
+        ({"threads": 7, "data.num_workers": 3, "resume": "there", "logger.wandb.name": "x"}, 1),
         ({"callbacks.pictures": None, "callbacks.checkpoint.dirpath": "x", "trainer.default_root_dir": "x"}, 1),
         ({"callbacks.ema._target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "callbacks.ema.decay": 0.9}, 2),
         ({"teacher.checkpoint": "better.ckpt"}, 2),
         ({"trainer.max_epochs": 2}, 2),
+        ({"trainer.devices": 8}, 2),
         ({"weights": "start.ckpt"}, 2),
     ],
-    ids=["machine", "watching", "averaging", "teacher", "epochs", "weights"],
+    ids=["machine", "watching", "averaging", "teacher", "epochs", "batch", "weights"],
 )
 def test_which_settings_make_another_configuration(make_run, settings, rows, grouped):
     make_run("a", seed=0)
@@ -211,6 +213,10 @@ def test_a_teacher_that_the_loss_does_not_ask_makes_no_difference(make_run, grou
         ([{"data.augmentation.scale": 0.5, "augmentation.scale": 0.5}, {}], ["augmentation.scale=0.5"]),
         ([{"weights": "a/x/last.ckpt"}, {"weights": "a/y/last.ckpt"}, {}], ["weights=x", "weights=y", "weights=null"]),
         ([{"a_new_one": 1}, {}], ["a_new_one=1", ""]),
+        (
+            [{"model.width": 32, "model.depth": 2}, {"model.width": 48, "model.depth": 1}],
+            ["model.depth=2, model.width=32", "model.depth=1, model.width=48"],
+        ),
         ([{"model.input_size": [8, 6], "data.input_size": [8, 6]}, {}], ["model.input_size=[8, 6]"]),
     ],
     ids=[
@@ -221,6 +227,7 @@ def test_a_teacher_that_the_loss_does_not_ask_makes_no_difference(make_run, grou
         "composed copy",
         "paths",
         "unknown to the other",
+        "values of no file",
         "list",
     ],
 )

@@ -119,6 +119,29 @@ def test_auto_does_not_mind_settings_that_a_later_version_brought_in(own_run):
     assert resuming.resume(cfg) == (cfg, None)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"loss": {"ramps": {"simulated_heatmap": [0.2, 0.5]}}},
+        {"callbacks": {"ema": {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging"}}},
+    ],
+    ids=["what was left empty", "a callback that trains"],
+)
+def test_auto_does_mind_new_settings_that_change_what_is_trained(own_run, changed):
+    cfg, folder = own_run
+    cfg.loss.ramps = None
+    OmegaConf.save(cfg, folder / CONFIG, resolve=True)
+    assert resuming.resume(cfg) == (cfg, None)
+    for old, new in ((cfg, OmegaConf.merge(cfg, changed)), (OmegaConf.merge(cfg, changed), cfg)):
+        OmegaConf.save(old, folder / CONFIG, resolve=True)
+        with pytest.raises(DistilPoseError, match="another configuration"):
+            resuming.resume(new)
+    # one that only watches may come and go
+    OmegaConf.save(cfg, folder / CONFIG, resolve=True)
+    watched = OmegaConf.merge(cfg, {"callbacks": {"health": {"_target_": "distilpose.callbacks.DistillationHealth"}}})
+    assert resuming.resume(watched) == (watched, None)
+
+
 def test_auto_leaves_a_finished_run_alone(own_run):
     cfg, folder = own_run
     metrics = {"monitor": "val/PCK", "best": {"val/PCK": 0.5}, "last": {"epoch": 1}}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
+from torch import Tensor
 
 from distilpose.command import command
 from distilpose.data.annotations import load_annotations
@@ -21,18 +22,22 @@ from distilpose.inference.diagnosis_tables import full, summary
 from distilpose.inference.observation import Observation, observe
 from distilpose.losses import DistillationLoss
 from distilpose.models import load_model
+from distilpose.models.checkpoint import read_torch_file
 from distilpose.modules.teacher import floor_of
 from distilpose.outputs import Predictions
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule
-    from distilpose.modules.teacher import floor_of
-from distilpose.models import PoseModel
+    from distilpose.models import PoseModel
 
 # where each role's file is given
 KEYS = {"student": "checkpoint", "teacher": "teacher.checkpoint", "baseline": "baseline"}
-# what the pull on keypoints is measured without: terms that do not reach them, and one whose flow is not in the checkpoint
-OTHER_TERMS = {"visual_token": 0, "keypoint_token": 0, "confidence": 0, "likelihood": 0}
+# what the pull on keypoints is measured without: terms that do not reach them
+OTHER_TERMS = {"visual_token": 0, "keypoint_token": 0, "confidence": 0}
+
+
+FLOW = "loss.flow."
+WITHOUT = "diagnose it with loss.likelihood=0"
 
 
 @command("diagnose")
@@ -75,9 +80,27 @@ def _loss(cfg: DictConfig) -> DistillationLoss | None:
         raise DistilPoseError(
             f"loss={cfg.loss.get('_target_')} trains teachers: give the student's, such as distilpose."
         )
-    loss: DistillationLoss = instantiate(cfg.loss, **OTHER_TERMS)
+    flow = _flow(Path(cfg.checkpoint)) if cfg.loss.likelihood > 0 else {}
+    if cfg.loss.likelihood > 0 and not flow:
+        print(f"{cfg.checkpoint} keeps no flow of a likelihood, so the pull is told without that term.")
+    loss: DistillationLoss = instantiate(cfg.loss, **OTHER_TERMS | ({} if flow else {"likelihood": 0}))
+    if loss.flow is not None:
+        try:
+            loss.flow.load_state_dict(flow)
+        except RuntimeError as error:
+            raise DistilPoseError(
+                f"{cfg.checkpoint} keeps the flow of another version's likelihood: {WITHOUT}."
+            ) from error
     loss.floor = floor_of(load_model(cfg.teacher.checkpoint))
     return loss
+
+
+def _flow(checkpoint: Path) -> dict[str, Tensor]:
+    """The weights of the likelihood's flow, which training's checkpoints keep and .safetensors do not."""
+    if checkpoint.suffix != ".ckpt" or not checkpoint.is_file():
+        return {}
+    state = read_torch_file(checkpoint).get("state_dict", {})
+    return {name.removeprefix(FLOW): weight for name, weight in state.items() if name.startswith(FLOW)}
 
 
 def _models(cfg: DictConfig) -> dict[str, PoseModel]:

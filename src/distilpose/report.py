@@ -133,6 +133,7 @@ def measured(row: Row, cfg: DictConfig) -> dict[str, Any]:
         "at_epochs": at,
         "epochs": [max(clock) for clock in clocks],
         "planned_epochs": [run.planned for run in runs],
+        "steps": [max(run.series("step").values(), default=None) for run in runs],
         "minutes": fmean(clock[max(clock)] for clock in clocks),
         "published": (cfg.published or {}).get(row.name) if scale_of(cfg.metric) > 1 else None,
         "folders": [str(run.folder) for run in runs],
@@ -192,6 +193,7 @@ def told_table(table: Sequence[dict[str, Any]], cfg: DictConfig) -> str:
             "name": line["name"].replace("|", "\\|"),
             "seeds": ", ".join(map(str, line["seeds"])),
             "epochs": ", ".join(dict.fromkeys(f"{n}" if n >= of else f"{n} of {of} (unfinished)" for n, of in done)),
+            "steps": ", ".join(dict.fromkeys(f"{steps:.0f}" for steps in line["steps"] if steps is not None)) or "-",
             f"{cfg.metric}, mean ± sd": f"{told(line['mean'])} ± {told(line['sd'])}",
             "each seed": ", ".join(map(told, line["values"])),
         }
@@ -204,7 +206,7 @@ def told_table(table: Sequence[dict[str, Any]], cfg: DictConfig) -> str:
         if line["published"] is not None:
             cells[cfg.published_as] = str(line["published"])
         lines.append(cells)
-    columns = [*list(lines[0])[:5], versus, "minutes", cfg.published_as]
+    columns = [*list(lines[0])[:6], versus, "minutes", cfg.published_as]
     return markdown_table(lines, [name for name in columns if any(name in line for line in lines)])
 
 

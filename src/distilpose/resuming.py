@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigKeyError
 
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_text
-from distilpose.run_folders import CONFIG, flatten
+from distilpose.run_folders import CONFIG, callbacks_of, flatten
 from distilpose.runs import LAST_CHECKPOINT
 
 AUTO = "auto"
@@ -96,13 +96,7 @@ def _own_checkpoint(cfg: DictConfig) -> str | None:
     if not (place / CONFIG).is_file():
         return None
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (_saved_in(place), cfg))
-    asked = (
-        {word.lstrip("+").split("=")[0] for word in HydraConfig.get().overrides.task}
-        if HydraConfig.initialized()
-        else ()
-    )
-    # a setting that a later version brought in has no say in a run that was started without it, unless it is asked for
-    known = {key for key in old.keys() | new.keys() if key in old or key in asked} - {"resume"}
+    known = {key for key in old.keys() | new.keys() if _counts(key, old, new)} - {"resume"}
     unlike = sorted(key for key in known if old.get(key) != new.get(key))
     if unlike:
         told = ", ".join(f"{key}={json.dumps(old.get(key), default=str)}" for key in unlike[:3])
@@ -112,6 +106,23 @@ def _own_checkpoint(cfg: DictConfig) -> str | None:
         )
     checkpoint = place / LAST_CHECKPOINT
     return str(checkpoint) if checkpoint.is_file() else None
+
+
+def _counts(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a run that was started without a setting differs by it.
+
+    One that a later version brought in has no say, unless it is asked for by name, fills what was left empty, or belongs to
+    a callback that takes part in the training.
+    """
+    if key in old:
+        return True
+    task, groups = [], set()
+    if HydraConfig.initialized():
+        task, groups = HydraConfig.get().overrides.task, set(HydraConfig.get().runtime.choices)
+    names = {word.lstrip("+").split("=")[0] for word in task} - groups
+    above = key.split(".")
+    above = [".".join(above[:count]) for count in range(1, len(above) + 1)]
+    return any(name in names or name in old or callbacks_of(new).get(name) is False for name in above)
 
 
 def _saved_in(place: Path) -> DictConfig:

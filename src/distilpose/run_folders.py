@@ -27,7 +27,7 @@ CONFIG, TABLE = "config.yaml", "metrics.csv"
 # settings, or groups of them, that say where, when and how watched a run is computed, not what it computes
 IGNORED = (
     "seed", "data.seed", "folder", "resume", "threads", "logger", "data.num_workers", "data.val_batch_size",
-    "data.folder", "data.monitor", "trainer.default_root_dir", "trainer.accelerator", "trainer.devices",
+    "data.folder", "data.monitor", "trainer.default_root_dir", "trainer.accelerator",
     "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "teacher.check", "teacher.check_persons",
 )  # fmt: skip
 # callbacks that do not change what is trained
@@ -154,13 +154,18 @@ def _below(settings: Mapping[str, Any], group: str) -> dict[str, Any]:
 def _settings(config: Mapping[str, Any], ignored: Sequence[str]) -> dict[str, Any]:
     """What of a configuration decides the figures."""
     copies = [copy for copy, source in COPIES.items() if _below(config, copy) == _below(config, source)]
-    callbacks = {".".join(key.split(".")[:2]) for key in config if key.startswith("callbacks.")}
-    watchers = [key for key in callbacks if str(config.get(f"{key}._target_", WATCHING[0])).startswith(WATCHING)]
+    watchers = {key for key, watches in callbacks_of(config).items() if watches}
     left_out = tuple(f"{name}." for name in (*ignored, *copies, *watchers))
     kept = {key: value for key, value in config.items() if not f"{key}.".startswith(left_out)}
     if kept.get("data.root"):  # the same data may lie elsewhere on another machine
         kept["data.root"] = Path(str(kept["data.root"])).name
     return kept
+
+
+def callbacks_of(config: Mapping[str, Any]) -> dict[str, bool]:
+    """Each callback of flattened settings, by dotted key, and whether it only watches what is trained."""
+    names = dict.fromkeys(".".join(key.split(".")[:2]) for key in config if key.startswith("callbacks."))
+    return {name: str(config.get(f"{name}._target_", WATCHING[0])).startswith(WATCHING) for name in names}
 
 
 def _has_teacher(loss: Any) -> bool:
@@ -230,7 +235,8 @@ def _option(settings: Mapping[str, Any], group: str) -> str | None:
 def _read_option(group: str, name: str) -> dict[str, Any]:
     """The settings of a file and, by Hydra's rule, of those it starts from."""
     own = flatten(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")))
-    starts = [start for start in own.pop("defaults", []) if start != "_self_"]
+    # not those that override another group
+    starts = [start for start in own.pop("defaults", []) if isinstance(start, str) and start != "_self_"]
     return {key: value for start in starts for key, value in _read_option(group, start).items()} | own
 
 

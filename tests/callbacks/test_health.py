@@ -13,6 +13,7 @@ from distilpose.callbacks.health import calibration
 from distilpose.losses import DistillationLoss, HeatmapMSE
 from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
 from distilpose.outputs import StudentOutput
+from distilpose.skeleton import COCO
 
 SIZE = {"depth": 1, "width": 32, "heads": 2}
 adam = functools.partial(torch.optim.Adam, lr=1e-3)
@@ -78,6 +79,18 @@ def test_a_student_that_is_right_has_full_similarity(trainer, folder, monkeypatc
     assert float(logged["health/joint_oks"]) == pytest.approx(1, abs=1e-5)
     assert float(logged["health/calibration_error"]) == pytest.approx(0, abs=1e-5)
     assert float(logged["health/sigma_median"]) == 2
+    # off by a crop pixel: by COCO's formula, with 0.53 of the box for an area
+    persons = [dataset[index] for index in (0, 1)]
+    off = right._replace(keypoints=keypoints + torch.tensor([1 / 48, 0]))
+    monkeypatch.setattr(type(module.model), "forward", lambda *_: off)
+    DistillationHealth(folder, persons=2).on_validation_epoch_end(trainer, module)
+    boxes = torch.stack([person.bbox for person in persons])
+    pixels = torch.stack([1 / person.warp[:, :2].det().abs().sqrt() for person in persons])
+    likeness = torch.exp(
+        -(pixels**2 / (2 * 0.53 * boxes[:, 2:].prod(-1)))[:, None] / (2 * torch.tensor(COCO.sigmas)) ** 2
+    )
+    inside = torch.stack([person.weights for person in persons]) > 0
+    assert float(logged["health/joint_oks"]) == pytest.approx(float(likeness[inside].mean()), rel=1e-4)
 
 
 def test_terms_survive_a_resume(trainer, folder, monkeypatch):

@@ -315,5 +315,10 @@ def test_a_teacher_that_disagrees_with_the_label_does_not_teach_that_joint():
 
     everyone, without_second = torch.ones(1, 3, dtype=torch.float64), torch.tensor([[1.0, 0, 1]], dtype=torch.float64)
     assert term(0.5, everyone) == term(0.0, without_second) != term(0.0, everyone)
+
+    # of a joint that is labelled outside the crop, whatever the teacher shows inside is wrong
+    loss = DistillationLoss(**tokens, agreement=0.5)
+    outside = loss(student, teacher, keypoints, weights, labelled=torch.ones_like(weights))["simulated_heatmap"]
+    assert outside == term(0.0, torch.tensor([[1.0, 0, 0]], dtype=torch.float64))
     with pytest.raises(DistilPoseError, match=r"loss\.agreement=1\.5 must be"):
         DistillationLoss(agreement=1.5)

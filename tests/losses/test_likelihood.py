@@ -48,7 +48,9 @@ def log_likelihoods(loss, keypoints, sigmas, target, size=SIZE):
 def test_an_untrained_flow_is_the_laplace():
     keypoints, sigmas, target, weights = random_case()
     cells = torch.tensor([12.0, 16.0]).double()
-    expected = Laplace(keypoints * cells, (sigmas.square() + MINIMUM_SIGMA**2).sqrt()).log_prob(target * cells).sum(dim=-1)
+    expected = (
+        Laplace(keypoints * cells, (sigmas.square() + MINIMUM_SIGMA**2).sqrt()).log_prob(target * cells).sum(dim=-1)
+    )
     loss = ResidualLogLikelihood().double()
     torch.testing.assert_close(log_likelihoods(loss, keypoints, sigmas, target), expected)
     torch.testing.assert_close(loss(keypoints, sigmas, target, weights, SIZE), -(weights * expected).mean())
@@ -114,7 +116,9 @@ def test_far_errors_and_collapsed_sigmas_stay_finite():
     at_minimum = loss.log_prob(torch.zeros(1, 1, 2)) - 2 * math.log(MINIMUM_SIGMA)
     torch.testing.assert_close(sure, at_minimum)
     tiny = torch.full((1, 1, 2), MINIMUM_SIGMA / 10, requires_grad=True)
-    ResidualLogLikelihood()(torch.full((1, 1, 2), 0.6), tiny, torch.full((1, 1, 2), 0.5), torch.ones(1, 1), SIZE).backward()
+    ResidualLogLikelihood()(
+        torch.full((1, 1, 2), 0.6), tiny, torch.full((1, 1, 2), 0.5), torch.ones(1, 1), SIZE
+    ).backward()
     assert (tiny.grad < 0).all()
 
 

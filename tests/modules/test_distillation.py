@@ -118,6 +118,10 @@ def test_tokens_of_unlike_width_and_grid_are_projected_where_asked_for(monkeypat
     assert all(parameter.grad is not None for parameter in module.parameters())
     assert module.loss.projection.visual.weight.shape == (48, 96)
     assert distillation(loss=DistillationLoss(project_tokens=True)).loss.projection is None  # alike: nothing to learn
+    # of another grid alone, they are resampled
+    module = distillation(teacher_options={"patch_size": [2, 3]}, loss=DistillationLoss(project_tokens=True))
+    assert module.loss.projection is not None
+    assert not list(module.loss.parameters())
 
 
 def test_only_the_tokens_compared_are_projected():

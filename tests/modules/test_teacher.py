@@ -149,14 +149,21 @@ def test_on_persons_without_labels_it_says_what_it_is_sure_of():
     assert output.trust[1].tolist() == [1] * 17
 
 
-def test_certainty_of_a_softmax_is_the_share_about_its_peak():
-    keypoints = torch.tensor([[[0.5, 0.5], [0.0, 0.0]]])
-    sharp, _ = encode_heatmaps(keypoints, torch.ones(1, 2), (16, 12), 0.3)
-    broad, _ = encode_heatmaps(keypoints, torch.ones(1, 2), (16, 12), 3.0)
-    assert (certainty(sharp, softmax=True) > 0.99).all()
-    # of a Gaussian of sigma 3, a square of 3 x 3 cells about the middle holds erf(1.5 / 3 / sqrt 2)^2
-    assert certainty(broad, softmax=True)[0, 0] == pytest.approx(math.erf(0.5 / math.sqrt(2)) ** 2, rel=0.1)
-    torch.testing.assert_close(certainty(0.4 * broad, softmax=False), torch.full((1, 2), 0.4))
+def test_certainty_of_a_softmax_is_the_share_in_its_peak():
+    keypoints = torch.tensor([[[0.5, 0.5], [0.412, 0.533], [0.2, 0.8]]])
+    maps = {sigma: encode_heatmaps(keypoints, torch.ones(1, 3), (64, 48), sigma)[0] for sigma in (0.7, 1, 2, 3, 6)}
+    for sigma in (0.7, 1, 2, 3):  # a Gaussian, whatever its width and wherever in a cell its middle lies
+        torch.testing.assert_close(certainty(maps[sigma], softmax=True), torch.ones(1, 3), rtol=0, atol=0.02)
+    # in its middle a Gaussian of 6 cells has the height, and so a quarter of the mass, of one of 3
+    torch.testing.assert_close(certainty(maps[6], softmax=True)[:, :2], torch.full((1, 2), 0.25), rtol=0, atol=0.02)
+    # seven tenths at one place, three at another
+    two = 0.7 * maps[2][:, :1] + 0.3 * maps[2][:, 2:]
+    assert certainty(two / two.max(), softmax=True).item() == pytest.approx(0.7, abs=0.01)
+    # in a corner or all over the map it stays a share
+    corner, _ = encode_heatmaps(torch.zeros(1, 1, 2), torch.ones(1, 1), (16, 12), 1.0)
+    assert certainty(corner, softmax=True).item() == 1
+    assert certainty(torch.ones(1, 1, 64, 48), softmax=True).item() == pytest.approx(2 * math.pi * 9 / (64 * 48))
+    torch.testing.assert_close(certainty(0.4 * maps[1], softmax=False), torch.full((1, 3), 0.4), rtol=0, atol=0.06)
 
 
 def test_reducing_keeps_peaks_and_their_places():

@@ -11,6 +11,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from distilpose.callbacks.samples import log_picture, sample_persons
+from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.evaluation import calibration, keypoint_similarity
 from distilpose.losses import DistillationLoss
 from distilpose.modules.base import PoseModule
@@ -67,7 +68,7 @@ class DistillationHealth(Callback):
         extent = batch.keypoints.new_tensor([width, height])
         # the crop's scale takes pixels of the image to pixels of the crop
         scale = batch.warp[:, 0, :2].norm(dim=-1)
-        area = batch.bbox[:, 2:].prod(dim=-1) * scale**2
+        area = AREA_OF_BOX * batch.bbox[:, 2:].prod(dim=-1) * scale**2
         skeleton = pl_module.model.skeleton
         likeness = keypoint_similarity(output.keypoints * extent, batch.keypoints * extent, area, skeleton)
         similarity = likeness[labelled].cpu().numpy()

@@ -90,7 +90,8 @@ def _calibration(report: Mapping[str, Any]) -> str:
         columns,
         "Of labelled joints inside the crop, without flip test; sigmas and errors in heat-map cells along x and y. Ranks are "
         "Spearman's correlation with the size of the error, 1 where the student knows the order of its errors. '-' where "
-        "no term trained the confidence.",
+        "no term trained the confidence. Sigmas are compared with root mean squares, which says something of students taught "
+        "Gaussians alone: a likelihood's or a Laplace's are scales of another density, and only their ranks can be compared.",
     )
 
 

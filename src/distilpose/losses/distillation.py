@@ -44,7 +44,7 @@ class DistillationLoss(nn.Module):
         divergence_shape: 'gaussian' or 'laplace', the student's distribution in the divergence.
         ramps: by term, two shares of the training between which its weight rises from 0 to the full.
         agreement: heat maps of labelled joints teach only where they have at least this share of their peak at the label, so
-            that a teacher's errors are not learnt; 0 learns from all.
+            that a teacher's errors are not learnt (of a joint labelled outside the crop, nothing); 0 learns from all.
         project_tokens: learn a map between tokens of unlike width, and resample unlike grids, instead of refusing them.
         released: reproduce the public release to the digit. There every sample's simulated-heat-map error is weighted by
             all samples' weights, and the confidence looks the map up at x (W - 1) while the Gaussian is centred at x W.
@@ -123,6 +123,7 @@ class DistillationLoss(nn.Module):
         weights: Tensor,
         heatmap_size: Sequence[int] | None = None,
         progress: float = 1.0,
+        labelled: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The terms of one batch.
 
@@ -134,6 +135,7 @@ class DistillationLoss(nn.Module):
             weights: (N, K) 1 for a labelled joint inside the crop, else 0.
             heatmap_size: rows and columns of the student's map, the unit of its sigmas; the teacher's if not given.
             progress: share of the training that is over, for ramps.
+            labelled: (N, K) 1 for a labelled joint, inside the crop or not, for `agreement`; `weights` if not given.
 
         Returns:
             Scalars under the names of the paper's five terms and of the others in use, each already weighted, and their sum
@@ -153,7 +155,9 @@ class DistillationLoss(nn.Module):
                         "or train without a teacher by loss=regression."
                     )
                 teacher = TeacherOutput._make(None if field is None else full_precision(field) for field in teacher)
-                self._add_teacher_terms(terms, student, teacher, keypoints, weights)
+                self._add_teacher_terms(
+                    terms, student, teacher, keypoints, weights, weights if labelled is None else labelled
+                )
             if self.flow is not None:
                 size = heatmap_size or (None if teacher is None else teacher.heatmaps.shape[-2:])
                 if size is None:
@@ -175,6 +179,7 @@ class DistillationLoss(nn.Module):
         teacher: TeacherOutput,
         keypoints: Tensor,
         weights: Tensor,
+        labelled: Tensor,
     ) -> None:
         """Put the terms that compare with the teacher into `terms`, unweighted."""
         if self.needs_tokens:
@@ -183,7 +188,7 @@ class DistillationLoss(nn.Module):
         if self.agreement > 0:
             peak = teacher.heatmaps.amax(dim=(-2, -1))
             agrees = teacher_confidence(keypoints, teacher.heatmaps) >= self.agreement * peak
-            trust = trust * (agrees | (weights == 0))
+            trust = trust * torch.where(labelled > 0, agrees & (weights > 0), True)
         place, maps = (student.keypoints, student.sigmas), teacher.heatmaps
         if self.weights["confidence"] > 0:
             terms["confidence"] = confidence_loss(student.scores, student.keypoints, maps, trust, self.released)

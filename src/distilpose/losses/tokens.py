@@ -9,7 +9,8 @@ from torch import Tensor, nn
 class TokenProjection(nn.Module):
     """Takes a student's tokens to a teacher's width, and a teacher's visual tokens to the student's grid.
 
-    The map is trained with the student and left behind with the teacher. Keypoint and visual tokens have a map each.
+    The map is trained with the student and left behind with the teacher. Keypoint and visual tokens have a map each, and none
+    where the widths agree.
 
     Args:
         student_width: D of the student.
@@ -31,9 +32,10 @@ class TokenProjection(nn.Module):
     ):
         super().__init__()
         self.student_grid, self.teacher_grid = tuple(student_grid), tuple(teacher_grid)
+        unlike = student_width != teacher_width
         # a map that no term uses would stop distributed training
-        self.visual = nn.Linear(student_width, teacher_width) if visual else nn.Identity()
-        self.keypoint = nn.Linear(student_width, teacher_width) if keypoint else nn.Identity()
+        self.visual = nn.Linear(student_width, teacher_width) if visual and unlike else nn.Identity()
+        self.keypoint = nn.Linear(student_width, teacher_width) if keypoint and unlike else nn.Identity()
         for linear in self.children():
             if isinstance(linear, nn.Linear):
                 nn.init.trunc_normal_(linear.weight, std=0.02)

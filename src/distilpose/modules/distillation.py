@@ -97,7 +97,9 @@ class DistillationModule(PoseModule):
         teacher = None if self.teacher is None else self.teacher(batch)
         progress = self.trainer.global_step / self.trainer.estimated_stepping_batches if self.loss.ramps else 1.0
         student = self.model(batch.image)
-        terms = self.loss(student, teacher, batch.keypoints, batch.weights, self.model.heatmap_size, progress)
+        terms = self.loss(
+            student, teacher, batch.keypoints, batch.weights, self.model.heatmap_size, progress, batch.labelled
+        )
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(logged, on_step=True, on_epoch=True, batch_size=len(batch.image))
         return terms["total"]

@@ -40,7 +40,6 @@ class RecordedTeacher:
     """
 
     model = None
-    floor = FLOOR
 
     def __init__(self, recording: Recording, sigma: float = 1.0, least_trust: float = 0.0):
         check_number("teacher.sigma", sigma, least=0)
@@ -48,6 +47,7 @@ class RecordedTeacher:
         self.recording = recording
         self.skeleton = recording.skeleton
         self.name = f"{recording.about['source'].get('name')} (recorded)"
+        self.floor = float(recording.about["source"].get("floor", FLOOR))
         self.sigma, self.least_trust = sigma, least_trust
         self.pupil: PoseModel | None = None
 

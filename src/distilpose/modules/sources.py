@@ -153,7 +153,10 @@ class CheckpointSource:
         self.map_size = (int(model.heatmap_size[0]), int(model.heatmap_size[1]))
         self.padding, self.device = padding, torch.device(device)
         self._mean, self._std = np.array(model.mean), np.array(model.std)
-        self.about = {"name": self.name, "sha256": digest, "input_size": list(model.input_size), "padding": padding}
+        size = list(model.input_size)
+        self.about = {
+            "name": self.name, "sha256": digest, "input_size": size, "padding": padding, "floor": floor_of(model)
+        }  # fmt: skip
 
     @torch.no_grad()
     def __call__(self, images: Sequence[NDArray[np.uint8]], boxes: NDArray[np.float64]) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel, load_model
 from distilpose.outputs import PoseBatch, TeacherOutput
 
+# cells; a softmax is taught Gaussians of 2 cells by default, and one much broader does not know where the joint is
+BROADEST = 3.0
 PRECISIONS = {None: None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -155,13 +158,22 @@ def in_order(joints: Sequence[int | None], output: TeacherOutput, batch: PoseBat
 def certainty(heatmaps: Tensor, softmax: bool) -> Tensor:
     """How sure maps (N, K, h, w) are of their joints: (N, K) in [0, 1].
 
-    Of a softmax, whose peak is one however broad it is, the share within a cell of its peak; of other maps the peak.
+    Of a softmax, whose peak is one however broad it is, the share in that peak: in the Gaussian through the peak and its four
+    neighbours, of `BROADEST` cells at the most; 1 of any Gaussian that narrow. Of other maps the peak's height.
     """
     if not softmax:
         return heatmaps.amax(dim=(-2, -1)).clamp(0, 1)
-    near = 9 * F.avg_pool2d(heatmaps, 3, stride=1, padding=1).flatten(2)
+    width = heatmaps.shape[-1] + 2
+    logs = F.pad(heatmaps.clamp(min=1e-12).log(), (1, 1, 1, 1), mode="replicate").flatten(2)
     peak = heatmaps.flatten(2).argmax(dim=-1, keepdim=True)
-    return (near.gather(2, peak).squeeze(2) / heatmaps.sum(dim=(-2, -1))).clamp(0, 1)
+    peak = (peak // (width - 2) + 1) * width + peak % (width - 2) + 1
+    log_mass = math.log(2 * math.pi) + logs.gather(2, peak)
+    for step in (1, width):
+        before, at, after = (logs.gather(2, peak + way) for way in (-step, 0, step))
+        # the second difference of a Gaussian's logarithm is -1 / variance, wherever within the cell its middle lies
+        variance = 1 / (2 * at - before - after).clamp(min=BROADEST**-2)
+        log_mass = log_mass + 0.5 * variance.log() + variance * (after - before).square() / 8
+    return (log_mass.exp().squeeze(2) / heatmaps.sum(dim=(-2, -1))).clamp(0, 1)
 
 
 def reduced(heatmaps: Tensor, size: Sequence[int]) -> Tensor:
