@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 KEYS = {"student": "checkpoint", "teacher": "teacher.checkpoint", "baseline": "baseline"}
 # what the pull on keypoints is measured without: terms that do not reach them
 OTHER_TERMS = {"visual_token": 0, "keypoint_token": 0, "confidence": 0}
-
-
+# where training's checkpoints keep a likelihood's flow
 FLOW = "loss.flow."
-WITHOUT = "diagnose it with loss.likelihood=0"
 
 
 @command("diagnose")
@@ -47,8 +45,9 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DistilPoseError(f"output={output} is not an empty folder and nothing is overwritten: give a new one.")
     flip_test = check_flip_test(cfg.flip_test)
-    loss = _loss(cfg)
+    _check_loss(cfg)
     models = _models(cfg)
+    loss = _loss(cfg, models["teacher"]) if "teacher" in models else None
     student = models["student"]
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(student.input_size))
     datamodule.prepare_data()
@@ -72,14 +71,16 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     return report
 
 
-def _loss(cfg: DictConfig) -> DistillationLoss | None:
-    """The loss whose pull is measured; none without a teacher."""
-    if cfg.teacher.checkpoint is None:
-        return None
-    if not str(cfg.loss.get("_target_")).endswith(".DistillationLoss"):
+def _check_loss(cfg: DictConfig) -> None:
+    """Before anything is loaded: with a teacher, the loss must be a student's."""
+    if cfg.teacher.checkpoint is not None and not str(cfg.loss.get("_target_")).endswith(".DistillationLoss"):
         raise DistilPoseError(
             f"loss={cfg.loss.get('_target_')} trains teachers: give the student's, such as distilpose."
         )
+
+
+def _loss(cfg: DictConfig, teacher: PoseModel) -> DistillationLoss:
+    """The loss whose pull is measured."""
     flow = _flow(Path(cfg.checkpoint)) if cfg.loss.likelihood > 0 else {}
     if cfg.loss.likelihood > 0 and not flow:
         print(f"{cfg.checkpoint} keeps no flow of a likelihood, so the pull is told without that term.")
@@ -89,17 +90,17 @@ def _loss(cfg: DictConfig) -> DistillationLoss | None:
             loss.flow.load_state_dict(flow)
         except RuntimeError as error:
             raise DistilPoseError(
-                f"{cfg.checkpoint} keeps the flow of another version's likelihood: {WITHOUT}."
+                f"{cfg.checkpoint} keeps the flow of another version's likelihood: diagnose it with loss.likelihood=0."
             ) from error
-    loss.floor = floor_of(load_model(cfg.teacher.checkpoint))
+    loss.floor = floor_of(teacher)
     return loss
 
 
 def _flow(checkpoint: Path) -> dict[str, Tensor]:
     """The weights of the likelihood's flow, which training's checkpoints keep and .safetensors do not."""
-    if checkpoint.suffix != ".ckpt" or not checkpoint.is_file():
+    if checkpoint.suffix == ".safetensors":
         return {}
-    state = read_torch_file(checkpoint).get("state_dict", {})
+    state = read_torch_file(checkpoint)["state_dict"]
     return {name.removeprefix(FLOW): weight for name, weight in state.items() if name.startswith(FLOW)}
 
 

@@ -96,8 +96,8 @@ def _own_checkpoint(cfg: DictConfig) -> str | None:
     if not (place / CONFIG).is_file():
         return None
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (_saved_in(place), cfg))
-    known = {key for key in old.keys() | new.keys() if _counts(key, old, new)} - {"resume"}
-    unlike = sorted(key for key in known if old.get(key) != new.get(key))
+    compared = {*old, *_new_settings(old, new)} - {"resume"}
+    unlike = sorted(key for key in compared if old.get(key) != new.get(key))
     if unlike:
         told = ", ".join(f"{key}={json.dumps(old.get(key), default=str)}" for key in unlike[:3])
         raise DistilPoseError(
@@ -108,21 +108,19 @@ def _own_checkpoint(cfg: DictConfig) -> str | None:
     return str(checkpoint) if checkpoint.is_file() else None
 
 
-def _counts(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a run that was started without a setting differs by it.
+def _new_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The dotted keys of new settings that a run which was started without them differs by.
 
     One that a later version brought in has no say, unless it is asked for by name, fills what was left empty, or belongs to
     a callback that takes part in the training.
     """
-    if key in old:
-        return True
-    task, groups = [], set()
+    asked: set[str] = set()
     if HydraConfig.initialized():
-        task, groups = HydraConfig.get().overrides.task, set(HydraConfig.get().runtime.choices)
-    names = {word.lstrip("+").split("=")[0] for word in task} - groups
-    above = key.split(".")
-    above = [".".join(above[:count]) for count in range(1, len(above) + 1)]
-    return any(name in names or name in old or callbacks_of(new).get(name) is False for name in above)
+        hydra = HydraConfig.get()
+        asked = {word.lstrip("+").split("=")[0] for word in hydra.overrides.task} - set(hydra.runtime.choices)
+    training = {name for name, watches in callbacks_of(new).items() if not watches}
+    parents = tuple(f"{name}." for name in (*asked, *old, *training))
+    return [key for key in new if f"{key}.".startswith(parents)]
 
 
 def _saved_in(place: Path) -> DictConfig:
