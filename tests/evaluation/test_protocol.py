@@ -96,6 +96,25 @@ def test_truth_fed_back_through_the_crops_scores_one(tiny_coco):
     assert figures["AP"] == figures["AR"] == figures["PCK"] == 1.0
 
 
+def test_validation_tells_upright_persons_from_others(tiny_coco):
+    root = tiny_coco(val=6)
+    file = root / "annotations" / "val.json"
+    content = json.loads(file.read_text())
+    torso = [COCO.names.index(name) for name in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")]
+    head_first = next(person for person in content["annotations"] if all(person["keypoints"][3 * j + 2] for j in torso))
+    _, y, _, height = head_first["bbox"]
+    head_first["keypoints"][1::3] = [2 * y + height - down for down in head_first["keypoints"][1::3]]
+    file.write_text(json.dumps(content))
+    dataset = val_set(root)
+    found = truth_as_predictions(dataset)
+    found.keypoints[found.annotation_id != head_first["id"]] += 1000
+    figures = evaluate_dataset(found, dataset)
+    assert (figures["PCK_upright"], figures["PCK_other"]) == (0, 1)
+    assert 0 < figures["PCK"] < 1
+    upright = val_set(tiny_coco(val=6))
+    assert "PCK_other" not in evaluate_dataset(truth_as_predictions(upright), upright)
+
+
 def test_rows_equal_those_of_the_published_loops(tiny_coco):
     dataset = val_set(tiny_coco(val=6))
     truth = truth_as_predictions(dataset)

@@ -16,14 +16,13 @@ from distilpose.evaluation.flip import FlipTest, check_flip_test, predict_crops,
 from distilpose.evaluation.mean_pose import mean_pose, predict_mean_pose
 from distilpose.evaluation.oks import oks, oks_nms, padded_area
 from distilpose.evaluation.orientation import OrientedPCK, is_upright, pck_by_orientation
-from distilpose.evaluation.pck import PCK, allowed_distance, pck
+from distilpose.evaluation.pck import PCK, allowed_distance, pck, pck_of_predictions
 from distilpose.evaluation.protocol import (
     Evaluation,
     check_finite,
     choose_device,
     concatenate,
     evaluate_dataset,
-    pck_of_predictions,
     predict_batch,
     predict_batches,
     result_rows,

@@ -10,8 +10,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from distilpose.evaluation.coco_ap import load_coco
-from distilpose.evaluation.pck import PCK
-from distilpose.evaluation.protocol import pck_of_predictions
+from distilpose.evaluation.pck import PCK, pck_of_predictions
 from distilpose.outputs import Predictions
 from distilpose.skeleton import Skeleton, side_of
 

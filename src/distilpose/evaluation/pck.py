@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from pycocotools.coco import COCO
 from torch import Tensor
 
+from distilpose.errors import DistilPoseError
+from distilpose.evaluation.coco_ap import load_coco
+from distilpose.outputs import Predictions
 from distilpose.skeleton import Skeleton, side_of
 
 
@@ -54,6 +59,21 @@ def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skele
         persons=persons,
         left_out=len(measured) - persons,
     )
+
+
+def pck_of_predictions(predictions: Predictions, annotations: str | Path | COCO, skeleton: Skeleton) -> PCK:
+    """PCK of persons found in ground-truth boxes, matched to their annotations by `annotation_id`."""
+    truth = load_coco(annotations)
+    unknown = sorted(set(predictions.annotation_id.tolist()) - truth.anns.keys())
+    if unknown:
+        raise DistilPoseError(
+            f"{len(unknown)} persons have annotation ids the annotation file does not hold (first {unknown[0]}): "
+            "PCK needs predictions for the ground-truth boxes of the same file."
+        )
+    flat = [truth.anns[number]["keypoints"] for number in predictions.annotation_id.tolist()]
+    target = torch.tensor(flat, dtype=torch.float64).reshape(-1, skeleton.num_keypoints, 3)
+    keypoints, bbox = (field.cpu() for field in (predictions.keypoints, predictions.bbox))
+    return pck(keypoints, target[..., :2], target[..., 2], bbox, skeleton)
 
 
 def allowed_distance(target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton) -> tuple[Tensor, str]:

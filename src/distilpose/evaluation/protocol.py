@@ -17,7 +17,8 @@ from distilpose.errors import DistilPoseError
 from distilpose.evaluation.coco_ap import coco_metrics, covering, keypoint_category, load_coco
 from distilpose.evaluation.flip import FlipTest, predict_crops_each
 from distilpose.evaluation.oks import PADDING, oks_nms_per_image, padded_area
-from distilpose.evaluation.pck import PCK, pck
+from distilpose.evaluation.orientation import pck_by_orientation
+from distilpose.evaluation.pck import PCK, pck_of_predictions
 from distilpose.evaluation.rescoring import rescore
 from distilpose.evaluation.results import to_rows
 from distilpose.outputs import PoseBatch, Predictions
@@ -181,21 +182,6 @@ def score_predictions(
     return Evaluation(metrics, rows, detail)
 
 
-def pck_of_predictions(predictions: Predictions, annotations: str | Path | COCO, skeleton: Skeleton) -> PCK:
-    """PCK of persons found in ground-truth boxes, matched to their annotations by `annotation_id`."""
-    truth = load_coco(annotations)
-    unknown = sorted(set(predictions.annotation_id.tolist()) - truth.anns.keys())
-    if unknown:
-        raise DistilPoseError(
-            f"{len(unknown)} persons have annotation ids the annotation file does not hold (first {unknown[0]}): "
-            "PCK needs predictions for the ground-truth boxes of the same file."
-        )
-    flat = [truth.anns[number]["keypoints"] for number in predictions.annotation_id.tolist()]
-    target = torch.tensor(flat, dtype=torch.float64).reshape(-1, skeleton.num_keypoints, 3)
-    keypoints, bbox = (field.cpu() for field in (predictions.keypoints, predictions.bbox))
-    return pck(keypoints, target[..., :2], target[..., 2], bbox, skeleton)
-
-
 def score_dataset(
     predictions: Predictions,
     dataset: CocoKeypoints,
@@ -226,8 +212,17 @@ def score_dataset(
 
 
 def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> dict[str, float]:
-    """The figures of a data set's persons under the standard protocol: rescored, OKS-NMS at 0.9."""
-    return score_dataset(predictions, dataset).metrics
+    """The figures of a data set's persons under the standard protocol: rescored, OKS-NMS at 0.9.
+
+    Beside those of `score_dataset`, PCK_upright and PCK_other where there are such persons (`pck_by_orientation`).
+    """
+    truth = truth_of(dataset)
+    metrics = score_dataset(predictions, dataset, truth=truth).metrics
+    oriented = pck_by_orientation(predictions, truth, dataset.skeleton) if "PCK" in metrics else None
+    if oriented is not None:
+        parts = oriented._asdict().items()
+        metrics |= {f"PCK_{name}": part.value for name, part in parts if part.persons > 0}
+    return metrics
 
 
 def has_ground_truth_boxes(dataset: CocoKeypoints) -> bool:
