@@ -115,6 +115,7 @@ class CocoDataModule(LightningDataModule):
         self.monitor = monitor
         self._skeleton_options = skeleton
         self._datasets: dict[str, CocoKeypoints] = {}
+        self._first_epoch = 0
 
     @property
     def skeleton(self) -> Skeleton:
@@ -134,6 +135,17 @@ class CocoDataModule(LightningDataModule):
             self.val_dataset()
         if stage in ("test", "predict"):
             self.val_dataset(detections=self.boxes is not None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many epochs the checkpoint that is being written has shown whole."""
+        assert self.trainer is not None, "checkpoints are a trainer's"
+        progress, batches = self.trainer.fit_loop.epoch_progress.current, self.trainer.fit_loop.epoch_loop.batch_progress
+        # one written by a validation stands before the end of an epoch whose batches have all been shown
+        return {"epochs": progress.processed + (progress.processed < progress.started and batches.is_last_batch)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the order where it was left."""
+        self._first_epoch = int(state_dict["epochs"])
 
     def train_dataset(self) -> CocoKeypoints:
         """Training persons, augmented."""
@@ -178,6 +190,8 @@ class CocoDataModule(LightningDataModule):
         dataset = self.train_dataset()
         rank, world = self._place()
         sampler = ViewSampler(dataset, world, rank, shuffle=True, seed=self.seed)
+        # loading processes fetch ahead before Lightning says which epoch a resumed run is in
+        sampler.set_epoch(self._first_epoch)
         return self._loader(dataset, sampler, self.batch_size, drop_last=len(sampler) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader[PoseBatch]:
