@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from distilpose.errors import DistilPoseError
 from distilpose.paths import CONFIG_DIR
@@ -87,6 +87,8 @@ def _sentence(error: BaseException) -> str:
         if isinstance(cause, DistilPoseError):
             return _from_worker(str(cause))
         cause = cause.__cause__
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is not set: give {error.full_key}=…, and see --help for what it takes."
     if isinstance(error, OSError) and error.filename is not None:
         return f"Cannot use '{error.filename}': {error.strerror}; give a path that exists and may be read and written."
     return " ".join(_from_worker(str(error)).split())

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 KEYS = {"student": "checkpoint", "teacher": "teacher.checkpoint", "baseline": "baseline"}
 # what the pull on keypoints is measured without: terms that do not reach them
 OTHER_TERMS = {"visual_token": 0, "keypoint_token": 0, "confidence": 0}
+PULLING_TERMS = ("regression", "simulated_heatmap", "likelihood", "marginal", "divergence", "moment")
 # where training's checkpoints keep a likelihood's flow
 FLOW = "loss.flow."
 
@@ -44,6 +45,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     output = Path(cfg.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DistilPoseError(f"output={output} is not an empty folder and nothing is overwritten: give a new one.")
+    if OmegaConf.is_missing(cfg, "checkpoint"):
+        raise DistilPoseError("No student to diagnose: give checkpoint=FILE, a .ckpt or .safetensors of this package.")
     flip_test = check_flip_test(cfg.flip_test)
     _check_loss(cfg)
     models = _models(cfg)
@@ -79,12 +82,15 @@ def _check_loss(cfg: DictConfig) -> None:
         )
 
 
-def _loss(cfg: DictConfig, teacher: PoseModel) -> DistillationLoss:
-    """The loss whose pull is measured."""
+def _loss(cfg: DictConfig, teacher: PoseModel) -> DistillationLoss | None:
+    """The loss whose pull is measured; None where no term is left."""
     flow = _flow(Path(cfg.checkpoint)) if cfg.loss.likelihood > 0 else {}
     if cfg.loss.likelihood > 0 and not flow:
         print(f"{cfg.checkpoint} keeps no flow of a likelihood, so the pull is told without that term.")
-    loss: DistillationLoss = instantiate(cfg.loss, **OTHER_TERMS | ({} if flow else {"likelihood": 0}))
+    without = OTHER_TERMS | ({} if flow else {"likelihood": 0})
+    if not any({**cfg.loss, **without}[term] for term in PULLING_TERMS):
+        return None
+    loss: DistillationLoss = instantiate(cfg.loss, **without)
     if loss.flow is not None:
         try:
             loss.flow.load_state_dict(flow)

@@ -13,7 +13,7 @@ from distilpose.errors import DistilPoseError, check_number
 from distilpose.evaluation import choose_device
 from distilpose.models.blazepose import BlazePose
 from distilpose.modules import load_blazepose, load_teacher
-from distilpose.modules.recorder import find_recording, persons_found, record
+from distilpose.modules.recorder import find_recording, joints_found, record, told_found
 from distilpose.modules.recording import Recording
 from distilpose.modules.sources import BlazePoseSource, CheckpointSource, Source, digest_of
 
@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> Recording:
     source = source_of(cfg, dataset.padding)
     output = find_recording(source, dataset, cfg.folder) if cfg.output is None else Path(cfg.output)
     made = record(source, dataset, output, cfg.batch_size)
-    print(f"{made.path}: {persons_found(made, dataset)}")
+    print(f"{made.path}: {len(dataset)} persons, {told_found(joints_found(made, dataset))}")
     print(f"Teach by teacher=recorded teacher.file={made.path}")
     return made
 

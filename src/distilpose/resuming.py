@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_text
@@ -94,6 +95,11 @@ def _own_checkpoint(cfg: DictConfig) -> str | None:
     """The last checkpoint in the run's own folder, which must be a run of the same configuration; None without one."""
     place = Path(cfg.folder)
     if not (place / CONFIG).is_file():
+        if (place / LAST_CHECKPOINT).is_file():
+            raise DistilPoseError(
+                f"'{place}' holds a run's checkpoint without its {CONFIG}, so resume=auto can neither go on with it nor begin "
+                "anew over it: put the file back, or choose another hydra.run.dir."
+            )
         return None
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (_saved_in(place), cfg))
     compared = {*old, *_new_settings(old, new)} - {"resume"}
@@ -126,7 +132,13 @@ def _new_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _saved_in(place: Path) -> DictConfig:
     """The configuration saved in a run's folder, with its paths in the folder as it is now."""
     saved = (place / CONFIG).read_text()
-    folder = OmegaConf.create(saved).folder
+    try:
+        folder = str(OmegaConf.create(saved).folder)
+    except (yaml.YAMLError, OmegaConfBaseException, AttributeError) as error:
+        raise DistilPoseError(
+            f"'{place / CONFIG}' is no configuration of a run ({' '.join(str(error).split())}): put it back, or start a new "
+            "run in another folder."
+        ) from error
     moved = re.sub(rf"{re.escape(folder)}(?=[/\s'\"]|$)", lambda _: str(place.resolve()), saved)
     return OmegaConf.create(moved)  # type: ignore[return-value]
 

@@ -70,7 +70,7 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
     parts = {"model": model, "loss": instantiate(cfg.loss)}
     if cfg.weights is not None and cfg.method.get("backbone_from_teacher", False) is None:
         parts["backbone_from_teacher"] = False  # the backbone asked for is the file's
-    if getattr(parts["loss"], "needs_teacher", False):
+    if model.kind == "student" and getattr(parts["loss"], "needs_teacher", False):
         teacher = instantiate(cfg.teacher)
         # one that is recorded for these persons takes the data
         parts["teacher"] = teacher(data=datamodule) if isinstance(teacher, partial) else teacher

@@ -88,10 +88,9 @@ def test_every_so_many_batches(batch, monkeypatch):
     module, steps = student(), []
     logged = {}
     monkeypatch.setattr(module, "log_dict", lambda values, **_: (logged.update(values), steps.append(index)))
-    trainer = SimpleNamespace(global_step=3, estimated_stepping_batches=10)
     callback = GradientShare(every=3)
     for index in range(7):
-        callback.on_train_batch_end(trainer, module, None, batch, index)
+        callback.on_train_batch_start(SimpleNamespace(), module, batch, index)
     assert steps == [0, 3, 6]
     assert set(logged) == {f"train/share_{name}" for name in gradient_shares(module, batch)}
 
@@ -99,12 +98,12 @@ def test_every_so_many_batches(batch, monkeypatch):
 def test_a_teacher_has_no_such_shares(batch, monkeypatch):
     module, logged = HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapMSE(), optimizer=adam), []
     monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.append(values))
-    GradientShare(every=1).on_train_batch_end(SimpleNamespace(), module, None, batch, 0)
+    GradientShare(every=1).on_train_batch_start(SimpleNamespace(), module, batch, 0)
     assert logged == []
 
 
 def test_never_is_refused():
-    with pytest.raises(DistilPoseError, match="every=0"):
+    with pytest.raises(DistilPoseError, match=r"callbacks\.gradient_share\.every=0"):
         GradientShare(every=0)
 
 

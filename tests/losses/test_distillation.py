@@ -266,6 +266,39 @@ def test_beta_makes_the_regression_l1():
         DistillationLoss(beta=-1)
 
 
+def test_maps_that_have_seen_the_label_pull_to_it():
+    student, teacher, keypoints, weights = random_case()
+    # a teacher that puts every joint into one corner, and students on the labels
+    maps = torch.zeros_like(teacher.heatmaps)
+    maps[..., 0, 0] = 1
+    student = student._replace(keypoints=keypoints.clone().requires_grad_())
+    for sigma, nearer in ((0.0, True), (1.0, False)):
+        loss = DistillationLoss(label_sigma=sigma, divergence=1.0, simulated_heatmap=0.0)
+        pull = loss(student, teacher._replace(heatmaps=maps), keypoints, weights)["divergence"]
+        (gradient,) = torch.autograd.grad(pull, student.keypoints)
+        towards_corner = (gradient[weights > 0] > 0).double().mean()  # a descent lowers x and y
+        assert (towards_corner > 0.95) == nearer
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"confidence": float("inf")}, r"loss\.confidence=inf must be a number of at least 0"),
+        ({"beta": "abc"}, r"loss\.beta=abc"),
+        ({"label_sigma": -1}, r"loss\.label_sigma=-1"),
+        ({"divergence_shape": "cauchy"}, r"loss\.divergence_shape=cauchy must be one of gaussian, laplace"),
+        ({"project_tokens": "yes"}, r"loss\.project_tokens=yes must be true or false"),
+        ({"ramps": 5}, r"loss\.ramps=5 must give two shares by term"),
+        ({"ramps": {"confidence": 0.5}}, r"loss\.ramps\.confidence=0\.5 must be two shares"),
+        ({"ramps": {"confidence": ["a", "b"]}}, r"loss\.ramps\.confidence=\['a', 'b'\] must be two shares"),
+        (dict.fromkeys(TERMS, 0.0), "All weights of the loss are 0"),
+    ],
+)
+def test_what_no_loss_can_be_is_one_sentence(setting, told):
+    with pytest.raises(DistilPoseError, match=told):
+        DistillationLoss(**setting)
+
+
 def test_a_teachers_trust_takes_the_labels_place():
     student, teacher, keypoints, weights = random_case()
     trust = torch.rand(weights.shape, dtype=weights.dtype).round()

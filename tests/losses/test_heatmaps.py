@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
+from distilpose.data.codec import encode_heatmaps
 from distilpose.losses import HeatmapCrossEntropy, HeatmapMSE
+from distilpose.losses.heatmaps import DOUBT, informed_heatmaps
 
 
 def peak_softmax(logits):
@@ -66,3 +68,47 @@ def test_float32_under_mixed_precision():
         expected = loss(maps, target, torch.ones(2, 3))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert loss(maps, target, torch.ones(2, 3)).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def gaussian(place, sigma, size=(48, 40)):
+    """A map (1, 1, rows, columns) of a joint at (x, y) cells."""
+    keypoint = torch.tensor([[place]]) / torch.tensor([size[1], size[0]])
+    return keypoint, encode_heatmaps(keypoint, torch.ones(1, 1), size, sigma)[0]
+
+
+def moments(heatmaps):
+    """Mean (x, y) in cells and standard deviation along x of a map."""
+    share = heatmaps[0, 0] / heatmaps.sum()
+    x, y = torch.arange(share.shape[1]), torch.arange(share.shape[0])
+    mean = ((share.sum(0) * x).sum(), (share.sum(1) * y).sum())
+    return *map(float, mean), float((share.sum(0) * (x - mean[0]) ** 2).sum().sqrt())
+
+
+def test_a_teacher_who_sees_the_label_too_believes_the_product_of_both(monkeypatch):
+    monkeypatch.setattr("distilpose.losses.heatmaps.DOUBT", 0.0)
+    _, heatmaps = gaussian((20.0, 24.0), 3.0)
+    label, _ = gaussian((23.0, 24.0), 2.0)
+    x, y, sigma = moments(informed_heatmaps(0.8 * heatmaps, label, torch.ones(1, 1), 2.0))
+    # of two Gaussians: precisions add, the mean lies between them in proportion
+    assert (x, y) == (pytest.approx((20 / 9 + 23 / 4) / (1 / 9 + 1 / 4), abs=1e-3), pytest.approx(24, abs=1e-3))
+    assert sigma == pytest.approx((1 / 9 + 1 / 4) ** -0.5, rel=1e-3)
+
+
+def test_a_teacher_who_is_wrong_leaves_the_label():
+    _, heatmaps = gaussian((6.0, 6.0), 1.5)
+    label, expected = gaussian((30.0, 40.0), 2.0)
+    informed = informed_heatmaps(0.7 * heatmaps, label, torch.ones(1, 1), 2.0)
+    torch.testing.assert_close(informed, 0.7 * expected, atol=1e-4, rtol=0)
+    assert 0 < DOUBT < 1
+
+
+def test_without_a_label_a_teachers_map_is_as_it_was():
+    draw = torch.Generator().manual_seed(0)
+    heatmaps = torch.randn(2, 3, 8, 6, generator=draw)
+    heatmaps[1, 2] = 0  # a joint the teacher does not know
+    weights = torch.tensor([[1.0, 0, 1], [0, 0, 1]])
+    informed = informed_heatmaps(heatmaps, torch.rand(2, 3, 2, generator=draw), weights, 1.0)
+    assert torch.equal(informed[weights == 0], heatmaps[weights == 0])
+    assert not torch.equal(informed[0, 0], heatmaps[0, 0])
+    assert informed[0, 0].max() == pytest.approx(heatmaps[0, 0].max().item(), rel=1e-6)
+    assert (informed[1, 2] == 0).all()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from distilpose.data import CocoKeypoints, PoseAugmentation
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.modules import DistillationModule, RecordedTeacher, load_recorded
-from distilpose.modules.recorder import find_recording, persons_found, record
+from distilpose.modules.recorder import find_recording, joints_found, record
+from distilpose.modules.recording import Recording
 from distilpose.modules.sources import Answer
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import COCO, Skeleton
@@ -194,6 +196,20 @@ def test_examine_tells_how_good_it_is_and_whom_it_lacks(recorded, tiny_coco):
         teacher.examine(data)
 
 
+def test_a_recording_that_finds_hardly_more_than_the_mean_pose_is_refused(tiny_coco, tmp_path):
+    root = tiny_coco(train=6)
+    dataset = persons(root)
+    recording = record(Painter(dataset), dataset, tmp_path / "blind")
+    blind = Recording(recording.path, recording.about, recording.skeleton, recording.maps, np.array(recording.persons))
+    blind.persons["place"] += 1000
+    data = SimpleNamespace(train_dataset=lambda: dataset)
+    with pytest.raises(
+        DistilPoseError, match=r"near chance on these .* 0\.0% of labelled joints.*teacher\.check=false"
+    ):
+        RecordedTeacher(blind).examine(data)
+    assert "0.0% of labelled joints" in RecordedTeacher(blind, check=False).examine(data)
+
+
 def test_persons_without_labels_are_recorded(tiny_coco, tmp_path):
     root = tiny_coco(train=6)
     content = json.loads((root / "annotations" / "train.json").read_text())
@@ -205,8 +221,10 @@ def test_persons_without_labels_are_recorded(tiny_coco, tmp_path):
     bare = persons(root, unlabelled=True)
     recording = record(painter, bare, tmp_path / "bare")
     assert recording.persons["done"].all()
-    assert persons_found(recording, bare) == f"{len(bare)} persons, none with labels to compare with"
-    assert "100.0%" in persons_found(recording, dataset)
+    assert joints_found(recording, bare) is None
+    found, chance = joints_found(recording, dataset)
+    assert found.value == 1
+    assert chance.persons == found.persons
 
 
 def test_an_interrupted_recording_goes_on(tiny_coco, tmp_path):

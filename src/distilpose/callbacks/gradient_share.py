@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from distilpose.errors import check_number
-from distilpose.losses import DistillationLoss
 from distilpose.modules import DistillationModule
 from distilpose.outputs import PoseBatch
 
@@ -29,17 +27,16 @@ class GradientShare(Callback):
     """
 
     def __init__(self, every: int = 100):
-        check_number("every", every, least=1, whole=True)
+        check_number("callbacks.gradient_share.every", every, least=1, whole=True)
         self.every = every
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: PoseBatch, batch_idx: int
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: PoseBatch, batch_idx: int
     ) -> None:
-        """Measure, if it is the batch's turn."""
+        """Measure what the step to come is made of, if it is the batch's turn."""
         if batch_idx % self.every or not isinstance(pl_module, DistillationModule):
             return
-        progress = trainer.global_step / max(1, trainer.estimated_stepping_batches)
-        shares = gradient_shares(pl_module, batch, progress)
+        shares = gradient_shares(pl_module, batch, pl_module.progress())
         logged = {f"train/share_{name}": share for name, share in shares.items()}
         pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
 
@@ -55,12 +52,8 @@ def gradient_shares(module: DistillationModule, batch: PoseBatch, progress: floa
     Returns:
         By term in [0, 1], summing to 1, or all 0 where nothing has a gradient; a term without one has 0.
     """
-    loss, model = module.loss, module.model
-    assert isinstance(loss, DistillationLoss)
     with _in_eval_mode(module), torch.enable_grad():
-        student = model(batch.image)
-        teacher = None if module.teacher is None else module.teacher(batch)
-        terms = loss(student, teacher, batch.keypoints, batch.weights, model.heatmap_size, progress)
+        student, terms = module.terms(batch, progress)
         tokens = [student.keypoint_tokens, student.visual_tokens]
         lengths = {name: _length(value, tokens) for name, value in terms.items() if name != "total"}
     total = sum(lengths.values())

@@ -220,7 +220,8 @@ def required(entry: Any, key: str, name: str, path: str | Path) -> Any:
     """A field that must be there; ids must be whole numbers, because tensors carry them."""
     value = entry.get(key) if isinstance(entry, dict) else None
     if value is None:
-        raise DistilPoseError(f"{name} in {path} has no {key!r}, which COCO format requires.")
+        way_out = " (of persons without labels only with data.unlabelled=true)" if key == "keypoints" else ""
+        raise DistilPoseError(f"{name} in {path} has no {key!r}, which COCO format requires{way_out}.")
     if key in ("id", "image_id", "category_id") and (type(value) is not int or abs(value) >= 2**63):
         raise DistilPoseError(f"{name} in {path} has {key!r} {value!r}, expected a whole number of at most 64 bits.")
     return value

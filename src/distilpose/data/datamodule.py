@@ -138,8 +138,8 @@ class CocoDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """How many epochs the checkpoint that is being written has shown whole."""
-        assert self.trainer is not None, "checkpoints are a trainer's"
-        progress, batches = self.trainer.fit_loop.epoch_progress.current, self.trainer.fit_loop.epoch_loop.batch_progress
+        loop: Any = self.trainer.fit_loop  # type: ignore[union-attr]
+        progress, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
         # one written by a validation stands before the end of an epoch whose batches have all been shown
         return {"epochs": progress.processed + (progress.processed < progress.started and batches.is_last_batch)}
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from distilpose.errors import DistilPoseError
-from distilpose.losses.distributions import FLOOR, divergence_loss, marginal_loss, moment_loss
+from distilpose.errors import DistilPoseError, check_flag, check_number
+from distilpose.losses.distributions import FLOOR, SHAPES, divergence_loss, marginal_loss, moment_loss
+from distilpose.losses.heatmaps import informed_heatmaps
 from distilpose.losses.likelihood import ResidualLogLikelihood
 from distilpose.losses.precision import full_precision
 from distilpose.losses.terms import (
@@ -45,6 +46,8 @@ class DistillationLoss(nn.Module):
         ramps: by term, two shares of the training between which its weight rises from 0 to the full.
         agreement: heat maps of labelled joints teach only where they have at least this share of their peak at the label, so
             that a teacher's errors are not learnt (of a joint labelled outside the crop, nothing); 0 learns from all.
+        label_sigma: how far labels lie from the truth, in cells; heat maps of labelled joints teach what the teacher would
+            say had it seen the label too (`informed_heatmaps`). 0 takes the maps as they are.
         project_tokens: learn a map between tokens of unlike width, and resample unlike grids, instead of refusing them.
         released: reproduce the public release to the digit. There every sample's simulated-heat-map error is weighted by
             all samples' weights, and the confidence looks the map up at x (W - 1) while the Gaussian is centred at x W.
@@ -69,6 +72,7 @@ class DistillationLoss(nn.Module):
         divergence_shape: str = "gaussian",
         ramps: Mapping[str, Sequence[float]] | None = None,
         agreement: float = 0.0,
+        label_sigma: float = 0.0,
         project_tokens: bool = False,
         released: bool = False,
     ):
@@ -84,17 +88,26 @@ class DistillationLoss(nn.Module):
             "divergence": divergence,
             "moment": moment,
         }
-        for name, weight in self.weights.items():
-            if not weight >= 0:
-                raise DistilPoseError(f"Loss weight {name}={weight} must be 0 or more; 0 leaves the term out.")
-        if not beta >= 0:
-            raise DistilPoseError(f"loss.beta={beta} must be 0 (L1) or more.")
-        if not 0 <= agreement <= 1:
-            raise DistilPoseError(f"loss.agreement={agreement} must be a share of the teacher's peak, 0 to 1.")
+        for name, number in {**self.weights, "beta": beta, "label_sigma": label_sigma}.items():
+            check_number(f"loss.{name}", number, least=0)
+        if not any(self.weights.values()):
+            raise DistilPoseError(
+                "All weights of the loss are 0, so nothing is learnt: give one, such as loss.regression=1."
+            )
+        check_number("loss.agreement", agreement, least=0, most=1)
+        if divergence_shape not in SHAPES:
+            raise DistilPoseError(f"loss.divergence_shape={divergence_shape} must be one of {', '.join(SHAPES)}.")
+        check_flag("loss.project_tokens", project_tokens)
+        check_flag("loss.released", released)
+        if ramps is not None and not isinstance(ramps, Mapping):
+            raise DistilPoseError(
+                f"loss.ramps={ramps} must give two shares by term, such as {{divergence: [0.2, 0.5]}}."
+            )
         self.ramps = {name: _ramp(name, ends, self.weights) for name, ends in (ramps or {}).items()}
         self.beta = beta
         self.divergence_shape = divergence_shape
         self.agreement = agreement
+        self.label_sigma = label_sigma
         self.project_tokens = project_tokens
         self.released = released
         self.flow = ResidualLogLikelihood() if likelihood > 0 else None
@@ -190,6 +203,8 @@ class DistillationLoss(nn.Module):
             agrees = teacher_confidence(keypoints, teacher.heatmaps) >= self.agreement * peak
             trust = trust * torch.where(labelled > 0, agrees & (weights > 0), True)
         place, maps = (student.keypoints, student.sigmas), teacher.heatmaps
+        if self.label_sigma > 0:
+            maps = informed_heatmaps(maps, keypoints, weights, self.label_sigma)
         if self.weights["confidence"] > 0:
             terms["confidence"] = confidence_loss(student.scores, student.keypoints, maps, trust, self.released)
         if self.weights["simulated_heatmap"] > 0:
@@ -224,8 +239,9 @@ def _ramp(name: str, ends: Sequence[float], weights: Mapping[str, float]) -> tup
     """Checked ends of a rise."""
     if name not in weights:
         raise DistilPoseError(f"loss.ramps names {name!r}, which is no term: expected some of {', '.join(weights)}.")
-    if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
+    pair = isinstance(ends, Sequence) and len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
+    if not pair or not 0 <= ends[0] < ends[1] <= 1:
         raise DistilPoseError(
-            f"loss.ramps.{name}={list(ends)} must be two shares of the training in order, such as [0.2, 0.5]."
+            f"loss.ramps.{name}={ends} must be two shares of the training in order, such as [0.2, 0.5]."
         )
     return float(ends[0]), float(ends[1])

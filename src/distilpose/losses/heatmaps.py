@@ -9,6 +9,8 @@ from distilpose.losses.precision import full_precision, without_autocast
 
 # added to each squared sigma, so that a collapsed Gaussian divides by something
 SIGMA_EPSILON = 1e-9
+# share of a map's peak that a teacher told the label leaves to every place, since it may be wrong
+DOUBT = 0.05
 
 
 def simulated_heatmaps(keypoints: Tensor, sigmas: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -34,6 +36,30 @@ def simulated_heatmaps(keypoints: Tensor, sigmas: Tensor, size: tuple[int, int])
     along_x = torch.exp(-0.5 * (x - mean[..., :1]) ** 2 / variance[..., :1])
     along_y = torch.exp(-0.5 * (y - mean[..., 1:]) ** 2 / variance[..., 1:])
     return along_y.unsqueeze(-1) * along_x.unsqueeze(-2), on_map.to(keypoints.dtype)
+
+
+def informed_heatmaps(heatmaps: Tensor, keypoints: Tensor, weights: Tensor, sigma: float) -> Tensor:
+    """What a teacher would say had it seen the label too: its map times the label's Gaussian, as belief times likelihood.
+
+    A teacher is sure of a wrong place now and then. So each of its maps is first mixed with a share `DOUBT` of a flat one:
+    where it is right, what it knows of the joint's surroundings stays; where it is not, the label's Gaussian is left.
+
+    Args:
+        heatmaps: (N, K, H, W) of the teacher.
+        keypoints: (N, K, 2) labels as a share of the crop.
+        weights: (N, K) above 0 where the label counts; elsewhere maps stay as they are.
+        sigma: how far labels lie from the truth, in cells.
+
+    Returns:
+        (N, K, H, W) with the peak of each map kept.
+    """
+    tiny = torch.finfo(heatmaps.dtype).tiny
+    peak = heatmaps.amax(dim=(-2, -1), keepdim=True).clamp(min=0)
+    size = (heatmaps.shape[-2], heatmaps.shape[-1])
+    likelihood, _ = simulated_heatmaps(keypoints, torch.full_like(keypoints, sigma), size)
+    informed = (heatmaps.clamp(min=0) / peak.clamp(min=tiny) + DOUBT) * likelihood
+    informed = informed / informed.amax(dim=(-2, -1), keepdim=True).clamp(min=tiny) * peak
+    return torch.where((weights > 0)[..., None, None], informed, heatmaps)
 
 
 class HeatmapMSE(nn.Module):

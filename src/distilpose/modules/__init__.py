@@ -2,6 +2,7 @@
 
 from distilpose.modules.distillation import DistillationModule
 from distilpose.modules.heatmap import HeatmapModule
+from distilpose.modules.labels import LabelTeacher
 from distilpose.modules.recorded import RecordedTeacher, load_blazepose, load_recorded
 from distilpose.modules.teacher import FrozenTeacher, load_teacher
 from distilpose.modules.teacher_check import check_teacher
@@ -10,6 +11,7 @@ __all__ = [
     "DistillationModule",
     "FrozenTeacher",
     "HeatmapModule",
+    "LabelTeacher",
     "RecordedTeacher",
     "check_teacher",
     "load_blazepose",

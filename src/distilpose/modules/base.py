@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distilpose.errors import DistilPoseError
-from distilpose.evaluation import check_finite, concatenate, evaluate_dataset, predict_batch
+from distilpose.errors import DistilPoseError, check_flag
+from distilpose.evaluation import check_finite, check_flip_test, concatenate, evaluate_dataset, predict_batch
 from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, Predictions
 
@@ -44,7 +44,8 @@ class PoseModule(LightningModule):
         self.model = model
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
-        self.flip_test = flip_test
+        self.flip_test = check_flip_test(flip_test)
+        check_flag("method.compile", compile)
         if compile:
             self.model.compile()
         self._predictions: list[Predictions] = []

@@ -11,10 +11,13 @@ from distilpose.errors import DistilPoseError
 from distilpose.losses import DistillationLoss, TokenProjection
 from distilpose.models import PoseModel, copy_backbone, model_spec
 from distilpose.modules.base import PoseModule
+from distilpose.modules.labels import LabelTeacher
 from distilpose.modules.recorded import RecordedTeacher
 from distilpose.modules.teacher import FrozenTeacher
 from distilpose.modules.teacher_check import check_teacher
-from distilpose.outputs import PoseBatch
+from distilpose.outputs import PoseBatch, StudentOutput
+
+Teacher = FrozenTeacher | RecordedTeacher | LabelTeacher
 
 
 class DistillationModule(PoseModule):
@@ -33,7 +36,7 @@ class DistillationModule(PoseModule):
         self,
         model: PoseModel,
         loss: DistillationLoss,
-        teacher: FrozenTeacher | RecordedTeacher | None = None,
+        teacher: Teacher | None = None,
         backbone_from_teacher: bool | None = None,
         **options: Any,
     ):
@@ -80,7 +83,7 @@ class DistillationModule(PoseModule):
             self.teacher.unlabelled = datamodule.unlabelled
         if self.trainer.ckpt_path is not None:
             return
-        if isinstance(self.teacher, RecordedTeacher):
+        if not isinstance(self.teacher, FrozenTeacher):
             rank_zero_only(print)(self.teacher.examine(datamodule))
             return
         if not self.teacher.check:
@@ -92,14 +95,20 @@ class DistillationModule(PoseModule):
                 f"(mean pose {figures['chance']:.1%}), median peak {figures['median_peak']:.2f}"
             )
 
+    def progress(self) -> float:
+        """Share of the training that is over; 1 where no weight rises."""
+        return self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches) if self.loss.ramps else 1.0
+
+    def terms(self, batch: PoseBatch, progress: float = 1.0) -> tuple[StudentOutput, dict[str, Tensor]]:
+        """The student's output for a batch, and its weighted terms when that share of the training is over."""
+        teacher = None if self.teacher is None else self.teacher(batch)
+        student = self.model(batch.image)
+        size = self.model.heatmap_size
+        return student, self.loss(student, teacher, batch.keypoints, batch.weights, size, progress, batch.labelled)
+
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         """The weighted sum of one batch's terms; each is logged."""
-        teacher = None if self.teacher is None else self.teacher(batch)
-        progress = self.trainer.global_step / self.trainer.estimated_stepping_batches if self.loss.ramps else 1.0
-        student = self.model(batch.image)
-        terms = self.loss(
-            student, teacher, batch.keypoints, batch.weights, self.model.heatmap_size, progress, batch.labelled
-        )
+        _, terms = self.terms(batch, self.progress())
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(logged, on_step=True, on_epoch=True, batch_size=len(batch.image))
         return terms["total"]
@@ -136,7 +145,7 @@ def _compare_tokens(student: PoseModel, teacher: PoseModel | None, loss: Distill
     loss.projection = TokenProjection(*widths, *grids, *used)
 
 
-def _tell_untaught(student: PoseModel, teacher: FrozenTeacher | RecordedTeacher) -> None:
+def _tell_untaught(student: PoseModel, teacher: Teacher) -> None:
     """Say which of the student's joints the teacher does not know."""
     matches = zip(student.skeleton.names, student.skeleton.matching(teacher.skeleton), strict=True)
     untaught = [name for name, joint in matches if joint is None]

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distilpose.data import CocoDataModule
-from distilpose.errors import DistilPoseError, check_number
+from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel
 from distilpose.models.blazepose import BlazePose
-from distilpose.modules.recorder import find_recording, persons_found, record
+from distilpose.modules.recorder import find_recording, joints_found, record, told_found
 from distilpose.modules.recording import WAY_OUT, Recording, open_recording
 from distilpose.modules.sources import BlazePoseSource
 from distilpose.modules.teacher import shared_joints
+from distilpose.modules.teacher_check import least_accuracy
 from distilpose.outputs import PoseBatch, TeacherOutput
 
 
@@ -37,18 +38,20 @@ class RecordedTeacher:
         sigma: least width of a peak in cells of the student's map; narrower ones are widened to it, with their height kept.
             Maps recorded of a large crop would else be points to a small student. 0 leaves them as they are.
         least_trust: joints trusted less are not trusted at all.
+        check: refuse to start a distillation from a recording that finds hardly more than the mean pose.
     """
 
     model = None
 
-    def __init__(self, recording: Recording, sigma: float = 1.0, least_trust: float = 0.0):
+    def __init__(self, recording: Recording, sigma: float = 1.0, least_trust: float = 0.0, check: bool = True):
+        check_flag("teacher.check", check)
         check_number("teacher.sigma", sigma, least=0)
         check_number("teacher.least_trust", least_trust, least=0, most=1)
         self.recording = recording
         self.skeleton = recording.skeleton
         self.name = f"{recording.about['source'].get('name')} (recorded)"
         self.floor = float(recording.about["source"].get("floor", FLOOR))
-        self.sigma, self.least_trust = sigma, least_trust
+        self.sigma, self.least_trust, self.check = sigma, least_trust, check
         self.pupil: PoseModel | None = None
 
     def teach(self, pupil: PoseModel) -> None:
@@ -140,10 +143,10 @@ class RecordedTeacher:
         return down @ sampled @ across.mT * height
 
     def examine(self, datamodule: CocoDataModule) -> str:
-        """Refuse a recording of other persons; else say how many labelled joints it finds.
+        """Refuse a recording of other persons or one near chance; else say how many labelled joints it finds.
 
         Raises:
-            DistilPoseError: if it lacks any of the training persons.
+            DistilPoseError: if it lacks any of the training persons, or finds hardly more joints than the mean pose does.
         """
         dataset = datamodule.train_dataset()
         lacking = self.recording.lacks(dataset)
@@ -152,7 +155,13 @@ class RecordedTeacher:
                 f"The recording {self.recording.path} lacks {len(lacking)} of the {len(dataset)} training persons (first "
                 f"annotation {lacking[0]}): {WAY_OUT} for these data."
             )
-        return f"Teacher {self.name}: {persons_found(self.recording, dataset)}"
+        found = joints_found(self.recording, dataset)
+        if self.check and found is not None and found[0].value < least_accuracy(found[1].value):
+            raise DistilPoseError(
+                f"The recording {self.recording.path} is near chance on these {len(dataset)} persons: {told_found(found)}. "
+                "Record a teacher of this kind of picture, or pass teacher.check=false to distil from it all the same."
+            )
+        return f"Teacher {self.name}: {len(dataset)} persons, {told_found(found)}"
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Nothing: maps come from the disk to wherever the batch is."""

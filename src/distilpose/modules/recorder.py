@@ -17,7 +17,7 @@ from rich.progress import track
 from distilpose.data.coco import CocoKeypoints, read_image
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import pck
+from distilpose.evaluation import PCK, mean_pose, pck, predict_mean_pose
 from distilpose.modules.recording import FORMAT, PART, Recording, begin_recording, open_recording, part_of
 from distilpose.modules.sources import Answer, Source
 
@@ -84,19 +84,30 @@ def find_recording(source: Source, dataset: CocoKeypoints, folder: str | Path) -
     return Path(folder) / f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def persons_found(recording: Recording, dataset: CocoKeypoints) -> str:
-    """How many persons a recording has, and how many of their labelled joints its peaks find, in words."""
+def joints_found(recording: Recording, dataset: CocoKeypoints) -> tuple[PCK, PCK] | None:
+    """PCK of a recording's peaks and, of the same joints, of the mean pose that never looks; None without a label."""
     people = dataset.instances
     rows = recording.rows(people.annotation_ids, people.boxes)
     joints = dataset.skeleton.matching(recording.skeleton)
     labelled = people.labelled & np.array([joint is not None for joint in joints]) & (rows >= 0)[:, None]
-    told = f"{(rows >= 0).sum()} persons"
     if not labelled.any():
-        return f"{told}, none with labels to compare with"
+        return None
     places = np.ascontiguousarray(recording.persons["place"][rows][:, [joint or 0 for joint in joints]])
     target, boxes = torch.from_numpy(people.keypoints), torch.from_numpy(people.boxes)
-    found = pck(torch.from_numpy(places), target, torch.from_numpy(labelled), boxes, dataset.skeleton)
-    return f"{told}, {found.value:.1%} of labelled joints found (within {found.reference})"
+    never_looking = predict_mean_pose(mean_pose(dataset), dataset).keypoints
+    found, chance = (
+        pck(place, target, torch.from_numpy(labelled), boxes, dataset.skeleton)
+        for place in (torch.from_numpy(places), never_looking)
+    )
+    return found, chance
+
+
+def told_found(found: tuple[PCK, PCK] | None) -> str:
+    """What `joints_found` says, in words."""
+    if found is None:
+        return "none with labels to compare with"
+    own, chance = found
+    return f"{own.value:.1%} of labelled joints found (within {own.reference}; mean pose {chance.value:.1%})"
 
 
 def _shared(source: Source, dataset: CocoKeypoints) -> list[int]:

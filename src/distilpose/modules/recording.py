@@ -99,7 +99,7 @@ def open_recording(path: str | Path | None) -> Recording:
         raise DistilPoseError(f"The recording {path} does not exist{begun}: {WAY_OUT}.")
     try:
         about = json.loads((path / ABOUT).read_text())
-        names, version = about["joints"], about["format"]
+        names, version, _ = about["joints"], about["format"], about["source"]["name"]
         maps, persons = np.load(path / MAPS, mmap_mode="r"), np.load(path / PERSONS, mmap_mode="r")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DistilPoseError(f"{path} is no recording that can be read ({error}): {WAY_OUT}.") from None

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel, load_model
 from distilpose.outputs import PoseBatch, TeacherOutput
@@ -45,6 +45,9 @@ class FrozenTeacher:
         check_persons: int = 300,
         resize: bool = False,
     ):
+        for flag, value in (("compile", compile), ("check", check), ("resize", resize)):
+            check_flag(f"teacher.{flag}", value)
+        check_number("teacher.check_persons", check_persons, least=1, whole=True)
         precision = None if precision is None else str(precision)
         if precision not in PRECISIONS:
             raise DistilPoseError(f"teacher.precision={precision} must be null, 32, bf16 or 16.")
@@ -57,12 +60,10 @@ class FrozenTeacher:
         self.check_persons = check_persons
         self.resize = resize
         self.pupil = model
-        self.joints: list[int | None] | None = (
-            None  # of the teacher, in the student's order; None where they are the same
-        )
-        self.unlabelled = (
-            False  # whether there are persons without labels, on whom it must say itself what it is sure of
-        )
+        # of the teacher, in the student's order; None where they are the same
+        self.joints: list[int | None] | None = None
+        # whether there are persons without labels, on whom it must say itself what it is sure of
+        self.unlabelled = False
 
     def teach(self, pupil: PoseModel) -> None:
         """Answer from now on in a student's joints and cells.
