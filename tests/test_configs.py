@@ -42,7 +42,7 @@ def test_no_group_is_forgotten_here():
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     assert groups == {
         "augmentation", "callbacks", "data", "experiment", "logger", "loss", "method", "model", "optimizer",
-        "scheduler", "teacher", "trainer",
+        "photometric", "scheduler", "teacher", "trainer",
     }  # fmt: skip
 
 
@@ -98,6 +98,15 @@ def test_losses(name):
     assert loss.needs_teacher == (name not in ("regression", "l1", "rle"))
     assert loss.released == (name == "released")
     assert loss.beta == ("l1" not in name)
+
+
+@pytest.mark.parametrize("name", options("photometric"))
+def test_photometric_changes_leave_the_geometry(name):
+    plain, changed = (
+        configured("augmentation=moderate", *more).augmentation for more in ([], [f"+photometric={name}"])
+    )
+    assert {**changed, "photometric": []} == dict(plain)
+    assert instantiate(changed).photometric
 
 
 @pytest.mark.parametrize("name", options("augmentation"))
