@@ -23,7 +23,9 @@ from omegaconf import OmegaConf
 from distilpose.errors import DistilPoseError
 from distilpose.paths import CONFIG_DIR
 from distilpose.report import arguments, draw_by, draw_curves, main, report
-from distilpose.run_folders import IGNORED, collect_runs, group_runs, tell_apart
+from distilpose.report_rows import group_runs, tell_apart
+from distilpose.report_values import VALIDATION, validated_otherwise
+from distilpose.run_folders import IGNORED, collect_runs
 
 ALONE = {f"loss.{term}": 0.0 for term in ("visual_token", "keypoint_token", "confidence", "simulated_heatmap")}
 RECIPE = ["experiment=demo_student", "seed=0", "folder=somewhere", "name=distilpose", "teacher.checkpoint=teacher.ckpt"]
@@ -86,9 +88,9 @@ def grouped(tmp_path):
     """The rows that runs/* make, without a report."""
 
     def call(*ignore):
-        runs, notes = collect_runs([str(tmp_path / "runs")], ignore=ignore)
+        runs, notes = collect_runs([str(tmp_path / "runs")])
         assert notes == []
-        return group_runs(runs)[0]
+        return group_runs(runs, ignore)[0]
 
     return call
 
@@ -188,10 +190,10 @@ def test_which_settings_make_another_configuration(make_run, settings, rows, gro
 
 def test_the_same_data_elsewhere_is_the_same_and_other_data_is_not(make_run, reported):
     for folder, seed, root in (("a", 0, "data/paws"), ("b", 1, "/elsewhere/paws"), ("c", 2, "data/hooves")):
-        make_run(folder, seed, settings={"data.root": root})
+        make_run(folder, seed, settings={"data.root": root, "data.num_val": None})
     content, printed = reported()
     assert [row["name"] for row in content["rows"]] == ["distilpose, data.root=paws", "distilpose, data.root=hooves"]
-    assert "Validation: paws or hooves, " in printed
+    assert "Validation: all persons of paws or all persons of hooves, " in printed
 
 
 def test_a_teacher_that_the_loss_does_not_ask_makes_no_difference(make_run, grouped):
@@ -261,6 +263,20 @@ def damage(place, kind):
         (place / "metrics.csv").write_bytes(bytes(range(128, 256)))
     elif kind == "order":
         (place / "metrics.csv").write_text("epoch,val/PCK\n" + "".join(f"{e},0.5\n" for e in (0, 2, 1)))
+    elif kind == "cut off":  # in mid-number of the last row, which is a number all the same
+        text = (place / "metrics.csv").read_text()
+        (place / "metrics.csv").write_text(text[: text.rindex(".") + 1])
+    elif kind == "a row cut off":
+        (place / "metrics.csv").write_text("epoch,step,val/PCK\n2,20\n")
+    elif kind == "a row too long":
+        (place / "metrics.csv").write_text("epoch,val/PCK\n2,0.5,0.6\n")
+    elif kind == "no epochs":
+        (place / "metrics.csv").write_text("val/PCK\n0.5\n")
+    elif kind == "config cut off":
+        text = (place / "config.yaml").read_text()
+        (place / "config.yaml").write_text(text[:-2])
+    elif kind == "config of a number":
+        (place / "config.yaml").write_text("5\n")
     elif kind == "without it":
         (place / "metrics.csv").write_text("epoch,val/AP\n2,0.5\n")
 
@@ -276,6 +292,12 @@ def damage(place, kind):
         ("table", "its metrics.csv cannot be read"),
         ("binary", "its metrics.csv cannot be read"),
         ("order", "the epochs in its metrics.csv do not ascend"),
+        ("cut off", "its metrics.csv cannot be read (it is cut off in its last line"),
+        ("a row cut off", "its metrics.csv cannot be read (it is cut off or damaged: row 1 has not as many fields"),
+        ("a row too long", "its metrics.csv cannot be read (it is cut off or damaged: row 1 has not as many fields"),
+        ("no epochs", "its metrics.csv cannot be read (row 1 has no epoch)"),
+        ("config cut off", "its config.yaml cannot be read (it is cut off in its last line"),
+        ("config of a number", "its config.yaml cannot be read"),
         ("without it", "its table has no val/PCK"),
     ],
 )
@@ -291,6 +313,34 @@ def test_a_broken_run_is_told_and_the_others_are_reported(make_run, reported, ki
     assert told[0] in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_a_cut_off_run_does_not_take_the_place_of_a_whole_one(make_run, reported):
+    make_run("whole", values=[0.1, None, 0.345])
+    damage(make_run("copy", values=[0.1, None, 0.345]), "cut off")  # of the same seed, and later
+    content, _ = reported("unfinished=true")
+    assert content["rows"][0]["values"] == [0.345]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"seed": "abc"}, "its config.yaml says seed: abc, which is no whole number"),
+        ({"seed": True}, "its config.yaml says seed: True, which is no whole number"),
+        ({"seed": None}, "its config.yaml says no seed, so it is not of a training"),
+        ({"trainer.max_epochs": "two"}, "its config.yaml says trainer.max_epochs: two, which is no number of epochs"),
+        ({"trainer.max_epochs": -1}, "its config.yaml says trainer.max_epochs: -1, which is no number of epochs"),
+        ({"name": ["a"]}, "its config.yaml says name: ['a'], which is no name"),
+    ],
+)
+def test_settings_that_no_training_has_are_told_with_their_value(make_run, tmp_path, settings, said):
+    place = make_run("a")
+    config = yaml.safe_load((place / "config.yaml").read_text())
+    for key, value in settings.items():
+        group, _, name = key.rpartition(".")
+        (config[group] if group else config)[name] = value
+    (place / "config.yaml").write_text(yaml.safe_dump(config))
+    assert collect_runs([str(place)], unfinished=True) == ([], [f"{place} is left out: {said}."])
+
+
 @pytest.mark.parametrize(("column", "value"), [("val/PCK", "nan"), ("val/PCK", "-inf"), ("train/total", "nan")])
 def test_a_run_that_diverged_is_left_out(make_run, reported, column, value):
     make_run("good")
@@ -298,7 +348,7 @@ def test_a_run_that_diverged_is_left_out(make_run, reported, column, value):
     lines = (place / "metrics.csv").read_text().splitlines()
     cells = lines[1].split(",")
     cells[lines[0].split(",").index(column)] = value
-    (place / "metrics.csv").write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]))
+    (place / "metrics.csv").write_text("\n".join([lines[0], ",".join(cells), *lines[2:], ""]))
     content, printed = reported()
     assert content["rows"][0]["seeds"] == [0]
     assert f"bad is left out: its {column} is {value} after epoch 1." in printed
@@ -374,7 +424,9 @@ def test_a_setting_on_an_axis(make_run, reported, tmp_path):
     for share in (0.02, 0.1, 1.0):
         row = cells(printed, f"distilpose, data.label_share={share}")
         assert row["difference to regression at the same data.label_share"] == "+20.0 ± 0.0 (2 seeds)"
-    assert "No difference is told for heatmaps: 3 rows go by the baseline's name" in printed
+    told = "No difference is told for heatmaps: 3 rows go by the baseline's name, none or several at the same data.label_share"
+    way = "; give the whole name of one, such as baseline='regression, data.label_share=0.02'."
+    assert told + way in printed
     assert cv2.imread(str(tmp_path / "out" / "by_data.label_share.png")) is not None
 
     (axes,) = draw_by(content["rows"], "val/PCK", "data.label_share").axes
@@ -443,7 +495,84 @@ def test_the_baseline_is_a_row(make_run, reported):
     with pytest.raises(DistilPoseError, match=r"baseline=s7 is no row: expected s0, loss=distilpose; "):
         reported("baseline=s7", output="s7")
     _, printed = reported("baseline=s0", output="s0")
-    assert "No difference is told for s0, loss=distilpose; s0, loss=regression; s1: 2 rows go by" in printed
+    told = "No difference is told for s0, loss=distilpose; s0, loss=regression; s1: 2 rows go by the baseline's name; "
+    way = "give the whole name of one, such as baseline='s0, loss=distilpose', or x=SETTING"
+    assert told + way in printed
+
+
+def test_a_whole_name_picks_its_row_also_where_it_is_a_part_of_others(make_run, reported):
+    for number, settings in enumerate(({"a_new_one": 1}, {})):
+        make_run(f"{number}", values=[0.3 + number / 10], settings=settings)
+    content, _ = reported("baseline=distilpose")
+    assert [row["name"] for row in content["rows"]] == ["distilpose, a_new_one=1", "distilpose"]
+    assert content["rows"][0]["difference"]["mean"] == pytest.approx(-0.1)
+
+
+OTHERWISE = {
+    "data.num_val": 20, "data.limit_val": 20, "data.padding": 1.5, "data.category": "dog", "data.variety": 0.1,
+    "data.drawing_seed": 1, "data.skeleton.sigmas": [0.1], "method.flip_test": True, "trainer.limit_val_batches": 2,
+    "data._target_": "distilpose.data.CocoDataModule",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), OTHERWISE.items(), ids=OTHERWISE)
+def test_rows_validated_otherwise_are_not_compared(make_run, reported, key, value):
+    make_run("alone", values=[0.3], name="regression")
+    make_run("alike", values=[0.4], name="other")
+    make_run("otherwise", values=[0.5], settings={key: value})
+    content, printed = reported()
+    assert [row["name"] for row in content["rows"] if "difference" in row] == ["other"]
+    assert f"No difference is told for distilpose: validated otherwise than regression ({key}=" in printed
+
+
+def test_other_data_is_told_by_the_first_of_its_differences(make_run, reported):
+    drawn = {f"data.{key}": None for key in ("num_val", "image_size", "max_persons", "variety", "drawing_seed")}
+    sports = {**drawn, "data.root": "data/lspet", "data._target_": "distilpose.data.CocoDataModule"}
+    make_run("alone", values=[0.3], name="regression", settings={"data.num_val": 7})
+    make_run("sports", values=[0.5], name="teacher", settings={**sports, "data.limit_val": 50})
+    content, printed = reported()
+    assert not any("difference" in row for row in content["rows"])
+    why = "data.root=lspet, not null; data.limit_val=50, not null; data.num_val=null, not 7; …"
+    assert f"No difference is told for teacher: validated otherwise than regression ({why})." in printed
+    assert "Validation: all persons of 7 synthetic pictures or the first 50 persons of lspet, crop " in printed
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model.input_size": [8, 6], "data.input_size": [8, 6]},
+        {"data.num_train": 5, "data.root": "elsewhere"},
+        {"data.label_share": 0.1, "augmentation.scale": 0.9},
+        {"data.val_images": None},
+    ],
+    ids=["crop", "training pictures", "training", "absent in the other"],
+)
+def test_what_does_not_decide_validation_leaves_rows_comparable(make_run, reported, settings):
+    make_run("alone", values=[0.3], name="regression")
+    make_run("other", values=[0.5], settings=settings)
+    content, _ = reported()
+    assert content["rows"][1]["difference"]["mean"] == pytest.approx(0.2)
+
+
+def test_of_several_baselines_the_one_validated_alike_counts(make_run, reported):
+    for number in (20, 30):
+        make_run(f"alone_{number}", values=[number / 100], name="regression", settings={"data.num_val": number})
+        make_run(f"taught_{number}", values=[0.5], settings={"data.num_val": number})
+    content, printed = reported()
+    gains = {row["name"]: row["difference"]["mean"] for row in content["rows"] if "difference" in row}
+    assert gains == {
+        "distilpose, data.num_val=20": pytest.approx(0.3), "distilpose, data.num_val=30": pytest.approx(0.2)
+    }  # fmt: skip
+    column = "difference to regression on the same validation persons"
+    assert cells(printed, "distilpose, data.num_val=30")[column] == "+20.0 ± - (1 seed)"
+    assert "No difference" not in printed
+
+
+def test_settings_that_decide_validation_are_those_of_the_data_modules(recipe):
+    known = [OmegaConf.create(recipe), *(composed("train", *RECIPE, f"data={name}") for name in ("coco", "lspet"))]
+    for name in VALIDATION:
+        assert any(OmegaConf.select(config, name, default="absent") != "absent" for config in known), name
+    assert validated_otherwise({"data.root": "a"}, {}) == ["data.root"]
 
 
 @pytest.mark.parametrize(
@@ -453,6 +582,12 @@ def test_the_baseline_is_a_row(make_run, reported):
         (["metric=val/AQ"], "metric=val/AQ is in no run's table: expected one of train/total, val/PCK."),
         (["x=data.sahre"], "x=data.sahre is no setting that tells runs apart"),
         (["x=seed"], "x=seed is no setting that tells runs apart"),
+        (["published=5"], "published=5 must be figures by name of a row: give published={regression: 56.0}, or null."),
+        (["published={regression: high}"], "published.regression=high must be a number."),
+        (["ignore=foo"], "ignore=foo must be a list: put what it holds in brackets, ignore=[…]."),
+        (["ignore=null"], "ignore=None must be a list"),
+        (["published_as=null"], "published_as=None must be a word"),
+        (["metric=[a]"], "metric=['a'] must be a word"),
     ],
 )
 def test_mistakes_are_one_sentence(make_run, reported, overrides, message, tmp_path):
@@ -460,6 +595,32 @@ def test_mistakes_are_one_sentence(make_run, reported, overrides, message, tmp_p
     with pytest.raises(DistilPoseError, match=re.escape(message)):
         reported(*overrides)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_ignored_to_no_effect_is_told(make_run, reported):
+    make_run("a", seed=0)
+    make_run("b", seed=1, settings={"teacher.checkpoint": "better.ckpt", "name": "other"})
+    content, printed = reported("ignore=[teacher.chekpoint,teacher.checkpoint,loss]")
+    assert [row["seeds"] for row in content["rows"]] == [[0, 1]]
+    (told,) = [line for line in printed.splitlines() if "changes nothing" in line]
+    assert told.startswith("ignore=[teacher.chekpoint] changes nothing: it is no setting that tells runs apart")
+
+
+def test_runs_of_any_name_are_one_row_where_names_are_ignored(make_run, grouped):
+    for seed, name in enumerate(("monday", "tuesday")):
+        make_run(name, seed, name=name)
+    assert [(row.name, list(row.runs)) for row in grouped("name")] == [("runs", [0, 1])]
+
+
+@pytest.mark.parametrize("name", ["_a", "", "$\\foo$", "a\nb"])
+def test_names_are_drawn_as_they_are(make_run, reported, tmp_path, name):
+    make_run("a", name=name)
+    content, _ = reported("x=name", drawn=True)
+    for figure in (draw_curves(content["rows"], "val/PCK"), draw_by(content["rows"], "val/PCK", "name")):
+        figure.savefig(tmp_path / "figure.png")
+        (legend,) = figure.legends
+        assert len(legend.get_texts()) == 1
+    plt.close("all")
 
 
 def test_without_any_run_there_is_no_report(make_run, reported, tmp_path):

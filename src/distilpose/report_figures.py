@@ -11,15 +11,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from distilpose.run_folders import tell_apart, tell_values
+from distilpose.report_rows import tell_apart, tell_values
+from distilpose.report_values import scale_of
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-
-
-def scale_of(metric: str) -> float:
-    """Fractions are shown in per cent."""
-    return 100.0 if metric.startswith("val/") else 1.0
 
 
 def draw_curves(table: Sequence[dict[str, Any]], metric: str) -> Figure:
@@ -30,7 +26,7 @@ def draw_curves(table: Sequence[dict[str, Any]], metric: str) -> Figure:
         curve = line["curve"]
         mean, spread = (scale_of(metric) * np.array(curve[key], dtype=float) for key in ("mean", "sd"))
         for axes, x in zip(panels, (curve["epochs"], np.array(curve["minutes"]) / (60 if hours else 1)), strict=True):
-            axes.plot(x, mean, **_look(index), label=line["name"])
+            axes.plot(x, mean, **_look(index), label=_plain(line["name"]))
             axes.fill_between(x, mean - spread, mean + spread, color=f"C{index % 10}", alpha=0.15, linewidth=0)
     for axes, label in zip(panels, ("epochs", "hours" if hours else "minutes"), strict=True):
         axes.set_xlabel(f"{label} of training")
@@ -57,17 +53,25 @@ def draw_by(table: Sequence[dict[str, Any]], metric: str, x: str) -> Figure:
             if place is not None:
                 points.append((place, mean, spread))
                 continue
-            axes.axhline(mean, **{**_look(index), "linestyle": "--", "marker": None}, label=f"{name}, {x} not set")
+            axes.axhline(
+                mean, **{**_look(index), "linestyle": "--", "marker": None}, label=_plain(f"{name}, {x} not set")
+            )
             if line["sd"] is not None:
                 axes.axhspan(mean - spread, mean + spread, color=f"C{index % 10}", alpha=0.15, linewidth=0)
         if points:
-            axes.errorbar(*np.array(sorted(points), dtype=float).T, **_look(index), capsize=3, label=name)
+            axes.errorbar(*np.array(sorted(points), dtype=float).T, **_look(index), capsize=3, label=_plain(name))
     if numeric and values and min(values) > 0 and max(values) > 10 * min(values):
         axes.set_xscale("log")
-    axes.set_xticks(list(places.values()), [f"{v:g}" for v in places.values()] if numeric else order)
+    axes.set_xticks(list(places.values()), [f"{v:g}" for v in places.values()] if numeric else list(map(_plain, order)))
     axes.minorticks_off()
     axes.set_xlabel(x)
     return _finished(figure, metric)
+
+
+def _plain(text: str) -> str:
+    """Any text as matplotlib shows it as it is: dollars would begin a formula, and an underscore hides a name."""
+    shown = text.replace("$", r"\$")
+    return f" {shown}" if shown[:1] in ("", "_") else shown
 
 
 def _look(index: int) -> dict[str, Any]:

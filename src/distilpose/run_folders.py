@@ -1,15 +1,12 @@
-"""Runs read back from their folders, and put together where they differ by no more than their seed."""
+"""Runs read back from their folders: what was set, and what was measured after every epoch."""
 
 from __future__ import annotations
 
 import csv
-import functools
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distilpose.errors import DistilPoseError
-from distilpose.paths import CONFIG_DIR
 
 # as training writes them; its own modules are not used to read them, since those take Lightning's seconds to load
 CONFIG, TABLE = "config.yaml", "metrics.csv"
@@ -36,6 +32,12 @@ WATCHING = ("distilpose.callbacks.", *(f"lightning.pytorch.callbacks.{name}" for
 UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, csv.Error, yaml.YAMLError, OmegaConfBaseException,
 )  # fmt: skip
+# what a training's config.yaml says, in words and as a check; its own word for a bool is a number too
+NEEDED = (
+    ("name", "name", lambda value: isinstance(value, (str, int, float))),
+    ("seed", "whole number", lambda value: type(value) is int),
+    ("trainer.max_epochs", "number of epochs", lambda value: type(value) is int and value > 0),
+)
 # composed from the setting beside them, so that a difference is told once
 COPIES = {"data.augmentation": "augmentation", "data.input_size": "model.input_size"}
 
@@ -63,28 +65,20 @@ class Run:
         return {int(row["epoch"]): row[column] for row in self.rows if column in row}
 
 
-@dataclass(frozen=True)
-class Row:
-    """Runs of one configuration, by seed, under a name that no other row has."""
-
-    name: str
-    runs: dict[int, Run]
-    settings: dict[str, Any]
-
-
-def collect_runs(
-    folders: Iterable[str], unfinished: bool = False, ignore: Sequence[str] = ()
-) -> tuple[list[Run], list[str]]:
+def collect_runs(folders: Iterable[str], unfinished: bool = False) -> tuple[list[Run], list[str]]:
     """Every run that can be read, and a sentence on each that cannot.
 
     Args:
         folders: of runs, or with runs one or two levels below.
         unfinished: whether runs that have not reached their last epoch count.
-        ignore: settings that say nothing of what a run computes, beside `IGNORED`.
     """
     runs, notes, seen = [], [], set()
     for given in map(Path, folders):
-        places = _runs_below(given)
+        try:
+            places = _runs_below(given)
+        except OSError as error:
+            notes.append(f"{given} is left out: {error.filename or given} cannot be read ({error.strerror}).")
+            continue
         if not places:
             what = "holds no run" if given.is_dir() else "is no folder" if given.exists() else "does not exist"
             notes.append(f"{given} is left out: it {what}.")
@@ -93,7 +87,7 @@ def collect_runs(
                 continue
             seen.add(place.resolve())
             try:
-                runs.append(read_run(place, unfinished, ignore))
+                runs.append(read_run(place, unfinished))
             except DistilPoseError as error:
                 notes.append(str(error))
     return runs, notes
@@ -108,7 +102,7 @@ def _runs_below(folder: Path, levels: int = 2) -> list[Path]:
     return [run for place in inside for run in _runs_below(place, levels - 1)]
 
 
-def read_run(folder: Path, unfinished: bool = False, ignore: Sequence[str] = ()) -> Run:
+def read_run(folder: Path, unfinished: bool = False) -> Run:
     """A run's configuration and figures.
 
     Raises:
@@ -116,19 +110,19 @@ def read_run(folder: Path, unfinished: bool = False, ignore: Sequence[str] = ())
     """
     part = CONFIG
     try:
+        _whole_text(folder / CONFIG)
         content: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
         config = flatten(content)
         part = TABLE
-        lines = (folder / TABLE).read_text().splitlines() if (folder / TABLE).exists() else []
-        table = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
-        minutes = accumulate(row.get("seconds", math.nan) / 60 for row in table)
-        rows = [{**row, "epoch": int(row["epoch"]) + 1, "minutes": next(minutes)} for row in table]
+        rows = _read_table(folder / TABLE) if (folder / TABLE).exists() else []
     except UNREADABLE as error:
         why = " ".join(str(error).split())
         raise DistilPoseError(f"{folder} is left out: its {part} cannot be read ({why}).") from error
-    for key, kind in (("name", (str, int, float)), ("seed", int), ("trainer.max_epochs", int)):
-        if not isinstance(config.get(key), kind):
+    for key, what, fits in NEEDED:
+        if config.get(key) is None:
             raise DistilPoseError(f"{folder} is left out: its {CONFIG} says no {key}, so it is not of a training.")
+        if not fits(config[key]):
+            raise DistilPoseError(f"{folder} is left out: its {CONFIG} says {key}: {config[key]}, which is no {what}.")
     done, planned = [row["epoch"] for row in rows], config["trainer.max_epochs"]
     if done != sorted(set(done)):
         raise DistilPoseError(f"{folder} is left out: the epochs in its {TABLE} do not ascend.")
@@ -136,7 +130,29 @@ def read_run(folder: Path, unfinished: bool = False, ignore: Sequence[str] = ())
         way = f" (with unfinished=true it is taken, with {done[-1]})" if done else ""
         raise DistilPoseError(f"{folder} is left out: it is unfinished, without epoch {planned} in its {TABLE}{way}.")
     untaught = [] if _has_teacher(content.get("loss")) else ["teacher"]
-    return Run(folder, config["seed"], planned, _settings(config, [*IGNORED, *ignore, *untaught]), rows)
+    return Run(folder, config["seed"], planned, _settings(config, [*IGNORED, *untaught]), rows)
+
+
+def _whole_text(file: Path) -> str:
+    """A file's text, if it is whole: training ends every line, copying that was stopped ends in the middle of one."""
+    text = file.read_text(encoding="utf-8")
+    if text and not text.endswith("\n"):
+        raise ValueError("it is cut off in its last line: copy it anew, or end that line if the file is whole")
+    return text
+
+
+def _read_table(file: Path) -> list[dict[str, float]]:
+    """The rows of metrics.csv without their blanks, as `Run` holds them."""
+    rows, minutes = [], 0.0
+    for number, row in enumerate(csv.DictReader(_whole_text(file).splitlines()), start=1):
+        if None in row or None in row.values():  # more fields than the header has, or fewer
+            raise ValueError(f"it is cut off or damaged: row {number} has not as many fields as the header")
+        if not row.get("epoch"):
+            raise ValueError(f"row {number} has no epoch")
+        known = {name: float(value) for name, value in row.items() if value}
+        minutes += known.get("seconds", math.nan) / 60
+        rows.append({**known, "epoch": int(known["epoch"]) + 1, "minutes": minutes})
+    return rows
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
@@ -146,14 +162,14 @@ def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for name, part in content.items() for key, value in flatten(part, f"{prefix}{name}.").items()}
 
 
-def _below(settings: Mapping[str, Any], group: str) -> dict[str, Any]:
+def below(settings: Mapping[str, Any], group: str) -> dict[str, Any]:
     """The settings of a group, by their names in it; a single setting by no name."""
     return {key[len(group) + 1 :]: value for key, value in settings.items() if f"{key}.".startswith(f"{group}.")}
 
 
 def _settings(config: Mapping[str, Any], ignored: Sequence[str]) -> dict[str, Any]:
     """What of a configuration decides the figures."""
-    copies = [copy for copy, source in COPIES.items() if _below(config, copy) == _below(config, source)]
+    copies = [copy for copy, source in COPIES.items() if below(config, copy) == below(config, source)]
     watchers = {key for key, watches in callbacks_of(config).items() if watches}
     left_out = tuple(f"{name}." for name in (*ignored, *copies, *watchers))
     kept = {key: value for key, value in config.items() if not f"{key}.".startswith(left_out)}
@@ -176,81 +192,3 @@ def _has_teacher(loss: Any) -> bool:
         return getattr(instantiate(loss), "needs_teacher", False)
     except HydraException:  # a loss of another version of this package
         return True
-
-
-def group_runs(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
-    """A row a configuration, in order of appearance, and a sentence on each run that repeats another."""
-    distinct: list[dict[str, Any]] = []
-    for run in runs:
-        if run.settings not in distinct:
-            distinct.append(run.settings)
-    rows, notes = [], []
-    for settings, name in zip(distinct, tell_apart(distinct), strict=True):
-        latest: dict[int, Run] = {}
-        same = [run for run in runs if run.settings == settings]
-        for run in sorted(same, key=lambda run: (run.seed, (run.folder / TABLE).stat().st_mtime)):
-            if run.seed in latest:
-                before = latest[run.seed].folder
-                notes.append(f"{name} has seed {run.seed} twice: {run.folder} is used, being later than {before}.")
-            latest[run.seed] = run
-        rows.append(Row(name, latest, settings))
-    return rows, notes
-
-
-def tell_apart(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each configuration: its own, followed by the values in which it differs from others of that name."""
-    told = []
-    for own in configurations:
-        alike = [other for other in configurations if other["name"] == own["name"]]
-        keys = dict.fromkeys(key for other in alike for key in other)
-        has = {key: [other[key] for other in alike if key in other] for key in keys}
-        # what others lack comes with something that differs, a loss's weights with the loss; or else with a version
-        varied = [key for key in keys if any(value != has[key][0] for value in has[key])]
-        if len({str(_pieces(other, alike, varied)) for other in alike}) < len(alike):
-            varied += [key for key in keys if len(has[key]) < len(alike)]
-        told.append(", ".join([str(own["name"]), *_pieces(own, alike, varied)]))
-    return told
-
-
-def _pieces(own: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[str]:
-    """The values in which a configuration differs; where several of a group do, the group's file if there is one."""
-    pieces = []
-    for group in dict.fromkeys(key.partition(".")[0] for key in varied):
-        keys = [key for key in varied if key.partition(".")[0] == group]
-        if len(keys) > 1 and all(_option(other, group) for other in alike):
-            pieces.append(f"{group}={_option(own, group)}")
-        else:
-            words = {key: tell_values([other.get(key) for other in alike]) for key in keys if key in own}
-            pieces += [f"{key.removesuffix('._target_')}={told[alike.index(own)]}" for key, told in words.items()]
-    return pieces
-
-
-def _option(settings: Mapping[str, Any], group: str) -> str | None:
-    """The file of `conf/<group>/` that says just these settings."""
-    names = sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml"))
-    return next((name for name in names if _read_option(group, name) == _below(settings, group)), None)
-
-
-@functools.cache
-def _read_option(group: str, name: str) -> dict[str, Any]:
-    """The settings of a file and, by Hydra's rule, of those it starts from."""
-    own = flatten(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")))
-    # not those that override another group
-    starts = [start for start in own.pop("defaults", []) if isinstance(start, str) and start != "_self_"]
-    return {key: value for start in starts for key, value in _read_option(group, start).items()} | own
-
-
-def tell_values(values: Sequence[Any]) -> list[str]:
-    """Values as words; of paths only the part in which they differ, of classes the name."""
-    paths = [Path(value).parts for value in values if isinstance(value, str) and "/" in value]
-    first, last = (len(os.path.commonprefix([path[::step] for path in paths])) for step in (1, -1))  # noqa: RUF071
-
-    def word(value: Any) -> str:
-        if not isinstance(value, str):
-            return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
-        parts = Path(value).parts
-        if "/" in value:
-            return "/".join(parts[first : len(parts) - last]) or value
-        return value.rpartition(".")[2] if value.startswith(("distilpose.", "torch.")) else value
-
-    return [word(value) for value in values]
