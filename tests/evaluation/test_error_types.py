@@ -25,6 +25,7 @@ from distilpose.evaluation.error_types import (
 from distilpose.evaluation.oks import oks
 from distilpose.skeleton import COCO, Skeleton
 
+MODULE = sys.modules[error_types.__module__]  # the package's name of it is the function
 AREA = 100.0**2
 NOSE, WRIST, OTHER_WRIST, ELBOW, HIP = (
     COCO.names.index(name) for name in ("nose", "left_wrist", "right_wrist", "left_elbow", "left_hip")
@@ -86,9 +87,17 @@ def test_borders(likeness, kind):
 
 @pytest.mark.parametrize(("likeness", "kind"), [(EXACT, GOOD), (NEAR, JITTER)])
 def test_the_borders_themselves_belong_to_the_better_type(monkeypatch, likeness, kind):
-    module = sys.modules[error_types.__module__]  # the package's name of it is the function
-    monkeypatch.setattr(module, "keypoint_similarity", lambda *_: torch.full((1, 17), likeness).double())
-    assert (kinds_of_first(crowd((0, 0)), lambda pose: None) == kind).all()
+    """Here what is at a place has exactly that likeness to it, and to others none."""
+    monkeypatch.setattr(
+        MODULE, "keypoint_similarity", lambda predicted, place, *_: likeness * (predicted == place).all(-1).double()
+    )
+    people = crowd((0, 0), (5000, 0))
+
+    def change(pose):
+        pose[WRIST] = people.keypoints[0, OTHER_WRIST]
+        pose[HIP] = people.keypoints[1, HIP]
+
+    assert kinds_of_first(people, change)[[NOSE, WRIST, HIP]].tolist() == [kind, INVERSION, SWAP]
 
 
 def test_a_joint_at_its_counterpart_is_an_inversion():
@@ -98,6 +107,19 @@ def test_a_joint_at_its_counterpart_is_an_inversion():
 
     kinds = kinds_of_first(crowd((0, 0)), change)
     assert kinds[[WRIST, OTHER_WRIST]].tolist() == [INVERSION, INVERSION]
+
+
+def test_nobody_swaps_with_oneself(monkeypatch):
+    """Else every inversion would tie with a swap, and rounding decide; here the likeness to others is rounded up."""
+    similarity = keypoint_similarity  # (N, P, K) to others, (N, K) to oneself
+    monkeypatch.setattr(
+        MODULE, "keypoint_similarity", lambda *given: (1 + 1e-12 * (given[0].ndim - 3)) * similarity(*given)
+    )
+
+    def change(pose):
+        pose[WRIST] = pose[OTHER_WRIST] + torch.tensor([distance(0.6, WRIST), 0])
+
+    assert kinds_of_first(crowd((0, 0)), change)[WRIST] == INVERSION
 
 
 def test_parts_that_do_not_look_alike_are_not_confused():

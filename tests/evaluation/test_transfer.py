@@ -23,11 +23,21 @@ def test_errors_that_are_the_teachers():
     assert result.right_too == 1
 
 
+def test_an_error_is_the_teachers_if_it_is_nearer_to_it_than_to_the_truth_and_within_the_distance():
+    """The teacher at 30, of an allowed 20: of 9 to 12 the last alone is near enough, and 14 and 15 lie no nearer to it."""
+    for place, follows in ((9, 0), (14, 0), (15, 0), (16, 1), (50, 1), (51, 0)):
+        student, teacher = torch.tensor([[[place, 0.0]]]), torch.tensor([[[30.0, 0.0]]])
+        labelled, wrong = torch.tensor([[True]]), torch.tensor([[False]])
+        result = inherited_errors(student, teacher, torch.zeros(1, 1, 2), labelled, wrong, wrong, torch.tensor([20.0]))
+        assert result.follows == follows, place
+
+
 def test_persons_without_a_reference_length_and_joints_without_label():
     places = torch.zeros(2, 2, 2)
+    student = places + torch.tensor([5.0, 0.0]).reshape(2, 1, 1)  # the second alone is at the teacher's place
     labelled = torch.tensor([[1, 0], [1, 1]]) > 0
     wrong = torch.zeros(2, 2) > 0
-    result = inherited_errors(places, places, places + 50, labelled, wrong, wrong, torch.tensor([0.0, 10.0]))
+    result = inherited_errors(student, places, places + 50, labelled, wrong, wrong, torch.tensor([0.0, 10.0]))
     assert (result.teacher_wrong, result.wrong_too, result.follows) == (3, 1, 1)
     assert math.isnan(result.right_too)
 

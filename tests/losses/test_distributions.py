@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import pytest
@@ -61,8 +62,9 @@ def laplace_shares(mean, scale, cells):
 
 def test_normalised_maps_cut_what_is_negative_or_low_and_sum_to_one():
     maps = torch.tensor([[-1.0, 0.02], [0.2, 0.1]]).expand(1, 1, 2, 2)
-    for scale in (1.0, 1e-6, 1e6, 1e-30):
-        shares, known = normalised_maps(scale * maps, floor=0.2)
+    # a cell at the floor itself stays: 0.1 is half of the peak, exactly
+    for scale, floor in itertools.product((1.0, 1e-6, 1e6, 1e-30), (0.2, 0.5)):
+        shares, known = normalised_maps(scale * maps, floor)
         torch.testing.assert_close(shares[0, 0], torch.tensor([[0, 0], [2 / 3, 1 / 3]]))
         assert known.item() == 1
     assert normalised_maps(maps, floor=0)[0][0, 0, 0, 1].item() == pytest.approx(0.02 / 0.32)

@@ -105,9 +105,9 @@ def error_types(predicted: Tensor, people: People, own: Tensor, skeleton: Skelet
     """
     predicted = predicted.to(people.keypoints.dtype)
     order = torch.tensor(skeleton.flip_order, device=predicted.device)
-    paired = order != torch.arange(len(order), device=predicted.device)
     likeness = keypoint_similarity(predicted, people.keypoints[own], people.area[own], skeleton)
-    mirrored, mirror_labelled = people.keypoints[:, order], people.labelled[:, order] & paired
+    # an unpaired joint is its own counterpart, which changes nothing: one's own place comes first
+    mirrored, mirror_labelled = people.keypoints[:, order], people.labelled[:, order]
 
     inverted = keypoint_similarity(predicted, mirrored[own], people.area[own], skeleton) * mirror_labelled[own]
     others, present = _others_in_image(people, own)

@@ -40,7 +40,9 @@ def find_images(source: str | Path) -> list[Path]:
         raise DistilPoseError(f"'{source}' is neither an image nor a folder: give one that exists.")
     found = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
     if not found:
-        raise DistilPoseError(f"'{source}' holds no image: expected files directly in it that end in {', '.join(SUFFIXES)}.")
+        raise DistilPoseError(
+            f"'{source}' holds no image: expected files directly in it that end in {', '.join(SUFFIXES)}."
+        )
     return found
 
 
