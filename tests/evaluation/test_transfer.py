@@ -23,9 +23,9 @@ def test_errors_that_are_the_teachers():
     assert result.right_too == 1
 
 
-def test_an_error_is_the_teachers_if_it_is_nearer_to_it_than_to_the_truth_and_within_the_distance():
-    """The teacher at 30, of an allowed 20: of 9 to 12 the last alone is near enough, and 14 and 15 lie no nearer to it."""
-    for place, follows in ((9, 0), (14, 0), (15, 0), (16, 1), (50, 1), (51, 0)):
+def test_the_borders_of_what_is_at_the_teachers_place():
+    """The truth at 0, the teacher at 30, and 20 allowed: 11 to 15 is within it, but no nearer to the teacher."""
+    for place, follows in ((14, 0), (15, 0), (16, 1), (50, 1), (51, 0)):
         student, teacher = torch.tensor([[[place, 0.0]]]), torch.tensor([[[30.0, 0.0]]])
         labelled, wrong = torch.tensor([[True]]), torch.tensor([[False]])
         result = inherited_errors(student, teacher, torch.zeros(1, 1, 2), labelled, wrong, wrong, torch.tensor([20.0]))

@@ -8,12 +8,14 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from distilpose.data import CocoKeypoints
 from distilpose.data.coco import read_image
+from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import pck
 from distilpose.models.blazepose import BLAZEPOSE, BlazePose
@@ -24,7 +26,7 @@ LEEDS = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
     "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
 )  # fmt: skip
-ALONE = {442619: 785, 474484: 5529, 219454: 9483}  # annotation: image, of one large upright person on it
+ALONE = (442619, 474484, 219454)  # annotations of large upright persons, one a photograph
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,28 @@ def test_fetching_takes_one_checked_file_out_of_the_wheel(tmp_path, monkeypatch)
         script.main([str(file)])
 
 
+@pytest.fixture
+def alone(shared_data):
+    """Those persons and their photographs."""
+    root = shared_data / "coco-mini"
+    dataset = CocoKeypoints(root / "annotations" / "person_keypoints_val2017.json", root / "val2017")
+    numbers = dataset.instances.annotation_ids.tolist()
+    people = dataset.instances.take([numbers.index(number) for number in ALONE])
+    return people, [read_image(dataset.image_file(number)) for number in people.image_ids.tolist()]
+
+
+def test_the_body_points_are_the_hips_and_one_above(network, alone):
+    people, images = alone
+    hips = [COCO.names.index(name) for name in ("left_hip", "right_hip")]
+    for image, box, joints in zip(images, people.boxes, people.keypoints, strict=True):
+        warp = warp_of_region(region_of_box(box, (256, 256)), (256, 256))
+        body = network(cv2.cvtColor(warp_image(image, warp, (256, 256)), cv2.COLOR_BGR2RGB)).body
+        np.testing.assert_allclose(body[0], warp_points(joints[hips].mean(0, keepdims=True), warp)[0], atol=12)
+        across, down = body[1] - body[0]
+        assert down < -80
+        assert abs(across) < 0.3 * -down
+
+
 def peaks(answer, joints):
     """(N, K, 2) image pixels of the highest cell of each of these joints' maps."""
     maps = answer.heatmaps[:, joints]
@@ -111,15 +135,12 @@ def peaks(answer, joints):
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2])
-def test_joints_of_photographs_whichever_side_is_up(network, shared_data, turns):
+def test_joints_of_photographs_whichever_side_is_up(network, alone, turns):
     """Labels of COCO, within 7 % of the box's diagonal; the photograph turned by quarters."""
-    root = shared_data / "coco-mini"
-    dataset = CocoKeypoints(root / "annotations" / "person_keypoints_val2017.json", root / "val2017")
-    people, source = dataset.instances, BlazePoseSource(network)
+    people, images = alone
+    source = BlazePoseSource(network)
     joints = COCO.matching(source.skeleton)
-    rows = [people.annotation_ids.tolist().index(number) for number in ALONE]
-    images = [read_image(dataset.folder / f"{image:012d}.jpg") for image in ALONE.values()]
-    boxes, truth = people.boxes[rows], people.keypoints[rows].astype(np.float64)
+    boxes, truth = people.boxes, people.keypoints.astype(np.float64)
     for _ in range(turns):
         widths = np.array([image.shape[1] for image in images])[:, None]
         images = [np.ascontiguousarray(np.rot90(image)) for image in images]  # (x, y) goes to (y, width - 1 - x)
@@ -130,7 +151,7 @@ def test_joints_of_photographs_whichever_side_is_up(network, shared_data, turns)
     found = peaks(answer, joints)
     assert answer.heatmaps[:, joints].max() == 1
     error = np.linalg.norm(found - truth, axis=-1) / np.hypot(boxes[:, 2], boxes[:, 3])[:, None]
-    labelled = people.labelled[rows]
+    labelled = people.labelled
     assert np.median(error[labelled]) < 0.03
     assert (error[labelled] < 0.07).mean() > 0.97
     assert answer.trust[:, joints][labelled].mean() > 0.6

@@ -9,8 +9,7 @@ from distilpose.modules.sources import BlazePoseSource
 BOX = np.array([[100.0, 60, 100, 160]])
 HIPS, JOINT = (160, 150), (140, 165)
 RIM = (190, 100)  # the point on the body's circle
-# as the box of side 1.5 times 160 is widened to: within it at any turn lies what is within 120 pixels of (150, 140)
-SIDE = 240
+SIDE = 240  # of the view of the box: its longer side, padded by 1.5
 
 
 def photograph(rim=RIM):
@@ -21,11 +20,11 @@ def photograph(rim=RIM):
 
 
 class Reader:
-    """A network that reads the dots off a crop, and whose peaks are as told, look by look: the limbs' so high, others not.
+    """A network that reads the dots off a crop.
 
     Args:
-        heights: of the limbs' peaks.
-        reach: of the point it calls the rim, upwards from the hips, as a share of what it is on a body's own view.
+        heights: of the limbs' peaks, look by look; the other joints' say the contrary.
+        reach: puts the rim straight above the hips, so many times as far as in a body's own view; None reads it too.
 
     Attributes:
         seen: (3, 2) crop pixels of hips, rim and joint in each look so far.
@@ -90,7 +89,7 @@ def test_the_look_with_the_limbs_highest_peaks_counts(turns, passes, heights, be
 
 @pytest.mark.parametrize(("reach", "looks"), [(0.24, 1), (0.26, 2), (1, 3), (3.9, 2), (4.1, 1)])
 def test_a_body_point_gone_astray_stops_the_passes(reach, looks):
-    """The view it asks for is less than a quarter or more than four times the box's; 0.26 of 0.26 is too, or 3.9 of 3.9."""
+    """It asks for a view under a quarter or over four times the box's, at once or, by 0.26 of 0.26, the second time."""
     model = Reader((0.9, 0.6, 0.3), reach)
     answer = BlazePoseSource(model, turns=1)([photograph()], BOX)
     assert len(model.seen) == looks
