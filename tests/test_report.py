@@ -202,6 +202,15 @@ def test_a_teacher_that_the_loss_does_not_ask_makes_no_difference(make_run, grou
     assert [list(row.runs) for row in grouped()] == [[0, 1]]
 
 
+def test_a_setting_that_came_later_had_its_default_in_earlier_runs(make_run, grouped):
+    for seed, later in enumerate(({}, {"loss.label_sigma": 0.0}, {"loss.label_sigma": 2.0})):
+        place = make_run(f"{seed}", seed, settings=later)
+        config = yaml.safe_load((place / "config.yaml").read_text())
+        assert seed or "label_sigma" not in config["loss"] or config["loss"].pop("label_sigma") == 0
+        (place / "config.yaml").write_text(yaml.safe_dump(config))
+    assert [list(row.runs) for row in grouped()] == [[0, 1], [2]]
+
+
 @pytest.mark.parametrize(
     ("changes", "names"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import yaml
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -112,6 +113,8 @@ def read_run(folder: Path, unfinished: bool = False) -> Run:
     try:
         _whole_text(folder / CONFIG)
         content: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+        if isinstance(content, dict) and "loss" in content:
+            content["loss"] = _with_defaults(content["loss"])
         config = flatten(content)
         part = TABLE
         rows = _read_table(folder / TABLE) if (folder / TABLE).exists() else []
@@ -184,9 +187,25 @@ def callbacks_of(config: Mapping[str, Any]) -> dict[str, bool]:
     return {name: str(config.get(f"{name}._target_", WATCHING[0])).startswith(WATCHING) for name in names}
 
 
+def _is_ours(loss: Any) -> bool:
+    return isinstance(loss, dict) and str(loss.get("_target_")).startswith("distilpose.losses.")
+
+
+def _with_defaults(loss: Any) -> Any:
+    """A loss's settings with those that came into this package after its run, which had what is now the default."""
+    if not _is_ours(loss):
+        return loss
+    try:
+        parameters = inspect.signature(get_class(loss["_target_"])).parameters.values()
+    except (ImportError, ValueError, HydraException):  # a loss of another version of this package
+        return loss
+    defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+    return {**defaults, **loss}
+
+
 def _has_teacher(loss: Any) -> bool:
     """Whether a loss compares with a teacher, asked of the loss itself as training does."""
-    if not isinstance(loss, dict) or not str(loss.get("_target_")).startswith("distilpose.losses."):
+    if not _is_ours(loss):
         return True
     try:
         return getattr(instantiate(loss), "needs_teacher", False)
