@@ -9,7 +9,7 @@ from torch.utils.data import default_collate
 
 from distilpose import create_model
 from distilpose.callbacks import GradientShare
-from distilpose.callbacks.gradient_share import gradient_shares
+from distilpose.callbacks.gradient_share import draw_shares, gradient_shares
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.errors import DistilPoseError
 from distilpose.losses import DistillationLoss, HeatmapMSE
@@ -84,27 +84,41 @@ def test_nothing_of_the_training_changes(batch):
         assert torch.equal(value, before[name]), name
 
 
-def test_every_so_many_batches(batch, monkeypatch):
+def test_every_so_many_batches(batch, monkeypatch, tmp_path):
     module, steps = student(), []
     logged = {}
     monkeypatch.setattr(module, "log_dict", lambda values, **_: (logged.update(values), steps.append(index)))
-    callback = GradientShare(every=3)
+    callback = GradientShare(tmp_path, every=3)
     for index in range(7):
         callback.on_train_batch_start(SimpleNamespace(), module, batch, index)
     assert steps == [0, 3, 6]
     assert set(logged) == {f"train/share_{name}" for name in gradient_shares(module, batch)}
 
 
-def test_a_teacher_has_no_such_shares(batch, monkeypatch):
+def test_a_teacher_has_no_such_shares(batch, monkeypatch, tmp_path):
     module, logged = HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapMSE(), optimizer=adam), []
     monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.append(values))
-    GradientShare(every=1).on_train_batch_start(SimpleNamespace(), module, batch, 0)
+    GradientShare(tmp_path, every=1).on_train_batch_start(SimpleNamespace(), module, batch, 0)
     assert logged == []
 
 
-def test_never_is_refused():
+def test_shares_are_drawn_one_over_the_other():
+    epochs = [
+        {"epoch": 1, "regression": 0.75, "confidence": 0.25, "token": 0.0},
+        {"epoch": 2, "regression": 1.0, "confidence": 0.0},
+    ]
+    for picture, shares in ((draw_shares(epochs[:1]), [0.75, 0.25]), (draw_shares(epochs), None)):
+        flat = picture.reshape(-1, 3).astype(int)
+        # the areas' colours are matplotlib's first two, at 80 % over white
+        areas = [(abs(flat - colour).max(axis=1) <= 2).sum() for colour in ([76, 146, 195], [255, 153, 62])]
+        assert all(areas)
+        if shares is not None:
+            assert [area / sum(areas) for area in areas] == pytest.approx(shares, abs=0.02)
+
+
+def test_never_is_refused(tmp_path):
     with pytest.raises(DistilPoseError, match=r"callbacks\.gradient_share\.every=0"):
-        GradientShare(every=0)
+        GradientShare(tmp_path, every=0)
 
 
 def test_a_training_is_the_same_with_and_without(run_train, tiny_coco, tmp_path):
@@ -120,6 +134,7 @@ def test_a_training_is_the_same_with_and_without(run_train, tiny_coco, tmp_path)
         assert status == 0, told
     tables = {name: read_table(tmp_path / name / "metrics.csv") for name in ("with", "without")}
     assert [row.pop("train/share_regression") for row in tables["with"]] == [1, 1]
+    assert (tmp_path / "with" / "pictures" / "shares.png").is_file()
     for row, plain in zip(tables["with"], tables["without"], strict=True):
         shared = row.keys() - {"seconds"}
         assert {name: row[name] for name in plain.keys() & shared} == {

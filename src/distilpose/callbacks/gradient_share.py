@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import matplotlib
+import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from distilpose.callbacks.samples import figure_to_picture, log_picture
 from distilpose.errors import check_number
 from distilpose.modules import DistillationModule
 from distilpose.outputs import PoseBatch
 
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+LOGGED = "train/share_"
+
 
 class GradientShare(Callback):
-    """Logs `train/share_<term>`: the length of each weighted term's gradient as a share of the sum of all lengths.
+    """Logs and draws `train/share_<term>`: the length of each weighted term's gradient as a share of the sum of all lengths.
 
     The gradient is that with respect to the student's tokens, keypoint and visual together: what its last layer hands
     on, where all terms still meet. Lengths are added whatever their directions, so terms that pull against each other
@@ -23,12 +33,23 @@ class GradientShare(Callback):
     numbers change: the training is the same with and without this.
 
     Args:
+        folder: where shares.png is written.
         every: batches from one measurement to the next, counted from the first of each epoch.
     """
 
-    def __init__(self, every: int = 100):
+    def __init__(self, folder: str | Path, every: int = 100):
         check_number("callbacks.gradient_share.every", every, least=1, whole=True)
+        self.picture = Path(folder) / "shares.png"
         self.every = every
+        self.epochs: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The shares so far, so that a resumed run draws the whole of them."""
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the shares of the run that is resumed."""
+        self.epochs = list(state_dict["epochs"])
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PoseBatch, batch_idx: int
@@ -37,8 +58,32 @@ class GradientShare(Callback):
         if batch_idx % self.every or not isinstance(pl_module, DistillationModule):
             return
         shares = gradient_shares(pl_module, batch, pl_module.progress())
-        logged = {f"train/share_{name}": share for name, share in shares.items()}
+        logged = {f"{LOGGED}{name}": share for name, share in shares.items()}
         pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the shares, one over the other."""
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(LOGGED)}
+        shares = {name.removeprefix(LOGGED): value for name, value in logged.items()}
+        if not shares:
+            return
+        self.epochs.append({"epoch": trainer.current_epoch + 1, **shares})
+        if trainer.is_global_zero:
+            log_picture(trainer, self.picture, draw_shares(self.epochs))
+
+
+def draw_shares(epochs: list[dict[str, float]]) -> np.ndarray:
+    """The shares of all terms over the epochs, one over the other, as an RGB picture; terms without any are left out."""
+    names = [name for name in epochs[-1] if name != "epoch" and any(epoch.get(name, 0.0) for epoch in epochs)]
+    figure, axes = plt.subplots(figsize=(7, 4), dpi=100, layout="constrained")
+    heights = [[100 * epoch.get(name, 0.0) for epoch in epochs] for name in names]
+    x = [epoch["epoch"] for epoch in epochs]
+    if len(x) == 1:  # an area needs two edges
+        x, heights = [x[0] - 0.5, x[0] + 0.5], [[height[0]] * 2 for height in heights]
+    axes.stackplot(x, heights, labels=[name.replace("_", " ") for name in names], alpha=0.8)
+    axes.set(xlabel="epoch", ylabel="share of the gradient at the tokens, per cent", ylim=(0, 100), xlim=(x[0], x[-1]))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
+    return figure_to_picture(figure)
 
 
 def gradient_shares(module: DistillationModule, batch: PoseBatch, progress: float = 1.0) -> dict[str, float]:

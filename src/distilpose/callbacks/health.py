@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from distilpose.callbacks.samples import log_picture, sample_persons
+from distilpose.callbacks.samples import figure_to_picture, log_picture, sample_persons
 from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.evaluation import calibration, keypoint_similarity
 from distilpose.losses import DistillationLoss
@@ -110,7 +110,4 @@ class DistillationHealth(Callback):
         right.set(
             xlabel="OKS of the joint" if not trained else "confidence", **({"ylabel": "mean OKS"} if trained else {})
         )
-        figure.canvas.draw()
-        picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
-        plt.close(figure)
-        return picture
+        return figure_to_picture(figure)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 import torch
 from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
+from matplotlib.figure import Figure
 from torch.utils.data import default_collate
 
 from distilpose.files import written_beside
 from distilpose.outputs import PoseBatch
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
 
 
 def sample_persons(trainer: Trainer, count: int, device: torch.device) -> PoseBatch:
@@ -21,6 +26,14 @@ def sample_persons(trainer: Trainer, count: int, device: torch.device) -> PoseBa
     indices = torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist()
     batch = default_collate([dataset[index] for index in indices])
     return PoseBatch(*(field.to(device) for field in batch))
+
+
+def figure_to_picture(figure: Figure) -> np.ndarray:
+    """A figure as an (H, W, 3) uint8 RGB picture, and closed."""
+    figure.canvas.draw()
+    picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
+    plt.close(figure)
+    return picture
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
