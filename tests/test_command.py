@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -37,6 +38,21 @@ def raising(error):
         raise error
 
     return task
+
+
+def test_a_reader_who_has_enough_is_no_mistake(tmp_path):
+    program = (
+        "from distilpose.command import command\n"
+        "def task(cfg):\n    for line in range(100000): print(line)\n"
+        "command('report')(task)()"
+    )
+    talker = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert talker.stdout.readline() == "0\n"
+    talker.stdout.close()
+    assert talker.stderr.read() == ""
+    assert talker.wait(timeout=60) == 0
 
 
 def test_a_task_gets_its_configuration(run, tmp_path):

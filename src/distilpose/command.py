@@ -41,8 +41,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             with _traces("1"):  # Hydra then lets exceptions through to here
                 try:
                     return start(_told_in_a_sentence(task, asked))()
-                except BrokenPipeError:  # the reader of our output, such as `head`, has what it wanted
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                except BrokenPipeError:
+                    _stop_talking()
                 except MISTAKES as error:
                     sys.exit(f"error: {_sentence(error)}")
 
@@ -59,12 +59,19 @@ def _told_in_a_sentence(task: Callable[[DictConfig], Any], asked: str) -> Callab
         with _traces(asked):  # processes that the task starts are commands themselves
             try:
                 return task(cfg)
+            except BrokenPipeError:
+                _stop_talking()
             except MISTAKES as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise
                 sys.exit(f"error: {_sentence(error)}")
 
     return job
+
+
+def _stop_talking() -> None:
+    """The reader of our output, such as `head`, has what it wanted."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
