@@ -9,7 +9,7 @@ import sys
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from distilpose import runs  # noqa: F401  (the train configuration needs its resolver)
+from distilpose import resuming  # noqa: F401  (the train configuration needs its resolver)
 from distilpose.command import command
 from distilpose.errors import DistilPoseError
 
