@@ -46,8 +46,9 @@ def compositions(words: list[str]) -> list[list[str]]:
     given = [word for word in words if word not in ("-m", "--multirun")]
     parsed = OverridesParser.create().parse_overrides(given)
     swept = [override.is_sweep_override() for override in parsed]
-    sweeps = any(swept) or any(word in SWEEPING for word in given)
-    assert sweeps == (len(given) < len(words)), "-m and values to sweep over belong together"
+    multirun = len(given) < len(words)
+    assert multirun or not any(swept), "values to sweep over want -m"
+    assert not multirun or any(swept) or any(word in SWEEPING for word in given), "-m wants values to sweep over"
     choices = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()] if sweeps else [word]
         for override, sweeps, word in zip(parsed, swept, given, strict=True)
