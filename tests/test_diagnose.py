@@ -201,11 +201,12 @@ def mistakes(files, tmp_path):
         "joints": ([student, f"baseline={other}"], "has 4 joints (snout, tail, left_paw, …)"),
         "crop": ([student, f"teacher.checkpoint={large}"], "reads crops of (128, 96) and the student of (64, 48)"),
         "flip": ([student, "flip_test=both"], "flip_test='both'"),
+        "loss alone": ([student, "loss=heatmap_ce"], "trains teachers"),
         "loss": ([student, f"teacher.checkpoint={files['teacher']}", "loss=heatmap_mse"], "trains teachers"),
     }
 
 
-@pytest.mark.parametrize("kind", ["absent", "kind", "teacher", "joints", "crop", "flip", "loss"])
+@pytest.mark.parametrize("kind", ["absent", "kind", "teacher", "joints", "crop", "flip", "loss alone", "loss"])
 def test_mistakes_are_one_sentence(tiny_coco, files, tmp_path, kind):
     overrides, message = mistakes(files, tmp_path)[kind]
     with pytest.raises(DistilPoseError, match=re.escape(message)):

@@ -404,6 +404,24 @@ def test_of_a_seed_trained_twice_the_later_counts(make_run, reported, tmp_path):
     assert f"distilpose has seed 0 twice: {runs / 'a'} is used, being later than {runs / 'b'}." in printed
 
 
+@pytest.mark.parametrize("values", [[0.9], [0.9, None, None]], ids=["cut off", "not validated at its end"])
+def test_of_a_seed_trained_twice_the_run_that_came_further_counts(make_run, reported, tmp_path, values):
+    make_run("whole", values=[0.1, None, 0.3])
+    make_run("less", values=values, planned=3)
+    os.utime(tmp_path / "runs" / "whole" / "metrics.csv", (1000, 1000))
+    content, printed = reported("unfinished=true")
+    assert content["rows"][0]["values"] == [0.3]
+    runs = tmp_path / "runs"
+    assert f"seed 0 twice: {runs / 'whole'} is used, having come further than {runs / 'less'}." in printed
+
+
+def test_an_empty_folder_of_a_job_that_failed_is_told(make_run, reported, tmp_path):
+    make_run("sweep/done")
+    (tmp_path / "runs" / "sweep" / "failed").mkdir()
+    _, notes = collect_runs([str(tmp_path / "runs" / "sweep")])
+    assert notes == [f"{tmp_path / 'runs' / 'sweep' / 'failed'} is left out: it is empty."]
+
+
 def test_a_folder_of_runs_stands_for_them_and_none_counts_twice(make_run, tmp_path):
     for number, folder in enumerate(
         ("sweep/2_a", "sweep/10_a", "sweep/0.1_b", "sweep/0.02_b", "sweep/deeper/0_a", "sweep/too/deep/a/0_a")

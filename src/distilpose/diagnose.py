@@ -75,8 +75,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _check_loss(cfg: DictConfig) -> None:
-    """Before anything is loaded: with a teacher, the loss must be a student's."""
-    if cfg.teacher.checkpoint is not None and not str(cfg.loss.get("_target_")).endswith(".DistillationLoss"):
+    """Before anything is loaded: the loss must be a student's."""
+    if not str(cfg.loss.get("_target_")).endswith(".DistillationLoss"):
         raise DistilPoseError(
             f"loss={cfg.loss.get('_target_')} trains teachers: give the student's, such as distilpose."
         )

@@ -113,7 +113,7 @@ def usable_rows(cfg: DictConfig) -> tuple[list[Row], list[str]]:
     troubles = [_trouble(run, cfg.metric) for run in runs]
     notes += [f"{run.folder} is left out: {why}." for run, why in zip(runs, troubles, strict=True) if why]
     usable = [run for run, why in zip(runs, troubles, strict=True) if why is None]
-    rows, unused = group_runs(usable, [str(key) for key in cfg.ignore])
+    rows, unused = group_runs(usable, [str(key) for key in cfg.ignore], cfg.metric)
     notes += unused
     if not rows:
         why = "; ".join(note.rstrip(".") for note in notes) or "give folders of runs, such as runs/*"

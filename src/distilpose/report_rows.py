@@ -24,12 +24,15 @@ class Row:
     settings: dict[str, Any]
 
 
-def group_runs(runs: Sequence[Run], ignore: Sequence[str] = ()) -> tuple[list[Row], list[str]]:
+def group_runs(
+    runs: Sequence[Run], ignore: Sequence[str] = (), metric: str | None = None
+) -> tuple[list[Row], list[str]]:
     """A row a configuration, in order of appearance, and a sentence on what was not used.
 
     Args:
         runs: of any configurations and seeds.
         ignore: settings, or groups of them, that runs of a row may differ in.
+        metric: by which epochs count, where a seed is there twice; every epoch by default.
     """
     notes = [
         f"ignore=[{key}] changes nothing: it is no setting that tells runs apart (their config.yaml has them)."
@@ -43,13 +46,25 @@ def group_runs(runs: Sequence[Run], ignore: Sequence[str] = ()) -> tuple[list[Ro
     for settings, name in zip(distinct, tell_apart(distinct), strict=True):
         latest: dict[int, Run] = {}
         same = [run for run, own in zip(runs, kept, strict=True) if own == settings]
-        for run in sorted(same, key=lambda run: (run.seed, (run.folder / TABLE).stat().st_mtime)):
+        # of two runs of a seed the one that came further, and of two that came as far the later
+        for run in sorted(same, key=lambda run: (run.seed, _reached(run, metric), _written(run))):
             if run.seed in latest:
-                before = latest[run.seed].folder
-                notes.append(f"{name} has seed {run.seed} twice: {run.folder} is used, being later than {before}.")
+                before = latest[run.seed]
+                why = "having come further" if _reached(run, metric) > _reached(before, metric) else "being later"
+                notes.append(f"{name} has seed {run.seed} twice: {run.folder} is used, {why} than {before.folder}.")
             latest[run.seed] = run
         rows.append(Row(name, latest, settings))
     return rows, notes
+
+
+def _reached(run: Run, metric: str | None) -> float:
+    """The last epoch of a run, or the last that has the metric."""
+    return max((row["epoch"] for row in run.rows if metric is None or metric in row), default=0.0)
+
+
+def _written(run: Run) -> float:
+    """When a run's table was last written."""
+    return (run.folder / TABLE).stat().st_mtime
 
 
 def tell_apart(configurations: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -20,6 +20,7 @@ from distilpose.outputs import PoseBatch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 LOGGED = "train/share_"
 
@@ -82,6 +83,7 @@ def draw_shares(epochs: list[dict[str, float]]) -> np.ndarray:
         x, heights = [x[0] - 0.5, x[0] + 0.5], [[height[0]] * 2 for height in heights]
     axes.stackplot(x, heights, labels=[name.replace("_", " ") for name in names], alpha=0.8)
     axes.set(xlabel="epoch", ylabel="share of the gradient at the tokens, per cent", ylim=(0, 100), xlim=(x[0], x[-1]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
     return figure_to_picture(figure)
 
