@@ -416,10 +416,11 @@ def test_of_a_seed_trained_twice_the_run_that_came_further_counts(make_run, repo
 
 
 def test_an_empty_folder_of_a_job_that_failed_is_told(make_run, reported, tmp_path):
-    make_run("sweep/done")
+    (make_run("sweep/done") / "pictures").mkdir()  # a run's own empty folder is no job
     (tmp_path / "runs" / "sweep" / "failed").mkdir()
     _, notes = collect_runs([str(tmp_path / "runs" / "sweep")])
     assert notes == [f"{tmp_path / 'runs' / 'sweep' / 'failed'} is left out: it is empty."]
+    assert collect_runs([str(tmp_path / "runs" / "sweep" / "done")])[1] == []
 
 
 def test_a_folder_of_runs_stands_for_them_and_none_counts_twice(make_run, tmp_path):

@@ -24,15 +24,13 @@ class Row:
     settings: dict[str, Any]
 
 
-def group_runs(
-    runs: Sequence[Run], ignore: Sequence[str] = (), metric: str | None = None
-) -> tuple[list[Row], list[str]]:
+def group_runs(runs: Sequence[Run], ignore: Sequence[str] = (), metric: str = "epoch") -> tuple[list[Row], list[str]]:
     """A row a configuration, in order of appearance, and a sentence on what was not used.
 
     Args:
         runs: of any configurations and seeds.
         ignore: settings, or groups of them, that runs of a row may differ in.
-        metric: by which epochs count, where a seed is there twice; every epoch by default.
+        metric: column of the table by whose last epoch a run counts, where a seed is there twice.
     """
     notes = [
         f"ignore=[{key}] changes nothing: it is no setting that tells runs apart (their config.yaml has them)."
@@ -57,9 +55,9 @@ def group_runs(
     return rows, notes
 
 
-def _reached(run: Run, metric: str | None) -> float:
-    """The last epoch of a run, or the last that has the metric."""
-    return max((row["epoch"] for row in run.rows if metric is None or metric in row), default=0.0)
+def _reached(run: Run, metric: str) -> int:
+    """The last epoch of a run that has the metric."""
+    return max(run.series(metric), default=0)
 
 
 def _written(run: Run) -> float:

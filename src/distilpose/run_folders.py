@@ -83,9 +83,9 @@ def collect_runs(folders: Iterable[str], unfinished: bool = False) -> tuple[list
         if not places:
             what = "holds no run" if given.is_dir() else "is no folder" if given.exists() else "does not exist"
             notes.append(f"{given} is left out: it {what}.")
-        else:  # a job of a sweep that failed at its start leaves its folder empty
+        elif given not in places:  # a job of a sweep that failed at its start leaves its folder empty
             empty = [place for place in given.iterdir() if place.is_dir() and not any(place.iterdir())]
-            notes += [f"{place} is left out: it is empty." for place in sorted(empty) if place not in places]
+            notes += [f"{place} is left out: it is empty." for place in sorted(empty)]
         for place in places:
             if place.resolve() in seen:
                 continue

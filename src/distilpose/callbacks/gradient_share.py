@@ -7,20 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from distilpose.callbacks.samples import figure_to_picture, log_picture
 from distilpose.errors import check_number
 from distilpose.modules import DistillationModule
 from distilpose.outputs import PoseBatch
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
 
 LOGGED = "train/share_"
 
@@ -74,7 +71,14 @@ class GradientShare(Callback):
 
 
 def draw_shares(epochs: list[dict[str, float]]) -> np.ndarray:
-    """The shares of all terms over the epochs, one over the other, as an RGB picture; terms without any are left out."""
+    """The shares of all terms over the epochs, one over the other; terms without any are left out.
+
+    Args:
+        epochs: by term its share in [0, 1], and the epoch's number from 1 as "epoch".
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
     names = [name for name in epochs[-1] if name != "epoch" and any(epoch.get(name, 0.0) for epoch in epochs)]
     figure, axes = plt.subplots(figsize=(7, 4), dpi=100, layout="constrained")
     heights = [[100 * epoch.get(name, 0.0) for epoch in epochs] for name in names]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from matplotlib import pyplot as plt
 
 from distilpose.callbacks.samples import figure_to_picture, log_picture, sample_persons
 from distilpose.data.annotations import AREA_OF_BOX
@@ -16,9 +16,6 @@ from distilpose.evaluation import calibration, keypoint_similarity
 from distilpose.losses import DistillationLoss
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import StudentOutput
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 
 class DistillationHealth(Callback):

@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 from distilpose.files import written_beside
 from distilpose.outputs import PoseBatch
 
-matplotlib.use("Agg")
+matplotlib.use("Agg")  # for all that draws here: no screen is needed
 from matplotlib import pyplot as plt
 
 
