@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from distilpose.errors import DistilPoseError
 
@@ -114,6 +115,7 @@ class TokenDistillingEncoder(nn.Module):
         if min(depth, head_dim, mlp_dim) < 1:
             raise DistilPoseError(f"depth={depth}, head_dim={head_dim} and mlp_dim={mlp_dim} must be at least 1.")
         self.num_keypoints, self.width, self.patch_size = num_keypoints, width, patch_size
+        self.checkpointing = False  # compute layers again on the way back instead of keeping what they gave
         self.grid = (feature_size[0] // patch_size[0], feature_size[1] // patch_size[1])
         self.keypoint_tokens = nn.Parameter(torch.empty(1, num_keypoints, width))
         self.patch_embedding = nn.Linear(patch_size[0] * patch_size[1] * in_channels, width)
@@ -134,8 +136,10 @@ class TokenDistillingEncoder(nn.Module):
         """(N, C, H/4, W/4) -> visual tokens (N, P, D) and keypoint tokens (N, K, D)."""
         visual = self.patch_embedding(self._patches(features))
         tokens = torch.cat((self.keypoint_tokens.expand(visual.shape[0], -1, -1), visual), dim=1)
+        again = self.checkpointing and self.training and torch.is_grad_enabled()
         for layer in self.layers:
-            tokens = layer(tokens + self.padded_positions)
+            tokens = tokens + self.padded_positions
+            tokens = checkpoint(layer, tokens, use_reentrant=False) if again else layer(tokens)
         return tokens[:, self.num_keypoints :], tokens[:, : self.num_keypoints]
 
     def _patches(self, features: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,9 +12,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distilpose.errors import DistilPoseError, check_flag
+from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import check_finite, check_flip_test, concatenate, evaluate_dataset, predict_batch
 from distilpose.models import PoseModel
+from distilpose.modules.fine_tuning import freeze, parameter_groups
 from distilpose.outputs import PoseBatch, Predictions
 
 
@@ -27,6 +28,10 @@ class PoseModule(LightningModule):
         scheduler: called with the optimiser, steps_per_epoch and total_steps; None keeps the rate.
         flip_test: average each validation crop with its mirror image.
         compile: run the model through torch.compile.
+        frozen: names of modules of the model that are not trained, such as [backbone].
+        layer_decay: factor on the rate from one block of the backbone to the one before, in (0, 1].
+        gradient_checkpointing: compute the encoder's layers again on the way back instead of keeping them: less memory,
+            more time, the same gradients.
     """
 
     model: PoseModel
@@ -39,6 +44,9 @@ class PoseModule(LightningModule):
         scheduler: Callable[..., LRScheduler] | None = None,
         flip_test: bool | Literal["released"] = True,
         compile: bool = False,
+        frozen: Sequence[str] = (),
+        layer_decay: float = 1.0,
+        gradient_checkpointing: bool = False,
     ):
         super().__init__()
         self.model = model
@@ -46,10 +54,23 @@ class PoseModule(LightningModule):
         self.make_scheduler = scheduler
         self.flip_test = check_flip_test(flip_test)
         check_flag("method.compile", compile)
+        check_flag("method.gradient_checkpointing", gradient_checkpointing)
+        check_number("method.layer_decay", layer_decay, above=0, most=1)
+        self.layer_decay = layer_decay
+        self._frozen = freeze(model, frozen)
+        if model.encoder is not None:
+            model.encoder.checkpointing = gradient_checkpointing
         if compile:
             self.model.compile()
         self._predictions: list[Predictions] = []
         self._rng_state: torch.Tensor | None = None
+
+    def train(self, mode: bool = True) -> Any:
+        """Train or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def forward(self, images: torch.Tensor) -> Any:
         """The model's output for (N, 3, H, W) normalised crops."""
@@ -122,10 +143,17 @@ class PoseModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and the schedule stepping once an optimiser step."""
-        optimizer = self.make_optimizer(self.parameters())
+        optimizer = self._optimizer()
         if self.make_scheduler is None:
             return optimizer
         total = int(self.trainer.estimated_stepping_batches)  # also sets num_training_batches
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = self.make_scheduler(optimizer, steps_per_epoch=per_epoch, total_steps=total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _optimizer(self) -> Optimizer:
+        """Over all that is trained, blocks of the backbone at their own rates where that is asked for."""
+        if self.layer_decay == 1:
+            return self.make_optimizer(self.parameters())
+        rate = self.make_optimizer([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"]
+        return self.make_optimizer(parameter_groups(self, self.model.backbone, rate, self.layer_decay))

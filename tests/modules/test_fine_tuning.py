@@ -1,0 +1,106 @@
+"""Frozen parts, blocks of a backbone at their own rates, and layers computed again to save memory."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from distilpose import create_model
+from distilpose.errors import DistilPoseError
+from distilpose.losses import DistillationLoss
+from distilpose.modules import DistillationModule
+from distilpose.modules.fine_tuning import parameter_groups
+
+SMALL = {"depth": 2, "width": 32, "heads": 2, "input_size": (64, 48)}
+PLAIN = {"visual_token": 0, "keypoint_token": 0, "confidence": 0, "simulated_heatmap": 0}
+adam = functools.partial(torch.optim.Adam, lr=0.1)
+
+
+def student(**options):
+    torch.manual_seed(0)
+    model = create_model("student_xs", **SMALL)
+    return DistillationModule(model, DistillationLoss(**PLAIN), optimizer=adam, **options).train()
+
+
+def step(module):
+    optimizer = module._optimizer()
+    output = module.model(torch.randn(4, 3, 64, 48, generator=torch.Generator().manual_seed(1)))
+    loss = output.keypoints.square().sum() + output.scores.sum()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+@pytest.mark.parametrize("frozen", [["backbone"], ["encoder.layers.0", "head"]])
+def test_frozen_parts_stay_as_they_are_batch_statistics_too(frozen):
+    module = student(frozen=frozen)
+    before = {name: value.clone() for name, value in module.model.state_dict().items()}
+    step(module)
+    for name, value in module.model.state_dict().items():
+        if name.startswith(tuple(f"{part}." for part in frozen)):
+            assert torch.equal(value, before[name]), name
+    changed = [name for name, value in module.model.state_dict().items() if not torch.equal(value, before[name])]
+    assert any(name.startswith("encoder.layers.1") for name in changed)
+    module.eval()
+    assert not module.train().model.get_submodule(frozen[0]).training
+    assert module.model.encoder.layers[1].training
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        (["neck"], "has no part 'neck', expected backbone, encoder, head"),
+        (["backbone", "encoder", "head"], "nothing to train"),
+    ],
+)
+def test_parts_that_cannot_be_frozen(frozen, message):
+    with pytest.raises(DistilPoseError, match=message):
+        student(frozen=frozen)
+
+
+def test_rates_fall_a_block():
+    backbone = nn.Module()
+    backbone.conv1, backbone.bn1 = nn.Linear(2, 2), nn.Linear(2, 2)
+    backbone.layer1, backbone.norm = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3)), nn.Linear(3, 3)
+    whole = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(3, 4)})
+    groups = parameter_groups(whole, backbone, rate=1.0, decay=0.5)
+    assert [(len(group["params"]), group["lr"]) for group in groups] == [(4, 0.25), (2, 0.5), (4, 1.0), (2, 1.0)]
+    everything = {id(p) for group in groups for p in group["params"]}
+    assert everything == {id(p) for p in whole.parameters()}
+
+
+def test_a_schedule_keeps_the_ratios():
+    module = student(layer_decay=0.5)
+    optimizer = module._optimizer()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates[-1] == 0.1
+    assert sorted(set(rates)) == [pytest.approx(0.1 * 0.5**power) for power in reversed(range(len(set(rates))))]
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.1 * rate) for rate in rates]
+
+
+def test_layers_computed_again_have_the_same_gradients():
+    plain, again = student(), student(gradient_checkpointing=True)
+    assert torch.equal(step(plain), step(again))
+    for (name, one), other in zip(plain.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad) if one.grad is not None else other.grad is None, name
+    saved = []
+    features = plain.model.backbone(torch.randn(2, 3, 64, 48)).detach()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append(t.numel()), t)[1], lambda t: t):
+        sizes = []
+        for module in (plain, again):
+            saved.clear()
+            module.model.encoder(features)
+            sizes.append(sum(saved))
+    assert sizes[1] < 0.5 * sizes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("layer_decay", 0), ("layer_decay", 1.5), ("gradient_checkpointing", "yes")]
+)
+def test_wrong_settings(name, value):
+    with pytest.raises(DistilPoseError, match=f"method.{name}={value}"):
+        student(**{name: value})
