@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,14 @@ from omegaconf import OmegaConf
 from distilpose import resuming
 from distilpose.errors import DistilPoseError
 from distilpose.run_folders import CONFIG
-from distilpose.runs import LAST_CHECKPOINT
+
+LAST = Path("checkpoints") / "last.ckpt"
+
+
+def save(folder, step=1):
+    """A checkpoint of that many steps in a run's folder."""
+    (folder / LAST).parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"global_step": step}, folder / LAST)
 
 
 def test_a_run_goes_on_in_its_folder_and_else_takes_a_fresh_one(tmp_path):
@@ -32,28 +40,25 @@ def test_the_configuration_is_written_resolved_and_once(tmp_path):
     cfg.name = "b"
     with pytest.raises(DistilPoseError, match="is there but no checkpoint"), resuming.saved_config(cfg):
         pass
-    (path.parent / LAST_CHECKPOINT).parent.mkdir()
-    (path.parent / LAST_CHECKPOINT).touch()
+    save(path.parent)
     for checkpoint in (None, str(tmp_path / "other" / "checkpoints" / "last.ckpt")):
         refused = pytest.raises(DistilPoseError, match="already holds a run: go on with it by resume=")
         with refused, resuming.saved_config(cfg, checkpoint):
             pass
         assert OmegaConf.load(path).name == "a"
-    with pytest.raises(KeyError), resuming.saved_config(cfg, str(path.parent / LAST_CHECKPOINT)):
+    with pytest.raises(KeyError), resuming.saved_config(cfg, str(path.parent / LAST)):
         raise KeyError
     assert OmegaConf.load(path).name == "a"  # as it was: what was asked for came to nothing
-    with resuming.saved_config(cfg, os.path.relpath(path.parent / LAST_CHECKPOINT)):
+    with resuming.saved_config(cfg, os.path.relpath(path.parent / LAST)):
         assert OmegaConf.load(path).name == "b"
 
 
 @pytest.mark.parametrize("saved", [False, True])
 def test_a_run_that_came_to_nothing_may_be_started_again(tmp_path, saved):
     cfg = OmegaConf.create({"folder": str(tmp_path), "resume": None})
-    checkpoint = tmp_path / LAST_CHECKPOINT
-    checkpoint.parent.mkdir()
     with pytest.raises(KeyboardInterrupt), resuming.saved_config(cfg):  # noqa: PT012  (the checkpoint comes on the way)
         if saved:
-            checkpoint.touch()
+            save(tmp_path)
         raise KeyboardInterrupt
     assert (tmp_path / CONFIG).exists() == saved
 
@@ -70,7 +75,7 @@ def test_no_resume_no_change(tmp_path):
 @pytest.mark.parametrize("place", ["absent", "empty"])
 def test_resuming_what_is_no_run(tmp_path, place):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DistilPoseError, match=r"holds no config\.yaml with checkpoints/last\.ckpt: give the folder"):
+    with pytest.raises(DistilPoseError, match=r"holds no config\.yaml with an intact checkpoint: give the folder"):
         resuming.resume(OmegaConf.create({"resume": str(tmp_path / place)}))
 
 
@@ -87,7 +92,7 @@ def own_run(tmp_path):
             "trainer": {"max_epochs": 3},
         }
     )
-    (folder / LAST_CHECKPOINT).parent.mkdir(parents=True)
+    (folder / LAST).parent.mkdir(parents=True)
     OmegaConf.save(cfg, folder / CONFIG, resolve=True)
     return cfg, folder
 
@@ -97,11 +102,11 @@ def test_auto_starts_and_goes_on(own_run, tmp_path):
     assert resuming.resume(OmegaConf.merge(cfg, {"folder": str(tmp_path / "fresh")}))[1] is None
     assert resuming.resume(cfg) == (cfg, None)  # killed before its first checkpoint
     with resuming.saved_config(cfg):
-        (folder / LAST_CHECKPOINT).touch()
-    assert resuming.resume(cfg) == (cfg, str(folder / LAST_CHECKPOINT))
+        save(folder)
+    assert resuming.resume(cfg) == (cfg, str(folder / LAST))
     moved = folder.rename(tmp_path / "moved")
     there = OmegaConf.merge(cfg, {"folder": str(moved)})
-    assert resuming.resume(there)[1] == str(moved / LAST_CHECKPOINT)
+    assert resuming.resume(there)[1] == str(moved / LAST)
 
 
 def test_auto_does_not_go_on_with_another_configuration(own_run):
@@ -144,14 +149,15 @@ def test_auto_does_mind_new_settings_that_change_what_is_trained(own_run, change
 
 def test_auto_leaves_a_finished_run_alone(own_run):
     cfg, folder = own_run
-    metrics = {"monitor": "val/PCK", "best": {"val/PCK": 0.5}, "last": {"epoch": 1}}
+    metrics = {"monitor": "val/PCK", "best": {"val/PCK": 0.5}, "last": {"epoch": 1, "step": 20}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / LAST_CHECKPOINT).touch()
+    save(folder, 20)
     assert resuming.finished(cfg) is None
     metrics["last"]["epoch"] = 2
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    os.utime(folder / LAST_CHECKPOINT, (0, 0))
+    save(folder, 10)
     assert resuming.finished(cfg) is None  # killed between the two: the checkpoint is that of an epoch before
-    (folder / LAST_CHECKPOINT).touch()
+    save(folder, 20)
+    os.utime(folder / LAST, (0, 0))  # the clock has no say
     assert resuming.finished(cfg) == metrics
     assert resuming.finished(OmegaConf.merge(cfg, {"resume": None})) is None

@@ -79,7 +79,7 @@ def test_teacher_then_student(trained, tmp_path):
         assert {path.name for path in folder.iterdir()} == {
             "config.yaml", "metrics.csv", "metrics.json", "checkpoints", "pictures"
         }  # fmt: skip
-        assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+        assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "recent.ckpt"}
         config = yaml.safe_load((folder / "config.yaml").read_text())
         assert "${" not in (folder / "config.yaml").read_text()
         assert config["data"]["input_size"] == [64, 48]
@@ -209,10 +209,26 @@ def test_a_checkpoint_of_another_model_is_not_gone_on_with(run_train, trained):
     assert "Traceback" not in told
     last = old / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
-    for again in ([*arguments[:-2], f"resume={last}", "hydra.run.dir=new"], [f"resume={old}"]):
-        status, told = run_train(*again)
-        assert status == 1
-        assert "last.ckpt cannot be read: it is truncated, damaged" in told.splitlines()[-1]
+    status, told = run_train(*arguments[:-2], f"resume={last}", "hydra.run.dir=new")
+    assert status == 1
+    assert "last.ckpt cannot be read: it is truncated, damaged" in told.splitlines()[-1]
+
+
+def test_a_damaged_checkpoint_of_a_folder_is_passed_over(run_train, trained):
+    old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=2")
+    before = read_table(old / "metrics.csv")
+    files = sorted((old / "checkpoints").iterdir())
+    assert [file.name for file in files] == ["best.ckpt", "last.ckpt", "recent.ckpt"]
+    for damaged in (files[1:2], files[1:], files):
+        for file in damaged:
+            file.write_bytes(file.read_bytes()[:5000])
+        status, told = run_train(f"resume={old}")
+        assert all(f"{file} is damaged" in told for file in damaged)
+        if damaged != files:
+            assert status == 0, told
+            assert read_table(old / "metrics.csv")[-1]["val/PCK"] == before[-1]["val/PCK"]
+    assert status == 1
+    assert "no config.yaml with an intact checkpoint" in told.splitlines()[-1]
 
 
 def test_weights_to_start_from(run_train, trained):

@@ -45,7 +45,7 @@ def mistakes(root, tmp_path):
             [*tiny, *ALONE, "hydra.run.dir=taken"],
             "is there but no checkpoint, as after a run",
         ),
-        "resuming no run": (["resume=taken"], "resume=taken holds no config.yaml with checkpoints/last.ckpt"),
+        "resuming no run": (["resume=taken"], "resume=taken holds no config.yaml with an intact checkpoint"),
         "absent weights": ([*tiny, *ALONE, "weights=absent.ckpt"], "absent.ckpt is not a file"),
         "crop that does not divide": ([*tiny, *ALONE, "model.input_size=[65,48]"], "input_size 65 x 48"),
         "no batch": ([*tiny, *ALONE, "data.batch_size=0"], "data.batch_size=0 must be a whole number of at least 1."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -30,8 +31,9 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or error
-        raise DistilPoseError(f"{path} cannot be written ({reason}): choose a folder you may write to.") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        way = "free some space, what was written before is as it was" if full else "choose a folder you may write to"
+        raise DistilPoseError(f"{path} cannot be written ({error.strerror or error}): {way}.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -15,10 +15,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from distilpose.checkpoints import Found, newest_intact
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_text
 from distilpose.run_folders import CONFIG, callbacks_of, flatten
-from distilpose.runs import LAST_CHECKPOINT
 
 AUTO = "auto"
 
@@ -38,19 +38,20 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
 
     With `resume=auto` the run goes on with what is in its own folder, if anything is: the same command starts it and takes
     it up again. With `resume=FOLDER` that is the folder's own configuration, changed only by the values on the command
-    line, and its last checkpoint. With `resume=FILE` it is the configuration as composed and that checkpoint.
+    line, and its newest intact checkpoint. With `resume=FILE` it is the configuration as composed and that checkpoint.
     """
     if cfg.resume is None:
         return cfg, None
     if cfg.resume == AUTO:
-        return cfg, _own_checkpoint(cfg)
+        found = _own_checkpoint(cfg)
+        return cfg, None if found is None else str(found.path)
     place = Path(cfg.resume)
     if place.is_file():
         return cfg, str(place)
-    checkpoint = place / LAST_CHECKPOINT
-    if not checkpoint.is_file() or not (place / CONFIG).is_file():
+    found = newest_intact(place)
+    if found is None or not (place / CONFIG).is_file():
         raise DistilPoseError(
-            f"resume={cfg.resume} holds no {CONFIG} with {LAST_CHECKPOINT}: give the folder of a run that has finished at "
+            f"resume={cfg.resume} holds no {CONFIG} with an intact checkpoint: give the folder of a run that has finished at "
             "least one epoch, or a checkpoint file."
         )
     old = _saved_in(place)
@@ -77,25 +78,26 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
             f"The run in {cfg.resume} has no setting {error.full_key}: see its {CONFIG}, or add it by +{error.full_key}=…"
         ) from error
     OmegaConf.set_struct(changed, False)
-    return OmegaConf.merge(changed, OmegaConf.from_dotlist(added)), str(checkpoint)  # type: ignore[return-value]
+    return OmegaConf.merge(changed, OmegaConf.from_dotlist(added)), str(found.path)  # type: ignore[return-value]
 
 
 def finished(cfg: DictConfig) -> dict[str, Any] | None:
     """The metrics.json of the run's own folder if `resume=auto` finds that it has run to its end, else None."""
     summary = Path(cfg.folder) / "metrics.json"
-    checkpoint = _own_checkpoint(cfg) if cfg.resume == AUTO and summary.is_file() else None
-    # of a run that was killed between the two, the checkpoint is older
-    if checkpoint is None or Path(checkpoint).stat().st_mtime < summary.stat().st_mtime:
+    found = _own_checkpoint(cfg) if cfg.resume == AUTO and summary.is_file() else None
+    if found is None:
         return None
     metrics = json.loads(summary.read_text())
-    return metrics if metrics["last"]["epoch"] + 1 >= cfg.trainer.max_epochs else None
+    # of a run that was killed between the two, the checkpoint has taken fewer steps
+    whole = found.step >= metrics["last"]["step"] and metrics["last"]["epoch"] + 1 >= cfg.trainer.max_epochs
+    return metrics if whole else None
 
 
-def _own_checkpoint(cfg: DictConfig) -> str | None:
-    """The last checkpoint in the run's own folder, which must be a run of the same configuration; None without one."""
+def _own_checkpoint(cfg: DictConfig) -> Found | None:
+    """The newest checkpoint in the run's own folder, which must be a run of the same configuration; None without one."""
     place = Path(cfg.folder)
     if not (place / CONFIG).is_file():
-        if (place / LAST_CHECKPOINT).is_file():
+        if newest_intact(place) is not None:
             raise DistilPoseError(
                 f"'{place}' holds a run's checkpoint without its {CONFIG}, so resume=auto can neither go on with it nor begin "
                 "anew over it: put the file back, or choose another hydra.run.dir."
@@ -110,8 +112,7 @@ def _own_checkpoint(cfg: DictConfig) -> str | None:
             f"'{place}' holds a run of another configuration ({told}{', …' if len(unlike) > 3 else ''}), so resume=auto does "
             "not go on with it: give those values, or choose another hydra.run.dir (hydra.sweep.dir of a sweep)."
         )
-    checkpoint = place / LAST_CHECKPOINT
-    return str(checkpoint) if checkpoint.is_file() else None
+    return newest_intact(place)
 
 
 def _new_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -154,26 +155,26 @@ def saved_config(cfg: DictConfig, checkpoint: str | None = None) -> Iterator[Non
     within = checkpoint is not None and Path(checkpoint).resolve().is_relative_to(folder.resolve())
     goes_on = within or cfg.resume == AUTO
     before = (folder / CONFIG).read_text() if goes_on and (folder / CONFIG).exists() else None
-    saved_at = _saved_at(folder)
+    saved = _saved(folder)
     _write_config(cfg, goes_on)
     try:
         yield
     except BaseException:
-        if _saved_at(folder) == saved_at:
+        if _saved(folder) == saved:
             _take_config_back(folder, before)
         raise
 
 
-def _saved_at(folder: Path) -> float | None:
-    """When the last checkpoint was written; None without one."""
-    place = folder / LAST_CHECKPOINT
-    return place.stat().st_mtime if place.exists() else None
+def _saved(folder: Path) -> dict[str, tuple[int, int]]:
+    """The checkpoints in a run's folder, each with numbers that change when it is written."""
+    files = (folder / "checkpoints").glob("*.ckpt")
+    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
 
 
 @rank_zero_only
 def _write_config(cfg: DictConfig, goes_on: bool) -> None:
     place = Path(cfg.folder) / CONFIG
-    if place.exists() and not goes_on and _saved_at(place.parent) is None:
+    if place.exists() and not goes_on and not _saved(place.parent):
         raise DistilPoseError(
             f"'{place}' is there but no checkpoint, as after a run that was killed in its first epoch: remove that file, or "
             "choose another hydra.run.dir."

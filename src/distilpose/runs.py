@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,6 @@ from omegaconf import DictConfig
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import COCO_METRICS
 from distilpose.skeleton import Skeleton
-
-LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 
 def check_values(cfg: DictConfig) -> None:

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose import resuming, runs
 from distilpose.callbacks.wandb_run import finish_wandb
+from distilpose.checkpoints import CheckpointFiles
 from distilpose.command import command
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
@@ -101,7 +102,7 @@ def build_trainer(cfg: DictConfig) -> Trainer:
     if interval is not None:  # a short run is validated at its end, for a best checkpoint and pictures
         interval = min(interval, cfg.trainer.max_epochs)
     try:
-        return make(callbacks=callbacks, logger=loggers, check_val_every_n_epoch=interval)
+        return make(callbacks=callbacks, logger=loggers, check_val_every_n_epoch=interval, plugins=[CheckpointFiles()])
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise DistilPoseError(f"Lightning's Trainer does not take its settings ({error}): correct trainer.…") from error
 

@@ -109,9 +109,9 @@ def test_tokens_of_unlike_width_and_grid_are_projected_where_asked_for(monkeypat
         distillation(teacher_options=unlike)
     module = distillation(teacher_options=unlike, loss=DistillationLoss(project_tokens=True))
     logged = {}
-    monkeypatch.setattr(module, "log_dict", lambda terms, **options: logged.update(terms))
+    monkeypatch.setattr(module, "log_terms", lambda terms, persons: logged.update(terms))
     module.training_step(_batch(), 0).backward()
-    assert logged["train/visual_token"] > 0
+    assert logged["visual_token"] > 0
     trained = {id(parameter) for group in module.configure_optimizers().param_groups for parameter in group["params"]}
     projection = list(module.loss.projection.parameters())
     assert {id(parameter) for parameter in projection} <= trained
@@ -149,9 +149,9 @@ def test_a_plain_heatmap_network_teaches_without_tokens(monkeypatch):
         distillation(**options)
     module = distillation(**options, loss=DistillationLoss(visual_token=0, keypoint_token=0))
     logged = {}
-    monkeypatch.setattr(module, "log_dict", lambda terms, **options: logged.update(terms))
+    monkeypatch.setattr(module, "log_terms", lambda terms, persons: logged.update(terms))
     module.training_step(_batch(), 0).backward()
-    assert logged["train/simulated_heatmap"] > 0
+    assert logged["simulated_heatmap"] > 0
 
 
 def test_joints_the_teacher_does_not_know_are_told_and_taught_by_labels_alone(monkeypatch, capsys):

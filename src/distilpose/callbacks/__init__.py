@@ -3,6 +3,7 @@
 from distilpose.callbacks.best_checkpoint import BestCheckpoint
 from distilpose.callbacks.gradient_share import GradientShare
 from distilpose.callbacks.health import DistillationHealth
+from distilpose.callbacks.interruption import Interruption
 from distilpose.callbacks.metrics_table import MetricsTable
 from distilpose.callbacks.pictures import Pictures
 from distilpose.callbacks.wandb_run import finish_wandb, make_wandb_logger
@@ -11,6 +12,7 @@ __all__ = [
     "BestCheckpoint",
     "DistillationHealth",
     "GradientShare",
+    "Interruption",
     "MetricsTable",
     "Pictures",
     "finish_wandb",

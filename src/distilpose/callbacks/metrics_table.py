@@ -54,7 +54,12 @@ class MetricsTable(Callback):
             if name.endswith("_step") or (name.startswith(VALIDATION) and not self._validated):
                 continue
             row[name.removesuffix("_epoch")] = float(value)
-        rows = [*(old for old in read_table(self.table) if old["epoch"] < row["epoch"]), row]
+        written = read_table(self.table)
+        if not self._validated:  # of a run resumed after this epoch's validation, the figures are in the table already
+            for old in written:
+                same = old["epoch"] == row["epoch"] and old["step"] == row["step"]
+                row.update({name: value for name, value in old.items() if same and name.startswith(VALIDATION)})
+        rows = [*(old for old in written if old["epoch"] < row["epoch"]), row]
         _write_table(self.table, rows)
         checkpoint = trainer.checkpoint_callback
         monitor, mode = str(getattr(checkpoint, "monitor", "")), getattr(checkpoint, "mode", "max")

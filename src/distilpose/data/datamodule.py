@@ -11,13 +11,12 @@ from typing import Any
 import cv2
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import CocoKeypoints
-from distilpose.data.sampler import ViewSampler
+from distilpose.data.sampler import BatchShare, ViewSampler
 from distilpose.errors import DistilPoseError, check_flag, check_number, check_size
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
@@ -115,7 +114,7 @@ class CocoDataModule(LightningDataModule):
         self.monitor = monitor
         self._skeleton_options = skeleton
         self._datasets: dict[str, CocoKeypoints] = {}
-        self._first_epoch = 0
+        self._taken_up = (0, 0)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -137,15 +136,17 @@ class CocoDataModule(LightningDataModule):
             self.val_dataset(detections=self.boxes is not None)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many epochs the checkpoint that is being written has shown whole."""
+        """How many epochs the checkpoint that is being written has shown whole, and batches of the one it stands in."""
         loop: Any = self.trainer.fit_loop  # type: ignore[union-attr]
         progress, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
         # one written by a validation stands before the end of an epoch whose batches have all been shown
-        return {"epochs": progress.processed + (progress.processed < progress.started and batches.is_last_batch)}
+        whole = progress.processed == progress.started or batches.is_last_batch
+        epochs = progress.started if batches.is_last_batch else progress.processed
+        return {"epochs": epochs, "batches": 0 if whole else batches.current.processed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the order where it was left."""
-        self._first_epoch = int(state_dict["epochs"])
+        self._taken_up = (int(state_dict["epochs"]), int(state_dict.get("batches", 0)))
 
     def train_dataset(self) -> CocoKeypoints:
         """Training persons, augmented."""
@@ -191,8 +192,10 @@ class CocoDataModule(LightningDataModule):
         rank, world = self._place()
         sampler = ViewSampler(dataset, world, rank, shuffle=True, seed=self.seed)
         # loading processes fetch ahead before Lightning says which epoch a resumed run is in
-        sampler.set_epoch(self._first_epoch)
-        return self._loader(dataset, sampler, self.batch_size, drop_last=len(sampler) >= self.batch_size)
+        epoch, batches = self._taken_up
+        sampler.take_up(epoch, batches * self.batch_size)
+        drop_last = len(sampler) >= self.batch_size
+        return self._loader(dataset, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader[PoseBatch]:
         """Every person once, in ground-truth boxes."""
@@ -214,8 +217,7 @@ class CocoDataModule(LightningDataModule):
             raise DistilPoseError(
                 f"{len(dataset)} person(s) to evaluate cannot be shared by {world} processes: lower trainer.devices."
             )
-        sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
-        return self._loader(dataset, sampler, self.val_batch_size, drop_last=False)
+        return self._loader(dataset, batch_sampler=BatchShare(len(dataset), self.val_batch_size, world, rank))
 
     @cached_property
     def _train(self) -> KeypointAnnotations:
@@ -237,15 +239,11 @@ class CocoDataModule(LightningDataModule):
         """This process's number and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(
-        self, dataset: CocoKeypoints, sampler: DistributedSampler, batch_size: int, drop_last: bool
-    ) -> DataLoader[PoseBatch]:
+    def _loader(self, dataset: CocoKeypoints, **order: Any) -> DataLoader[PoseBatch]:
         return DataLoader(
             dataset,
-            batch_size,
-            sampler=sampler,
+            **order,
             num_workers=self.num_workers,
-            drop_last=drop_last,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_one_thread,

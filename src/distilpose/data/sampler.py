@@ -1,22 +1,60 @@
-"""Which training person is shown when, and how: decided by the seed and the epoch alone."""
+"""Which person is shown when: in training decided by the seed and the epoch alone, in evaluation once and in fixed batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
+from typing import Any
 
 import numpy as np
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DistributedSampler, Sampler
 
 
 class ViewSampler(DistributedSampler):
     """This process's share of a shuffle, each index with the seed of the view it is to be shown in.
 
     The views depend neither on the loading processes nor on how many of them or of GPUs there are, nor on whether the run
-    was interrupted: a resumed epoch is the one that would have been.
+    was interrupted: a resumed epoch is the one that would have been, and one resumed in its middle is the rest of it.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._resumed, self._shown = 0, 0
+
+    def take_up(self, epoch: int, shown: int) -> None:
+        """Go on in an epoch after so many of this process's persons; later epochs are whole."""
+        self.set_epoch(epoch)
+        self._resumed, self._shown = epoch, shown
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """(index, seed) pairs, to ask a `CocoKeypoints` for."""
         count = len(self.dataset)  # type: ignore[arg-type]
         seeds = np.random.default_rng((self.seed, self.epoch)).integers(2**31 - 1, size=count)
-        return ((index, int(seeds[index])) for index in super().__iter__())
+        left = islice(super().__iter__(), self._shown if self.epoch == self._resumed else 0, None)
+        return ((index, int(seeds[index])) for index in left)
+
+
+class BatchShare(Sampler[list[int]]):
+    """This process's share of the batches one process would evaluate: each person once, and in the same company.
+
+    A network's last bits depend on the batch a crop is in, so that figures are equal to the last bit for any number of
+    processes only if batches are. Where there are fewer batches than processes, batches are smaller.
+
+    Args:
+        persons: how many there are; at least one a process.
+        batch_size: persons in a batch; the last may have fewer.
+        world: number of processes.
+        rank: of this process.
+    """
+
+    def __init__(self, persons: int, batch_size: int, world: int = 1, rank: int = 0):
+        size = batch_size if -(-persons // batch_size) >= world else persons // world
+        starts = range(0, persons, size)[rank::world]
+        self.batches = [list(range(start, min(start + size, persons))) for start in starts]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Lists of indices."""
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -64,6 +64,8 @@ class PoseModule(LightningModule):
             self.model.compile()
         self._predictions: list[Predictions] = []
         self._rng_state: torch.Tensor | None = None
+        self._sums: dict[str, torch.Tensor] = {}  # of the epoch so far, as a checkpoint in its middle keeps them
+        self._summed = 0
 
     def train(self, mode: bool = True) -> Any:
         """Train or evaluation mode; frozen parts stay in evaluation mode."""
@@ -83,6 +85,10 @@ class PoseModule(LightningModule):
         """
         checkpoint["hyper_parameters"] = {"model": self.model.config}
         checkpoint["rng_state"] = torch.get_rng_state()
+        sums = {  # of one process, reducing returns them as they are
+            name: self.trainer.strategy.reduce(value.clone(), reduce_op="mean") for name, value in self._sums.items()
+        }
+        checkpoint["train_sums"] = {"terms": sums, "persons": self._summed}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the generator's state until the training begins; a checkpoint of another loss is told before Lightning does."""
@@ -96,11 +102,33 @@ class PoseModule(LightningModule):
                 "resume with that loss, or start a new run with weights=FILE."
             )
         self._rng_state = checkpoint.get("rng_state")
+        sums = checkpoint.get("train_sums", {"terms": {}, "persons": 0})
+        self._sums, self._summed = (
+            {name: value.to(self.device) for name, value in sums["terms"].items()},
+            sums["persons"],
+        )
 
     def on_train_start(self) -> None:
         """Take up the generator's state, after all that is drawn on the way here."""
         if self._rng_state is not None:
             torch.set_rng_state(self._rng_state)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the epoch's means; an epoch resumed in its middle goes on with those of its checkpoint."""
+        self._sums, self._summed = {}, 0
+
+    def log_terms(self, terms: Mapping[str, torch.Tensor], persons: int) -> None:
+        """Log a batch's terms as train/<term>_step, and keep them for the epoch's means, train/<term>_epoch."""
+        for name, value in terms.items():
+            self.log(f"train/{name}_step", value.detach())
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach() * persons
+        self._summed += persons
+
+    def on_train_batch_end(self, outputs: Any, batch: PoseBatch, batch_idx: int) -> None:
+        """Log the epoch's means over all processes with its last batch."""
+        if self.trainer.is_last_batch:
+            means = {f"train/{name}_epoch": value / self._summed for name, value in self._sums.items()}
+            self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         """Log the rate of the step to come."""
@@ -108,7 +136,7 @@ class PoseModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Stop a training that has diverged, before its checkpoint replaces the last good one."""
-        loss = self.trainer.callback_metrics.get("train/total_epoch", self.trainer.callback_metrics.get("train/total"))
+        loss = self.trainer.callback_metrics.get("train/total_epoch")
         if loss is not None and not torch.isfinite(loss):
             raise DistilPoseError(
                 f"The loss is {loss.item()} in epoch {self.current_epoch}: the training diverged, so lower optimizer.lr or "
@@ -131,7 +159,8 @@ class PoseModule(LightningModule):
         if self.trainer.is_global_zero:
             metrics = evaluate_dataset(everyone, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
         metrics = self.trainer.strategy.broadcast(metrics)
-        self.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True)
+        # all processes have the same figures, of which a mean would round the last bit
+        self.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True, reduce_fx="max")
 
     def _from_all_processes(self, mine: Predictions) -> Predictions:
         """Every process's predictions; their numbers may differ, as no sample is evaluated twice."""

@@ -109,8 +109,7 @@ class DistillationModule(PoseModule):
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         """The weighted sum of one batch's terms; each is logged."""
         _, terms = self.terms(batch, self.progress())
-        logged = {f"train/{name}": value.detach() for name, value in terms.items()}
-        self.log_dict(logged, on_step=True, on_epoch=True, batch_size=len(batch.image))
+        self.log_terms(terms, len(batch.image))
         return terms["total"]
 
 

@@ -42,5 +42,5 @@ class HeatmapModule(PoseModule):
         """The loss of one batch."""
         targets, weights = encode_heatmaps(batch.keypoints, batch.labelled, self.model.heatmap_size, self.sigma)
         loss = self.loss(self.model(batch.image).heatmaps, targets, weights)
-        self.log("train/total", loss, on_step=True, on_epoch=True, batch_size=len(batch.image))
+        self.log_terms({"total": loss}, len(batch.image))
         return loss

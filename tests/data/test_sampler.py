@@ -1,0 +1,45 @@
+"""Who sees which person: shares of one order, the rest of an epoch, and evaluation batches in the same company."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distilpose.data.sampler import BatchShare, ViewSampler
+
+
+@pytest.mark.parametrize(
+    ("persons", "world"), [(n, world) for n in (1, 7, 50, 64) for world in (1, 2, 3, 7, 8) if n >= world]
+)
+def test_batches_are_shared_whole(persons, world):
+    shares = [list(BatchShare(persons, 6, world, rank)) for rank in range(world)]
+    assert sorted(index for share in shares for batch in share for index in batch) == list(range(persons))
+    assert all(shares)
+    one = list(BatchShare(persons, 6))
+    if len(one) >= world:  # each batch is one that a single process would have made
+        assert sorted(batch for share in shares for batch in share) == one
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_an_epoch_taken_up_is_the_rest_of_it(world):
+    data = torch.utils.data.TensorDataset(torch.arange(23))
+    for rank in range(world):
+        whole, again = (ViewSampler(data, world, rank, shuffle=True, seed=3) for _ in range(2))
+        again.take_up(epoch=2, shown=4)
+        for epoch, shown in ((2, 4), (3, 0), (2, 4)):
+            whole.set_epoch(epoch)
+            again.set_epoch(epoch)
+            assert list(again) == list(whole)[shown:]
+            assert len(again) == len(whole)  # Lightning counts an epoch's batches by it
+
+
+def test_the_same_persons_make_up_a_step_for_any_number_of_processes():
+    data = torch.utils.data.TensorDataset(torch.arange(24))
+    steps = []
+    for world in (1, 2, 3):
+        shares = [list(ViewSampler(data, world, rank, shuffle=True, seed=1)) for rank in range(world)]
+        size = 6 // world
+        steps.append(
+            [sorted(view for share in shares for view in share[i : i + size]) for i in range(0, 24 // world, size)]
+        )
+    assert steps[0] == steps[1] == steps[2]
