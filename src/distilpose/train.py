@@ -18,7 +18,8 @@ from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.checkpoints import CheckpointFiles
 from distilpose.command import command
 from distilpose.data import CocoDataModule
-from distilpose.errors import DistilPoseError
+from distilpose.dry_run import dry_run
+from distilpose.errors import DistilPoseError, check_flag
 from distilpose.models import fit_weights, load_model
 from distilpose.modules.base import PoseModule
 
@@ -26,12 +27,21 @@ from distilpose.modules.base import PoseModule
 @command("train")
 def main(cfg: DictConfig) -> float | None:
     """One run; sweepers maximise what is returned, the best value of the monitored metric."""
+    check_flag("check", cfg.check)
+    if cfg.check:
+        return check(cfg)["hours"]
     metrics = resuming.finished(cfg)
     if metrics is not None:
         print(f"{cfg.folder} has run to its end already.")
         return (metrics["best"] or {}).get(metrics["monitor"])
     cfg, checkpoint = resuming.resume(cfg)
     return runs.best_score(fit(cfg, checkpoint))
+
+
+def check(cfg: DictConfig) -> dict[str, float]:
+    """Do on a small scale all that the run will do, write nothing, and tell how long it will take."""
+    datamodule, module = build(cfg)
+    return dry_run(cfg, module, datamodule)
 
 
 def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
@@ -41,6 +51,18 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
         cfg: as composed from `conf/train.yaml`.
         checkpoint: to go on from.
     """
+    datamodule, module = build(cfg)
+    if checkpoint is not None:  # damaged or of another model, it is told in a sentence here and in long by Lightning
+        fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
+    with resuming.saved_config(cfg, checkpoint):
+        trainer = build_trainer(cfg)
+        with finish_wandb(trainer):
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+    return trainer
+
+
+def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
+    """The data and the module of a run, after its values have been looked at."""
     runs.check_values(cfg)
     runs.count_devices(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -50,14 +72,7 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
 
     datamodule: CocoDataModule = instantiate(cfg.data)
     runs.check_monitor(datamodule.monitor, datamodule.skeleton)
-    module = build_module(cfg, datamodule)
-    if checkpoint is not None:  # damaged or of another model, it is told in a sentence here and in long by Lightning
-        fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
-    with resuming.saved_config(cfg, checkpoint):
-        trainer = build_trainer(cfg)
-        with finish_wandb(trainer):
-            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
-    return trainer
+    return datamodule, build_module(cfg, datamodule)
 
 
 def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
