@@ -12,16 +12,26 @@ if TYPE_CHECKING:
     from distilpose.data.augmentation import PoseAugmentation
     from distilpose.data.coco import CocoKeypoints
     from distilpose.data.datamodule import CocoDataModule
+    from distilpose.data.mixed import MixedDataModule, MixedPersons
     from distilpose.data.synthetic import SyntheticDataModule
 
 _HOMES = {
     "CocoDataModule": "datamodule",
     "CocoKeypoints": "coco",
+    "MixedDataModule": "mixed",
+    "MixedPersons": "mixed",
     "PoseAugmentation": "augmentation",
     "SyntheticDataModule": "synthetic",
 }
 
-__all__ = ["CocoDataModule", "CocoKeypoints", "PoseAugmentation", "SyntheticDataModule"]
+__all__ = [
+    "CocoDataModule",
+    "CocoKeypoints",
+    "MixedDataModule",
+    "MixedPersons",
+    "PoseAugmentation",
+    "SyntheticDataModule",
+]
 
 
 def __getattr__(name: str) -> Any:
