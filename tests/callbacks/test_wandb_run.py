@@ -40,7 +40,12 @@ def test_online_only_with_an_account_and_a_server(chosen, account, answers, expe
 def test_what_is_asked_for_is_done(chosen, monkeypatch, mode):
     assert chosen(mode, account=True, answers=True) == mode
     monkeypatch.setenv("WANDB_MODE", mode)
-    assert chosen("auto") == mode
+    assert chosen("auto", account=True, answers=True) == mode
+
+
+def test_online_without_an_answer_is_offline(chosen, capsys):
+    assert chosen("online", account=True, answers=False) == "offline"
+    assert "W&B does not answer at http" in capsys.readouterr().out
 
 
 def test_an_unknown_mode(chosen, monkeypatch):

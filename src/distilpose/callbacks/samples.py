@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import torch
 from lightning import Trainer
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 from torch.utils.data import default_collate
 
@@ -45,6 +45,11 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 def log_picture(trainer: Trainer, path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture to the run's folder and to every logger that shows pictures."""
     write_picture(path, picture)
+    key, step = path.stem.split("_epoch")[0], trainer.global_step
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_image(key=path.stem.split("_epoch")[0], images=[picture], step=trainer.global_step)
+            logger.log_image(key=key, images=[picture], step=step)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(key, picture, step, dataformats="HWC")
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_image(logger.run_id, picture, key=key, step=step)

@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 import wandb
 from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from distilpose.errors import DistilPoseError
 
@@ -27,18 +28,25 @@ def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto"
         project: W&B project.
         name: of the run.
         save_dir: the run's folder; an offline run lies in its `wandb` folder until `wandb sync`.
-        mode: online, offline, disabled, or auto: online where an API key is set up and the server answers.
+        mode: online, offline, disabled, or auto: online where an API key is set up and the server answers. Asked to be
+            online where it does not answer, the run is offline, with a word.
         **options: of lightning's WandbLogger.
     """
     mode = os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode
     if mode not in MODES:
         raise DistilPoseError(f"logger.wandb.mode={mode} must be one of {', '.join(MODES)}.")
+    server = str(wandb.Settings().base_url)
     if mode == "auto":
-        server = str(wandb.Settings().base_url)
         mode = "online" if _has_account(server) and _answers(server) else "offline"
+    elif mode == "online" and not _answers(server):
+        rank_zero_only(print)(f"W&B does not answer at {server}: the run is offline, send it later by wandb sync.")
+        mode = "offline"
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     # reinit: a multirun's jobs share a process, and each is a run of its own
-    settings = wandb.Settings(silent=True, reinit="finish_previous")
+    wanted: dict[str, Any] = {"silent": True, "reinit": "finish_previous"}
+    if "finish_timeout" in wandb.Settings.model_fields:  # for a server that has gone since; the run lies in save_dir
+        wanted["finish_timeout"] = 300
+    settings = wandb.Settings(**wanted)
     return WandbLogger(project=project, name=name, save_dir=save_dir, mode=mode, settings=settings, **options)
 
 
