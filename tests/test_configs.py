@@ -41,8 +41,8 @@ def test_commands(name):
 def test_no_group_is_forgotten_here():
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     assert groups == {
-        "augmentation", "callbacks", "data", "experiment", "logger", "loss", "method", "model", "optimizer",
-        "photometric", "scheduler", "teacher", "trainer",
+        "augmentation", "callbacks", "data", "experiment", "launcher", "logger", "loss", "method", "model",
+        "optimizer", "photometric", "scheduler", "sweep", "teacher", "trainer",
     }  # fmt: skip
 
 
@@ -139,20 +139,41 @@ def test_optimizers_and_schedules(name, schedule):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-6)
 
 
-@pytest.mark.parametrize("logger", options("logger"))
-@pytest.mark.parametrize("callbacks", options("callbacks"))
-@pytest.mark.parametrize("trainer", options("trainer"))
+@pytest.mark.parametrize(
+    ("trainer", "callbacks", "logger"),
+    [
+        *((trainer, callbacks, "none") for trainer in options("trainer") for callbacks in options("callbacks")),
+        *(("default", "default", logger) for logger in options("logger")),
+    ],
+)
 def test_trainers(trainer, callbacks, logger, tmp_path):
     cfg = configured(f"trainer={trainer}", f"callbacks={callbacks}", f"logger={logger}", "trainer.accelerator=cpu")
     cfg.folder = str(tmp_path)
     built = train.build_trainer(cfg)
     assert isinstance(built, Trainer)
-    assert built.max_epochs == 300
+    assert built.max_epochs == (2 if trainer == "debug" else 300)
     assert len(built.loggers) == (logger != "none")
     assert {type(callback).__name__ for callback in built.callbacks} >= {
         "ModelCheckpoint", "MetricsTable", "Pictures", "DistillationHealth", "TQDMProgressBar"
     }  # fmt: skip
     assert built.checkpoint_callback.monitor == cfg.data.monitor
+
+
+@pytest.mark.parametrize("name", options("launcher"))
+def test_launchers(name):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", [f"launcher={name}", "hydra.sweep.dir=runs/s"], return_hydra_config=True)
+    assert cfg.hydra.launcher._target_.endswith("SlurmLauncher" if name == "slurm" else "JoblibLauncher")
+    assert cfg.resume == ("auto" if name == "slurm" else None)
+
+
+@pytest.mark.parametrize("name", options("sweep"))
+def test_sweeps(name):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", [f"sweep={name}"], return_hydra_config=True)
+    assert cfg.hydra.sweeper._target_.endswith("SearchSweeper" if name == "search" else "BasicSweeper")
+    assert cfg.resume == "auto"
+    assert set(cfg.hydra.sweeper.params)
 
 
 @pytest.mark.parametrize("name", [name for name in options("teacher") if name != "labels"])

@@ -101,6 +101,37 @@ def test_two_processes_evaluate_as_one(tiny_coco, tmp_path):
     assert row["PCK"] > 0.2
 
 
+@pytest.mark.parametrize("rate", [0, 5e-3])
+def test_any_number_of_processes_trains_and_evaluates_alike(tiny_coco, tmp_path, rate):
+    """Layer norms in place of batch norms, whose statistics over all processes need GPUs (trainer=ddp)."""
+    root = tiny_coco(train=17, val=4)
+    assert len(json.loads((root / "annotations" / "val.json").read_text())["annotations"]) == 5
+    settings = [
+        *TINY,
+        *UNDRAWN,
+        f"data.root={root}",
+        "logger=none",
+        "model=student_timm",
+        "model.backbone=convnext_atto",
+    ]
+    settings += [f"optimizer.lr={rate}", f"trainer.max_epochs={2 if rate else 1}", "data.val_batch_size=2"]
+    tables = []
+    for processes in (1, 2, 3):
+        arguments = [f"data.batch_size={6 // processes}", f"trainer.devices={processes}", "trainer.strategy=ddp"]
+        status, _, err = finish(start(tmp_path, *settings, *arguments, f"hydra.run.dir=run{processes}"))
+        assert status == 0, err
+        tables.append(read_table(tmp_path / f"run{processes}" / "metrics.csv"))
+    one = tables[0]
+    for row, alone in [pair for table in tables[1:] for pair in zip(table, one, strict=True)]:
+        assert row.keys() == alone.keys()
+        for name in row.keys() - {"seconds"}:
+            # figures of the same weights are equal to the last bit; sums of gradients are taken in another order
+            exact = name.startswith("val/") and not rate
+            near = pytest.approx(alone[name], abs=0 if exact else 1e-2 if name.startswith("val/") else 1e-5)
+            assert row[name] == (alone[name] if exact else near), name
+    assert one[0]["val/PCK"] > 0 or rate
+
+
 def test_a_multirun_has_a_folder_and_a_wandb_run_for_each(tiny_coco, tmp_path):
     settings = [*TINY, f"data.root={tiny_coco()}", "trainer.max_epochs=1", "+trainer.limit_train_batches=1"]
     arguments = ["-m", "model=student_s,student_xs", *settings, "~callbacks.health", "hydra.sweep.dir=sweep"]
@@ -118,6 +149,23 @@ def test_a_multirun_has_a_folder_and_a_wandb_run_for_each(tiny_coco, tmp_path):
         assert record.stat().st_size > 1000
         identities.add(record.stem)
     assert len(identities) == 2
+
+
+@pytest.mark.parametrize(
+    "launcher", [[], ["launcher=local"], ["hydra/launcher=submitit_local"]], ids=["one by one", "joblib", "submitit"]
+)
+def test_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, launcher):
+    settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco()}", "logger=none", "model=student_xs", "trainer.max_epochs=1"]
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "seed=0,1", "hydra.sweep.dir=sweep", "resume=auto"]
+    for again in (False, True):
+        status, out, err = finish(start(tmp_path, "-m", *settings, *two, *launcher, "hydra.sweep.subdir=seed${seed}"))
+        assert status == 0, err
+        assert not again or launcher or out.count("has run to its end already") == 2
+    for seed in (0, 1):
+        folder = tmp_path / "sweep" / f"seed{seed}"
+        assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == seed
+        assert len(read_table(folder / "metrics.csv")) == 1
+        assert (folder / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_the_last_words_are_one_sentence(tmp_path):

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distilpose import resuming, runs
+from distilpose import multirun, resuming, runs
 from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.checkpoints import CheckpointFiles
 from distilpose.command import command
@@ -34,6 +34,8 @@ def main(cfg: DictConfig) -> float | None:
     if metrics is not None:
         print(f"{cfg.folder} has run to its end already.")
         return (metrics["best"] or {}).get(metrics["monitor"])
+    if multirun.wants_processes(cfg):
+        return multirun.run_apart(cfg)
     cfg, checkpoint = resuming.resume(cfg)
     return runs.best_score(fit(cfg, checkpoint))
 

@@ -6,6 +6,7 @@ from distilpose.callbacks.health import DistillationHealth
 from distilpose.callbacks.interruption import Interruption
 from distilpose.callbacks.metrics_table import MetricsTable
 from distilpose.callbacks.pictures import Pictures
+from distilpose.callbacks.pruning import Pruning
 from distilpose.callbacks.wandb_run import finish_wandb, make_wandb_logger
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Interruption",
     "MetricsTable",
     "Pictures",
+    "Pruning",
     "finish_wandb",
     "make_wandb_logger",
 ]
