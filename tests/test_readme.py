@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -19,7 +20,15 @@ from distilpose.losses.distillation import PAPER
 from distilpose.paths import CONFIG_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "docs/method.md", "docs/data.md", "docs/teachers.md", "docs/results.md", "docs/evaluation.md"]
+PAGES = [
+    "README.md",
+    "docs/method.md",
+    "docs/data.md",
+    "docs/teachers.md",
+    "docs/results.md",
+    "docs/evaluation.md",
+    "docs/cluster.md",
+]
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 
 
@@ -35,9 +44,12 @@ def commands(prefix: str) -> list[str]:
 
 
 COMMANDS = commands("python -m distilpose.")
-# experiments that are sweeps by themselves
+# experiments and sweeps that are sweeps by themselves, and launchers, which are of sweeps alone
 SWEEPING = {
-    f"experiment={path.stem}" for path in (CONFIG_DIR / "experiment").glob("*.yaml") if "sweeper:" in path.read_text()
+    f"{group}={path.stem}"
+    for group in ("experiment", "sweep", "launcher")
+    for path in (CONFIG_DIR / group).glob("*.yaml")
+    if "sweeper:" in path.read_text() or group == "launcher"
 }
 
 
@@ -50,10 +62,16 @@ def compositions(words: list[str]) -> list[list[str]]:
     assert multirun or not any(swept), "values to sweep over want -m"
     assert not multirun or any(swept) or any(word in SWEEPING for word in given), "-m wants values to sweep over"
     choices = [
-        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()] if sweeps else [word]
-        for override, sweeps, word in zip(parsed, swept, given, strict=True)
+        _values(override) if sweeps else [word] for override, sweeps, word in zip(parsed, swept, given, strict=True)
     ]
     return [list(job) for job in product(*choices)]
+
+
+def _values(override: Override) -> list[str]:
+    """What a sweep sets, or of a range without steps its ends."""
+    sweep = override.value()
+    ends = [sweep.start, sweep.end] if isinstance(sweep, IntervalSweep) else override.sweep_string_iterator()
+    return [f"{override.get_key_element()}={value}" for value in ends]
 
 
 def composed(line: str) -> list[DictConfig]:
