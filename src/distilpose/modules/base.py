@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -58,6 +60,7 @@ class PoseModule(LightningModule):
         check_number("method.layer_decay", layer_decay, above=0, most=1)
         self.layer_decay = layer_decay
         self._frozen = freeze(model, frozen)
+        self.train()  # which Lightning does not call before the first validation
         if model.encoder is not None:
             model.encoder.checkpointing = gradient_checkpointing
         if compile:
@@ -101,6 +104,12 @@ class PoseModule(LightningModule):
                 f"The checkpoint was trained with another loss ({len(saved)} of its tensors are a loss's, here {len(own)}): "
                 "resume with that loss, or start a new run with weights=FILE."
             )
+        averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if "current_model_state" in checkpoint and not averages:
+            checkpoint["state_dict"] = checkpoint["current_model_state"]  # which its optimiser's moments are of
+            rank_zero_only(print)(
+                "The checkpoint's training averaged its weights and this one does not: it goes on with the raw ones."
+            )
         self._rng_state = checkpoint.get("rng_state")
         sums = checkpoint.get("train_sums", {"terms": {}, "persons": 0})
         self._sums, self._summed = (
@@ -132,7 +141,21 @@ class PoseModule(LightningModule):
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         """Log the rate of the step to come."""
-        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        # of several rates (method.layer_decay) the full one, which is the last
+        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[-1]["lr"])
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Make the gradient the mean over the accumulated batches also where an epoch ends before all are there.
+
+        Lightning divides each batch's loss by `accumulate_grad_batches`, however many come.
+        """
+        wanted = self.trainer.accumulate_grad_batches
+        left = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready % wanted
+        if left:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(wanted / left)
 
     def on_train_epoch_end(self) -> None:
         """Stop a training that has diverged, before its checkpoint replaces the last good one."""
