@@ -27,8 +27,9 @@ IGNORED = (
     "data.folder", "data.monitor", "trainer.default_root_dir", "trainer.accelerator",
     "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "teacher.check", "teacher.check_persons",
 )  # fmt: skip
-# callbacks that do not change what is trained
+# callbacks that do not change what is trained, but for those that do
 WATCHING = ("distilpose.callbacks.", *(f"lightning.pytorch.callbacks.{name}" for name in ("Model", "TQDM", "Rich")))
+TRAINING = ("distilpose.callbacks.AveragedWeights",)
 # what reading a damaged config.yaml or metrics.csv raises
 UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, csv.Error, yaml.YAMLError, OmegaConfBaseException,
@@ -187,7 +188,8 @@ def _settings(config: Mapping[str, Any], ignored: Sequence[str]) -> dict[str, An
 def callbacks_of(config: Mapping[str, Any]) -> dict[str, bool]:
     """Each callback of flattened settings, by dotted key, and whether it only watches what is trained."""
     names = dict.fromkeys(".".join(key.split(".")[:2]) for key in config if key.startswith("callbacks."))
-    return {name: str(config.get(f"{name}._target_", WATCHING[0])).startswith(WATCHING) for name in names}
+    targets = {name: str(config.get(f"{name}._target_", WATCHING[0])) for name in names}
+    return {name: target.startswith(WATCHING) and target not in TRAINING for name, target in targets.items()}
 
 
 def _is_ours(loss: Any) -> bool:

@@ -84,7 +84,7 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
     """
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton)
     if cfg.weights is not None:
-        fit_weights(model, load_model(cfg.weights).state_dict(), cfg.weights)
+        fit_weights(model, load_model(cfg.weights, cfg.weights_kind).state_dict(), cfg.weights)
     parts = {"model": model, "loss": instantiate(cfg.loss)}
     if cfg.weights is not None and cfg.method.get("backbone_from_teacher", False) is None:
         parts["backbone_from_teacher"] = False  # the backbone asked for is the file's

@@ -1,5 +1,6 @@
 """What watches a run: figures as files, pictures of what is transferred, the health of a distillation, W&B."""
 
+from distilpose.callbacks.averaged_weights import AveragedWeights
 from distilpose.callbacks.best_checkpoint import BestCheckpoint
 from distilpose.callbacks.gradient_share import GradientShare
 from distilpose.callbacks.health import DistillationHealth
@@ -10,6 +11,7 @@ from distilpose.callbacks.pruning import Pruning
 from distilpose.callbacks.wandb_run import finish_wandb, make_wandb_logger
 
 __all__ = [
+    "AveragedWeights",
     "BestCheckpoint",
     "DistillationHealth",
     "GradientShare",

@@ -23,6 +23,8 @@ from distilpose.models.released import released_kind
 _METADATA_KEY = "distilpose"
 _FORMAT = 1
 _MODEL_PREFIX = "model."
+# of a checkpoint whose training averaged the weights (EMA), and where Lightning keeps each
+WEIGHTS = {"averaged": "state_dict", "raw": "current_model_state"}
 # mmcv keeps its best score as a numpy number, under the name numpy 1 or numpy 2 gives its maker
 _SCALAR = np.float64(0).__reduce__()[0]
 _NUMPY_NUMBERS: list[Any] = [
@@ -59,20 +61,23 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False) -> P
     return path
 
 
-def load_model(path: str | Path) -> PoseModel:
+def load_model(path: str | Path, weights: str = "averaged") -> PoseModel:
     """The model in a file of this package, in eval mode on the CPU.
 
     Args:
-        path: `.safetensors` written by `save_model` or `convert`, or a `.ckpt` written by training. Where training
-            averaged the weights (EMA), the checkpoint's `state_dict` is the average, and so is the model.
+        path: `.safetensors` written by `save_model` or `convert`, or a `.ckpt` written by training.
+        weights: "averaged" or "raw", of a checkpoint whose training averaged them (`callbacks=ema`). Any other file has one
+            set of weights, which is taken either way.
 
     Raises:
         DistilPoseError: if the file is missing, unreadable, not this package's, or does not fit its own configuration.
     """
     path = Path(path)
+    if weights not in WEIGHTS:
+        raise DistilPoseError(f"weights={weights} must be averaged or raw.")
     if not path.is_file():
         raise DistilPoseError(f"{path} is not a file: give a .ckpt or .safetensors written by distilpose.")
-    about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path)
+    about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights)
     try:
         model = create_model(**about["config"])
     except (TypeError, KeyError) as error:
@@ -145,17 +150,17 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return about, state
 
 
-def _read_lightning(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_lightning(path: Path, weights: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     content = read_torch_file(path)
     content = content if isinstance(content, dict) else {}
-    state = content.get("state_dict", content)
+    state = content.get(WEIGHTS[weights], content.get("state_dict", content))
     config = (content.get("hyper_parameters") or {}).get("model")
     if not isinstance(config, dict) or not isinstance(state, dict):
         raise _foreign(path, state if isinstance(state, dict) else {})
-    weights = {
+    tensors = {
         name.removeprefix(_MODEL_PREFIX): value for name, value in state.items() if name.startswith(_MODEL_PREFIX)
     }
-    return {"config": cast(dict[str, Any], config)}, weights
+    return {"config": cast(dict[str, Any], config)}, tensors
 
 
 def _foreign(path: Path, state: Mapping[Any, Any]) -> DistilPoseError:
