@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
@@ -89,8 +90,15 @@ def finished(cfg: DictConfig) -> dict[str, Any] | None:
         return None
     metrics = json.loads(summary.read_text())
     # of a run that was killed between the two, the checkpoint has taken fewer steps
-    whole = found.step >= metrics["last"]["step"] and metrics["last"]["epoch"] + 1 >= cfg.trainer.max_epochs
-    return metrics if whole else None
+    whole = found.step >= metrics["last"]["step"]
+    over = metrics["last"]["epoch"] + 1 >= cfg.trainer.max_epochs or _stopped_early(found.path)
+    return metrics if whole and over else None
+
+
+def _stopped_early(checkpoint: Path) -> bool:
+    """Whether EarlyStopping ended the checkpoint's training."""
+    states = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
+    return any(state["stopped_epoch"] > 0 for name, state in states.items() if name.startswith("EarlyStopping"))
 
 
 def _own_checkpoint(cfg: DictConfig) -> Found | None:
