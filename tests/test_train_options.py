@@ -1,0 +1,234 @@
+"""Options of training, each through the train command: what it changes, and that a run with all of them resumes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from distilpose import load_model
+from distilpose.callbacks import AveragedWeights
+from distilpose.callbacks.metrics_table import read_table
+from distilpose.errors import DistilPoseError
+
+TINY = [
+    "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "model=student_xs", "model.depth=1",
+    "model.width=32", "model.heads=2", "loss=regression", "optimizer.lr=5e-3", "scheduler.warmup_steps=0", "logger=none",
+    "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=2",
+    "trainer.num_sanity_val_steps=0", "~callbacks.pictures", "~callbacks.health", "~callbacks.progress",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def deterministic_for_one_test_only():
+    """Lightning leaves torch deterministic."""
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def trained(run_train, tiny_coco, tmp_path):
+    """Trains in the folder of that name, on the one tiny set of the test (17 persons), and returns the folder."""
+    root = tiny_coco(train=12)
+
+    def call(name: str, *arguments: str) -> Path:
+        status, told = run_train(*TINY, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
+        assert status == 0, told
+        return tmp_path / name
+
+    call.root = root
+    return call
+
+
+class Watch(Callback):
+    """What a test wants to know after each batch, whose gradients are still there, as `look` says it."""
+
+    seen: list = []
+    look = None
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        type(self).seen.append(type(self).look(trainer, pl_module, outputs))
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Adds a `Watch` to a run: watched(look) gives the override for it and the list it fills."""
+
+    def call(look):
+        seen: list = []
+        monkeypatch.setattr(Watch, "seen", seen)
+        monkeypatch.setattr(Watch, "look", staticmethod(look))
+        return f"+callbacks.watch._target_={__name__}.Watch", seen
+
+    return call
+
+
+def gradient(trainer, module, outputs):
+    """All gradients as one vector."""
+    return torch.cat([p.grad.flatten().clone() for p in module.parameters() if p.grad is not None])
+
+
+def weights(folder, state="state_dict"):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)[state]
+
+
+# batch norm is the one thing that sees how persons are batched
+FROZEN = ["method.frozen=[backbone]", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.5"]
+
+
+def test_accumulated_batches_are_one_large_batch(trained):
+    large = trained("large", *FROZEN, "data.batch_size=8")
+    several = trained("several", *FROZEN, "trainer.accumulate_grad_batches=2")
+    small = trained("small", *FROZEN)
+    assert torch.load(several / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    one, other, third = map(weights, (large, several, small))
+    assert all(torch.allclose(value, other[name], rtol=1e-3, atol=1e-4) for name, value in one.items())
+    assert not all(torch.allclose(value, third[name], rtol=1e-3, atol=1e-4) for name, value in one.items())
+
+
+def test_the_last_step_of_an_epoch_is_the_mean_of_the_batches_that_are_left(trained, watched):
+    still = [*FROZEN, "optimizer.lr=0", "trainer.max_epochs=1"]
+    override, alone = watched(gradient)
+    trained("alone", *still, override)
+    override, accumulated = watched(gradient)
+    trained("accumulated", *still, override, "trainer.accumulate_grad_batches=3")
+    assert len(alone) == len(accumulated) == 4
+    torch.testing.assert_close(accumulated[2], torch.stack(alone[:3]).mean(dim=0))
+    torch.testing.assert_close(accumulated[3], alone[3])
+
+
+def test_gradients_are_clipped(trained, watched):
+    norms = []
+    for name, clip in (("free", "null"), ("clipped", "1e-3")):
+        override, seen = watched(gradient)
+        trained(name, override, f"trainer.gradient_clip_val={clip}")
+        norms.append([value.norm().item() for value in seen])
+    assert min(norms[0]) > 2e-3
+    assert norms[1] == pytest.approx([1e-3] * 8, rel=1e-2)
+
+
+def test_mixed_precision_computes_in_bfloat16_and_sums_losses_in_float32(trained, watched):
+    def kinds(trainer, module, outputs):
+        with trainer.precision_plugin.forward_context(), torch.no_grad():
+            features = module.model.backbone(torch.zeros(1, 3, 64, 48))
+        return features.dtype, outputs["loss"].dtype, next(module.parameters()).dtype
+
+    override, seen = watched(kinds)
+    trained("mixed", override, "trainer.precision=bf16-mixed", "trainer.max_epochs=1")
+    assert set(seen) == {(torch.bfloat16, torch.float32, torch.float32)}
+
+
+def test_a_rate_a_block_and_frozen_blocks(trained, watched):
+    def rates(trainer, module, outputs):
+        return [group["lr"] for group in trainer.optimizers[0].param_groups]
+
+    override, seen = watched(rates)
+    folder = trained("run", override, "method.layer_decay=0.5", "optimizer.lr=0.01", "scheduler=cosine")
+    assert all(rate == pytest.approx(before * 2) for before, rate in zip(seen[0][:-2], seen[0][1:-1], strict=True))
+    assert seen[0][-1] == seen[0][-2]
+    # the rate that is told is the whole one
+    assert read_table(folder / "metrics.csv")[0]["train/learning_rate"] == pytest.approx(seen[3][-1], rel=0.5)
+
+
+def test_half_precision_on_a_cpu_is_told_and_becomes_bfloat16(trained, watched):
+    override, seen = watched(lambda trainer, module, outputs: trainer.precision)
+    with pytest.warns(UserWarning, match="fp16 is not supported on CPU. Using `precision='bf16-mixed'` instead"):
+        trained("half", override, "trainer.precision=16-mixed", "trainer.max_epochs=1")
+    assert set(seen) == {"bf16-mixed"}
+
+
+def test_averaged_and_raw_weights_of_a_checkpoint(run_train, trained, tmp_path):
+    # the best checkpoint is drawn from a validation at which the average is what is seen
+    folder = trained("run", "callbacks=ema", "callbacks.ema.decay=0.5")
+    last = folder / "checkpoints" / "last.ckpt"
+    raw, averaged = (
+        {name.removeprefix("model."): value for name, value in weights(folder, state).items()}
+        for state in ("current_model_state", "state_dict")
+    )
+    assert any(not torch.equal(value, averaged[name]) for name, value in raw.items())
+    plain = trained("plain") / "checkpoints" / "last.ckpt"
+    for wanted, kind in ((averaged, {}), (averaged, {"weights": "averaged"}), (raw, {"weights": "raw"})):
+        found = load_model(last, **kind).state_dict()
+        assert all(torch.equal(value, wanted[name]) for name, value in found.items())
+        assert load_model(plain, **kind)  # which has one set
+    with pytest.raises(DistilPoseError, match="weights=mean must be averaged or raw"):
+        load_model(last, weights="mean")
+
+    # a training without averaging goes on with the raw ones, and one that starts from the file takes those asked for
+    rest = trained("rest", f"resume={last}", "trainer.max_epochs=4")
+    assert "current_model_state" not in torch.load(rest / "checkpoints" / "last.ckpt", weights_only=True)
+    for kind, wanted in (("averaged", averaged), ("raw", raw)):
+        start = trained(kind, f"weights={last}", f"weights_kind={kind}", "optimizer.lr=0", "method.frozen=[backbone]")
+        found = load_model(start / "checkpoints" / "last.ckpt").state_dict()
+        assert all(torch.equal(value, wanted[name]) for name, value in found.items()), kind
+    # which is exactly where a training that had never averaged would be
+    parts = trained("parts", "trainer.max_epochs=4")
+    assert all(torch.equal(value, weights(rest)[name]) for name, value in weights(parts).items())
+
+
+def test_the_average_lies_where_the_training_does(tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    # meta stands for a GPU, on which the module is not yet
+    with patch.object(type(trainer.strategy), "root_device", property(lambda self: torch.device("meta"))):
+        for device, kind in ((None, "meta"), ("cpu", "cpu")):
+            callback = AveragedWeights(decay=0.5, device=device)
+            callback.setup(trainer, BoringModel(), "fit")
+            assert {p.device.type for p in callback._average_model.parameters()} == {kind}
+
+
+def test_an_early_stop_comes_with_averaged_weights_and_is_an_end(run_train, trained):
+    arguments = [
+        "callbacks=[ema,early_stopping]", "callbacks.early_stopping.patience=1", "optimizer.lr=0", "resume=auto",
+        "trainer.max_epochs=9", "trainer.check_val_every_n_epoch=1", "method.frozen=[backbone]",
+    ]  # fmt: skip
+    folder = trained("run", *arguments)
+    assert [row["epoch"] for row in read_table(folder / "metrics.csv")] == [0, 1]
+    assert "averaging_state" in torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    trained("run", *arguments)  # does not train another epoch each time it is started
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_with_all_options_ends_bit_for_bit_where_an_uninterrupted_one_does(run_train, trained):
+    options = [
+        "callbacks=[ema,early_stopping]", "callbacks.ema.decay=0.5", "callbacks.early_stopping.patience=9",
+        "trainer.accumulate_grad_batches=3", "trainer.gradient_clip_val=0.01", "trainer.precision=bf16-mixed",
+        "trainer=deterministic", "method.gradient_checkpointing=true", "method.layer_decay=0.8",
+        "method.frozen=[encoder.layers.0]", "augmentation=photometric", "trainer.check_val_every_n_epoch=1",
+    ]  # fmt: skip
+    whole = trained("whole", *options, "trainer.max_epochs=4")
+    parts = trained("parts", *options)
+    status, told = run_train(f"resume={parts}", "trainer.max_epochs=4")
+    assert status == 0, told
+    for state in ("state_dict", "current_model_state"):
+        one, other = weights(whole, state), weights(parts, state)
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    tables = [read_table(folder / "metrics.csv") for folder in (whole, parts)]
+    assert [{**row, "seconds": 0} for row in tables[0]] == [{**row, "seconds": 0} for row in tables[1]]
+
+
+def test_a_deterministic_run_asks_torch_for_it(trained, watched):
+    override, seen = watched(lambda trainer, module, outputs: torch.are_deterministic_algorithms_enabled())
+    first, second = (trained(name, "trainer=deterministic", override) for name in ("first", "second"))
+    assert set(seen) == {True}
+    assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
+
+
+def test_a_profile_is_written(trained):
+    text = (trained("run", "trainer=profile", "trainer.max_epochs=1") / "fit-profile.txt").read_text()
+    assert all(part in text for part in ("run_training_batch", "optimizer_step", "Mean duration"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_model_trains_and_its_checkpoint_knows_nothing_of_it(trained):
+    one, other = trained("plain", "trainer.max_epochs=1"), trained("compiled", "method.compile=true", "callbacks=ema")
+    assert set(weights(one)) == set(weights(other)) == set(weights(other, "current_model_state"))
+    load_model(other / "checkpoints" / "last.ckpt")
+    rows = [read_table(folder / "metrics.csv")[0]["train/total"] for folder in (one, other)]
+    assert rows[0] == pytest.approx(rows[1], rel=1e-3)
