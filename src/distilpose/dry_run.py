@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
+import shutil
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from torch.utils.data import default_collate
 
+from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.data import CocoDataModule
+from distilpose.errors import DistilPoseError
 from distilpose.modules.base import PoseModule
-from distilpose.run_folders import WATCHING
-from distilpose.runs import count_devices
+from distilpose.resuming import moved
+from distilpose.runs import count_devices, effective_batch
 
 BATCHES, STEPS = 10, 2
+# on a CPU, where looking at hundreds of persons by a large network takes minutes
+FEW_PERSONS = 16
+# a search's record of its trials is no part of a trial
+LEFT_OUT = "distilpose.callbacks.Pruning"
 
 
 class Clock(Callback):
@@ -28,6 +41,7 @@ class Clock(Callback):
     def __init__(self) -> None:
         self.train: list[float] = []
         self.val: list[float] = []
+        self.val_end = 0.0
 
     def on_train_batch_start(self, *args: Any) -> None:
         """Start the first batch's time."""
@@ -45,6 +59,10 @@ class Clock(Callback):
         """Note the time."""
         self.val.append(_now())
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the time: figures are computed and pictures drawn."""
+        self.val_end = _now()
+
 
 def _now() -> float:
     if torch.cuda.is_available():
@@ -52,72 +70,169 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def dry_run(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule) -> dict[str, float]:
-    """Read ten batches, make two steps, validate on two batches, and tell what the whole run will take.
+def dry_run(
+    cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule, build_trainer: Callable[[DictConfig], Trainer]
+) -> dict[str, float]:
+    """Read ten batches, make two steps, validate and save once, and tell what the whole run will take.
 
-    Nothing is written. Of several devices one is used, and the time is that of its share.
+    All that takes part in the run takes part here, pictures and loggers too, but in a folder within the run's that is gone
+    afterwards: where that cannot be written or is full, it is known now. Of several devices one is used, and the time is
+    that of its share.
 
     Args:
-        cfg: the run's configuration; what trains beside the model, such as averaged weights, takes part.
+        cfg: the run's configuration.
         module: as the run would train it; it is trained two steps on.
         datamodule: as the run would read it.
+        build_trainer: makes the trainer of a configuration.
 
     Returns:
-        seconds_a_batch_read, seconds_a_step, seconds_a_validation, hours, memory_gib.
+        seconds_a_batch_read, seconds_a_step, seconds_a_validation, hours, memory_gib, disk_gib.
+
+    Raises:
+        DistilPoseError: the run would fail, or its files would not fit onto the disk.
     """
+    datamodule.prepare_data()
     datamodule.setup("fit")
-    loader = datamodule.train_dataloader()
-    began = time.perf_counter()
-    read = sum(1 for _ in islice(loader, BATCHES))
-    reading = (time.perf_counter() - began) / max(1, read)
+    loader: Any = datamodule.train_dataloader()
+    reading = _reading_time(loader)
     clock = Clock()
-    # such as averaged weights; what only watches would write
-    training = [
-        instantiate(entry)
-        for entry in (cfg.callbacks or {}).values()
-        if entry and not entry._target_.startswith(WATCHING)
-    ]
-    steps = STEPS * cfg.trainer.accumulate_grad_batches
-    options: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
-    kept = {
-        name: options[name] for name in ("accelerator", "precision", "accumulate_grad_batches", "gradient_clip_val")
-    }
-    trainer = Trainer(
-        **kept, devices=1, max_epochs=1, limit_train_batches=steps, limit_val_batches=STEPS, num_sanity_val_steps=0,
-        callbacks=[*training, clock], logger=False, enable_checkpointing=False, use_distributed_sampler=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
-    trainer.fit(module, datamodule)
-    processes = options["num_nodes"] * count_devices(cfg.trainer)
-    a_step = (clock.train[-1] - clock.train[1]) / max(1, len(clock.train) - 2) if len(clock.train) > 2 else 0.0
-    a_step = max(a_step, reading if cfg.data.num_workers == 0 else 0.0)
-    a_validation = (clock.val[-1] - clock.val[0]) / max(1, len(clock.val) - 1) * len(datamodule.val_dataloader())
-    batches = len(loader) / processes
-    validations = cfg.trainer.max_epochs / max(1, cfg.trainer.check_val_every_n_epoch or 1)
-    seconds = cfg.trainer.max_epochs * batches * a_step + validations * a_validation / processes
-    cuda = torch.cuda.is_available()
-    memory = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with _folder_within(Path(cfg.folder)) as folder:
+        trainer = build_trainer(_small(cfg, folder))
+        trainer.callbacks.insert(0, clock)  # type: ignore[attr-defined]
+        _look_at_few(trainer, module)
+        with finish_wandb(trainer):
+            try:
+                trainer.fit(module, datamodule)
+            except MisconfigurationException as error:
+                raise DistilPoseError(f"The run would fail: {' '.join(str(error).split())}") from error
+        if datamodule.monitor not in trainer.callback_metrics:
+            raise DistilPoseError(
+                f"data.monitor={datamodule.monitor} is not among what a validation gives: "
+                f"{', '.join(sorted(name for name in trainer.callback_metrics if name.startswith('val/')))}."
+            )
+        validations, batches = _counts(cfg, loader, datamodule)
+        disk = _disk_needed(folder, validations)
+        room = shutil.disk_usage(folder).free
+    if disk > room:
+        raise DistilPoseError(
+            f"{cfg.folder} has room for {room / 2**30:.1f} GiB and the run will write about {disk / 2**30:.1f} GiB: free some, "
+            "or choose another hydra.run.dir."
+        )
+    warm = clock.train[1:] if len(clock.train) > 2 else clock.train  # the first batch takes longer
+    a_step = max((warm[-1] - warm[0]) / (len(warm) - 1), reading / max(1, datamodule.num_workers))
+    in_batches = (clock.val[-1] - clock.val[0]) / max(1, len(clock.val) - 1) * len(datamodule.val_dataloader())
+    a_validation = in_batches / _processes(cfg) + clock.val_end - clock.val[-1]
+    cuda = torch.cuda.is_available() and module.device.type != "cpu"
+    memory = torch.cuda.max_memory_reserved() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    told = "memory of this process"
+    if cuda:
+        told = f"GPU memory, of {torch.cuda.get_device_properties(module.device).total_memory / 2**30:.0f} GiB"
     figures = {
         "seconds_a_batch_read": reading,
         "seconds_a_step": a_step,
         "seconds_a_validation": a_validation,
-        "hours": seconds / 3600,
+        "hours": (batches * a_step + validations * a_validation) / 3600,
         "memory_gib": memory / 2**30,
+        "disk_gib": disk / 2**30,
     }
-    _tell(figures, "GPU memory" if cuda else "memory of this process")
+    _tell(cfg, figures, told)
     return figures
 
 
-def _tell(figures: dict[str, float], memory: str) -> None:
+@contextlib.contextmanager
+def _folder_within(folder: Path) -> Iterator[Path]:
+    """A folder for the while of the block; of the run's nothing is left that was not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".check_", dir=folder) as inside:
+            yield Path(inside)
+    finally:
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
+
+
+def _reading_time(loader: Any) -> float:
+    """Seconds a process takes to read a batch."""
+    began, read = time.perf_counter(), 0
+    for batch in islice(loader.batch_sampler, BATCHES):
+        default_collate([loader.dataset[index] for index in batch])
+        read += 1
+    return (time.perf_counter() - began) / max(1, read)
+
+
+def _small(cfg: DictConfig, folder: Path) -> DictConfig:
+    """The configuration of two steps and a validation in that folder."""
+    small: Any = moved(OmegaConf.to_yaml(cfg, resolve=True), str(cfg.folder), folder)
+    steps = STEPS * cfg.trainer.accumulate_grad_batches
+    small.trainer.update(
+        max_epochs=1, limit_train_batches=steps, limit_val_batches=STEPS, num_sanity_val_steps=0, val_check_interval=1.0,
+        check_val_every_n_epoch=1, devices=1, num_nodes=1, strategy="auto", log_every_n_steps=1, profiler=None,
+        enable_model_summary=False,
+    )  # fmt: skip
+    small.callbacks = {
+        name: entry for name, entry in (small.callbacks or {}).items() if entry and entry._target_ != LEFT_OUT
+    }
+    for entry in (small.logger or {}).values():
+        _log_here(entry, folder)
+    return small
+
+
+def _log_here(entry: DictConfig, folder: Path) -> None:
+    """Let a logger log into the folder only, and say where the run's own would."""
+    if entry._target_.endswith("make_wandb_logger"):
+        mode = instantiate(entry)._wandb_init["mode"]
+        print(f"W&B: the run will be {mode}.")
+        entry.mode = "disabled" if mode == "disabled" else "offline"
+    if "tracking_uri" in entry:
+        if str(folder) not in entry.tracking_uri:
+            print(f"MLflow: the run will be logged to {entry.tracking_uri}, which is not tried here.")
+        entry.tracking_uri = f"sqlite:///{folder}/mlflow.db"
+
+
+def _look_at_few(trainer: Trainer, module: PoseModule) -> None:
+    """On a CPU, let those that look at hundreds of persons, the check of the teacher too, look at a few."""
+    if trainer.strategy.root_device.type != "cpu":
+        return
+    teacher = getattr(module, "teacher", None)
+    watchers = [(callback, "persons") for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    for one, name in [*watchers, (teacher, "check_persons")]:
+        if isinstance(getattr(one, name, None), int):
+            setattr(one, name, min(getattr(one, name), FEW_PERSONS))
+
+
+def _processes(cfg: DictConfig) -> int:
+    return cfg.trainer.num_nodes * count_devices(cfg.trainer)
+
+
+def _counts(cfg: DictConfig, loader: Any, datamodule: CocoDataModule) -> tuple[float, float]:
+    """How many validations and training batches of a process the run has."""
+    limit, epochs, every = cfg.trainer.limit_train_batches, cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
+    batches = len(loader) / _processes(cfg)
+    if limit is not None:
+        batches = min(batches, limit) if isinstance(limit, int) else batches * limit
+    if every is None:  # by batches, which Lightning then counts through epochs
+        return epochs * batches / cfg.trainer.get("val_check_interval", batches), epochs * batches
+    return epochs // min(every, epochs), epochs * batches
+
+
+def _disk_needed(folder: Path, validations: float) -> float:
+    """Bytes of the whole run: its checkpoints, one of them being written, and what each validation adds."""
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    checkpoints = [size for path, size in sizes.items() if path.suffix == ".ckpt"]
+    return sum(checkpoints) + max(checkpoints, default=0) + validations * (sum(sizes.values()) - sum(checkpoints))
+
+
+def _tell(cfg: DictConfig, figures: dict[str, float], memory: str) -> None:
     """The figures as a table."""
-    table = Table(title="What the run will take, by two steps and two batches of validation")
+    table = Table(title=f"What the run will take, by {STEPS} steps and {STEPS} batches of validation")
     table.add_column("")
     table.add_column("", justify="right")
-    reads, steps = figures["seconds_a_batch_read"], figures["seconds_a_step"]
-    table.add_row("reading a batch", f"{1000 * reads:.0f} ms")
-    table.add_row("a batch's step", f"{1000 * steps:.0f} ms")
+    table.add_row("effective batch", str(effective_batch(cfg)))
+    table.add_row("reading a batch in one process", f"{1000 * figures['seconds_a_batch_read']:.0f} ms")
+    table.add_row("a batch's step", f"{1000 * figures['seconds_a_step']:.0f} ms")
     table.add_row("a validation", f"{figures['seconds_a_validation']:.1f} s")
     table.add_row(memory, f"{figures['memory_gib']:.2f} GiB")
+    table.add_row("disk", f"{figures['disk_gib']:.2f} GiB")
     hours = figures["hours"]
     table.add_row("the whole run", f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes")
     Console().print(table)

@@ -148,8 +148,19 @@ def _saved_in(place: Path) -> DictConfig:
             f"'{place / CONFIG}' is no configuration of a run ({' '.join(str(error).split())}): put it back, or start a new "
             "run in another folder."
         ) from error
-    moved = re.sub(rf"{re.escape(folder)}(?=[/\s'\"]|$)", lambda _: str(place.resolve()), saved)
-    return OmegaConf.create(moved)  # type: ignore[return-value]
+    return moved(saved, folder, place.resolve())
+
+
+def moved(saved: str, folder: str, place: Path) -> DictConfig:
+    """A resolved configuration with its paths in another folder.
+
+    Args:
+        saved: as YAML.
+        folder: where its run lay.
+        place: where it lies now.
+    """
+    there = re.sub(rf"{re.escape(folder)}(?=[/\s'\"]|$)", lambda _: str(place), saved)
+    return OmegaConf.create(there)  # type: ignore[return-value]
 
 
 @contextmanager

@@ -29,7 +29,10 @@ def main(cfg: DictConfig) -> float | None:
     """One run; sweepers maximise what is returned, the best value of the monitored metric."""
     check_flag("check", cfg.check)
     if cfg.check:
-        return check(cfg)["hours"]
+        if cfg.resume not in (None, resuming.AUTO):
+            cfg, _ = resuming.resume(cfg)  # of the run in that folder
+        check(cfg)
+        return None
     metrics = resuming.finished(cfg)
     if metrics is not None:
         print(f"{cfg.folder} has run to its end already.")
@@ -43,7 +46,7 @@ def main(cfg: DictConfig) -> float | None:
 def check(cfg: DictConfig) -> dict[str, float]:
     """Do on a small scale all that the run will do, write nothing, and tell how long it will take."""
     datamodule, module = build(cfg)
-    return dry_run(cfg, module, datamodule)
+    return dry_run(cfg, module, datamodule, build_trainer)
 
 
 def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
