@@ -24,13 +24,14 @@ from torch.utils.data import default_collate
 from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
+from distilpose.models import count_gmacs
 from distilpose.modules.base import PoseModule
 from distilpose.resuming import moved
 from distilpose.runs import count_devices, effective_batch
 
 BATCHES, STEPS = 10, 2
-# on a CPU, where looking at hundreds of persons by a large network takes minutes
-FEW_PERSONS = 16
+# multiplications and additions, in 10^9, that each part may take on a CPU: some seconds
+BUDGET = 100
 # a search's record of its trials is no part of a trial
 LEFT_OUT = "distilpose.callbacks.Pruning"
 
@@ -77,7 +78,7 @@ def dry_run(
 
     All that takes part in the run takes part here, pictures and loggers too, but in a folder within the run's that is gone
     afterwards: where that cannot be written or is full, it is known now. Of several devices one is used, and the time is
-    that of its share.
+    that of its share. On a CPU a large network has smaller batches, and the time is scaled to those of the run.
 
     Args:
         cfg: the run's configuration.
@@ -94,12 +95,13 @@ def dry_run(
     datamodule.prepare_data()
     datamodule.setup("fit")
     loader: Any = datamodule.train_dataloader()
+    val_batches = len(datamodule.val_dataloader())
     reading = _reading_time(loader)
     clock = Clock()
     with _folder_within(Path(cfg.folder)) as folder:
         trainer = build_trainer(_small(cfg, folder))
         trainer.callbacks.insert(0, clock)  # type: ignore[attr-defined]
-        _look_at_few(trainer, module)
+        more, more_val = _afford(cfg, module, datamodule, trainer)
         with finish_wandb(trainer):
             try:
                 trainer.fit(module, datamodule)
@@ -110,7 +112,7 @@ def dry_run(
                 f"data.monitor={datamodule.monitor} is not among what a validation gives: "
                 f"{', '.join(sorted(name for name in trainer.callback_metrics if name.startswith('val/')))}."
             )
-        validations, batches = _counts(cfg, loader, datamodule)
+        validations, batches = _counts(cfg, loader)
         disk = _disk_needed(folder, validations)
         room = shutil.disk_usage(folder).free
     if disk > room:
@@ -119,8 +121,8 @@ def dry_run(
             "or choose another hydra.run.dir."
         )
     warm = clock.train[1:] if len(clock.train) > 2 else clock.train  # the first batch takes longer
-    a_step = max((warm[-1] - warm[0]) / (len(warm) - 1), reading / max(1, datamodule.num_workers))
-    in_batches = (clock.val[-1] - clock.val[0]) / max(1, len(clock.val) - 1) * len(datamodule.val_dataloader())
+    a_step = max(more * (warm[-1] - warm[0]) / (len(warm) - 1), reading / max(1, datamodule.num_workers))
+    in_batches = more_val * (clock.val[-1] - clock.val[0]) / (len(clock.val) - 1) * val_batches
     a_validation = in_batches / _processes(cfg) + clock.val_end - clock.val[-1]
     cuda = torch.cuda.is_available() and module.device.type != "cpu"
     memory = torch.cuda.max_memory_reserved() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -189,22 +191,38 @@ def _log_here(entry: DictConfig, folder: Path) -> None:
         entry.tracking_uri = f"sqlite:///{folder}/mlflow.db"
 
 
-def _look_at_few(trainer: Trainer, module: PoseModule) -> None:
-    """On a CPU, let those that look at hundreds of persons, the check of the teacher too, look at a few."""
+def _afford(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule, trainer: Trainer) -> tuple[float, float]:
+    """On a CPU, where a large network takes minutes, make batches smaller, and look at fewer persons between them.
+
+    Returns:
+        How many times as many crops a training and a validation batch of the run has.
+    """
     if trainer.strategy.root_device.type != "cpu":
-        return
+        return 1.0, 1.0
     teacher = getattr(module, "teacher", None)
-    watchers = [(callback, "persons") for callback in trainer.callbacks]  # type: ignore[attr-defined]
-    for one, name in [*watchers, (teacher, "check_persons")]:
-        if isinstance(getattr(one, name, None), int):
-            setattr(one, name, min(getattr(one, name), FEW_PERSONS))
+    ours, theirs = (0.0 if one is None else count_gmacs(one) for one in (module.model, getattr(teacher, "model", None)))
+    batch, val_batch = datamodule.batch_size, datamodule.val_batch_size
+    passes = STEPS * cfg.trainer.accumulate_grad_batches
+    datamodule.batch_size = _crops(passes * (3 * ours + theirs), batch)
+    datamodule.val_batch_size = _crops(2 * STEPS * ours, val_batch)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(getattr(callback, "persons", None), int):
+            callback.persons = _crops(ours + theirs, callback.persons)
+    if isinstance(getattr(teacher, "check_persons", None), int):
+        teacher.check_persons = _crops(theirs, teacher.check_persons, least=16)  # type: ignore[union-attr]
+    return batch / datamodule.batch_size, val_batch / datamodule.val_batch_size
+
+
+def _crops(gmacs: float, wanted: int, least: int = 2) -> int:
+    """As many crops as are wanted, or can be paid for at that price."""
+    return min(wanted, max(least, int(BUDGET / max(gmacs, 1e-9))))
 
 
 def _processes(cfg: DictConfig) -> int:
     return cfg.trainer.num_nodes * count_devices(cfg.trainer)
 
 
-def _counts(cfg: DictConfig, loader: Any, datamodule: CocoDataModule) -> tuple[float, float]:
+def _counts(cfg: DictConfig, loader: Any) -> tuple[float, float]:
     """How many validations and training batches of a process the run has."""
     limit, epochs, every = cfg.trainer.limit_train_batches, cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
     batches = len(loader) / _processes(cfg)

@@ -20,6 +20,7 @@ from distilpose.command import command
 from distilpose.data import CocoDataModule
 from distilpose.dry_run import dry_run
 from distilpose.errors import DistilPoseError, check_flag
+from distilpose.learning_rate import find_rate
 from distilpose.models import fit_weights, load_model
 from distilpose.modules.base import PoseModule
 
@@ -28,10 +29,15 @@ from distilpose.modules.base import PoseModule
 def main(cfg: DictConfig) -> float | None:
     """One run; sweepers maximise what is returned, the best value of the monitored metric."""
     check_flag("check", cfg.check)
+    check_flag("lr_find", cfg.lr_find)
     if cfg.check:
         if cfg.resume not in (None, resuming.AUTO):
             cfg, _ = resuming.resume(cfg)  # of the run in that folder
         check(cfg)
+        return None
+    if cfg.lr_find:
+        datamodule, module = build(cfg)
+        find_rate(cfg, module, datamodule)
         return None
     metrics = resuming.finished(cfg)
     if metrics is not None:
