@@ -24,21 +24,8 @@ def train(folder, *overrides):
 @pytest.mark.slow
 def test_a_distilled_student_overfits_sixteen_persons(shared_data, tmp_path):
     """Train = test: the losses, targets, decoding and evaluation agree to within what AP 0.9 asks."""
-    coco = [
-        "data=coco",
-        f"data.root={shared_data / 'coco-mini'}",
-        "data.val_annotations=annotations/person_keypoints_train2017.json",
-        "data.val_images=train2017",
-        "data.limit_train=16",
-        "data.limit_val=16",
-        "data.batch_size=16",
-        "augmentation=none",
-        "scheduler=cosine",
-        "scheduler.warmup_steps=20",
-        "method.flip_test=false",
-        "threads=1",
-    ]
-    steps = ["trainer.max_epochs=200", "trainer.check_val_every_n_epoch=200", "optimizer.lr=2e-3"]
+    coco = ["experiment=overfit", "data=coco", f"data.root={shared_data / 'coco-mini'}", "threads=1"]
+    steps = ["trainer.check_val_every_n_epoch=200"]
     teacher, figures = train(
         tmp_path / "teacher", "model=teacher_xs", "loss=heatmap_ce", "method.sigma=1", *coco, *steps
     )

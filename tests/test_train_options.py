@@ -232,3 +232,21 @@ def test_a_compiled_model_trains_and_its_checkpoint_knows_nothing_of_it(trained)
     load_model(other / "checkpoints" / "last.ckpt")
     rows = [read_table(folder / "metrics.csv")[0]["train/total"] for folder in (one, other)]
     assert rows[0] == pytest.approx(rows[1], rel=1e-3)
+
+
+def test_a_tenth_of_each_epoch(trained):
+    folder = trained("run", "trainer=limit", "data.batch_size=1")  # of 17 batches, two epochs
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.slow
+def test_sixteen_persons_are_learnt_by_heart(run_train, tmp_path):
+    drawn = ["data=synthetic", "data.num_train=30", "data.num_val=8", "data.max_persons=1", "data.image_size=96"]
+    status, told = run_train(
+        "experiment=overfit", *drawn, "model=student_xs", "loss=regression", "data.num_workers=0", "threads=1",
+        "trainer.accelerator=cpu", "~callbacks.pictures", "~callbacks.health", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert status == 0, told
+    scores = [row["val/AP"] for row in read_table(tmp_path / "run" / "metrics.csv") if "val/AP" in row]
+    assert scores[0] < 0.7
+    assert scores[-1] > 0.9

@@ -31,7 +31,9 @@ from distilpose.runs import count_devices, effective_batch
 
 BATCHES, STEPS = 10, 2
 # multiplications and additions, in 10^9, that each part may take on a CPU: some seconds
-BUDGET = 100
+BUDGET = 60
+# or fewer than ten batches, where reading is so slow
+READING_SECONDS = 10.0
 # a search's record of its trials is no part of a trial
 LEFT_OUT = "distilpose.callbacks.Pruning"
 
@@ -126,7 +128,7 @@ def dry_run(
     a_validation = in_batches / _processes(cfg) + clock.val_end - clock.val[-1]
     cuda = torch.cuda.is_available() and module.device.type != "cpu"
     memory = torch.cuda.max_memory_reserved() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    told = "memory of this process"
+    told = f"memory of this process, {datamodule.batch_size} crops a batch"
     if cuda:
         told = f"GPU memory, of {torch.cuda.get_device_properties(module.device).total_memory / 2**30:.0f} GiB"
     figures = {
@@ -159,6 +161,8 @@ def _reading_time(loader: Any) -> float:
     for batch in islice(loader.batch_sampler, BATCHES):
         default_collate([loader.dataset[index] for index in batch])
         read += 1
+        if time.perf_counter() - began > READING_SECONDS:
+            break
     return (time.perf_counter() - began) / max(1, read)
 
 

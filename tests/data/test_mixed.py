@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from distilpose.data import CocoKeypoints, MixedPersons
+from distilpose.data import CocoDataModule, CocoKeypoints, MixedDataModule, MixedPersons
+from distilpose.data.augmentation import PoseAugmentation
 from distilpose.errors import DistilPoseError
 from distilpose.paths import CONFIG_DIR
 from distilpose.skeleton import COCO, Skeleton
@@ -86,7 +89,8 @@ def test_a_student_is_trained_on_both(run_train, tiny_coco, tmp_path):
         )
     ]  # fmt: skip
     settings = [
-        "data=coco_lspet", *places, "data.batch_size=4", "data.num_workers=0", "model=student_xs", "model.depth=1",
+        "data=coco_lspet", *places, "data.repeats.lspet=2",
+        "data.batch_size=4", "data.num_workers=0", "model=student_xs", "model.depth=1",
         "model.width=32", "model.heads=2", "model.input_size=[64,48]", "loss=regression", "logger=none",
         "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.num_sanity_val_steps=0", "~callbacks.pictures",
     ]  # fmt: skip
@@ -97,6 +101,110 @@ def test_a_student_is_trained_on_both(run_train, tiny_coco, tmp_path):
     views = [batch.annotation_id for batch in data.train_dataloader()]
     assert len(views) == len(data.train_dataset()) // 4
     assert data.others["lspet"].augmentation is not None  # as the first set's
-    status, told = run_train(*settings, "hydra.run.dir=run")
+    # an interrupted one, augmented, ends where it would have
+    for name, epochs in (("whole", 2), ("parts", 1)):
+        status, told = run_train(*settings, f"hydra.run.dir={name}", f"trainer.max_epochs={epochs}")
+        assert status == 0, told
+    status, told = run_train("resume=parts", "trainer.max_epochs=2")
     assert status == 0, told
-    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+    one, other = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "parts")
+    )
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def module_of(first, others, **options):
+    """A data module of sets in the folders that `tiny_coco` makes."""
+    files = ("annotations/train.json", "train", "annotations/val.json", "val")
+    made = {name: CocoDataModule(root, *files, **OPTIONS, num_workers=0) for name, root in others.items()}
+    return MixedDataModule(first, *files, **OPTIONS, num_workers=0, batch_size=2, others=made, **options)
+
+
+def test_a_set_is_shown_as_often_as_is_asked_each_time_in_another_view(tiny_coco):
+    augmentation = PoseAugmentation(rotation=30, rotation_prob=1)
+    data = module_of(tiny_coco(train=5), {"lsp": tiny_coco(train=4, skeleton=LSP)}, repeats={"lsp": 3})
+    data.augmentation = data.others["lsp"].augmentation = augmentation
+    mixed = data.train_dataset()
+    sizes = [len(one) for one in mixed.sets]
+    assert sizes == [sizes[0], *[sizes[1]] * 3]
+    assert len(mixed) == len(mixed.instances.image_ids) == sum(sizes)
+    views = list(data.train_dataloader().sampler)
+    assert sorted(index for index, _ in views) == list(range(len(mixed)))
+    seeds = dict(views)
+    same = [sizes[0] + sizes[1] * time for time in range(3)]  # the first of Leeds Sports' persons
+    persons = [mixed[index, seeds[index]] for index in same]
+    assert len({person.annotation_id.item() for person in persons}) == 1
+    assert not torch.equal(persons[0].warp, persons[1].warp)
+    assert not torch.equal(persons[1].warp, persons[2].warp)
+
+
+def test_two_processes_share_all_sets(tiny_coco):
+    data = module_of(tiny_coco(train=6), {"lsp": tiny_coco(train=7, skeleton=LSP)})
+    count, shown = len(data.train_dataset()), []
+    for rank in range(2):
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+        shown.append([index for index, _ in data.train_dataloader().sampler])
+    assert set(shown[0]) | set(shown[1]) == set(range(count))
+    assert len(shown[0]) == len(shown[1]) == -(-count // 2)
+
+
+def test_each_set_has_its_own_share_of_labels(tiny_coco):
+    data = module_of(tiny_coco(train=8), {"lsp": tiny_coco(train=8, skeleton=LSP)}, label_share=0.0, unlabelled=True)
+    first = len(data.train_dataset().sets[0])
+    labelled = data.train_dataset().instances.labelled
+    assert not labelled[:first].any()
+    assert labelled[first:].any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repeats": {"mpii": 2}}, "data.repeats.mpii: expected one of first, lsp"),
+        ({"repeats": {"lsp": 0.5}}, "data.repeats.lsp=0.5 must be a whole number of at least 1"),
+        ({"input_size": (32, 32)}, r"data.others.lsp.input_size=\[64, 48\] must be the first set's, \[32, 32\]"),
+    ],
+)
+def test_wrong_mixtures(options, message):
+    with pytest.raises(DistilPoseError, match=message):
+        MixedDataModule(
+            "a",
+            "b",
+            "c",
+            "d",
+            "e",
+            others={"lsp": CocoDataModule("a", "b", "c", "d", "e", **OPTIONS)},
+            **OPTIONS | options,
+        )
+
+
+def test_a_teacher_is_not_recorded_for_several_sets(tiny_coco):
+    data = module_of(tiny_coco(), {"lsp": tiny_coco(skeleton=LSP)})
+    with pytest.raises(DistilPoseError, match="cannot be recorded for several sets at once"):
+        data.train_dataset().image_file(1)
+
+
+def test_coco_and_leeds_sports(shared_data):
+    """Real photographs: every joint of both sets is where its own set has it, and none is invented."""
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", [
+            "data=coco_lspet", f"data.root={shared_data / 'coco-mini'}", f"data.others.lspet.root={shared_data / 'lspet'}",
+            "model=student_xs", "augmentation=none", "data.num_workers=0", "data.limit_train=40",
+            "data.others.lspet.limit_train=60",
+        ])  # fmt: skip
+    data = instantiate(cfg.data)
+    mixed = data.train_dataset()
+    coco, lspet = mixed.sets
+    assert (len(coco), len(lspet)) == (40, 60)
+    assert mixed.skeleton == coco.skeleton
+    for index in range(0, 60, 7):
+        found, theirs = mixed[40 + index], lspet[index]
+        assert found.weights.sum() <= theirs.weights.sum()
+        for joint, name in enumerate(mixed.skeleton.names):
+            if name not in lspet.skeleton.names:
+                assert found.weights[joint] == 0
+            else:
+                assert torch.equal(found.keypoints[joint], theirs.keypoints[lspet.skeleton.names.index(name)])
+    drawn = next(iter(data.train_dataloader()))
+    assert drawn.image.shape == (32, 3, 64, 48)
+    assert data.val_dataset().annotations_file.name == "person_keypoints_val2017.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from torch.utils.data import Dataset
 from distilpose.data.boxes import Instances
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.datamodule import CocoDataModule
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, check_number
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
+
+# the set that is validated on, among `repeats`
+FIRST = "first"
 
 
 class MixedPersons(Dataset[PoseBatch]):
@@ -53,6 +57,12 @@ class MixedPersons(Dataset[PoseBatch]):
         joints = {name: _take(getattr(person, name), places) for name in ("keypoints", "weights", "labelled")}
         return person._replace(**joints)
 
+    def image_file(self, image_id: int) -> Path:
+        """Refused: images of several sets may have the same number."""
+        raise DistilPoseError(
+            "A teacher cannot be recorded for several sets at once: use teacher=checkpoint, or train on one set (data=coco)."
+        )
+
     @cached_property
     def instances(self) -> Instances:
         """All persons as arrays, with the joints of the skeleton."""
@@ -71,19 +81,48 @@ class MixedDataModule(CocoDataModule):
 
     Args:
         *args: of the first set's `CocoDataModule`.
-        others: the other sets, by any name.
+        others: the other sets, by any name. Each has its own limit, share of labels and padding.
+        repeats: how often an epoch shows each person of a set, in another view each time; `first` is the first set, and sets
+            that are not named are shown once.
         **options: of the first set's `CocoDataModule`; batches are as it says.
+
+    Raises:
+        DistilPoseError: `repeats` names no set or no whole number, or a set has crops of another size.
     """
 
-    def __init__(self, *args: Any, others: Mapping[str, CocoDataModule], **options: Any):
+    def __init__(
+        self,
+        *args: Any,
+        others: Mapping[str, CocoDataModule],
+        repeats: Mapping[str, int] | None = None,
+        **options: Any,
+    ):
         super().__init__(*args, **options)
         self.others = dict(others)
+        self.repeats = {FIRST: 1, **dict.fromkeys(others, 1), **(repeats or {})}
+        for name, times in self.repeats.items():
+            if name != FIRST and name not in others:
+                raise DistilPoseError(f"data.repeats.{name}: expected one of {', '.join([FIRST, *others])}.")
+            check_number(f"data.repeats.{name}", times, least=1, whole=True)
+        for name, other in self.others.items():
+            if other.input_size != self.input_size:
+                raise DistilPoseError(
+                    f"data.others.{name}.input_size={list(other.input_size)} must be the first set's, {list(self.input_size)}."
+                )
         self._mixed: MixedPersons | None = None
+
+    def prepare_data(self) -> None:
+        """Draw sets that are drawn."""
+        super().prepare_data()
+        for other in self.others.values():
+            other.prepare_data()
 
     def train_dataset(self) -> MixedPersons:  # type: ignore[override]
         """Training persons of all sets, augmented."""
         if self._mixed is None:
-            sets = [super().train_dataset(), *(other.train_dataset() for other in self.others.values())]
+            sets = [super().train_dataset()] * self.repeats[FIRST]
+            for name, other in self.others.items():
+                sets += [other.train_dataset()] * self.repeats[name]
             self._mixed = MixedPersons(sets, self.skeleton)
         return self._mixed
 

@@ -23,7 +23,8 @@ class SyntheticDataModule(CocoDataModule):
         max_persons: a picture holds one to this many persons.
         variety: of poses, views and clutter, 0 to 1; the less, the sooner a small network learns them.
         drawing_seed: decides the pictures; `seed` decides the order of training.
-        **options: of `CocoDataModule`, all but the annotation files, image folders and skeleton, which are given.
+        **options: of `CocoDataModule`, all but the skeleton, which is given; the annotation files and image folders are those
+            that are drawn, unless others are asked for.
     """
 
     def __init__(
@@ -39,15 +40,13 @@ class SyntheticDataModule(CocoDataModule):
         **options: Any,
     ) -> None:
         spec = SyntheticSpec(num_train, num_val, image_size, max_persons, variety, drawing_seed)
-        super().__init__(
-            root=root or Path(folder) / f"synthetic-{spec.digest}",
-            train_annotations="annotations/person_keypoints_train.json",
-            train_images="train",
-            val_annotations="annotations/person_keypoints_val.json",
-            val_images="val",
-            skeleton=COCO,
-            **options,
-        )
+        files = {
+            "train_annotations": "annotations/person_keypoints_train.json",
+            "train_images": "train",
+            "val_annotations": "annotations/person_keypoints_val.json",
+            "val_images": "val",
+        }
+        super().__init__(root=root or Path(folder) / f"synthetic-{spec.digest}", skeleton=COCO, **{**files, **options})
         self.spec = spec
 
     @property
