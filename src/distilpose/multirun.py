@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from hydra.types import RunMode
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import DictConfig
 
+from distilpose.callbacks.wandb_run import SWEEP, sweep_name
 from distilpose.errors import DistilPoseError
 from distilpose.runs import count_devices
 
@@ -35,7 +37,7 @@ def run_apart(cfg: DictConfig) -> float | None:
     folder = Path(cfg.folder).resolve()
     place = QuotedString(str(folder), Quote.single).with_quotes()
     command = [sys.executable, "-m", "distilpose.train", *HydraConfig.get().overrides.task, f"hydra.run.dir={place}"]
-    status = subprocess.run(command).returncode
+    status = subprocess.run(command, env={**os.environ, SWEEP: sweep_name() or ""}).returncode
     if status:
         raise DistilPoseError(f"The run in {folder} ended with status {status}: see what it said above.")
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -7,7 +7,10 @@ from distilpose.callbacks.health import DistillationHealth
 from distilpose.callbacks.interruption import Interruption
 from distilpose.callbacks.metrics_table import MetricsTable
 from distilpose.callbacks.pictures import Pictures
+from distilpose.callbacks.provenance import Provenance
 from distilpose.callbacks.pruning import Pruning
+from distilpose.callbacks.speed import Speed
+from distilpose.callbacks.validation_details import ValidationDetails
 from distilpose.callbacks.wandb_run import finish_wandb, make_wandb_logger
 
 __all__ = [
@@ -18,7 +21,10 @@ __all__ = [
     "Interruption",
     "MetricsTable",
     "Pictures",
+    "Provenance",
     "Pruning",
+    "Speed",
+    "ValidationDetails",
     "finish_wandb",
     "make_wandb_logger",
 ]

@@ -10,6 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from matplotlib import pyplot as plt
 
+from distilpose.callbacks.loggers import log_histogram
 from distilpose.callbacks.samples import figure_to_picture, log_picture, sample_persons
 from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.evaluation import calibration, keypoint_similarity
@@ -76,6 +77,8 @@ class DistillationHealth(Callback):
         if pl_module.loss.trains_scores:
             figures["calibration_error"] = calibration(scores, similarity)[3]
         pl_module.log_dict({f"health/{name}": value for name, value in figures.items()}, rank_zero_only=True)
+        for axis, name in enumerate("xy"):
+            log_histogram(trainer, f"val_distribution/sigma_{name}", sigmas[:, axis])
         figure = self._draw(sigmas, scores, similarity, pl_module.loss.trains_scores)
         log_picture(trainer, self.folder / "health.png", figure)
 

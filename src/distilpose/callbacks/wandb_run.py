@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 import wandb
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -19,10 +21,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from distilpose.errors import DistilPoseError
 
 MODES = ("auto", "online", "offline", "disabled")
+SWEEP = "DISTILPOSE_SWEEP"  # tells jobs of a multirun that are commands of their own which sweep they belong to
 
 
 def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto", **options: Any) -> WandbLogger:
     """A W&B logger that never hangs on a machine without network or account.
+
+    The jobs of a multirun are one W&B group under the sweep folder's name, with job type "sweep" and that name as a tag;
+    a run by itself has none of these.
 
     Args:
         project: W&B project.
@@ -42,12 +48,22 @@ def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto"
         rank_zero_only(print)(f"W&B does not answer at {server}: the run is offline, send it later by wandb sync.")
         mode = "offline"
     Path(save_dir).mkdir(parents=True, exist_ok=True)
+    sweep = sweep_name()
+    if sweep is not None:
+        options = {"group": sweep, "job_type": "sweep", "tags": [sweep[:64]], **options}  # as long as W&B takes
     # reinit: a multirun's jobs share a process, and each is a run of its own
     wanted: dict[str, Any] = {"silent": True, "reinit": "finish_previous"}
     if "finish_timeout" in wandb.Settings.model_fields:  # for a server that has gone since; the run lies in save_dir
         wanted["finish_timeout"] = 300
     settings = wandb.Settings(**wanted)
     return WandbLogger(project=project, name=name, save_dir=save_dir, mode=mode, settings=settings, **options)
+
+
+def sweep_name() -> str | None:
+    """The name of the folder of the multirun that this is a job of; None of a run by itself."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return Path(HydraConfig.get().sweep.dir).resolve().name
+    return os.environ.get(SWEEP) or None
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Evaluation: flip test, rescoring, OKS, suppression of doubles, COCO average precision and PCK; and diagnosis."""
 
 from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
-from distilpose.evaluation.coco_ap import COCO_METRICS, coco_metrics, load_coco
+from distilpose.evaluation.coco_ap import COCO_METRICS, coco_evaluation, coco_metrics, load_coco
 from distilpose.evaluation.error_types import (
     ERROR_TYPES,
     NEAR,
@@ -23,6 +23,7 @@ from distilpose.evaluation.protocol import (
     choose_device,
     concatenate,
     evaluate_dataset,
+    evaluate_in_detail,
     predict_batch,
     predict_batches,
     result_rows,
@@ -53,11 +54,13 @@ __all__ = [
     "check_finite",
     "check_flip_test",
     "choose_device",
+    "coco_evaluation",
     "coco_metrics",
     "concatenate",
     "concatenate_pulls",
     "error_types",
     "evaluate_dataset",
+    "evaluate_in_detail",
     "inherited_errors",
     "is_upright",
     "keypoint_similarity",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -57,7 +58,17 @@ def coco_metrics(
     sigmas: Sequence[float],
     category_id: int | None = None,
 ) -> dict[str, float]:
-    """The ten keypoint figures of COCO over all images of the annotation file, equal to pycocotools' to the last bit.
+    """The ten keypoint figures of COCO over all images of the annotation file, equal to pycocotools' to the last bit."""
+    return coco_evaluation(annotations, rows, sigmas, category_id)[0]
+
+
+def coco_evaluation(
+    annotations: str | Path | COCO,
+    rows: Sequence[dict[str, Any]],
+    sigmas: Sequence[float],
+    category_id: int | None = None,
+) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """COCO's figures, and the curves they are the means of.
 
     As in COCO, crowds and persons without labelled joints neither count nor hurt, and at most 20 persons an image
     count.
@@ -69,7 +80,8 @@ def coco_metrics(
         category_id: the category to score; by default the first with K keypoints.
 
     Returns:
-        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; -1 where no such person is in the set.
+        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; -1 where no such person is in the set. And (10, 101)
+        precision of persons of all sizes at OKS 0.5, 0.55, … 0.95 and recall 0, 0.01, … 1, of the same range.
     """
     truth = load_coco(annotations)
     if category_id is None:
@@ -84,7 +96,9 @@ def coco_metrics(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(COCO_METRICS, (float(value) for value in evaluation.stats), strict=True))
+    figures = dict(zip(COCO_METRICS, (float(value) for value in evaluation.stats), strict=True))
+    # (thresholds, recalls, categories, sizes, limits of persons an image)
+    return figures, evaluation.eval["precision"][:, :, 0, evaluation.params.areaRngLbl.index("all"), -1]
 
 
 def covering(annotations: COCO, annotation_ids: Collection[int]) -> COCO:

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from distilpose.data.codec import keypoints_to_image
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation.coco_ap import coco_metrics, covering, keypoint_category, load_coco
+from distilpose.evaluation.coco_ap import coco_evaluation, covering, keypoint_category, load_coco
 from distilpose.evaluation.flip import FlipTest, predict_crops_each
 from distilpose.evaluation.oks import PADDING, oks_nms_per_image, padded_area
 from distilpose.evaluation.orientation import pck_by_orientation
@@ -137,11 +139,13 @@ class Evaluation(NamedTuple):
         metrics: COCO's ten figures (AP, AP50, …) where the skeleton has sigmas, and PCK with ground-truth boxes.
         rows: the COCO result rows they were computed from.
         pck: PCK in detail; None with a detector's boxes.
+        precision: (10, 101) by OKS threshold and recall, as `coco_evaluation` gives it; None without sigmas.
     """
 
     metrics: dict[str, float]
     rows: list[dict[str, Any]]
     pck: PCK | None
+    precision: NDArray[np.float64] | None = None
 
 
 def score_predictions(
@@ -173,13 +177,14 @@ def score_predictions(
     if category_id is None:
         category_id = keypoint_category(truth, skeleton.num_keypoints)
     rows = result_rows(predictions, skeleton, input_size, category_id, rescored, nms_threshold, padding)
-    metrics, detail = {}, None
+    metrics: dict[str, float] = {}
+    detail, precision = None, None
     if skeleton.sigmas is not None:
-        metrics = coco_metrics(truth, rows, skeleton.sigmas, category_id)
+        metrics, precision = coco_evaluation(truth, rows, skeleton.sigmas, category_id)
     if ground_truth_boxes:
         detail = pck_of_predictions(predictions, truth, skeleton)
         metrics["PCK"] = detail.value
-    return Evaluation(metrics, rows, detail)
+    return Evaluation(metrics, rows, detail, precision)
 
 
 def score_dataset(
@@ -212,17 +217,23 @@ def score_dataset(
 
 
 def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> dict[str, float]:
-    """The figures of a data set's persons under the standard protocol: rescored, OKS-NMS at 0.9.
+    """The figures of a data set's persons under the standard protocol: rescored, OKS-NMS at 0.9."""
+    return evaluate_in_detail(predictions, dataset).metrics
 
-    Beside those of `score_dataset`, PCK_upright and PCK_other where there are such persons (`pck_by_orientation`).
+
+def evaluate_in_detail(predictions: Predictions, dataset: CocoKeypoints) -> Evaluation:
+    """`score_dataset` under the standard protocol.
+
+    Its figures also hold PCK_upright and PCK_other where there are such persons (`pck_by_orientation`).
     """
     truth = truth_of(dataset)
-    metrics = score_dataset(predictions, dataset, truth=truth).metrics
+    evaluation = score_dataset(predictions, dataset, truth=truth)
+    metrics = evaluation.metrics
     oriented = pck_by_orientation(predictions, truth, dataset.skeleton) if "PCK" in metrics else None
     if oriented is not None:
         parts = oriented._asdict().items()
         metrics |= {f"PCK_{name}": part.value for name, part in parts if part.persons > 0}
-    return metrics
+    return evaluation._replace(metrics=metrics)
 
 
 def has_ground_truth_boxes(dataset: CocoKeypoints) -> bool:

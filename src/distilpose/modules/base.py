@@ -15,7 +15,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose.errors import DistilPoseError, check_flag, check_number
-from distilpose.evaluation import check_finite, check_flip_test, concatenate, evaluate_dataset, predict_batch
+from distilpose.evaluation import (
+    Evaluation,
+    check_finite,
+    check_flip_test,
+    concatenate,
+    evaluate_in_detail,
+    predict_batch,
+)
 from distilpose.models import PoseModel
 from distilpose.modules.fine_tuning import freeze, parameter_groups
 from distilpose.outputs import PoseBatch, Predictions
@@ -66,6 +73,7 @@ class PoseModule(LightningModule):
         if compile:
             self.model.compile()
         self._predictions: list[Predictions] = []
+        self.validated: tuple[Predictions, Evaluation] | None = None  # of the last validation, in the first process
         self._rng_state: torch.Tensor | None = None
         self._sums: dict[str, torch.Tensor] = {}  # of the epoch so far, as a checkpoint in its middle keeps them
         self._summed = 0
@@ -180,7 +188,8 @@ class PoseModule(LightningModule):
         everyone = self._from_all_processes(mine)
         metrics: dict[str, float] = {}
         if self.trainer.is_global_zero:
-            metrics = evaluate_dataset(everyone, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
+            evaluation = evaluate_in_detail(everyone, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
+            metrics, self.validated = evaluation.metrics, (everyone, evaluation)
         metrics = self.trainer.strategy.broadcast(metrics)
         # all processes have the same figures, of which a mean would round the last bit
         self.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True, reduce_fx="max")

@@ -1,0 +1,72 @@
+"""What a run logged to W&B, read from its files: `python scripts/list_logged.py runs/student_s`.
+
+Lists each key with what it holds, how many rows it has and the last of them. Works offline, and on runs still going.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from distilpose.errors import DistilPoseError
+from distilpose.offline_run import NUMBER, LoggedRun, find_logged, kind_of, read_logged
+from distilpose.run_folders import flatten
+
+
+def key_table(run: LoggedRun) -> list[tuple[str, str, int, str]]:
+    """By key what it holds, its number of rows and the last value."""
+    return [(key, kind_of(rows[-1][1]), len(rows), _shown(rows[-1][1])) for key, rows in sorted(run.history.items())]
+
+
+def _shown(value: Any) -> str:
+    """A value in a word or two."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if not isinstance(value, dict):
+        return str(value)
+    sizes = [f"{value[name]} {name}" for name in ("count", "nrows", "ncols") if name in value]
+    return ", ".join(sizes) or (f"{len(value['bins'])} edges" if "bins" in value else "")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="List what a run logged to W&B.")
+    parser.add_argument("run", type=Path, help="a run's folder, or a .wandb file")
+    parser.add_argument("--config", action="store_true", help="also list the configuration that was logged")
+    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    given = parser.parse_args(arguments)
+    console = Console()
+    try:
+        for file in find_logged(given.run):
+            run = read_logged(file)
+            ended = "not closed" if run.exit_code is None else f"ended with {run.exit_code}"
+            grouped = f", group {run.group}" if run.group else ""
+            print(f"{file}: {run.name} of project {run.project}{grouped}, {ended}")
+            _tell(key_table(run), given.markdown, console)
+            if given.config:
+                for key, value in sorted(flatten(run.config).items()):
+                    print(f"{key}: {value}")
+    except (DistilPoseError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _tell(rows: list[tuple[str, str, int, str]], markdown: bool, console: Console) -> None:
+    """Print the table of keys."""
+    if markdown:
+        print("| key | holds |\n| --- | --- |")
+        for key, kind, _, _ in rows:
+            print(f"| `{key}` | {'a number' if kind == NUMBER else kind} |")
+        return
+    table = Table("key", "holds", "rows", "last")
+    for key, kind, count, last in rows:
+        table.add_row(key, kind, str(count), last)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What a run was made with, in its folder and in every logger."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import OmegaConf
+
+from distilpose.callbacks.wandb_run import sweep_name
+from distilpose.errors import DistilPoseError
+from distilpose.files import write_json
+from distilpose.modules import DistillationModule
+from distilpose.provenance import digests, environment, teacher_files
+from distilpose.run_folders import CONFIG
+
+
+class Provenance(Callback):
+    """Hands the resolved configuration and `distilpose.provenance` to the loggers, and keeps the latter in environment.json.
+
+    The file holds what the run was started with as "started", and a list of what it was resumed with as "resumed".
+
+    Args:
+        folder: of the run; holds its config.yaml.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.config, self.file = Path(folder) / CONFIG, Path(folder) / "environment.json"
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write and hand over, once for all processes."""
+        if not trainer.is_global_zero:
+            return
+        config: Any = OmegaConf.to_container(OmegaConf.load(self.config)) if self.config.is_file() else {}
+        now = {**environment(), "processes": trainer.world_size, "sweep": sweep_name()}
+        now["digests"] = self._digests(trainer, pl_module, config)
+        self._write({"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **now}, trainer.ckpt_path)
+        for logger in trainer.loggers:
+            logger.log_hyperparams({**config, "environment": now})
+
+    @staticmethod
+    def _digests(trainer: Trainer, pl_module: LightningModule, config: dict[str, Any]) -> dict[str, dict[str, str]]:
+        """By file, of the annotations and of where teacher and first weights come from."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        train = data.train_dataset()
+        annotations = [one.annotations_file for one in getattr(train, "sets", [train])]
+        taught = isinstance(pl_module, DistillationModule) and pl_module.teacher is not None
+        used = config if taught else {"weights": config.get("weights")}
+        return {
+            "annotations": digests([*annotations, data.val_dataset().annotations_file]),
+            "teacher": digests(teacher_files(used)),
+        }
+
+    def _write(self, start: dict[str, Any], resumed: Any) -> None:
+        """Add this start to the file."""
+        content: dict[str, Any] = {"started": start, "resumed": []}
+        if resumed is not None and self.file.is_file():
+            try:
+                content = json.loads(self.file.read_text())
+                content["resumed"].append(start)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise DistilPoseError(
+                    f"{self.file} is damaged ({error}), so that what the run was started with would be lost: put it back, "
+                    "or move it away."
+                ) from error
+        write_json(content, self.file)

@@ -1,0 +1,155 @@
+"""What is behind a validation's figures: joints, curves, confidences and single persons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, Trainer
+from matplotlib import pyplot as plt
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distilpose.callbacks.loggers import log_curves, log_figures, log_histogram, log_table
+from distilpose.callbacks.samples import figure_to_picture, log_picture, sample_persons
+from distilpose.data.annotations import load_annotations
+from distilpose.evaluation import People, calibration, keypoint_similarity, people_of, rescore
+from distilpose.inference.drawing import crop_image, draw_skeleton
+from distilpose.modules.base import PoseModule
+from distilpose.outputs import Predictions
+
+RECALLS = np.linspace(0, 1, 101)
+Curves = dict[str, tuple[NDArray, NDArray]]
+
+
+class ValidationDetails(Callback):
+    """Looks at a validation's predictions once more, in the first process; for students and teachers alike.
+
+    To loggers:
+
+    - val_joints/PCK/<joint>: PCK joint by joint;
+    - curves: a picture of precision by recall (at OKS 0.5 and 0.75, and the mean over 0.5 to 0.95) and of joints' similarity by
+      confidence, also curves/precision_recall and curves/calibration as W&B's own plots;
+    - val_distribution/confidence and val_distribution/joint_oks: histograms over all labelled joints;
+    - tables/persons: a few persons with their picture, OKS, score, and each joint's error in pixels of the crop.
+
+    Precision needs OKS sigmas. Confidence is left out where no loss trains it.
+
+    Args:
+        folder: where curves.png is written.
+        persons: rows of the table, the same ones each time.
+    """
+
+    def __init__(self, folder: str | Path, persons: int = 32):
+        self.picture = Path(folder) / "curves.png"
+        self.persons = persons
+        self._people: People | None = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: PoseModule) -> None:  # type: ignore[override]
+        """Look, draw and log."""
+        if trainer.sanity_checking or not trainer.is_global_zero or pl_module.validated is None:
+            return
+        found, evaluation = pl_module.validated
+        dataset = trainer.datamodule.val_dataset()  # type: ignore[attr-defined]
+        skeleton = dataset.skeleton
+        if self._people is None:
+            self._people = people_of(load_annotations(dataset.annotations_file, dataset.category_id, skeleton))
+        people = People(*(field[self._people.places(found.annotation_id)] for field in self._people))
+        similarity = keypoint_similarity(found.keypoints.double(), people.keypoints, people.area, skeleton)
+
+        if evaluation.pck is not None:
+            joints = zip(skeleton.names, evaluation.pck.per_joint.tolist(), strict=True)
+            log_figures(trainer, {f"val_joints/PCK/{name}": value for name, value in joints})
+        confidences = found.scores[people.labelled].numpy() if pl_module.model.scores_trained else None
+        likeness = similarity[people.labelled].numpy()
+        log_histogram(trainer, "val_distribution/joint_oks", likeness)
+        precision = precision_curves(evaluation.precision)
+        if precision:
+            log_curves(trainer, "curves/precision_recall", precision, "precision by recall", "recall")
+        if confidences is not None:
+            log_histogram(trainer, "val_distribution/confidence", confidences)
+            confidence, mean, _, _ = calibration(confidences, likeness)
+            honest = {"model": (confidence, mean), "honest": (np.array([0.0, 1.0]), np.array([0.0, 1.0]))}
+            log_curves(trainer, "curves/calibration", honest, "joint OKS by confidence", "confidence")
+        log_picture(trainer, self.picture, draw_curves(precision, confidences, likeness))
+        if trainer.loggers:
+            self._log_persons(trainer, pl_module, found, people, similarity)
+
+    def _log_persons(
+        self, trainer: Trainer, module: PoseModule, found: Predictions, people: People, similarity: Tensor
+    ) -> None:
+        """The table of persons."""
+        model = module.model
+        batch = sample_persons(trainer, self.persons, torch.device("cpu"))
+        scores = rescore(found.bbox_score, found.scores)
+        order = torch.argsort(found.annotation_id)
+        chosen = order[torch.searchsorted(found.annotation_id[order], batch.annotation_id)].tolist()
+        rows, pictures = [], []
+        for index, image, warp in zip(chosen, batch.image, batch.warp.double(), strict=True):
+            labelled = people.labelled[index]
+            here, there = (
+                points[index].double() @ warp[:, :2].T + warp[:, 2] for points in (found.keypoints, people.keypoints)
+            )
+            pictures.append(_both(crop_image(image, model.mean, model.std), here, there, labelled, model.skeleton))
+            likeness = float(similarity[index][labelled].mean()) if labelled.any() else None
+            errors = (here - there).norm(dim=-1).tolist()
+            known = [error if seen else None for error, seen in zip(errors, labelled.tolist(), strict=True)]
+            ids = (int(found.annotation_id[index]), int(found.image_id[index]))
+            rows.append([trainer.current_epoch, *ids, likeness, float(scores[index]), *known])
+        columns = ["epoch", "person", "image", "OKS", "score", *(f"error of {name}" for name in model.skeleton.names)]
+        log_table(trainer, "tables/persons", columns, rows, pictures)
+
+
+def precision_curves(precision: NDArray | None) -> Curves:
+    """By name (101,) recalls and precisions; none without sigmas or without persons.
+
+    Args:
+        precision: (10, 101) by OKS threshold and recall, as `coco_evaluation` gives it.
+    """
+    if precision is None or (precision < 0).any():
+        return {}
+    chosen = {"OKS 0.50": precision[0], "OKS 0.75": precision[5], "mean of 0.50 to 0.95": precision.mean(axis=0)}
+    return {name: (RECALLS, values) for name, values in chosen.items()}
+
+
+def draw_curves(precision: Curves, confidences: NDArray | None, similarity: NDArray) -> NDArray:
+    """Precision by recall, and joints' similarity by confidence over the distribution of confidences.
+
+    Args:
+        precision: as `precision_curves` gives it; may be empty.
+        confidences: (n,) of labelled joints; None where nothing trains them.
+        similarity: (n,) of the same joints.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), dpi=100, layout="constrained")
+    for name, (recall, values) in precision.items():
+        left.plot(recall, values, label=f"{name}: {values.mean():.3f}")
+    left.set(title="precision by recall", xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    middle.hist(similarity, bins=40, range=(0, 1), alpha=0.6, label="OKS")
+    if precision:
+        left.legend(fontsize=8)
+    else:
+        left.text(0.5, 0.5, "needs OKS sigmas", ha="center")
+    if confidences is None:
+        right.text(0.5, 0.5, "no loss trains confidence", ha="center")
+    else:
+        confidence, mean, counts, error = calibration(confidences, similarity)
+        right.plot([0, 1], [0, 1], color="0.7", linestyle="--")
+        right.plot(confidence, mean, color="C0")
+        right.scatter(confidence, mean, s=10 + 200 * counts / max(1, counts.max(initial=0)), alpha=0.7)
+        right.set_title(f"calibration (error {error:.3f})")
+        middle.hist(confidences.clip(0, 1), bins=40, range=(0, 1), alpha=0.6, label="confidence")
+    middle.set(title="labelled joints", ylabel="joints")
+    middle.legend(fontsize=8)
+    right.set(xlabel="confidence", ylabel="mean OKS of joints", xlim=(0, 1.05), ylim=(0, 1.05))
+    return figure_to_picture(figure)
+
+
+def _both(crop: NDArray, predicted: Tensor, true: Tensor, labelled: Tensor, skeleton: Any) -> NDArray:
+    """The crop with the true skeleton, and with the predicted one to its right."""
+    truth = draw_skeleton(crop, true[None], labelled[None].double(), skeleton)
+    return np.hstack([truth, draw_skeleton(crop, predicted[None], None, skeleton)])

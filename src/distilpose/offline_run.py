@@ -1,0 +1,165 @@
+"""What a W&B run logged, read back from its file, without network or account."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from distilpose.errors import DistilPoseError
+
+# LevelDB's log format after a header of W&B's own: blocks of 32 KiB hold parts of records, none crosses a block's end
+HEADER, BLOCK, PART = b":W&B", 32 * 1024, struct.Struct("<IHB")  # checksum, length, kind
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+NUMBER = "number"
+
+
+@dataclass
+class LoggedRun:
+    """A W&B run as its file holds it.
+
+    Attributes:
+        name: shown name.
+        project: W&B project.
+        group: W&B group; "" without one.
+        job_type: likewise.
+        tags: likewise, none without.
+        config: by name, nested as it was given.
+        history: by key, its rows as (trainer/global_step or None, value); pictures and the like are dicts with "_type".
+        exit_code: None where the run was not closed.
+    """
+
+    name: str = ""
+    project: str = ""
+    group: str = ""
+    job_type: str = ""
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, list[tuple[int | None, Any]]] = field(default_factory=dict)
+    exit_code: int | None = None
+
+    def kinds(self) -> dict[str, str]:
+        """What each key holds: "number", or W&B's word for it, such as "images/separated", "histogram" or "table-file"."""
+        return {key: kind_of(rows[-1][1]) for key, rows in sorted(self.history.items())}
+
+
+def kind_of(value: Any) -> str:
+    """What a logged value is."""
+    if isinstance(value, dict):
+        return str(value.get("_type", "object"))
+    # W&B writes what is no finite number as a word
+    return NUMBER if isinstance(value, (int, float)) or value in ("NaN", "Infinity", "-Infinity") else "text"
+
+
+def find_logged(place: str | Path) -> list[Path]:
+    """The .wandb files of a run's folder, oldest first; a file is itself.
+
+    Raises:
+        DistilPoseError: there is none.
+    """
+    place = Path(place)
+    files = [place] if place.is_file() else sorted(place.glob("**/*run-*/run-*.wandb"), key=_started)
+    if not files:
+        raise DistilPoseError(
+            f"'{place}' holds no W&B run: give the folder of a run that was trained with logger=wandb, or a .wandb file."
+        )
+    return files
+
+
+def _started(file: Path) -> str:
+    """The time in the name of a W&B run's folder, such as offline-run-20260131_235959-abcdefgh."""
+    return file.parent.name.partition("run-")[2]
+
+
+def read_logged(file: str | Path) -> LoggedRun:
+    """Read a .wandb file; of one cut off, as of a run that was killed, what is whole.
+
+    Raises:
+        DistilPoseError: it is no such file.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made when it is imported
+
+    run = LoggedRun()
+    for content in _records(Path(file)):
+        record = Record()
+        try:
+            record.ParseFromString(content)
+        except DecodeError as error:
+            raise DistilPoseError(f"'{file}' is damaged ({error}): copy it anew.") from error
+        _take_up(run, record)
+    return run
+
+
+def _take_up(run: LoggedRun, record: Any) -> None:
+    """Add one record to what is known of the run."""
+    kind = record.WhichOneof("record_type")
+    if kind == "run":
+        about = record.run
+        run.name, run.project, run.group, run.job_type = (
+            about.display_name,
+            about.project,
+            about.run_group,
+            about.job_type,
+        )
+        run.tags = list(about.tags)
+        _merge(run.config, about.config.update)
+    elif kind == "config":
+        _merge(run.config, record.config.update)
+    elif kind == "history":
+        row: dict[str, Any] = {}
+        _merge(row, record.history.item)
+        row = _dotted(row)
+        step = row.pop("trainer/global_step", None)
+        for key, value in row.items():
+            if not key.startswith("_"):
+                run.history.setdefault(key, []).append((step, value))
+    elif kind == "exit":
+        run.exit_code = record.exit.exit_code
+
+
+def _merge(target: dict[str, Any], items: Any) -> None:
+    """Put items into nested containers; an item of a nested container names the way to it."""
+    for item in items:
+        *way, last = item.nested_key or [item.key]
+        place = target
+        for name in way:
+            place = place.setdefault(name, {})
+        place[last] = json.loads(item.value_json)
+
+
+def _dotted(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted key, but for pictures and the like."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        nested = isinstance(value, dict) and "_type" not in value
+        flat.update(_dotted(value, f"{prefix}{key}.") if nested else {prefix + key: value})
+    return flat
+
+
+def _records(file: Path) -> Iterator[bytes]:
+    """The whole records of a .wandb file, in order."""
+    content = file.read_bytes()
+    if not content.startswith(HEADER):
+        raise DistilPoseError(
+            f"'{file}' is no .wandb file: give a run's folder, or the run-….wandb in its wandb folder."
+        )
+    place, begun = len(HEADER) + 3, b""  # past a magic number and a version
+    while place + PART.size <= len(content):
+        left = BLOCK - place % BLOCK
+        if left < PART.size:  # no room for a part: filled up
+            place += left
+            continue
+        _, length, kind = PART.unpack_from(content, place)
+        place += PART.size
+        part = content[place : place + length]
+        if len(part) < length or kind not in (FULL, FIRST, MIDDLE, LAST):
+            return  # cut off, or preallocated and not yet written
+        place += length
+        begun = part if kind in (FULL, FIRST) else begun + part
+        if kind in (FULL, LAST):
+            yield begun

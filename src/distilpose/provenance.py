@@ -1,0 +1,94 @@
+"""What a run was made with: versions, devices, the code's commit, and digests of the files it learns from."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distilpose.run_folders import flatten
+
+PACKAGES = ("distilpose", "torch", "torchvision", "lightning", "timm", "numpy", "albumentations", "wandb")
+CHECKOUT = Path(__file__).resolve().parents[2]  # of a clone; of an installed wheel, a folder that is none
+
+
+def environment() -> dict[str, Any]:
+    """Versions of Python and of the packages that decide figures, the devices, and the code's commit.
+
+    Returns:
+        python, platform, cuda and cudnn (None without), gpus (names of those visible), packages by name, and git as
+        `code_version` gives it.
+    """
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "git": code_version(),
+    }
+
+
+def code_version(folder: Path = CHECKOUT) -> dict[str, Any] | None:
+    """The commit of a checkout, and whether tracked files differ from it.
+
+    Args:
+        folder: top of the checkout.
+
+    Returns:
+        commit and dirty; None where the folder is no checkout's top, or git is not there.
+    """
+    if not (folder / ".git").exists():  # an installed package may lie inside a checkout of something else
+        return None
+    commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain", "--untracked-files=no")
+    if not commit or changes is None:
+        return None
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def teacher_files(config: Mapping[str, Any]) -> list[Path]:
+    """The files a teacher and the first weights come from, by a run's configuration.
+
+    Of a recording, which is a folder, that is what it says of itself: its recording.json.
+    """
+    named = {key: value for key, value in flatten(config).items() if isinstance(value, str)}
+    places = [Path(value) for key, value in named.items() if key == "weights" or key.startswith("teacher.")]
+    files = (place / "recording.json" if place.is_dir() else place for place in places)
+    return [file for file in files if file.is_file()]
+
+
+def digests(files: Iterable[str | Path]) -> dict[str, str]:
+    """SHA-256 of files, in hexadecimal, by their names as given; of what is not there, nothing."""
+    return {str(file): _digest(Path(file)) for file in files if Path(file).is_file()}
+
+
+def _digest(file: Path) -> str:
+    found = hashlib.sha256()
+    with file.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git answers; None where it does not."""
+    try:
+        return subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=30, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
