@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distilpose.errors import DistilPoseError
-from distilpose.offline_run import NUMBER, LoggedRun, find_logged, kind_of, read_logged
+from distilpose.offline_run import LoggedRun, find_logged, kind_of, read_logged
 from distilpose.run_folders import flatten
 
 
@@ -57,14 +57,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _tell(rows: list[tuple[str, str, int, str]], markdown: bool, console: Console) -> None:
     """Print the table of keys."""
+    head = ("key", "holds", "rows", "last")
     if markdown:
-        print("| key | holds |\n| --- | --- |")
-        for key, kind, _, _ in rows:
-            print(f"| `{key}` | {'a number' if kind == NUMBER else kind} |")
+        named = [(f"`{key}`", *rest) for key, *rest in rows]
+        print("\n".join(f"| {' | '.join(map(str, line))} |" for line in (head, ["---"] * len(head), *named)))
         return
-    table = Table("key", "holds", "rows", "last")
-    for key, kind, count, last in rows:
-        table.add_row(key, kind, str(count), last)
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*map(str, row))
     console.print(table)
 
 

@@ -21,7 +21,7 @@ TINY = [
     "model.depth=1", "model.width=32", "model.heads=2", "optimizer.lr=5e-3", "scheduler.warmup_steps=0", "logger=none",
     "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=2", "trainer.num_sanity_val_steps=0",
 ]  # fmt: skip
-UNDRAWN = ["~callbacks.pictures", "~callbacks.health"]
+UNDRAWN = ["~callbacks.pictures", "~callbacks.health", "~callbacks.details"]
 ALONE = ["model=student_xs", "loss=regression"]
 EMA = ["+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.5"]
 
@@ -77,7 +77,7 @@ def test_teacher_then_student(trained, tmp_path):
     )
     for folder, flip_test in ((teacher, True), (told, False)):
         assert {path.name for path in folder.iterdir()} == {
-            "config.yaml", "metrics.csv", "metrics.json", "checkpoints", "pictures"
+            "config.yaml", "environment.json", "metrics.csv", "metrics.json", "checkpoints", "pictures"
         }  # fmt: skip
         assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "recent.ckpt"}
         config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -97,9 +97,9 @@ def test_teacher_then_student(trained, tmp_path):
         assert summary["last"]["val/PCK"] > 0.3  # the same standing pose everywhere is soon learnt
     assert [row["epoch"] for row in read_table(told / "metrics.csv") if "val/AP" in row] == [3, 7, 11]
     assert {path.name for path in (told / "pictures").iterdir()} == {
-        "health.png", *(f"persons_epoch_{epoch:04d}.png" for epoch in (3, 7, 11))
+        "curves.png", "health.png", *(f"persons_epoch_{epoch:04d}.png" for epoch in (3, 7, 11))
     }  # fmt: skip
-    assert len(list((teacher / "pictures").iterdir())) == 6
+    assert len(list((teacher / "pictures").iterdir())) == 7
 
     content = read(told / "checkpoints" / "last.ckpt")
     assert not [name for name in content["state_dict"] if "teacher" in name]

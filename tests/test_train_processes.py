@@ -88,7 +88,7 @@ def test_two_processes_evaluate_as_one(tiny_coco, tmp_path):
     assert out.count("Effective batch 8 ") == 1
     folder = tmp_path / "run"
     assert [row["epoch"] for row in read_table(folder / "metrics.csv")] == list(range(10))
-    assert len(list((folder / "pictures").iterdir())) == 3
+    assert len(list((folder / "pictures").iterdir())) == 4
     last = json.loads((folder / "metrics.json").read_text())["last"]
     overrides = ["data=custom", f"data.root={root}", "data.num_workers=0", "device=cpu", "flip_test=true"]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -53,20 +53,23 @@ def code_version(folder: Path = CHECKOUT) -> dict[str, Any] | None:
     return {"commit": commit, "dirty": bool(changes)}
 
 
-def teacher_files(config: Mapping[str, Any]) -> list[Path]:
-    """The files a teacher and the first weights come from, by a run's configuration.
+def teacher_files(config: Mapping[str, Any]) -> dict[str, Path]:
+    """The files a teacher and the first weights come from, by the setting that names them, such as teacher_checkpoint.
 
     Of a recording, which is a folder, that is what it says of itself: its recording.json.
+
+    Args:
+        config: of the run, nested.
     """
     named = {key: value for key, value in flatten(config).items() if isinstance(value, str)}
-    places = [Path(value) for key, value in named.items() if key == "weights" or key.startswith("teacher.")]
-    files = (place / "recording.json" if place.is_dir() else place for place in places)
-    return [file for file in files if file.is_file()]
+    places = {key: Path(value) for key, value in named.items() if key == "weights" or key.startswith("teacher.")}
+    files = {key: place / "recording.json" if place.is_dir() else place for key, place in places.items()}
+    return {key.replace(".", "_"): file for key, file in files.items() if file.is_file()}
 
 
-def digests(files: Iterable[str | Path]) -> dict[str, str]:
-    """SHA-256 of files, in hexadecimal, by their names as given; of what is not there, nothing."""
-    return {str(file): _digest(Path(file)) for file in files if Path(file).is_file()}
+def digests(files: Mapping[str, str | Path]) -> dict[str, dict[str, str]]:
+    """The name of each file and its SHA-256 in hexadecimal, by what the file is to the run."""
+    return {role: {"file": str(file), "sha256": _digest(Path(file))} for role, file in files.items()}
 
 
 def _digest(file: Path) -> str:

@@ -21,7 +21,7 @@ def chosen(monkeypatch, tmp_path):
         seen = {}
         monkeypatch.setattr(wandb_run, "_has_account", lambda url: account)
         monkeypatch.setattr(wandb_run, "_answers", lambda url, timeout=2.0: answers)
-        monkeypatch.setattr(wandb_run, "WandbLogger", lambda **options: seen.update(options))
+        monkeypatch.setattr(wandb_run, "ClosedWandbLogger", lambda **options: seen.update(options))
         make_wandb_logger("project", "name", str(tmp_path / "run"), mode)
         return seen["mode"]
 

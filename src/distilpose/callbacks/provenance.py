@@ -43,16 +43,16 @@ class Provenance(Callback):
 
     @staticmethod
     def _digests(trainer: Trainer, pl_module: LightningModule, config: dict[str, Any]) -> dict[str, dict[str, str]]:
-        """By file, of the annotations and of where teacher and first weights come from."""
+        """Of the annotations, and of where teacher and first weights come from."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         train = data.train_dataset()
-        annotations = [one.annotations_file for one in getattr(train, "sets", [train])]
+        files = {
+            f"train_annotations{f'_{number}' if number else ''}": one.annotations_file
+            for number, one in enumerate(getattr(train, "sets", [train]))
+        }
         taught = isinstance(pl_module, DistillationModule) and pl_module.teacher is not None
         used = config if taught else {"weights": config.get("weights")}
-        return {
-            "annotations": digests([*annotations, data.val_dataset().annotations_file]),
-            "teacher": digests(teacher_files(used)),
-        }
+        return digests({**files, "val_annotations": data.val_dataset().annotations_file, **teacher_files(used)})
 
     def _write(self, start: dict[str, Any], resumed: Any) -> None:
         """Add this start to the file."""

@@ -20,8 +20,29 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from distilpose.errors import DistilPoseError
 
+DATA = "WANDB_DATA_DIR"
+DATA_IS_GIVEN = DATA in os.environ
 MODES = ("auto", "online", "offline", "disabled")
 SWEEP = "DISTILPOSE_SWEEP"  # tells jobs of a multirun that are commands of their own which sweep they belong to
+
+
+class ClosedWandbLogger(WandbLogger):
+    """Lightning's WandbLogger, whose run is closed also where a forked process began it (ddp_fork).
+
+    Such a process ends without a word to W&B, and the last rows would be lost. Elsewhere `finish_wandb` closes the run.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self._made_in = os.getpid()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the run at the end of a fit, if this process is not the logger's own and began it."""
+        super().finalize(status)
+        attached = getattr(self, "_attach_id", None) is not None  # to its parent's run, as spawned processes are
+        if os.getpid() != self._made_in and not attached and wandb.run is not None:
+            wandb.finish(exit_code=int(status != "success"))
 
 
 def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto", **options: Any) -> WandbLogger:
@@ -48,6 +69,10 @@ def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto"
         rank_zero_only(print)(f"W&B does not answer at {server}: the run is offline, send it later by wandb sync.")
         mode = "offline"
     Path(save_dir).mkdir(parents=True, exist_ok=True)
+    if (
+        not DATA_IS_GIVEN
+    ):  # where tables lie until they are sent: beside the run, not in a home that may not be writable
+        os.environ[DATA] = str(Path(save_dir) / "wandb")
     sweep = sweep_name()
     if sweep is not None:
         options = {"group": sweep, "job_type": "sweep", "tags": [sweep[:64]], **options}  # as long as W&B takes
@@ -56,7 +81,15 @@ def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto"
     if "finish_timeout" in wandb.Settings.model_fields:  # for a server that has gone since; the run lies in save_dir
         wanted["finish_timeout"] = 300
     settings = wandb.Settings(**wanted)
-    return WandbLogger(project=project, name=name, save_dir=save_dir, mode=mode, settings=settings, **options)
+    return ClosedWandbLogger(project=project, name=name, save_dir=save_dir, mode=mode, settings=settings, **options)
+
+
+def unreachable() -> str | None:
+    """Why W&B's server cannot be used from here, in a few words; None where it can."""
+    server = str(wandb.Settings().base_url)
+    if not _has_account(server):
+        return f"no account is set up for {server}"
+    return None if _answers(server) else f"{server} does not answer"
 
 
 def sweep_name() -> str | None:

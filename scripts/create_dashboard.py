@@ -1,0 +1,188 @@
+"""A W&B project's workspace and report, made by code: `python scripts/create_dashboard.py --project distilpose`.
+
+Needs `pip install 'distilpose[dashboards]'`, an account and a network; `--output FILE` writes what would be sent instead. Each
+call makes a new workspace view and a new report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distilpose.callbacks.wandb_run import unreachable
+from distilpose.errors import DistilPoseError
+from distilpose.files import write_json
+
+try:
+    from wandb_workspaces import workspaces as ws
+    from wandb_workspaces.reports import v2 as wr
+except ImportError:
+    ws = wr = None
+
+STEP = "trainer/global_step"
+# logged only on GPUs, with method.layer_decay, and with callbacks=diagnosis
+OPTIONAL = ("speed/gpu_memory_gib", "learning_rate/.*", "train/share_.*")
+SWEEPS = "Sweeps"
+
+
+def line(title: str, *keys: str, **options: Any) -> Any:
+    """A plot of numbers over steps; a key that ends in ".*" stands for all that begin so."""
+    if keys[0].endswith(".*"):
+        return wr.LinePlot(title=title, x=STEP, metric_regex=keys[0], **options)
+    return wr.LinePlot(title=title, x=STEP, y=list(keys), **options)
+
+
+def media(title: str, *keys: str) -> Any:
+    """Pictures or histograms, to be leafed through by step."""
+    return wr.MediaBrowser(title=title, media_keys=list(keys), num_columns=1, gallery_axis="step")
+
+
+def curves(key: str) -> Any:
+    """The latest of what `wandb.plot.line_series` logged, all runs in one plot."""
+    fields = {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"}
+    return wr.CustomChart(
+        query={"summaryTable": {"tableKey": f"{key}_table"}}, chart_name="wandb/lineseries/v0", chart_fields=fields
+    )
+
+
+def sections() -> dict[str, list[Any]]:
+    """The panels, by what they tell."""
+    return {
+        "Accuracy": [
+            line("AP", "val/AP", "val/AP50", "val/AP75"),
+            line("PCK", "val/PCK"),
+            line("PCK, upright persons", "val/PCK_upright"),
+            line("PCK by joint", "val_joints/PCK/.*"),
+            curves("curves/precision_recall"),
+        ],
+        "Loss": [
+            line("total", "train/total_step", smoothing_factor=0.6),
+            line("weighted terms", "train/.*_epoch"),
+            line("shares of the value", "share/.*"),
+            line("shares of the gradient (callbacks=diagnosis)", "train/share_.*"),
+        ],
+        "What is transferred": [
+            media("teacher's heat map, student's, difference", "persons"),
+            media("terms, sigmas, confidence", "health"),
+            line("OKS of joints", "health/joint_oks"),
+            line("median sigma, cells of the heat map", "health/sigma_median"),
+        ],
+        "Persons and confidence": [
+            wr.WeavePanelSummaryTable(table_name="tables/persons", layout=wr.Layout(w=24, h=12)),
+            media("precision, OKS, calibration", "curves"),
+            curves("curves/calibration"),
+            line("calibration error", "health/calibration_error"),
+            media("confidence of joints", "val_distribution/confidence"),
+            media("OKS of joints", "val_distribution/joint_oks"),
+            media("sigmas", "val_distribution/sigma_x", "val_distribution/sigma_y"),
+        ],
+        "Speed and rates": [
+            line("persons a second", "speed/persons_per_second"),
+            line("share of the time waiting", "speed/waiting_share"),
+            line("GPU memory, GiB", "speed/gpu_memory_gib"),
+            line("learning rate", "train/learning_rate"),
+            line("learning rates by group", "learning_rate/.*"),
+        ],
+    }  # fmt: skip
+
+
+def workspace(entity: str, project: str) -> Any:
+    """The project's view."""
+    parts = [ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections().items()]
+    columns = ws.RunsetSettings(pinned_columns=["run:displayName", "run:group", "summary:val/AP", "summary:val/PCK"])
+    settings = ws.WorkspaceSettings(x_axis=STEP)
+    return ws.Workspace(
+        entity=entity, project=project, name="DistilPose", sections=parts, settings=settings, runset_settings=columns
+    )
+
+
+def report(entity: str, project: str) -> Any:
+    """The same panels as a page to read and to write into, and sweeps compared by group."""
+    blocks: list[Any] = [wr.TableOfContents()]
+    for name, panels in sections().items():
+        blocks += [
+            wr.H1(text=name),
+            wr.PanelGrid(runsets=[wr.Runset()], panels=panels),
+        ]  # all runs of the report's project
+    groups = wr.Runset(name="by sweep", groupby=["group"])
+    spread = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+    compared = [line(key, key, groupby="group", **spread) for key in ("val/AP", "val/PCK")]
+    blocks += [wr.H1(text=SWEEPS), wr.PanelGrid(runsets=[groups], panels=compared)]
+    about = "Runs of a multirun are one group, named after its folder; curves are means with their standard deviation."
+    blocks.append(wr.P(text=about))
+    return wr.Report(entity=entity, project=project, title="DistilPose", description=about, blocks=blocks)
+
+
+def specification(entity: str, project: str) -> dict[str, Any]:
+    """What is sent for both, in plain containers."""
+    parts = {"workspace": workspace(entity, project), "report": report(entity, project)}
+    return {
+        name: part._to_model().model_dump(mode="json", by_alias=True, exclude_none=True) for name, part in parts.items()
+    }
+
+
+def keys_of(content: Any) -> Iterator[str]:
+    """The logged keys that a specification shows; those of a pattern end in ".*"."""
+    if isinstance(content, list):
+        for part in content:
+            yield from keys_of(part)
+    elif isinstance(content, dict):
+        if content.get("name") == "tableKey":
+            yield content["value"]
+        elif content.get("nodeType") == "const" and content.get("type") == "string":  # of a query
+            yield content["val"]
+        for name, value in content.items():
+            if name in ("metrics", "mediaKeys") and isinstance(value, list):
+                yield from value
+            elif name == "metricRegex":
+                yield value
+            else:
+                yield from keys_of(value)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Make the W&B workspace and report of a project.")
+    parser.add_argument("--project", default="distilpose", help="as in logger.wandb.project")
+    parser.add_argument("--entity", default="", help="W&B user or team; by default the account's own")
+    parser.add_argument("--output", type=Path, help="write what would be sent into this JSON file, and send nothing")
+    given = parser.parse_args(arguments)
+    try:
+        if ws is None:
+            raise DistilPoseError("Dashboards need the wandb-workspaces library: pip install 'distilpose[dashboards]'.")
+        if given.output is not None:
+            write_json(specification(given.entity, given.project), given.output)
+            print(f"Written to {given.output}, nothing was sent")
+            return
+        for url in send(given.entity, given.project):
+            print(url)
+    except DistilPoseError as error:
+        sys.exit(f"error: {error}")
+
+
+def send(entity: str, project: str) -> list[str]:
+    """Save both at W&B; returns where they are to be seen."""
+    import wandb
+
+    why = unreachable()
+    if why is not None:
+        raise DistilPoseError(
+            f"The dashboard of {project} cannot be made: {why}; run `wandb login` where there is a network, or pass "
+            "--output FILE to write it down."
+        )
+    try:
+        entity = entity or wandb.Api().default_entity
+        # the report first, as it makes a project that is not there yet
+        return [made(entity, project).save().url for made in (report, workspace)]
+    except Exception as error:  # the library has no class of its own for what goes wrong
+        raise DistilPoseError(
+            f"W&B did not take the dashboard of {entity}/{project} ({' '.join(str(error).split())}): check --entity and "
+            "--project."
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

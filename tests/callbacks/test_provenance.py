@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import functools
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from distilpose import create_model
+from distilpose.callbacks import Provenance
+from distilpose.errors import DistilPoseError
+from distilpose.losses import HeatmapMSE
+from distilpose.modules import HeatmapModule
+
+
+class Logger:
+    def __init__(self):
+        self.seen = []
+
+    def log_hyperparams(self, params):
+        self.seen.append(params)
+
+
+@pytest.fixture
+def start(trainer, tmp_path):
+    """Starts a run in tmp_path, or goes on with it."""
+    adam = functools.partial(torch.optim.Adam, lr=1e-3)
+    module = HeatmapModule(create_model("teacher_xs", depth=1, width=32, heads=2), HeatmapMSE(), optimizer=adam)
+    vars(trainer).update(ckpt_path=None, world_size=3, loggers=[Logger()])
+
+    def call(**changes):
+        vars(trainer).update(changes)
+        Provenance(tmp_path).on_fit_start(trainer, module)
+        return SimpleNamespace(file=tmp_path / "environment.json", seen=trainer.loggers[0].seen)
+
+    return call
+
+
+def test_a_start_and_what_it_was_resumed_with(start):
+    first = json.loads(start().file.read_text())
+    assert first["resumed"] == []
+    assert first["started"]["processes"] == 3
+    assert set(first["started"]["digests"]) == {"train_annotations", "val_annotations"}
+    for count in (1, 2):
+        content = json.loads(start(ckpt_path="last.ckpt", world_size=count).file.read_text())
+        assert content["started"] == first["started"]
+        assert [resumed["processes"] for resumed in content["resumed"]] == list(range(1, count + 1))
+
+
+def test_a_run_begun_before_there_was_such_a_file_is_resumed(start):
+    assert json.loads(start(ckpt_path="last.ckpt").file.read_text())["resumed"] == []
+
+
+def test_a_run_begun_anew_does_not_go_on_with_an_old_file(start):
+    start()
+    assert json.loads(start(world_size=1).file.read_text())["started"]["processes"] == 1
+
+
+def test_a_damaged_file_is_not_written_over(start):
+    file = start().file
+    file.write_text('{"started"')
+    with pytest.raises(DistilPoseError, match=r"environment\.json is damaged .* put it back, or move it away"):
+        start(ckpt_path="last.ckpt")
+    assert file.read_text() == '{"started"'
+
+
+def test_loggers_get_the_configuration_with_it(start, tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 3\nmodel: {name: teacher_xs}\n")
+    (params,) = start().seen
+    assert (params["seed"], params["model"]) == (3, {"name": "teacher_xs"})
+    assert params["environment"]["processes"] == 3
+
+
+def test_other_processes_do_nothing(start):
+    begun = start(is_global_zero=False)
+    assert not begun.file.exists()
+    assert begun.seen == []

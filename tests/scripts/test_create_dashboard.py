@@ -1,0 +1,77 @@
+"""The dashboard as code: what it says without a network; that its keys exist is tested with a real run (test_logged)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import wandb
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "create_dashboard.py"
+
+
+@pytest.fixture
+def script():
+    spec = importlib.util.spec_from_file_location("create_dashboard", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_would_be_sent_is_written_down(script, tmp_path, capsys):
+    script.main(["--entity", "us", "--project", "mine", "--output", str(tmp_path / "spec.json")])
+    assert "nothing was sent" in capsys.readouterr().out
+    spec = json.loads((tmp_path / "spec.json").read_text())
+    assert set(spec) == {"workspace", "report"}
+    assert (spec["workspace"]["entity"], spec["workspace"]["project"]) == ("us", "mine")
+    assert set(script.keys_of(spec["workspace"])) == set(script.keys_of(spec["report"]))
+    names = [section["name"] for section in spec["workspace"]["spec"]["section"]["panelBankConfig"]["sections"]]
+    assert names == list(script.sections())
+    text = json.dumps(spec["report"])
+    assert all(json.dumps(name) in text for name in (*names, "Sweeps"))
+
+
+@pytest.mark.parametrize(
+    ("account", "why"),
+    [(False, "no account is set up for"), (True, "does not answer")],
+    ids=["no account", "no network"],
+)
+def test_without_account_or_network_one_sentence(script, monkeypatch, account, why):
+    from distilpose.callbacks import wandb_run
+
+    monkeypatch.setattr(wandb_run, "_has_account", lambda url: account)
+    monkeypatch.setattr(wandb_run, "_answers", lambda url: False)
+    with pytest.raises(SystemExit, match=rf"error: The dashboard of mine cannot be made: .*{why}.* --output FILE"):
+        script.main(["--project", "mine"])
+
+
+def test_without_the_library_one_sentence(script, monkeypatch, tmp_path):
+    monkeypatch.setattr(script, "ws", None)
+    with pytest.raises(SystemExit, match=r"error: Dashboards need .* pip install 'distilpose\[dashboards\]'"):
+        script.main(["--output", str(tmp_path / "spec.json")])
+    assert not (tmp_path / "spec.json").exists()
+
+
+def test_what_wandb_refuses_is_told_in_a_sentence(script, monkeypatch):
+    def refuse(self):
+        raise wandb.errors.CommError("permission\ndenied")
+
+    monkeypatch.setattr(script, "unreachable", lambda: None)
+    monkeypatch.setattr(script.wr.Report, "save", refuse)
+    with pytest.raises(
+        SystemExit, match=r"error: W&B did not take the dashboard of us/mine \(permission denied\): check"
+    ):
+        script.main(["--entity", "us", "--project", "mine"])
+
+
+def test_both_are_saved_and_their_addresses_told(script, monkeypatch, capsys):
+    saved = []
+    for kind in (script.ws.Workspace, script.wr.Report):
+        monkeypatch.setattr(kind, "save", lambda self: saved.append(self) or self)
+        monkeypatch.setattr(kind, "url", property(lambda self: f"https://wandb.example/{type(self).__name__}"))
+    monkeypatch.setattr(script, "unreachable", lambda: None)
+    script.main(["--entity", "us", "--project", "mine"])
+    assert [(part.entity, part.project) for part in saved] == [("us", "mine"), ("us", "mine")]
+    assert capsys.readouterr().out.split() == ["https://wandb.example/Report", "https://wandb.example/Workspace"]
