@@ -22,6 +22,7 @@ EXTRAS = [
         "trainer.accumulate_grad_batches=2",
     ],
     ["logger=tensorboard"],
+    ["trainer=ddp", "trainer.devices=2"],
     ["logger=mlflow", "trainer.precision=bf16-mixed"],
 ]
 
@@ -30,7 +31,7 @@ def everything(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("extra", EXTRAS, ids=["plain", "options", "tensorboard", "mlflow"])
+@pytest.mark.parametrize("extra", EXTRAS, ids=["plain", "options", "tensorboard", "ddp", "mlflow"])
 def test_it_writes_nothing_and_tells_the_time(run_train, tiny_coco, tmp_path, monkeypatch, extra):
     root = tiny_coco(train=17, val=6)
     before = everything(tmp_path)
@@ -41,7 +42,7 @@ def test_it_writes_nothing_and_tells_the_time(run_train, tiny_coco, tmp_path, mo
     assert everything(tmp_path) == before
     # 24 persons are six batches an epoch, and there are three validations
     steps, validations = 30 * 6 * found["seconds_a_step"], 3 * found["seconds_a_validation"]
-    assert found["hours"] == pytest.approx((steps + validations) / 3600)
+    assert found["hours"] == pytest.approx((steps / (2 if "trainer=ddp" in extra else 1) + validations) / 3600)
     assert all(value > 0 for value in found.values())
 
 

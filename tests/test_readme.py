@@ -28,6 +28,7 @@ PAGES = [
     "docs/results.md",
     "docs/evaluation.md",
     "docs/cluster.md",
+    "docs/training.md",
 ]
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 

@@ -239,6 +239,12 @@ def test_a_tenth_of_each_epoch(trained):
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
+def test_a_tenth_of_too_few_batches_is_told(run_train, trained):
+    status, told = run_train(*TINY, f"data.root={trained.root}", "trainer=limit", "hydra.run.dir=run")
+    assert status == 1
+    assert "Lightning cannot train with these settings" in told.splitlines()[-1]
+
+
 @pytest.mark.slow
 def test_sixteen_persons_are_learnt_by_heart(run_train, tmp_path):
     drawn = ["data=synthetic", "data.num_train=30", "data.num_val=8", "data.max_persons=1", "data.image_size=96"]

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import default_collate
@@ -24,18 +23,13 @@ from torch.utils.data import default_collate
 from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
-from distilpose.models import count_gmacs
 from distilpose.modules.base import PoseModule
-from distilpose.resuming import moved
 from distilpose.runs import count_devices, effective_batch
+from distilpose.small_run import STEPS, afford, small
 
-BATCHES, STEPS = 10, 2
-# multiplications and additions, in 10^9, that each part may take on a CPU: some seconds
-BUDGET = 60
+BATCHES = 10
 # or fewer than ten batches, where reading is so slow
 READING_SECONDS = 10.0
-# a search's record of its trials is no part of a trial
-LEFT_OUT = "distilpose.callbacks.Pruning"
 
 
 class Clock(Callback):
@@ -101,9 +95,9 @@ def dry_run(
     reading = _reading_time(loader)
     clock = Clock()
     with _folder_within(Path(cfg.folder)) as folder:
-        trainer = build_trainer(_small(cfg, folder))
+        trainer = build_trainer(small(cfg, folder))
         trainer.callbacks.insert(0, clock)  # type: ignore[attr-defined]
-        more, more_val = _afford(cfg, module, datamodule, trainer)
+        more, more_val = afford(cfg, module, datamodule, trainer)
         with finish_wandb(trainer):
             try:
                 trainer.fit(module, datamodule)
@@ -164,62 +158,6 @@ def _reading_time(loader: Any) -> float:
         if time.perf_counter() - began > READING_SECONDS:
             break
     return (time.perf_counter() - began) / max(1, read)
-
-
-def _small(cfg: DictConfig, folder: Path) -> DictConfig:
-    """The configuration of two steps and a validation in that folder."""
-    small: Any = moved(OmegaConf.to_yaml(cfg, resolve=True), str(cfg.folder), folder)
-    steps = STEPS * cfg.trainer.accumulate_grad_batches
-    small.trainer.update(
-        max_epochs=1, limit_train_batches=steps, limit_val_batches=STEPS, num_sanity_val_steps=0, val_check_interval=1.0,
-        check_val_every_n_epoch=1, devices=1, num_nodes=1, strategy="auto", log_every_n_steps=1, profiler=None,
-        enable_model_summary=False,
-    )  # fmt: skip
-    small.callbacks = {
-        name: entry for name, entry in (small.callbacks or {}).items() if entry and entry._target_ != LEFT_OUT
-    }
-    for entry in (small.logger or {}).values():
-        _log_here(entry, folder)
-    return small
-
-
-def _log_here(entry: DictConfig, folder: Path) -> None:
-    """Let a logger log into the folder only, and say where the run's own would."""
-    if entry._target_.endswith("make_wandb_logger"):
-        mode = instantiate(entry)._wandb_init["mode"]
-        print(f"W&B: the run will be {mode}.")
-        entry.mode = "disabled" if mode == "disabled" else "offline"
-    if "tracking_uri" in entry:
-        if str(folder) not in entry.tracking_uri:
-            print(f"MLflow: the run will be logged to {entry.tracking_uri}, which is not tried here.")
-        entry.tracking_uri = f"sqlite:///{folder}/mlflow.db"
-
-
-def _afford(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule, trainer: Trainer) -> tuple[float, float]:
-    """On a CPU, where a large network takes minutes, make batches smaller, and look at fewer persons between them.
-
-    Returns:
-        How many times as many crops a training and a validation batch of the run has.
-    """
-    if trainer.strategy.root_device.type != "cpu":
-        return 1.0, 1.0
-    teacher = getattr(module, "teacher", None)
-    ours, theirs = (0.0 if one is None else count_gmacs(one) for one in (module.model, getattr(teacher, "model", None)))
-    batch, val_batch = datamodule.batch_size, datamodule.val_batch_size
-    passes = STEPS * cfg.trainer.accumulate_grad_batches
-    datamodule.batch_size = _crops(passes * (3 * ours + theirs), batch)
-    datamodule.val_batch_size = _crops(2 * STEPS * ours, val_batch)
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(getattr(callback, "persons", None), int):
-            callback.persons = _crops(ours + theirs, callback.persons)
-    if isinstance(getattr(teacher, "check_persons", None), int):
-        teacher.check_persons = _crops(theirs, teacher.check_persons, least=16)  # type: ignore[union-attr]
-    return batch / datamodule.batch_size, val_batch / datamodule.val_batch_size
-
-
-def _crops(gmacs: float, wanted: int, least: int = 2) -> int:
-    """As many crops as are wanted, or can be paid for at that price."""
-    return min(wanted, max(least, int(BUDGET / max(gmacs, 1e-9))))
 
 
 def _processes(cfg: DictConfig) -> int:

@@ -68,7 +68,11 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     with resuming.saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
         with finish_wandb(trainer):
-            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+            try:
+                trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+            except MisconfigurationException as error:
+                told = " ".join(str(error).split())
+                raise DistilPoseError(f"Lightning cannot train with these settings ({told}): correct them.") from error
     return trainer
 
 

@@ -166,6 +166,9 @@ def test_each_set_has_its_own_share_of_labels(tiny_coco):
     ],
 )
 def test_wrong_mixtures(options, message):
+    bare = {"lsp": CocoDataModule("a", "b", "c", "d", "e", unlabelled=True, **OPTIONS)}
+    with pytest.raises(DistilPoseError, match="unlabelled=true wants data"):
+        MixedDataModule("a", "b", "c", "d", "e", others=bare, **OPTIONS)
     with pytest.raises(DistilPoseError, match=message):
         MixedDataModule(
             "a",

@@ -87,7 +87,8 @@ class MixedDataModule(CocoDataModule):
         **options: of the first set's `CocoDataModule`; batches are as it says.
 
     Raises:
-        DistilPoseError: `repeats` names no set or no whole number, or a set has crops of another size.
+        DistilPoseError: `repeats` names no set or no whole number, or a set has crops of another size or persons
+            without labels where the first has none.
     """
 
     def __init__(
@@ -108,6 +109,10 @@ class MixedDataModule(CocoDataModule):
             if other.input_size != self.input_size:
                 raise DistilPoseError(
                     f"data.others.{name}.input_size={list(other.input_size)} must be the first set's, {list(self.input_size)}."
+                )
+            if other.unlabelled and not self.unlabelled:
+                raise DistilPoseError(
+                    f"data.others.{name}.unlabelled=true wants data.unlabelled=true too, for the teacher to teach on them."
                 )
         self._mixed: MixedPersons | None = None
 
