@@ -23,7 +23,7 @@ from distilpose.errors import DistilPoseError
 CONFIG, TABLE = "config.yaml", "metrics.csv"
 # settings, or groups of them, that say where, when and how watched a run is computed, not what it computes
 IGNORED = (
-    "seed", "data.seed", "folder", "resume", "threads", "logger", "data.num_workers", "data.val_batch_size",
+    "seed", "data.seed", "folder", "resume", "check", "lr_find", "threads", "logger", "data.num_workers", "data.val_batch_size",
     "data.folder", "data.monitor", "trainer.default_root_dir", "trainer.accelerator",
     "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "teacher.check", "teacher.check_persons",
 )  # fmt: skip
