@@ -112,8 +112,7 @@ class PoseModule(LightningModule):
                 f"The checkpoint was trained with another loss ({len(saved)} of its tensors are a loss's, here {len(own)}): "
                 "resume with that loss, or start a new run with weights=FILE."
             )
-        averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        if "current_model_state" in checkpoint and not averages:
+        if "current_model_state" in checkpoint and not self._averages():
             checkpoint["state_dict"] = checkpoint["current_model_state"]  # which its optimiser's moments are of
             rank_zero_only(print)(
                 "The checkpoint's training averaged its weights and this one does not: it goes on with the raw ones."
@@ -124,6 +123,9 @@ class PoseModule(LightningModule):
             {name: value.to(self.device) for name, value in sums["terms"].items()},
             sums["persons"],
         )
+
+    def _averages(self) -> bool:
+        return any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def on_train_start(self) -> None:
         """Take up the generator's state, after all that is drawn on the way here."""
