@@ -9,7 +9,6 @@ import torch
 
 from distilpose import create_model
 from distilpose.callbacks import Provenance
-from distilpose.errors import DistilPoseError
 from distilpose.losses import HeatmapMSE
 from distilpose.modules import HeatmapModule
 
@@ -57,12 +56,14 @@ def test_a_run_begun_anew_does_not_go_on_with_an_old_file(start):
     assert json.loads(start(world_size=1).file.read_text())["started"]["processes"] == 1
 
 
-def test_a_damaged_file_is_not_written_over(start):
+def test_a_damaged_file_is_put_aside_and_stops_no_training(start, capsys):
     file = start().file
     file.write_text('{"started"')
-    with pytest.raises(DistilPoseError, match=r"environment\.json is damaged .* put it back, or move it away"):
-        start(ckpt_path="last.ckpt")
-    assert file.read_text() == '{"started"'
+    content = json.loads(start(ckpt_path="last.ckpt").file.read_text())
+    assert content["started"] is None
+    assert [resumed["processes"] for resumed in content["resumed"]] == [3]
+    assert file.with_name("environment.damaged").read_text() == '{"started"'
+    assert "is damaged" in capsys.readouterr().err
 
 
 def test_loggers_get_the_configuration_with_it(start, tmp_path):

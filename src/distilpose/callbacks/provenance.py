@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 
 from distilpose.callbacks.wandb_run import sweep_name
-from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
 from distilpose.modules import DistillationModule
 from distilpose.provenance import digests, environment, teacher_files
@@ -59,11 +59,11 @@ class Provenance(Callback):
         content: dict[str, Any] = {"started": start, "resumed": []}
         if resumed is not None and self.file.is_file():
             try:
-                content = json.loads(self.file.read_text())
-                content["resumed"].append(start)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DistilPoseError(
-                    f"{self.file} is damaged ({error}), so that what the run was started with would be lost: put it back, "
-                    "or move it away."
-                ) from error
+                old = json.loads(self.file.read_text())
+                content = {"started": old["started"], "resumed": [*old["resumed"], start]}
+            except (ValueError, KeyError, TypeError) as error:  # no reason to stop a training
+                aside = self.file.with_suffix(".damaged")
+                self.file.replace(aside)
+                print(f"{self.file} is damaged ({error}): it is put aside as {aside.name}.", file=sys.stderr)
+                content = {"started": None, "resumed": [start]}
         write_json(content, self.file)
