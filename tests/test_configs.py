@@ -171,7 +171,7 @@ def test_launchers(name):
 def test_sweeps(name):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", [f"sweep={name}"], return_hydra_config=True)
-    assert cfg.hydra.sweeper._target_.endswith("SearchSweeper" if name == "search" else "BasicSweeper")
+    assert cfg.hydra.sweeper._target_.endswith("SearchSweeper" if name == "search" else "GridSweeper")
     assert cfg.resume == "auto"
     assert set(cfg.hydra.sweeper.params)
 

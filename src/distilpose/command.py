@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,7 +29,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
     A mistake of the user's (an unknown override, a missing file, a folder that cannot be written) is printed as one
     sentence with exit status 1; anything else is a defect of ours and keeps its stack trace. With HYDRA_FULL_ERROR=1
-    every error keeps it. In a multirun the other jobs still run, and Hydra says which job the sentence is about.
+    every error keeps it. In a multirun the other jobs still run.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -44,7 +45,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 except BrokenPipeError:
                     _stop_talking()
                 except MISTAKES as error:
-                    sys.exit(f"error: {_sentence(error)}")
+                    sys.exit(f"error: {sentence(error)}")
 
         return main
 
@@ -63,8 +64,13 @@ def _told_in_a_sentence(task: Callable[[DictConfig], Any], asked: str) -> Callab
                 _stop_talking()
             except MISTAKES as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
                     raise
-                sys.exit(f"error: {_sentence(error)}")
+                sys.exit(f"error: {sentence(error)}")
+            except Exception:  # a sweeper tells its sentence at the end, when the trace is gone
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    traceback.print_exc()
+                raise
 
     return job
 
@@ -87,7 +93,7 @@ def _traces(value: str) -> Iterator[None]:
             os.environ[TRACE] = before
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
     """What to tell: our own message where one is in the chain of causes, else the error's."""
     cause: BaseException | None = error
     while cause is not None:

@@ -1,12 +1,18 @@
-"""Jobs of a multirun that run on several devices: each in processes of its own."""
+"""Jobs of a multirun that need processes of their own, and what becomes of a job whose sweep is gone."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -17,6 +23,10 @@ from omegaconf import DictConfig
 from distilpose.callbacks.wandb_run import SWEEP, sweep_name
 from distilpose.errors import DistilPoseError
 from distilpose.runs import count_devices
+
+# what of Hydra's own settings is never a run's, and what only a search's trial asks for
+NOT_OF_A_RUN, OF_A_SWEEP = ("hydra.mode", "hydra.run.dir"), ("hydra.sweep", "hydra/sweeper")
+PARENT = "DISTILPOSE_PARENT"
 
 
 def wants_processes(cfg: DictConfig) -> bool:
@@ -35,10 +45,49 @@ def run_apart(cfg: DictConfig) -> float | None:
         DistilPoseError: it failed; its own words have been told.
     """
     folder = Path(cfg.folder).resolve()
-    place = QuotedString(str(folder), Quote.single).with_quotes()
-    command = [sys.executable, "-m", "distilpose.train", *HydraConfig.get().overrides.task, f"hydra.run.dir={place}"]
-    status = subprocess.run(command, env={**os.environ, SWEEP: sweep_name() or ""}).returncode
+    hydra = HydraConfig.get()
+    command = [sys.executable, *words(hydra, hydra.overrides.task, folder)[1:]]
+    status = subprocess.run(command, env=os.environ | {PARENT: str(os.getpid()), SWEEP: sweep_name() or ""}).returncode
+    if status > 128:  # left on a signal, which was the sweep's
+        raise SystemExit(status)
     if status:
         raise DistilPoseError(f"The run in {folder} ended with status {status}: see what it said above.")
     metrics = json.loads((folder / "metrics.json").read_text())
     return (metrics["best"] or {}).get(metrics["monitor"])
+
+
+def words(hydra: Any, overrides: Sequence[str], folder: Path, without: tuple[str, ...] = ()) -> list[str]:
+    """The command line of one run of a sweep.
+
+    Args:
+        hydra: the sweep's `hydra` configuration.
+        overrides: of the run.
+        folder: where it writes.
+        without: beginnings of settings of Hydra's that are left out.
+    """
+    plain = re.fullmatch(r"[\w./-]+", str(folder))
+    place = folder if plain else QuotedString(str(folder), Quote.single).with_quotes()
+    own = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    given = [word for word in hydra.overrides.hydra if not word.startswith(NOT_OF_A_RUN + without)]
+    flags = [part for path in own for part in ("--config-dir", path)]
+    return ["python", "-m", "distilpose.train", *flags, *given, *overrides, f"hydra.run.dir={place}"]
+
+
+def leave_with_parent() -> None:
+    """End this process by SIGTERM when the one that launched it is gone, so that no job outlives its sweep unseen.
+
+    Only where the launching process left its number; a cluster's jobs are meant to outlive it.
+    """
+    parent = int(os.environ.pop(PARENT, 0))  # not for this process's own children
+    if parent == os.getpid():
+        os.environ[PARENT] = str(parent)
+    elif parent:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    while True:  # again: a worker may have taken up its next job
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)

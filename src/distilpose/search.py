@@ -2,48 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
-from hydra.core.utils import JobReturn
 
 from distilpose.errors import DistilPoseError, check_number
-from distilpose.files import write_text
+from distilpose.sweeping import Jobs
+from distilpose.trials import DONE, FAILED, LEFT, PRUNED, Trial, best_of, refuse_failed
 
 if TYPE_CHECKING:
     import optuna
 
 JOURNAL = "study.journal"
-Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
+# optuna's words in those of the tables; what is running there when a search begins was left off
+STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": LEFT}
+# what may be another when a search goes on: it says where and how trials run, not what they are
+WHERE = ("launcher=", "logger=", "logger.", "threads=", "data.num_workers=")
 
 
 def open_study(folder: str | Path, **options: Any) -> optuna.Study:
     """The study in a sweep's folder, made if it is not there; any number of processes may have it open.
 
     Raises:
-        DistilPoseError: optuna is not installed.
+        DistilPoseError: optuna is not installed, or the study's file is damaged.
     """
     try:
         import optuna
-        from optuna.storages.journal import JournalFileBackend
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
     except ImportError as error:
         raise DistilPoseError("sweep=search needs optuna: pip install 'distilpose[search]'.") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(Path(folder) / JOURNAL)))
-    return optuna.create_study(
-        storage=storage, study_name="search", direction="maximize", load_if_exists=True, **options
-    )
+    file = (Path(folder) / JOURNAL).resolve()
+    # optuna takes a lock that was left by a kill for void after 30 s
+    lock = JournalFileOpenLock(str(file))
+    lock.acquire()
+    try:
+        _end_last_line(file)
+    finally:
+        lock.release()
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+        return optuna.create_study(
+            storage=storage, study_name="search", direction="maximize", load_if_exists=True, **options
+        )
+    except (ValueError, KeyError, AssertionError) as error:
+        raise DistilPoseError(
+            f"'{file}' is damaged ({error}): remove its damaged lines, or choose another hydra.sweep.dir."
+        ) from error
+
+
+def _end_last_line(file: Path) -> None:
+    """Cut off a line that a kill or a full disk left half written: optuna would write its next one behind it."""
+    content = file.read_bytes() if file.is_file() else b""
+    if content and not content.endswith(b"\n"):
+        with open(file, "r+b") as journal:
+            journal.truncate(content.rfind(b"\n") + 1)
 
 
 class Search:
     """Trials of settings, so many at a time, that go on where they were stopped.
 
+    Stopped and started again, a search draws the trials that it would have drawn: each has random numbers of its own.
+
     Args:
-        folder: of the sweep; holds the study, each trial's run, trials.md and best.yaml.
+        launcher: of trials; its folder holds the study, each trial's run and the files of `distilpose.trials`.
         overrides: of the command line; those that sweep are searched.
-        trials: how many.
+        trials: how many. One that failed is not tried again: the next command draws another in its place.
         jobs: how many are launched at a time.
         startup: trials drawn at random before optuna's sampler (TPE) and its pruner (median) have a say.
         warmup: epochs before a trial may be stopped.
@@ -52,7 +79,7 @@ class Search:
 
     def __init__(
         self,
-        folder: str | Path,
+        launcher: Jobs,
         overrides: Sequence[Override],
         trials: int = 20,
         jobs: int = 1,
@@ -65,9 +92,11 @@ class Search:
             ("jobs", jobs, 1),
             ("startup", startup, 1),
             ("warmup", warmup, 0),
+            ("seed", seed, 0),
         ):
             check_number(f"hydra.sweeper.{name}", value, least=least, whole=True)
-        self.folder, self.trials, self.jobs = Path(folder), trials, jobs
+        self.launcher, self.trials, self.jobs = launcher, trials, jobs
+        self.startup, self.seed = startup, seed
         swept = [override for override in overrides if override.is_sweep_override()]
         self.space = {override.get_key_element(): _distribution(override) for override in swept}
         if not self.space:
@@ -75,81 +104,120 @@ class Search:
                 "There is nothing to search: give settings to choose from, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'."
             )
         self.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.study = open_study(self.folder)
+        launcher.place.mkdir(parents=True, exist_ok=True)
+        self.study = open_study(launcher.place, pruner=pruner(startup, warmup))
+        self._refuse_other([str(override.input_line) for override in swept])
+        self.failed_before = len(self._trials(FAILED))
+
+    def _refuse_other(self, searched: Sequence[str]) -> None:
+        """Refuse to go on with a search of something else: its values cannot be compared."""
+        asked = [*searched, *(word for word in self.fixed if not word.startswith(WHERE))]
+        before = self.study.user_attrs.get("asked")
+        if before is None or not self.study.trials:
+            self.study.set_user_attr("asked", asked)
+        elif sorted(before) != sorted(asked):
+            then, now = ([w for w in one if w not in other] for one, other in ((before, asked), (asked, before)))
+            raise DistilPoseError(
+                f"'{self.launcher.place}' holds a search of something else (then {' '.join(then) or 'nothing more'}, now "
+                f"{' '.join(now) or 'nothing more'}): give what was given then, or choose another hydra.sweep.dir."
+            )
+
+    def run(self) -> Trial | None:
+        """Launch trials until all are done, those that were running when the search was stopped first; gives the best.
+
+        Raises:
+            DistilPoseError: trials failed; the others have been run.
+        """
+        waiting = [trial for found in self._trials(LEFT) if (trial := self._taken_up(found)) is not None]
+        try:
+            while True:
+                ended = len(self._trials(DONE, PRUNED, FAILED)) - self.failed_before
+                count = min(self.jobs, self.trials - ended)
+                if count < 1:
+                    break
+                batch, waiting = waiting[:count], waiting[count:]
+                while len(batch) < count:
+                    batch.append(self._asked())
+                results = self.launcher.launch([self._overrides(trial) for trial in batch], batch[0].number)
+                for trial, result in zip(batch, results, strict=True):
+                    self._tell(trial, result)
+                self.launcher.write(self.told())
+        finally:
+            told = self.told()
+            text = self.launcher.write(told)
+        print(f"\n{text}\n\nWritten to {self.launcher.place}")
+        failed = [trial for trial in told if trial.state == FAILED]
+        others = [trial for trial in told if trial.state != FAILED]
+        refuse_failed(
+            self.launcher.place,
+            [*others, *failed[self.failed_before :]],
+            "the same command draws others in their place",
+        )
+        return best_of(told)
+
+    def _trials(self, *states: str) -> list[optuna.trial.FrozenTrial]:
+        return [trial for trial in self.study.get_trials(deepcopy=False) if STATES.get(trial.state.name) in states]
+
+    def _seed(self, number: int) -> None:
+        """Random numbers of a trial's own, so that a search that goes on does not repeat its first draws."""
         import optuna
 
-        self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
-        self.study.pruner = pruner(startup, warmup)
+        (seed,) = np.random.SeedSequence((self.seed, number)).generate_state(1)
+        self.study.sampler = optuna.samplers.TPESampler(
+            seed=int(seed), n_startup_trials=self.startup, constant_liar=True
+        )
 
-    def run(self, launch: Launch) -> dict[str, Any]:
-        """Launch trials until all are done; those that were running when the search was stopped come first."""
+    def _asked(self) -> optuna.trial.Trial:
+        self._seed(len(self.study.get_trials(deepcopy=False)))
+        return self.study.ask(self.space)
+
+    def _taken_up(self, found: optuna.trial.FrozenTrial) -> optuna.trial.Trial | None:
+        """A trial that was running, with what a kill while it was asked for left open; None if it was being stopped."""
         import optuna
 
-        state = optuna.trial.TrialState
-        waiting = self.study.get_trials(deepcopy=False, states=(state.RUNNING,))
-        while True:
-            done = len(self.study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED, state.FAIL)))
-            count = min(self.jobs, self.trials - done)
-            if count < 1:
-                break
-            batch: list[Any] = [waiting.pop(0) for _ in range(min(count, len(waiting)))]
-            batch += [self.study.ask(self.space) for _ in range(count - len(batch))]
-            jobs = [self.overrides_of(trial.number, trial.params) for trial in batch]
-            for trial, result in zip(batch, launch(jobs, batch[0].number), strict=True):
-                self._tell(trial.number, result)
-            self._write()
-        return self.best()
+        if found.user_attrs.get("pruned"):
+            self.study.tell(found.number, state=optuna.trial.TrialState.PRUNED)
+            return None
+        self._seed(found.number)
+        trial = optuna.trial.Trial(self.study, found._trial_id)
+        for name, kind in self.space.items():
+            trial._suggest(name, kind)  # gives what is there
+        return trial
 
-    def overrides_of(self, number: int, params: dict[str, Any]) -> list[str]:
+    def _overrides(self, trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> list[str]:
         """The command line of a trial."""
-        return [*self.fixed, *(f"{name}={value}" for name, value in params.items()), f"trial={number}"]
+        drawn = (f"{name}={trial.params[name]}" for name in self.space if name in trial.params)
+        return [*self.fixed, *drawn, f"trial={trial.number}"]
 
-    def _tell(self, number: int, result: JobReturn) -> None:
+    def _tell(self, trial: optuna.trial.Trial, result: Trial) -> None:
         import optuna
 
         state = optuna.trial.TrialState
-        trial = self.study.trials[number]
-        try:
-            value, why = result.return_value, "it had no validation"
-        except Exception as error:  # whatever it failed by, the others go on
-            value, why = None, " ".join(str(error).split())
-        if trial.user_attrs.get("pruned"):
-            self.study.tell(number, state=state.PRUNED)
-        elif value is None:
-            print(f"Trial {number} failed: {why}")
-            self.study.tell(number, state=state.FAIL)
+        failed = result.state == FAILED or result.value is None
+        trial.set_user_attr("folder", result.folder)
+        if self.study.trials[trial.number].user_attrs.get("pruned"):
+            self.study.tell(trial, state=state.PRUNED)
+        elif failed:
+            trial.set_user_attr("why", result.note or "it had no validation")
+            self.study.tell(trial, state=state.FAIL)
         else:
-            self.study.tell(number, float(value))
+            self.study.tell(trial, result.value)
 
-    def best(self) -> dict[str, Any]:
-        """The settings that did best, with their value; empty where no trial came to its end."""
-        try:
-            trial = self.study.best_trial
-        except ValueError:
-            return {}
-        return {
-            "trial": trial.number,
-            "value": trial.value,
-            "overrides": self.overrides_of(trial.number, trial.params)[:-1],
-        }
+    def told(self) -> list[Trial]:
+        """Every trial, as it stands."""
+        return [self._told(trial) for trial in self.study.get_trials(deepcopy=False)]
 
-    def _write(self) -> None:
-        from omegaconf import OmegaConf
-
-        names = list(self.space)
-        lines = [f"| trial | state | value | {' | '.join(names)} |", "| --- " * (3 + len(names)) + "|"]
-        for trial in self.study.trials:
-            shown = list(trial.intermediate_values.values())
-            value = trial.value if trial.value is not None else shown[-1] if shown else None
-            cells = [trial.number, trial.state.name.lower(), "-" if value is None else f"{value:.4f}"]
-            cells += [f"{v:.4g}" if isinstance(v, float) else v for v in (trial.params.get(name) for name in names)]
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-        write_text("\n".join(lines) + "\n", self.folder / "trials.md")
-        write_text(OmegaConf.to_yaml(self.best()), self.folder / "best.yaml")
+    def _told(self, trial: optuna.trial.FrozenTrial) -> Trial:
+        overrides, state = self._overrides(trial), STATES[trial.state.name]
+        if state == LEFT:
+            return self.launcher.look(overrides, trial.number)
+        shown = [trial.value] if trial.value is not None else trial.intermediate_values.values()
+        value, last = max(shown, default=None), max(trial.intermediate_values, default=0)
+        note = trial.user_attrs.get("why", "") if state == FAILED else f"after epoch {last}" if state == PRUNED else ""
+        return Trial(trial.user_attrs.get("folder", f"trial {trial.number}"), overrides, state, value, note)
 
 
-def pruner(startup: int, warmup: int) -> Any:
+def pruner(startup: int, warmup: int) -> optuna.pruners.BasePruner:
     """Stops what is below the median of earlier trials at the same epoch."""
     import optuna
 

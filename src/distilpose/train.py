@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distilpose import multirun, resuming, runs
+from distilpose import locks, multirun, resuming, runs
 from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.checkpoints import CheckpointFiles
 from distilpose.command import command
@@ -28,6 +28,7 @@ from distilpose.modules.base import PoseModule
 @command("train")
 def main(cfg: DictConfig) -> float | None:
     """One run; sweepers maximise what is returned, the best value of the monitored metric."""
+    multirun.leave_with_parent()
     check_flag("check", cfg.check)
     check_flag("lr_find", cfg.lr_find)
     if cfg.check:
@@ -40,13 +41,16 @@ def main(cfg: DictConfig) -> float | None:
         find_rate(cfg, module, datamodule)
         return None
     metrics = resuming.finished(cfg)
-    if metrics is not None:
-        print(f"{cfg.folder} has run to its end already.")
-        return (metrics["best"] or {}).get(metrics["monitor"])
-    if multirun.wants_processes(cfg):
+    if metrics is None and multirun.wants_processes(cfg):
         return multirun.run_apart(cfg)
-    cfg, checkpoint = resuming.resume(cfg)
-    return runs.best_score(fit(cfg, checkpoint))
+    with locks.of_run(cfg) as waited:
+        if waited:  # for one that may have run to its end
+            metrics = resuming.finished(cfg)
+        if metrics is not None:
+            print(f"{cfg.folder} has run to its end already.")
+            return (metrics["best"] or {}).get(metrics["monitor"])
+        cfg, checkpoint = resuming.resume(cfg)
+        return runs.best_score(fit(cfg, checkpoint))
 
 
 def check(cfg: DictConfig) -> dict[str, float]:

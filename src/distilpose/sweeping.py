@@ -1,0 +1,155 @@
+"""The jobs of a sweep: launched so that one that fails does not stop the rest, and looked up where they were stopped."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from distilpose import locks, multirun
+from distilpose.command import MISTAKES, sentence
+from distilpose.errors import DistilPoseError
+from distilpose.run_folders import read_run
+from distilpose.trials import DONE, FAILED, LEFT, WAITING, Trial, refuse_failed, write_trials
+
+
+class Jobs:
+    """Jobs of one sweep.
+
+    Args:
+        config: of the sweep, as Hydra composed it.
+        context: Hydra's.
+        launcher: Hydra's: one after another, joblib's, submitit's.
+    """
+
+    def __init__(self, config: DictConfig, context: HydraContext, launcher: Launcher):
+        self.config, self.context, self.launcher = config, context, launcher
+        self.place = Path(config.hydra.sweep.dir)
+        self.monitor = str(config.data.monitor)
+        kind = str(config.hydra.launcher._target_)
+        self.one_by_one, self._watched = kind.endswith("BasicLauncher"), "joblib" in kind
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The sweep's folder to oneself: two sweeps in one would train the same runs and tell different tables."""
+        if getattr(rank_zero_only, "rank", 0):
+            yield
+            return
+        with locks.held(self.place / "sweep.lock", wait=10):  # loading processes of one that was killed last seconds
+            yield
+
+    def launch(self, batch: Sequence[Sequence[str]], number: int) -> list[Trial]:
+        """Run jobs, and say what came of each.
+
+        A launcher gives up all of a batch when one of its processes dies. Where runs go on (resume=auto), halves of the batch
+        are then launched again until the job that kills its process is alone.
+
+        Args:
+            batch: the overrides of each.
+            number: of the first.
+        """
+        try:
+            return [self._outcome(job) for job in self._launched(batch, number)]
+        except DistilPoseError:
+            raise
+        except Exception as error:
+            if len(batch) > 1 and self.config.resume == "auto":
+                half = len(batch) // 2
+                return [*self.launch(batch[:half], number), *self.launch(batch[half:], number + half)]
+            note = f"its process died ({' '.join(str(error).split())[:300] or type(error).__name__})"
+            return [
+                Trial(str(self.folder(job, number + index)), list(job), FAILED, note=note)
+                for index, job in enumerate(batch)
+            ]
+
+    def _launched(self, batch: Sequence[Sequence[str]], number: int) -> Sequence[JobReturn]:
+        if self._watched:
+            os.environ[multirun.PARENT] = str(os.getpid())
+        try:
+            return self.launcher.launch(batch, initial_job_idx=number)
+        finally:
+            os.environ.pop(multirun.PARENT, None)
+
+    def _outcome(self, job: JobReturn) -> Trial:
+        assert job.hydra_cfg is not None
+        below = os.path.relpath(job.hydra_cfg.hydra.runtime.output_dir, self.place.absolute())
+        folder, overrides = str(self.place / below), list(job.overrides or [])
+        if job.status == JobStatus.FAILED:  # its return_value would raise, with a line of Hydra's before
+            error = job._return_value
+            kind = "" if isinstance(error, MISTAKES) else f"{type(error).__name__}: "
+            return Trial(folder, overrides, FAILED, note=kind + sentence(error))
+        return Trial(folder, overrides, DONE, job.return_value)
+
+    def look(self, overrides: Sequence[str], number: int) -> Trial:
+        """What is found in the folder of a job that has not come back."""
+        folder = self.folder(overrides, number)
+        try:
+            run = read_run(folder, unfinished=True)
+        except DistilPoseError:  # no epoch has ended
+            return Trial(str(folder), list(overrides), LEFT if (folder / "config.yaml").is_file() else WAITING)
+        epoch, values = int(run.rows[-1]["epoch"]), run.series(self.monitor).values()
+        value = max(values, default=None)
+        if epoch >= run.planned:
+            return Trial(str(folder), list(overrides), DONE, value)
+        return Trial(str(folder), list(overrides), LEFT, value, f"after epoch {epoch} of {run.planned}")
+
+    def folder(self, overrides: Sequence[str], number: int) -> Path:
+        """Where a job writes."""
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.num = config.hydra.job.id = number
+        before = HydraConfig.instance().cfg
+        HydraConfig.instance().set_config(config)  # for what is read by ${hydra:…}
+        try:
+            return Path(config.hydra.sweep.dir) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
+        finally:
+            HydraConfig.instance().cfg = before
+
+    def write(self, trials: Sequence[Trial]) -> str:
+        """The table, the best, the picture; gives the table as text."""
+        return write_trials(self.place, trials, self.monitor, {trial.folder: self._command(trial) for trial in trials})
+
+    def _command(self, trial: Trial) -> str:
+        """The command line that trains it anew, beside the sweep's folder; without its number no search has a say."""
+        overrides = [word for word in trial.overrides if not word.startswith("trial=")]
+        again = Path(f"{self.place}_best")
+        return shlex.join(multirun.words(self.config.hydra, overrides, again, without=multirun.OF_A_SWEEP))
+
+
+def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[float | None]:
+    """Run every job of a grid; its table is written whatever happens, and gives the values.
+
+    Raises:
+        DistilPoseError: jobs failed; the others have been run.
+    """
+    if jobs.one_by_one:  # the table then grows with each
+        batches = [[job] for batch in batches for job in batch]
+    every = [job for batch in batches for job in batch]
+    trials: list[Trial] = []
+    try:
+        for batch in batches:
+            trials += jobs.launch(batch, len(trials))
+            if jobs.one_by_one and len(trials) < len(every):
+                _tell(jobs, every, trials)
+    finally:
+        text = _tell(jobs, every, trials)
+    print(f"\n{text}\n\nWritten to {jobs.place}")
+    refuse_failed(jobs.place, trials, "the same command with resume=auto tries them again")
+    return [trial.value for trial in trials]
+
+
+def _tell(jobs: Jobs, every: Sequence[Any], trials: Sequence[Trial]) -> str:
+    if jobs.config.check or getattr(rank_zero_only, "rank", 0):  # a check writes nothing
+        return ""
+    rest = [jobs.look(job, number) for number, job in enumerate(every) if number >= len(trials)]
+    return jobs.write([*trials, *rest])

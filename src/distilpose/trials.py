@@ -1,0 +1,140 @@
+"""What came of a sweep: trials.md for people, trials.json for programs, best.yaml to train the best again, a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from distilpose.errors import DistilPoseError
+from distilpose.files import write_json, write_text, written_beside
+from distilpose.trials_figure import draw_trials
+
+TABLE, ROWS, BEST, PICTURE = "trials.md", "trials.json", "best.yaml", "trials.png"
+DONE, PRUNED, FAILED, LEFT, WAITING = "done", "pruned", "failed", "left off", "not begun"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One job of a sweep.
+
+    Attributes:
+        folder: of its run.
+        overrides: its command line.
+        state: done, pruned (stopped by the search), failed, left off (goes on by the same command), not begun.
+        value: best value of the monitored metric, as far as it came.
+        note: why it failed, or how far it came.
+    """
+
+    folder: str
+    overrides: list[str]
+    state: str
+    value: float | None = None
+    note: str = ""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What its command line sets, by name."""
+        pairs = (word.lstrip("+").partition("=") for word in self.overrides if "=" in word)
+        return {name: value.strip("'\"") for name, _, value in pairs if name != "trial"}
+
+
+def known(value: float | None) -> bool:
+    """Whether there is a number."""
+    return value is not None and math.isfinite(value)
+
+
+def best_of(trials: Sequence[Trial]) -> Trial | None:
+    """The trial that came to its end with the highest value."""
+    ended = [trial for trial in trials if trial.state == DONE and known(trial.value)]
+    return max(ended, key=lambda trial: trial.value or 0.0) if ended else None
+
+
+def write_trials(place: Path, trials: Sequence[Trial], monitor: str, commands: Mapping[str, str]) -> str:
+    """Write the files into the sweep's folder; gives the table and what to type next as text.
+
+    Trials of an earlier command with the same folder stay in the table.
+
+    Args:
+        place: the sweep's folder.
+        trials: of this command.
+        monitor: the metric that was maximised.
+        commands: the command line that trains each anew, by folder; those of earlier trials are kept in trials.json.
+    """
+    rows = [{**asdict(trial), "command": commands.get(trial.folder, "")} for trial in trials]
+    folders = {trial.folder for trial in trials}
+    rows = [*(row for row in _earlier(place, monitor) if row["folder"] not in folders), *rows]
+    content = [Trial(**{key: value for key, value in row.items() if key != "command"}) for row in rows]
+    names = differing(content)
+    best = best_of(content)
+    text = _table(content, names, monitor, best)
+    write_json({"monitor": monitor, "trials": rows}, place / ROWS)
+    if best is not None:
+        command = next(row["command"] for row in rows if row["folder"] == best.folder)
+        told = {"folder": best.folder, "monitor": monitor, "value": best.value, "overrides": best.overrides}
+        write_text(OmegaConf.to_yaml({**told, "command": command}), place / BEST)
+        text += f"\n\nThe best is {best.folder} with {monitor} {best.value:.4f}. To train it again:\n\n    {command}"
+    picture = draw_trials(content, names, monitor)
+    if picture is not None:
+        with written_beside(place / PICTURE) as file:
+            picture.savefig(file, dpi=120)
+    write_text(text + "\n", place / TABLE)
+    return text
+
+
+def refuse_failed(place: Path, trials: Sequence[Trial], advice: str) -> None:
+    """End with an error that names all that failed.
+
+    Raises:
+        DistilPoseError: where any did.
+    """
+    failed = [trial for trial in trials if trial.state == FAILED]
+    if not failed:
+        return
+    folders = ", ".join(trial.folder for trial in failed)
+    why = failed[0].note.rstrip(".") if len({trial.note for trial in failed}) == 1 else f"{place / TABLE} says why"
+    raise DistilPoseError(f"{len(failed)} of {len(trials)} jobs failed, {folders} ({why}): {advice}.")
+
+
+def differing(trials: Sequence[Trial]) -> list[str]:
+    """The settings that are not the same for all."""
+    names = dict.fromkeys(name for trial in trials for name in trial.settings)
+    return [name for name in names if len({trial.settings.get(name) for trial in trials}) > 1]
+
+
+def _earlier(place: Path, monitor: str) -> list[dict[str, Any]]:
+    if not (place / ROWS).is_file():
+        return []
+    try:
+        content = json.loads((place / ROWS).read_text())
+        rows = [row for row in content["trials"] if Path(row["folder"]).is_dir()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DistilPoseError(
+            f"'{place / ROWS}' is not a sweep's table ({error}): remove it, what runs hold is not lost."
+        ) from error
+    return rows if content["monitor"] == monitor else []
+
+
+def _table(trials: Sequence[Trial], names: Sequence[str], monitor: str, best: Trial | None) -> str:
+    lines = [
+        f"| run | state | {monitor} |" + "".join(f" {name} |" for name in names),
+        "| --- " * (3 + len(names)) + "|",
+    ]
+    for trial in trials:
+        value = f"{trial.value:.4f}" if trial.value is not None and known(trial.value) else "-"
+        cells = [Path(trial.folder).name, trial.state, f"**{value}**" if trial is best else value]
+        lines.append("| " + " | ".join([*cells, *(_short(trial.settings.get(name, "-")) for name in names)]) + " |")
+    notes = [f"{trial.folder} {trial.state}: {trial.note}" for trial in trials if trial.note]
+    return "\n\n".join(["\n".join(lines), *notes])
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.4g}" if len(value) > 8 else value
+    except ValueError:
+        return value.replace("|", "\\|")
