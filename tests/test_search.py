@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from distilpose import trials
 from distilpose.callbacks import Pruning
 from distilpose.errors import DistilPoseError
 from distilpose.search import JOURNAL, Search, open_study
@@ -18,6 +19,12 @@ from distilpose.trials import DONE, FAILED, WAITING, Trial, write_trials
 optuna = pytest.importorskip("optuna")
 State = optuna.trial.TrialState
 OVERRIDES = ("x=interval(0.0,10.0)", "y=interval(0.0,10.0)", "seed=1")
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Without the picture, which is drawn after each trial and tested with the tables."""
+    monkeypatch.setattr(trials, "draw_trials", lambda *arguments: None)
 
 
 def parse(*texts):
@@ -32,11 +39,11 @@ class Parabola:
     """In the place of `distilpose.sweeping.Jobs`: trials whose value is highest at x = 3, in no time."""
 
     def __init__(self, place, fail=(), stop_at=None):
-        self.place, self.fail, self.stop_at = Path(place), set(fail), stop_at
+        self.place, self.fail, self.stop_at, self.monitor = Path(place), set(fail), stop_at, "val/PCK"
         self.launched = []
 
     def launch(self, batch, number):
-        trials = []
+        told = []
         for overrides in batch:
             values = dict(word.split("=") for word in overrides)
             trial = int(values["trial"])
@@ -46,16 +53,14 @@ class Parabola:
             failed = trial in self.fail
             value = None if failed else -((float(values["x"]) - 3) ** 2)
             folder = str(self.place / f"trial{trial}")
-            trials.append(
-                Trial(folder, overrides, FAILED if failed else DONE, value, "no such thing" if failed else "")
-            )
-        return trials
+            told.append(Trial(folder, overrides, FAILED if failed else DONE, value, "no such thing" if failed else ""))
+        return told
 
     def look(self, overrides, number):
         return Trial(str(self.place / f"trial{number}"), list(overrides), WAITING)
 
-    def write(self, trials):
-        return write_trials(self.place, trials, "val/PCK", {})
+    def write(self, told, names):
+        return write_trials(self.place, told, self.monitor, {}, names)
 
 
 def search(place, *overrides, **options):
@@ -146,7 +151,8 @@ def test_a_study_killed_at_any_byte_of_its_file_goes_on(tmp_path):
     search(tmp_path / "whole", trials=3).run()
     content, drawn = (tmp_path / "whole" / JOURNAL).read_bytes(), params(tmp_path / "whole")
     ends = [index + 1 for index, byte in enumerate(content) if byte == ord("\n")]
-    cuts = sorted({0, 1, *ends, *(end - 1 for end in ends), *(end + 17 for end in ends[:-1])})
+    # each line once: whole, without its end, in its middle
+    cuts = [0, *(end - (0, 1, 30)[index % 3] for index, end in enumerate(ends))]
     for cut in cuts:
         place = tmp_path / f"cut{cut}"
         place.mkdir()
@@ -199,6 +205,12 @@ def test_ranges(tmp_path, text, low, high):
     (kind,) = search(tmp_path, text).space.values()
     assert (kind.low, kind.high) == (low, high)
     assert getattr(kind, "log", False) == ("log" in text)
+
+
+def test_the_command_line_fixes_what_the_file_searches(tmp_path):
+    found = search(tmp_path, "x=interval(0.0,1.0)", "y=interval(0.0,1.0)", "y=0.5")
+    assert list(found.space) == ["x"]
+    assert found.fixed == ["y=0.5"]
 
 
 def test_choices(tmp_path):

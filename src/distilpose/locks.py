@@ -10,9 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
-
 from distilpose.errors import DistilPoseError
 
 try:
@@ -64,19 +61,6 @@ def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
         if _is_at(descriptor, file):
             file.unlink()
         os.close(descriptor)
-
-
-@contextmanager
-def of_run(cfg: DictConfig) -> Iterator[bool]:
-    """A run's folder to oneself; with `resume=auto` another process's end is waited for, and gone on from.
-
-    A sweep that was killed may have left such a process behind, as may one whose jobs are a cluster's.
-    """
-    if getattr(rank_zero_only, "rank", 0):  # of a run's processes one holds it for all
-        yield False
-        return
-    with held(Path(cfg.folder) / "run.lock", math.inf if cfg.resume == "auto" else 10.0) as waited:
-        yield waited
 
 
 def _is_at(descriptor: int, file: Path) -> bool:

@@ -1,8 +1,9 @@
-"""Jobs of a multirun that need processes of their own, and what becomes of a job whose sweep is gone."""
+"""Jobs of a multirun: those that need processes of their own, one at a time in a folder, none without its sweep."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from distilpose import locks
 from distilpose.callbacks.wandb_run import SWEEP, sweep_name
 from distilpose.errors import DistilPoseError
 from distilpose.runs import count_devices
@@ -73,6 +77,19 @@ def words(hydra: Any, overrides: Sequence[str], folder: Path, without: tuple[str
     return ["python", "-m", "distilpose.train", *flags, *given, *overrides, f"hydra.run.dir={place}"]
 
 
+@contextmanager
+def alone(cfg: DictConfig) -> Iterator[bool]:
+    """A run's folder to oneself; with `resume=auto` another process's end is waited for, and gone on from.
+
+    A sweep that was killed may have left such a process behind, as may one whose jobs are a cluster's.
+    """
+    if getattr(rank_zero_only, "rank", 0):  # of a run's processes one holds it for all
+        yield False
+        return
+    with locks.held(Path(cfg.folder) / "run.lock", math.inf if cfg.resume == "auto" else 10.0) as waited:
+        yield waited
+
+
 def leave_with_parent() -> None:
     """End this process by SIGTERM when the one that launched it is gone, so that no job outlives its sweep unseen.
 
@@ -90,4 +107,4 @@ def _watch(parent: int) -> None:
         time.sleep(0.5)
     while True:  # again: a worker may have taken up its next job
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+        time.sleep(3)

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.sweeping import Jobs
-from distilpose.trials import DONE, FAILED, LEFT, PRUNED, Trial, best_of, refuse_failed
+from distilpose.trials import DONE, FAILED, LEFT, PRUNED, Trial, best_of, known, refuse_failed
 
 if TYPE_CHECKING:
     import optuna
@@ -97,6 +97,8 @@ class Search:
             check_number(f"hydra.sweeper.{name}", value, least=least, whole=True)
         self.launcher, self.trials, self.jobs = launcher, trials, jobs
         self.startup, self.seed = startup, seed
+        # of one setting in the file and on the command line the later counts, be it searched or fixed
+        overrides = list({override.get_key_element(): override for override in overrides}.values())
         swept = [override for override in overrides if override.is_sweep_override()]
         self.space = {override.get_key_element(): _distribution(override) for override in swept}
         if not self.space:
@@ -141,10 +143,10 @@ class Search:
                 results = self.launcher.launch([self._overrides(trial) for trial in batch], batch[0].number)
                 for trial, result in zip(batch, results, strict=True):
                     self._tell(trial, result)
-                self.launcher.write(self.told())
+                self.launcher.write(self.told(), list(self.space))
         finally:
             told = self.told()
-            text = self.launcher.write(told)
+            text = self.launcher.write(told, list(self.space))
         print(f"\n{text}\n\nWritten to {self.launcher.place}")
         failed = [trial for trial in told if trial.state == FAILED]
         others = [trial for trial in told if trial.state != FAILED]
@@ -193,12 +195,12 @@ class Search:
         import optuna
 
         state = optuna.trial.TrialState
-        failed = result.state == FAILED or result.value is None
+        failed = result.state == FAILED or not known(result.value)
         trial.set_user_attr("folder", result.folder)
         if self.study.trials[trial.number].user_attrs.get("pruned"):
             self.study.tell(trial, state=state.PRUNED)
         elif failed:
-            trial.set_user_attr("why", result.note or "it had no validation")
+            trial.set_user_attr("why", result.note or f"its {self.launcher.monitor} is {result.value}")
             self.study.tell(trial, state=state.FAIL)
         else:
             self.study.tell(trial, result.value)

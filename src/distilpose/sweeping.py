@@ -36,6 +36,7 @@ class Jobs:
         self.config, self.context, self.launcher = config, context, launcher
         self.place = Path(config.hydra.sweep.dir)
         self.monitor = str(config.data.monitor)
+        self._folders: dict[tuple[str, ...], Path] = {}  # composing takes a while
         kind = str(config.hydra.launcher._target_)
         self.one_by_one, self._watched = kind.endswith("BasicLauncher"), "joblib" in kind
 
@@ -105,19 +106,24 @@ class Jobs:
 
     def folder(self, overrides: Sequence[str], number: int) -> Path:
         """Where a job writes."""
+        if tuple(overrides) in self._folders:
+            return self._folders[tuple(overrides)]
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.num = config.hydra.job.id = number
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(config)  # for what is read by ${hydra:…}
         try:
-            return Path(config.hydra.sweep.dir) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
+            place = Path(config.hydra.sweep.dir) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
         finally:
             HydraConfig.instance().cfg = before
+        self._folders[tuple(overrides)] = place
+        return place
 
-    def write(self, trials: Sequence[Trial]) -> str:
+    def write(self, trials: Sequence[Trial], names: Sequence[str] = ()) -> str:
         """The table, the best, the picture; gives the table as text."""
-        return write_trials(self.place, trials, self.monitor, {trial.folder: self._command(trial) for trial in trials})
+        commands = {trial.folder: self._command(trial) for trial in trials}
+        return write_trials(self.place, trials, self.monitor, commands, names)
 
     def _command(self, trial: Trial) -> str:
         """The command line that trains it anew, beside the sweep's folder; without its number no search has a say."""
@@ -143,7 +149,8 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
                 _tell(jobs, every, trials)
     finally:
         text = _tell(jobs, every, trials)
-    print(f"\n{text}\n\nWritten to {jobs.place}")
+    if text:
+        print(f"\n{text}\n\nWritten to {jobs.place}")
     refuse_failed(jobs.place, trials, "the same command with resume=auto tries them again")
     return [trial.value for trial in trials]
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distilpose import locks, multirun, resuming, runs
+from distilpose import multirun, resuming, runs
 from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.checkpoints import CheckpointFiles
 from distilpose.command import command
@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> float | None:
     metrics = resuming.finished(cfg)
     if metrics is None and multirun.wants_processes(cfg):
         return multirun.run_apart(cfg)
-    with locks.of_run(cfg) as waited:
+    with multirun.alone(cfg) as waited:
         if waited:  # for one that may have run to its end
             metrics = resuming.finished(cfg)
         if metrics is not None:

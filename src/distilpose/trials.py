@@ -55,7 +55,9 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
     return max(ended, key=lambda trial: trial.value or 0.0) if ended else None
 
 
-def write_trials(place: Path, trials: Sequence[Trial], monitor: str, commands: Mapping[str, str]) -> str:
+def write_trials(
+    place: Path, trials: Sequence[Trial], monitor: str, commands: Mapping[str, str], names: Sequence[str] = ()
+) -> str:
     """Write the files into the sweep's folder; gives the table and what to type next as text.
 
     Trials of an earlier command with the same folder stay in the table.
@@ -64,13 +66,14 @@ def write_trials(place: Path, trials: Sequence[Trial], monitor: str, commands: M
         place: the sweep's folder.
         trials: of this command.
         monitor: the metric that was maximised.
+        names: of settings that are shown though all have them alike.
         commands: the command line that trains each anew, by folder; those of earlier trials are kept in trials.json.
     """
     rows = [{**asdict(trial), "command": commands.get(trial.folder, "")} for trial in trials]
     folders = {trial.folder for trial in trials}
     rows = [*(row for row in _earlier(place, monitor) if row["folder"] not in folders), *rows]
     content = [Trial(**{key: value for key, value in row.items() if key != "command"}) for row in rows]
-    names = differing(content)
+    names = list(dict.fromkeys([*names, *differing(content)]))
     best = best_of(content)
     text = _table(content, names, monitor, best)
     write_json({"monitor": monitor, "trials": rows}, place / ROWS)

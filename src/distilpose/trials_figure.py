@@ -28,8 +28,10 @@ def draw_trials(trials: Sequence[Trial], names: Sequence[str], monitor: str) -> 
         places, numeric = _numbers(texts)
         if numeric and min(places) > 0 and max(places) > 10 * min(places):
             axes.set_xscale("log")
-        if not numeric:
-            axes.set_xticks(range(len(set(texts))), list(dict.fromkeys(texts)), rotation=30, ha="right")
+        if not numeric or len(set(places)) <= 5:
+            ticks = dict(zip(places, texts, strict=True))
+            axes.set_xticks(list(ticks), list(ticks.values()), rotation=0 if numeric else 30)
+            axes.minorticks_off()
         for state, colour in colours.items():
             points = [(x, trial.value) for x, trial in zip(places, shown, strict=True) if trial.state == state]
             if points:

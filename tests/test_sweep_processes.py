@@ -1,0 +1,204 @@
+"""Sweeps as people run them: real processes, one that fails, signals, kills, two at once, and the tables they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from omegaconf import OmegaConf
+
+from distilpose.callbacks.metrics_table import read_table
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "loss=regression", "model=student_xs",
+    "model.depth=1", "model.width=32", "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0",
+    "optimizer.lr=5e-3", "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=1", "trainer.num_sanity_val_steps=0",
+    "logger=none", "~callbacks.pictures", "~callbacks.health", "resume=auto", "data.monitor=val/PCK",
+]  # fmt: skip
+GRID = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed${seed}"]
+JOBLIB = ["launcher=local", "hydra.launcher.n_jobs=2"]
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "distilpose.train", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def wait_for(process, reached, seconds=200):
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def table(folder):
+    """State and value by run, of trials.md."""
+    rows = (folder / "trials.md").read_text().split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("| ").split("|")] for row in rows]
+    return {run: (state, value.strip("*")) for run, state, value, *_ in cells}
+
+
+def figures(folder):
+    rows = read_table(folder / "metrics.csv")
+    for row in rows:
+        del row["seconds"]
+    return rows
+
+
+@pytest.mark.parametrize(
+    "launcher", [[], JOBLIB, ["hydra/launcher=submitit_local"]], ids=["one by one", "joblib", "submitit"]
+)
+def test_what_failed_stops_no_other_and_the_best_trains_again(tiny_coco, tmp_path, launcher):
+    settings = [*TINY, f"data.root={tiny_coco(train=17)}", "trainer.max_epochs=2", *GRID, *launcher]
+    status, out, err = finish(start(tmp_path, "-m", *settings, "seed=-1,0,1"))
+    assert status == 1
+    assert err.splitlines()[-1].startswith("error: 1 of 3 jobs failed, sweep/seed-1 (seed=-1 must be")
+    assert "Error executing job" not in err
+    values = {
+        f"seed{seed}": max(row["val/PCK"] for row in figures(tmp_path / "sweep" / f"seed{seed}")) for seed in (0, 1)
+    }
+    assert table(tmp_path / "sweep") == {
+        "seed-1": ("failed", "-"),
+        **{run: ("done", f"{value:.4f}") for run, value in values.items()},
+    }
+    assert (tmp_path / "sweep" / "trials.png").stat().st_size > 5000
+    best = OmegaConf.load(tmp_path / "sweep" / "best.yaml")
+    assert best.folder == f"sweep/{max(values, key=values.get)}"
+    assert best.command in out
+    if launcher != JOBLIB[:0]:
+        return
+    words = shlex.split(best.command)
+    assert words[:3] == ["python", "-m", "distilpose.train"]
+    status, _, err = finish(start(tmp_path, *words[3:]))
+    assert status == 0, err
+    assert figures(tmp_path / "sweep_best") == figures(tmp_path / best.folder)
+    # a later command's runs come into the same table, and what failed is tried again
+    status, _, err = finish(start(tmp_path, "-m", *settings, "seed=-1,2"))
+    assert status == 1
+    assert list(table(tmp_path / "sweep")) == ["seed0", "seed1", "seed-1", "seed2"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_the_sweep_as_a_whole_and_the_same_command_goes_on(tiny_coco, tmp_path, number):
+    settings = ["-m", *TINY, *GRID, f"data.root={tiny_coco(train=100)}", "trainer.max_epochs=3", "seed=-1,0,1"]
+    process = start(tmp_path, *settings)
+    wait_for(process, (tmp_path / "sweep" / "seed0" / "metrics.csv").is_file)
+    process.send_signal(number)
+    status, _, err = finish(process)
+    assert status == 128 + number, err
+    assert "the same command with resume=auto goes on" in err
+    told = table(tmp_path / "sweep")
+    assert [told[run][0] for run in ("seed-1", "seed0", "seed1")] == ["failed", "left off", "not begun"]
+    assert not (tmp_path / "sweep" / "seed1").exists()
+    assert (
+        f"after epoch {len(figures(tmp_path / 'sweep' / 'seed0'))} of 3"
+        in (tmp_path / "sweep" / "trials.md").read_text()
+    )
+    status, _, err = finish(start(tmp_path, *settings))
+    assert status == 1
+    assert [state for state, _ in table(tmp_path / "sweep").values()] == ["failed", "done", "done"]
+    whole = [word.replace("seed=-1,0,1", "seed=0").replace("dir=sweep", "dir=whole") for word in settings]
+    assert finish(start(tmp_path, *whole))[0] == 0
+    assert figures(tmp_path / "sweep" / "seed0") == figures(tmp_path / "whole" / "seed0")
+
+
+def test_jobs_side_by_side_leave_with_their_sweep_and_go_on_with_it(tiny_coco, tmp_path):
+    settings = ["-m", *TINY, *GRID, *JOBLIB, f"data.root={tiny_coco(train=100)}", "trainer.max_epochs=5", "seed=0,1,2"]
+    process = start(tmp_path, *settings)
+    folders = [tmp_path / "sweep" / f"seed{seed}" for seed in range(3)]
+    wait_for(process, lambda: all((folder / "metrics.csv").is_file() for folder in folders[:2]))
+    # two sweeps in one folder at once
+    status, _, err = finish(start(tmp_path, *settings))
+    assert status == 1
+    assert err.splitlines()[-1].startswith("error: Another process is at work in 'sweep'")
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any((folder / "run.lock").exists() for folder in folders):  # each saves, and lets go of its folder
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    reached = [len(figures(folder)) for folder in folders[:2]]
+    assert any((folder / "checkpoints" / "recent.ckpt").is_file() for folder in folders[:2]) or reached == [5, 5]
+    process.communicate()
+    before = {
+        folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in folders[:2] if len(figures(folder)) == 5
+    }
+    status, _, err = finish(start(tmp_path, *settings))
+    assert status == 0, err
+    assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done"] * 3
+    assert [len(figures(folder)) for folder in folders] == [5] * 3
+    assert all((folder / "metrics.csv").stat().st_mtime_ns == written for folder, written in before.items())
+
+
+def test_a_worker_that_is_killed_takes_no_other_job_with_it(tiny_coco, tmp_path):
+    killer = tmp_path / "own" / "callbacks"
+    killer.mkdir(parents=True)
+    (killer / "deadly.yaml").write_text(
+        "defaults: [default]\ndeadly:\n  _target_: deadly.Deadly\n  seed: ${seed}\npictures: null\nhealth: null\n"
+    )
+    (tmp_path / "deadly.py").write_text(
+        "import os, signal\nfrom lightning import Callback\n\n\nclass Deadly(Callback):\n"
+        "    def __init__(self, seed):\n        self.seed = seed\n\n"
+        "    def on_train_batch_start(self, *args):\n"
+        "        if self.seed == 1:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    settings = [word for word in TINY if not word.startswith("~")]
+    settings += [*GRID, *JOBLIB, f"data.root={tiny_coco()}", "trainer.max_epochs=1", "callbacks=deadly"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distilpose.train", "--config-dir", "own", "-m", *settings, "seed=0,1,2"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    status, _, err = finish(process)
+    assert status == 1
+    assert err.splitlines()[-1].startswith("error: 1 of 3 jobs failed, sweep/seed1 (its process died"), err
+    assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done", "failed", "done"]
+    assert "--config-dir" in OmegaConf.load(tmp_path / "sweep" / "best.yaml").command
+
+
+def test_trials_are_trainings(tiny_coco, tmp_path):
+    settings = ["-m", "sweep=search", *TINY, f"data.root={tiny_coco(train=40)}", "trainer.max_epochs=3"]
+    settings += ["hydra.sweep.dir=found", "hydra.sweeper.params=null", "optimizer.lr=choice(5e-3,0.0)"]
+    settings += ["hydra.sweeper.startup=2"]
+    process = start(tmp_path, *settings, "hydra.sweeper.trials=6")
+    wait_for(process, (tmp_path / "found" / "trial2" / "metrics.csv").is_file)
+    process.kill()
+    process.communicate()
+    first = {n: (tmp_path / "found" / f"trial{n}" / "metrics.csv").stat().st_mtime_ns for n in (0, 1)}
+    status, _, err = finish(start(tmp_path, *settings, "hydra.sweeper.trials=6"))
+    assert status == 0, err
+    assert first == {n: (tmp_path / "found" / f"trial{n}" / "metrics.csv").stat().st_mtime_ns for n in (0, 1)}
+    whole = [word.replace("dir=found", "dir=whole") for word in settings]
+    assert finish(start(tmp_path, *whole, "hydra.sweeper.trials=6"))[0] == 0
+    assert table(tmp_path / "found") == table(tmp_path / "whole")
+    assert {state for state, _ in table(tmp_path / "found").values()} <= {"done", "pruned"}
+    best = OmegaConf.load(tmp_path / "found" / "best.yaml")
+    assert "optimizer.lr=0.005" in best.overrides
+    assert best.value > 0
+    status, _, err = finish(start(tmp_path, *shlex.split(best.command)[3:]))
+    assert status == 0, err
+    assert figures(tmp_path / "found_best") == figures(tmp_path / best.folder)
+    assert len(json.loads((tmp_path / "found" / "trials.json").read_text())["trials"]) == 6
