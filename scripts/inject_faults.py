@@ -1,8 +1,9 @@
 """What a training loses by each kind of fault: real runs, hit at random moments, resumed, compared with one let alone.
 
-    python scripts/inject_faults.py --times 10 --output faults
+    python scripts/inject_faults.py --times 10 --jobs 2 --output faults
 
-prints a table and writes it, with every case, into the output folder. A full disk is a small tmpfs, which takes root.
+writes every case into faults.json of the output folder as it ends, and the table into faults.md; started again it goes on
+with the cases that are missing. A full disk and a read-only one are small tmpfs, which takes root.
 """
 
 from __future__ import annotations
@@ -12,156 +13,237 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
+from lightning import Callback
+from rich.progress import Progress
 
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.checkpoints import newest_intact
+from distilpose.files import write_json, write_text
 
-EPOCHS, BATCHES = 6, 12
+EPOCHS, BATCHES, PERSONS = 3, 24, 8
+STEPS = EPOCHS * BATCHES
+INTERVAL = 0.6  # seconds between checkpoints within an epoch
+ROOM = 16  # MiB of a disk, for three checkpoints of 2 MiB and one that is being written
 TRAIN = [
-    "data=synthetic", f"data.num_train={8 * BATCHES}", "data.num_val=16", "data.max_persons=1", "data.image_size=96",
-    "data.batch_size=8", "model=student_xs", "loss=regression", "scheduler=cosine", "logger=none", "resume=auto",
-    f"trainer.max_epochs={EPOCHS}", "trainer.check_val_every_n_epoch=2", "trainer.accelerator=cpu",
-    "trainer.num_sanity_val_steps=0", "callbacks=ema", "callbacks.ema.decay=0.9", "callbacks.interruption.minutes=0.02",
-    "~callbacks.pictures", "~callbacks.health",
+    "data=synthetic", f"data.num_train={PERSONS * BATCHES + 5}", "data.num_val=23", "data.max_persons=1", "data.image_size=64",
+    "data.val_batch_size=4", "model=student_xs", "model.depth=1", "model.width=32", "model.heads=2", "model.input_size=[64,48]",
+    "loss=regression", "scheduler=cosine", "resume=auto", "callbacks=ema", "callbacks.ema.decay=0.9",
+    f"callbacks.interruption.minutes={INTERVAL / 60}", "callbacks.progress.refresh_rate=1", "~callbacks.pictures",
+    "~callbacks.health", "+callbacks.probe._target_=inject_faults.Probe", f"trainer.max_epochs={EPOCHS}",
+    "trainer.check_val_every_n_epoch=1", "trainer.num_sanity_val_steps=0", "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=5", "hydra.run.dir=disk/run",
 ]  # fmt: skip
-# a clock that jumps by a day, now forth, now back
+ONE = [sys.executable, "-m", "distilpose.train", f"data.batch_size={PERSONS}"]
+SHARED = [f"data.batch_size={PERSONS // 2}", "trainer.devices=2", "trainer.strategy=ddp"]
+TWO = [sys.executable, "-m", "distilpose.train", *SHARED]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", *TWO[2:]]
+# a clock that jumps by a day, forth or back, as soon as a file is there
 JUMPING = """
-import time, random
-_real, _began, _at = time.time, time.time(), random.Random({seed}).uniform(1, {latest})
-time.time = lambda: _real() + (0 if _real() - _began < _at else random.Random({seed}).choice((-86400, 86400)))
+import os, time
+_real = time.time
+time.time = lambda: _real() + ({jump} if os.path.exists({file!r}) else 0)
 """
 
 
+class Probe(Callback):
+    """Tells the harness each step with its time, and spoils the batch of a step it was told."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """A batch that makes the loss no number."""
+        if os.environ.get("FAULTS_NAN") == str(trainer.global_step):
+            batch.image.fill_(float("nan"))
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        """A line a step."""
+        if trainer.is_global_zero:
+            with open("steps.txt", "a") as file:
+                file.write(f"{trainer.global_step} {time.monotonic()}\n")
+
+
 class Fault:
-    """One kind of fault: how a run is started, what is done to it at a random moment, and what before it is resumed."""
+    """One kind of fault: how a run is started, what is done to it, what before it is resumed, and what it may exit with."""
 
-    arguments: tuple[str, ...] = ("data.num_workers=0",)
-    expected: tuple[int, ...] = (0,)
+    command: list[str] = ONE
+    arguments: tuple[str, ...] = ("data.num_workers=0", "logger=none")
+    disk = False  # whether the run's folder is a disk of its own
+    waits = True  # for the moment to strike
 
-    def environment(self, draw: random.Random, place: Path, latest: float) -> dict[str, str]:
+    def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
         """What the process finds in its environment."""
         return {}
 
-    def strike(self, process: subprocess.Popen, folder: Path, draw: random.Random) -> None:
+    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
         """At the random moment."""
 
-    def mend(self, folder: Path, draw: random.Random) -> None:
+    def mend(self, place: Path, draw: random.Random) -> None:
         """Before resuming."""
 
 
 class Signal(Fault):
-    """A signal to the training's process."""
+    """A signal to the process that was started, to all its group, or to one of the training processes below it."""
 
-    def __init__(self, number: int):
-        self.number = number
-        self.expected = (-number,) if number == signal.SIGKILL else (128 + number,)
+    def __init__(self, number: int, whom: str = "it", command: list[str] = ONE, workers: int = 0):
+        self.number, self.whom, self.command = number, whom, command
+        self.arguments = (f"data.num_workers={workers}", "logger=none")
 
-    def strike(self, process: subprocess.Popen, folder: Path, draw: random.Random) -> None:
+    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
         """Hit it."""
-        process.send_signal(self.number)
-
-
-class DeadWorker(Fault):
-    """One of the loading processes is killed."""
-
-    arguments = ("data.num_workers=2",)
-    expected = (1,)
-
-    def strike(self, process: subprocess.Popen, folder: Path, draw: random.Random) -> None:
-        """Hit it."""
-        for _ in range(200):
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            if children:
-                os.kill(int(draw.choice(children)), signal.SIGKILL)
-                return
-            time.sleep(0.02)
+        if self.whom == "group":
+            os.killpg(process.pid, self.number)
+        else:
+            os.kill(process.pid if self.whom == "it" else draw.choice(children(process.pid)), self.number)
 
 
 class FullDisk(Fault):
-    """The disk of the run's folder is filled, and emptied before resuming."""
+    """The disk of the run's folder is filled."""
 
-    expected = (1,)
+    disk = True
 
-    def strike(self, process: subprocess.Popen, folder: Path, draw: random.Random) -> None:
+    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
         """Hit it."""
-        with open(folder.parent / "filler", "wb") as file:
+        with open(place / "disk" / "filler", "wb", buffering=0) as file:
             try:
                 while True:
                     file.write(bytes(1 << 16))
-                    file.flush()
             except OSError:
                 pass
 
-    def mend(self, folder: Path, draw: random.Random) -> None:
+    def mend(self, place: Path, draw: random.Random) -> None:
         """Before resuming."""
-        (folder.parent / "filler").unlink()
+        (place / "disk" / "filler").unlink()
+
+
+class ReadOnly(Fault):
+    """The disk of the run's folder becomes read-only, as one with errors does."""
+
+    disk = True
+
+    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
+        """Hit it, as soon as no file there is being written."""
+        while subprocess.run(["mount", "-o", "remount,ro", place / "disk"], capture_output=True).returncode:
+            time.sleep(0.001)
+
+    def mend(self, place: Path, draw: random.Random) -> None:
+        """Before resuming."""
+        subprocess.run(["mount", "-o", "remount,rw", place / "disk"], check=True)
 
 
 class Truncated(Signal):
     """A kill, and the newest checkpoint cut off, as a failing disk leaves it."""
 
-    def __init__(self) -> None:
-        super().__init__(signal.SIGKILL)
-
-    def mend(self, folder: Path, draw: random.Random) -> None:
+    def mend(self, place: Path, draw: random.Random) -> None:
         """Before resuming."""
-        found = newest_intact(folder)
+        found = newest_intact(place / "disk" / "run")
         if found is not None:
             content = found.path.read_bytes()
             found.path.write_bytes(content[: draw.randrange(len(content))])
 
 
 class ClockJump(Signal):
-    """The clock jumps by a day, and later the run is killed."""
+    """The clock jumps by a day, and some time later the run is killed."""
 
-    def __init__(self) -> None:
-        super().__init__(signal.SIGKILL)
-
-    def environment(self, draw: random.Random, place: Path, latest: float) -> dict[str, str]:
+    def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
         """What the process finds in its environment."""
-        (place / "sitecustomize.py").write_text(JUMPING.format(seed=draw.randrange(10**6), latest=latest))
-        return {"PYTHONPATH": os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])}
+        program = JUMPING.format(jump=draw.choice((-86400, 86400)), file=str(place / "jumped"))
+        (place / "sitecustomize.py").write_text(program)
+        return {"PYTHONPATH": os.pathsep.join([str(place), python_path()])}
+
+    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
+        """Hit it."""
+        (place / "jumped").touch()
+        time.sleep(draw.uniform(0, 2))
+        super().strike(process, place, draw)
+
+
+class NoNumber(Fault):
+    """A step's images are no numbers, and so is its loss."""
+
+    waits = False
+
+    def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
+        """What the process finds in its environment."""
+        return {"FAULTS_NAN": str(draw.randrange(STEPS))}
 
 
 class Unreachable(Fault):
-    """W&B's server does not answer; the run is not touched otherwise."""
+    """W&B's server refuses connections; the run is not touched otherwise."""
 
+    waits = False
     arguments = ("data.num_workers=0", "logger=wandb", "logger.wandb.mode=online")
 
-    def environment(self, draw: random.Random, place: Path, latest: float) -> dict[str, str]:
+    def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
         """What the process finds in its environment."""
         return {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
 
 
-FAULTS: dict[str, Callable[[], Fault]] = {
-    "SIGKILL": lambda: Signal(signal.SIGKILL),
-    "SIGTERM": lambda: Signal(signal.SIGTERM),
-    "SIGUSR1": lambda: Signal(signal.SIGUSR1),
-    "full disk": FullDisk,
-    "dead loading process": DeadWorker,
-    "W&B unreachable": Unreachable,
-    "truncated checkpoint": Truncated,
-    "clock jump": ClockJump,
+KILL, TERM, USR1 = signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1
+FAULTS: dict[str, Fault] = {
+    "SIGKILL": Signal(KILL),
+    "SIGTERM": Signal(TERM),
+    "SIGUSR1": Signal(USR1),
+    "SIGTERM to all, loading processes too": Signal(TERM, "group", workers=2),
+    "full disk": FullDisk(),
+    "read-only disk": ReadOnly(),
+    "a loading process killed": Signal(KILL, "one", workers=2),
+    "no number in a batch": NoNumber(),
+    "W&B unreachable": Unreachable(),
+    "truncated checkpoint": Truncated(KILL),
+    "clock jump, then SIGKILL": ClockJump(KILL),
+    "2 processes: SIGKILL to the first": Signal(KILL, command=TWO),
+    "2 processes: SIGKILL to the second": Signal(KILL, "one", command=TWO),
+    "2 processes: SIGTERM to the first": Signal(TERM, command=TWO),
+    "2 processes: SIGUSR1 to the second": Signal(USR1, "one", command=TWO),
+    "torchrun, 2 processes: SIGKILL to one": Signal(KILL, "one", command=TORCHRUN),
+    "torchrun, 2 processes: SIGTERM to torchrun": Signal(TERM, command=TORCHRUN, workers=1),
 }
 
 
-def start(place: Path, *arguments: str, **environment: str) -> subprocess.Popen:
-    """The training as a process of its own; what it says goes into a file."""
-    command = [sys.executable, "-m", "distilpose.train", *TRAIN, "hydra.run.dir=run", *arguments]
-    said = open(place / "said.txt", "ab")  # noqa: SIM115  (the process has it)
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"} | environment
-    return subprocess.Popen(command, cwd=place, stdout=said, stderr=said, env=variables)
+def children(process: int) -> list[int]:
+    """The processes it has started."""
+    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def running_in(place: Path) -> list[int]:
+    """All processes whose working directory that is."""
+    found = []
+    for one in Path("/proc").iterdir():
+        try:
+            if one.name.isdigit() and os.readlink(one / "cwd") == str(place):
+                state = (one / "stat").read_text().rpartition(")")[2].split()[0]
+                found += [int(one.name)] if state != "Z" else []
+        except OSError:
+            pass
+    return found
+
+
+def python_path() -> str:
+    """Where the training finds this file's callback."""
+    return os.pathsep.join([str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")])
+
+
+def start(place: Path, fault: Fault, **environment: str) -> subprocess.Popen[bytes]:
+    """The training as a group of processes of its own; what it says goes into a file outside its folder."""
+    variables = {"OMP_NUM_THREADS": "1", "WANDB_SILENT": "true", "PYTHONPATH": python_path(), **environment}
+    with open(place / "said.txt", "wb") as said:
+        return subprocess.Popen(
+            [*fault.command, *TRAIN, *fault.arguments],
+            cwd=place,
+            stdout=said,
+            stderr=said,
+            env=os.environ | variables,
+            start_new_session=True,
+        )
 
 
 def ending(folder: Path) -> tuple[list[dict[str, float]], dict[str, Any]]:
@@ -182,43 +264,108 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def steps_told(said: str) -> int:
-    """The step a run had come to by its progress bar."""
-    bars = re.findall(r"Epoch (\d+):[^\r\n]*?(\d+)/(\d+) \[", said)
-    return int(bars[-1][0]) * BATCHES + int(bars[-1][1]) if bars else 0
+def steps_done(place: Path) -> list[tuple[int, float]]:
+    """Each step a run has told, and when."""
+    told = (place / "steps.txt").read_text() if (place / "steps.txt").exists() else ""
+    return [(int(line.split()[0]), float(line.split()[1])) for line in told.splitlines(keepends=True) if "\n" in line]
 
 
-def strike(fault: Fault, draw: random.Random, place: Path, latest: float, whole: Any) -> dict[str, Any]:
-    """One case: a run hit at a random moment of its training, resumed until it ends, and compared."""
-    place.mkdir(parents=True)
-    folder = place / "run"
-    process = start(place, *fault.arguments, **fault.environment(draw, place, latest))
-    while process.poll() is None and "Epoch 0" not in (place / "said.txt").read_text(errors="replace"):
+def last_words(place: Path) -> str:
+    """What a run said last, progress bars left out."""
+    text = re.sub(r"[^\r\n]*?(it/s|s/it)\]", "\n", (place / "said.txt").read_text(errors="replace"))
+    spoken = [line.strip("\x1b[A ") for line in re.split(r"[\r\n]", text) if line.strip("\x1b[A ")]
+    ours = [line for line in spoken if line.startswith(("error: ", "Left on "))]  # torchrun talks on after it
+    return (ours or spoken or [""])[-1]
+
+
+def leave(process: subprocess.Popen[bytes], place: Path, seconds: float) -> tuple[int, list[int]]:
+    """Wait until every process of a run has gone: exit status of the first, and who had to be killed."""
+    deadline = time.monotonic() + seconds
+    while (process.poll() is None or running_in(place)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    moment = draw.uniform(0, latest)
-    deadline = time.monotonic() + moment
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if process.poll() is None:
-        fault.strike(process, folder, draw)
-    struck = time.monotonic()
-    status = process.wait(timeout=300)
-    said = (place / "said.txt").read_text(errors="replace")
-    fault.mend(folder, draw)
-    found = newest_intact(folder)
-    case = {
-        "moment": moment,
-        "status": status,
-        "seconds_to_leave": time.monotonic() - struck,
-        "steps_done": steps_told(said),
-        "steps_kept": 0 if found is None else found.step,
-        "last_words": said.strip().splitlines()[-1][-300:] if said.strip() else "",
-    }
-    again = start(place, *fault.arguments, **fault.environment(draw, place, 1e9)).wait(timeout=300)
-    rows, content = ending(folder) if again == 0 else ([], {})
-    left = [path.name for path in folder.rglob(".*.part*")]
-    identical = again == 0 and rows == whole[0] and same(content, whole[1])
-    return {**case, "resumed": again, "identical": identical, "left_behind": left}
+    stayed = running_in(place)
+    for one in stayed:
+        os.kill(one, signal.SIGKILL)
+    return process.wait(), stayed
+
+
+def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict[str, Any]:
+    """A run hit at a random moment of its training, resumed until it ends, and compared."""
+    fault, draw = FAULTS[name], random.Random(f"{seed} {name} {number}")
+    (place / "disk").mkdir(parents=True)
+    if fault.disk:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}m", "tmpfs", place / "disk"], check=True)
+    folder = place / "disk" / "run"
+    try:
+        environment = fault.environment(place, draw)
+        process = start(place, fault, **environment)
+        step, delay = draw.randrange(STEPS - 4), draw.uniform(0, 0.3)  # validations and checkpoints are between steps
+        while process.poll() is None and fault.waits and len(steps_done(place)) < step + 1:
+            time.sleep(0.005)
+        time.sleep(delay)
+        hit = process.poll() is None
+        if hit:
+            fault.strike(process, place, draw)
+        struck = time.monotonic()
+        status, stayed = leave(process, place, 120)
+        left_at, said = time.monotonic(), (place / "said.txt").read_text(errors="replace")
+        words, times = last_words(place), dict(steps_done(place))
+        fault.mend(place, draw)
+        found = newest_intact(folder)
+        kept, done = (0 if found is None else found.step), max(times, default=0)
+        finite = all(
+            value.isfinite().all()
+            for path in (folder / "checkpoints").glob("*.ckpt")
+            if path == getattr(found, "path", None) or not isinstance(fault, Truncated)
+            for value in torch.load(path, weights_only=True)["state_dict"].values()
+        )
+        step = int(environment.pop("FAULTS_NAN", step))
+        if not fault.waits:
+            struck = times.get(step + 1, time.monotonic())
+        case = {
+            "step": step, "hit": hit, "status": status, "seconds_to_leave": left_at - struck, "stayed": len(stayed),
+            "steps_done": done, "steps_kept": kept, "checkpoints_finite": finite, "last_words": words,
+            "seconds_lost": times[done] - times.get(kept, min(times.values())) if times else 0.0,
+            "trace": "Traceback (most recent call last)" in said,
+        }  # fmt: skip
+        again, _ = leave(start(place, fault, **environment), place, 300)
+        rows, content = ending(folder) if again == 0 else ([], {})
+        left = [path.name for path in folder.rglob(".*.part*")]
+        identical = again == 0 and rows == whole[0] and same(content, whole[1])
+        return {**case, "resumed": again, "identical": identical, "left_behind": left}
+    finally:
+        if fault.disk:
+            subprocess.run(["umount", place / "disk"], check=True)
+        if not os.environ.get("FAULTS_KEEP"):
+            shutil.rmtree(place)
+
+
+def let_alone(place: Path, fault: Fault) -> Any:
+    """How a run ends that nothing is done to."""
+    (place / "disk").mkdir(parents=True)
+    if leave(start(place, fault), place, 300)[0]:
+        sys.exit(f"error: a run that nothing is done to fails:\n{(place / 'said.txt').read_text()[-2000:]}")
+    return ending(place / "disk" / "run")
+
+
+def table(cases: dict[str, list[dict[str, Any]]]) -> str:
+    """The cases, a row a fault."""
+    lines = [
+        "| fault | hit | exit status | all gone within | lost at most | resumed | identical | left running | stack traces |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, every in cases.items():
+        statuses = ", ".join(map(str, sorted({case["status"] for case in every})))
+        steps = max(case["steps_done"] - case["steps_kept"] for case in every)
+        cells = [
+            name, f"{sum(case['hit'] for case in every)} of {len(every)}", statuses,
+            f"{max(case['seconds_to_leave'] for case in every):.1f} s",
+            f"{steps} steps, {max(case['seconds_lost'] for case in every):.2f} s",
+            sum(case["resumed"] == 0 for case in every), sum(case["identical"] for case in every),
+            sum(case["stayed"] > 0 for case in every), sum(case["trace"] for case in every),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -226,46 +373,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=10, help="cases of each fault")
     parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=FAULTS, help="some of them only")
+    parser.add_argument("--jobs", type=int, default=1, help="cases side by side")
     parser.add_argument("--output", type=Path, default=Path("faults"), help="folder of faults.json and faults.md")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        root, draw = Path(place), random.Random(options.seed)
-        began = time.monotonic()
-        (root / "whole").mkdir()
-        if start(root / "whole", "data.num_workers=0").wait():
-            sys.exit(
-                f"error: a run that nothing is done to fails:\n{(root / 'whole' / 'said.txt').read_text()[-2000:]}"
-            )
-        latest = 0.6 * (time.monotonic() - began)
-        whole = ending(root / "whole" / "run")
-        cases: dict[str, list[dict[str, Any]]] = {}
-        for name in options.faults:
-            for number in track(range(options.times), name):
-                case = root / f"{list(FAULTS).index(name)}_{number}"
-                if name == "full disk":
-                    disk = root / f"disk_{number}"
-                    disk.mkdir()
-                    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], check=True)
-                    case = disk / "case"
-                cases.setdefault(name, []).append(strike(FAULTS[name](), draw, case, latest, whole))
-                if name == "full disk":
-                    subprocess.run(["umount", disk], check=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "faults.json").write_text(json.dumps(cases, indent=2))
-    lines = [
-        "| fault | times | exit status | left within | steps lost, most | resumed | identical to the last bit |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, all_of_it in cases.items():
-        statuses = ", ".join(map(str, sorted({case["status"] for case in all_of_it})))
-        lost = max(case["steps_done"] - case["steps_kept"] for case in all_of_it)
-        slowest = max(case["seconds_to_leave"] for case in all_of_it)
-        resumed = sum(case["resumed"] == 0 for case in all_of_it)
-        identical = sum(case["identical"] for case in all_of_it)
-        lines.append(f"| {name} | {len(all_of_it)} | {statuses} | {slowest:.1f} s | {lost} | {resumed} | {identical} |")
-    (options.output / "faults.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    written = options.output / "faults.json"
+    cases = json.loads(written.read_text()) if written.is_file() else {}
+    wanted = [(name, n) for n in range(options.times) for name in options.faults if n >= len(cases.get(name, []))]
+    with tempfile.TemporaryDirectory() as root, ThreadPoolExecutor(options.jobs) as pool, Progress() as progress:
+        whole = {}
+        for number, command in enumerate((ONE, TWO)):
+            if any((FAULTS[name].command is ONE) == (command is ONE) for name, _ in wanted):
+                whole[command is ONE] = let_alone(Path(root) / f"whole{number}", Signal(KILL, command=command))
+        bar = progress.add_task("cases", total=len(wanted))
+        running = {}
+        for name, n in wanted:
+            place = Path(root) / f"{list(FAULTS).index(name)}_{n}"
+            running[pool.submit(one_case, name, n, place, options.seed, whole[FAULTS[name].command is ONE])] = name
+        for case in as_completed(running):
+            cases.setdefault(running[case], []).append(case.result())
+            cases = {name: cases[name] for name in FAULTS if name in cases}
+            write_json(cases, written)
+            write_text(table(cases), options.output / "faults.md")
+            progress.advance(bar)
+    print(table(cases))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,37 @@ def run_train(tmp_path, monkeypatch, capsys):
     return call
 
 
+@pytest.fixture
+def ended_alike():
+    """Asserts that two runs' folders are equal to the last bit: the table without times, and all of the last checkpoint but
+    how its loops were counted."""
+    import torch
+
+    from distilpose.callbacks.metrics_table import read_table
+
+    def unlike(one, other, name: str) -> list[str]:
+        if torch.is_tensor(one):
+            return [] if torch.equal(one, other) else [name]
+        if isinstance(one, dict):
+            if one.keys() != other.keys():
+                return [name]
+            return [found for key in one for found in unlike(one[key], other[key], f"{name}.{key}")]
+        if isinstance(one, (list, tuple)):
+            pairs = zip(one, other, strict=True)
+            return [found for number, pair in enumerate(pairs) for found in unlike(*pair, f"{name}.{number}")]
+        return [] if one == other else [name]
+
+    def call(run: Path, whole: Path) -> None:
+        endings = []
+        for folder in (run, whole):
+            content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+            rows = [{k: v for k, v in row.items() if k != "seconds"} for row in read_table(folder / "metrics.csv")]
+            endings.append({"rows": rows} | {k: v for k, v in content.items() if k not in ("loops", "callbacks")})
+        assert unlike(*endings, "run") == []
+
+    return call
+
+
 # where COCO's joints lie in a standing person's box, as shares of its width and height
 STANDING = np.array(
     [(.50, .07), (.55, .05), (.45, .05), (.60, .07), (.40, .07), (.72, .22), (.28, .22), (.85, .38), (.15, .38),

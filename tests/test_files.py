@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from distilpose.errors import DistilPoseError
-from distilpose.files import write_json, write_text, written_beside
+from distilpose.files import remove_parts, write_json, write_text, written_beside
 
 
 def names(folder):
@@ -62,3 +62,18 @@ def test_a_folder_under_a_file_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DistilPoseError, match=r"file/a\.txt cannot be written .* choose a folder you may write to"):
         write_text("a", tmp_path / "file" / "a.txt")
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("metrics.csv", "checkpoints/last.ckpt"):
+        path = write_text("whole", tmp_path / name)
+        with written_beside(path) as beside:
+            beside.write_text("ha")
+            path.with_name("copy").write_text("ha")
+        path.with_name("copy").rename(beside)
+        path.write_text("whole")
+    (tmp_path / ".hidden.part").write_text("another's")
+    remove_parts(tmp_path)
+    assert names(tmp_path) == [".hidden.part", "checkpoints", "metrics.csv"]
+    assert names(tmp_path / "checkpoints") == ["last.ckpt"]

@@ -13,6 +13,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from lightning import Callback
 
 from distilpose import evaluate, train
 from distilpose.callbacks.metrics_table import read_table
@@ -99,6 +100,47 @@ def test_two_processes_evaluate_as_one(tiny_coco, tmp_path):
     for name in ("AP", "AP50", "AR", "PCK"):
         assert last[f"val/{name}"] == pytest.approx(row[name], abs=1e-6), name
     assert row["PCK"] > 0.2
+
+
+class Strike(Callback):
+    """Sends the second of two processes a signal in a batch of an epoch, by its environment."""
+
+    def _strike(self, trainer, batch, place):
+        number, epoch, index, where = os.environ.get("STRIKE", "0 0 0 nowhere").split()
+        if trainer.global_rank == 1 and (trainer.current_epoch, batch, place) == (int(epoch), int(index), where):
+            os.kill(os.getpid(), int(number))
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self._strike(trainer, batch_idx, "training")
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self._strike(trainer, batch_idx, "validation")
+
+
+def test_two_processes_leave_together_and_go_on_as_if_let_alone(tiny_coco, tmp_path, monkeypatch, ended_alike):
+    """The second alone is told: in an epoch, then in a validation of two batches on one process and one on the other."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]))
+    settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=17, val=4)}", "data.val_batch_size=2", "model=student_xs"]
+    settings += ["logger=none", "callbacks=ema", "callbacks.ema.decay=0.9", "resume=auto", "trainer.max_epochs=2"]
+    settings += ["+callbacks.strike._target_=test_train_processes.Strike", "data.num_workers=1"]
+    settings += ["trainer.devices=2", "trainer.strategy=ddp"]
+    status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=whole"))
+    assert status == 0, err
+    strikes = {
+        "10 0 1 training": (138, "SIGUSR1 in epoch 0, 2 of 3 batches"),
+        "15 1 0 validation": (143, "validation of epoch 1"),
+    }
+    for strike, (expected, words) in strikes.items():
+        monkeypatch.setenv("STRIKE", strike)
+        status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=run"))
+        assert status == expected, err
+        assert err.count("Left on SIG") == 1
+        assert words in err
+        assert "Traceback" not in err
+    monkeypatch.delenv("STRIKE")
+    status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=run"))
+    assert status == 0, err
+    ended_alike(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("rate", [0, 5e-3])

@@ -40,10 +40,6 @@ class CheckpointFiles(TorchCheckpointIO):
             file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        for left in path.parent.glob(
-            f".{path.stem}.*.part{path.suffix}"
-        ):  # by a process that was killed while it wrote
-            left.unlink(missing_ok=True)
 
 
 class Found(NamedTuple):

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from distilpose.errors import DistilPoseError
+from distilpose.faults import told_in_a_sentence
 from distilpose.paths import CONFIG_DIR
 
 TRACE = "HYDRA_FULL_ERROR"
@@ -59,7 +60,8 @@ def _told_in_a_sentence(task: Callable[[DictConfig], Any], asked: str) -> Callab
     def job(cfg: DictConfig) -> Any:
         with _traces(asked):  # processes that the task starts are commands themselves
             try:
-                return task(cfg)
+                with told_in_a_sentence():
+                    return task(cfg)
             except BrokenPipeError:
                 _stop_talking()
             except MISTAKES as error:

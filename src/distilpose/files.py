@@ -39,6 +39,12 @@ def written_beside(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_parts(folder: str | Path) -> None:
+    """Remove what processes that were killed while they wrote have left in a folder and those below it."""
+    for left in Path(folder).rglob(".*.[0-9]*.part*"):
+        left.unlink(missing_ok=True)
+
+
 def write_text(text: str, path: str | Path) -> Path:
     """Write a text file, whole or not at all."""
     with written_beside(path) as temporary:

@@ -18,7 +18,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from distilpose.checkpoints import Found, newest_intact
 from distilpose.errors import DistilPoseError
-from distilpose.files import write_text
+from distilpose.files import remove_parts, write_text
 from distilpose.run_folders import CONFIG, callbacks_of, flatten
 
 AUTO = "auto"
@@ -202,6 +202,8 @@ def _write_config(cfg: DictConfig, goes_on: bool) -> None:
         raise DistilPoseError(
             f"'{cfg.folder}' already holds a run: go on with it by resume={cfg.folder}, or choose another hydra.run.dir."
         )
+    if goes_on:
+        remove_parts(place.parent)
     write_text(OmegaConf.to_yaml(cfg, resolve=True), place)
 
 

@@ -11,6 +11,7 @@ from lightning import Callback
 
 from distilpose import train
 from distilpose.callbacks.metrics_table import read_table
+from distilpose.checkpoints import newest_intact
 
 TINY = [
     "data=custom", "data.batch_size=4", "data.num_workers=0", "model=student_xs", "model.depth=1", "model.width=32",
@@ -36,42 +37,34 @@ class Kill(Callback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.fixture
-def run_killed(run_train, monkeypatch):
-    """Runs the train command with a signal to itself."""
+class Spoil(Callback):
+    """Makes the images of one batch no numbers."""
 
-    def call(kill: Kill, *arguments: str) -> tuple[int, str]:
+    def __init__(self, epoch: int, batch: int):
+        self.place = (epoch, batch)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == self.place:
+            batch.image.fill_(float("nan"))
+
+
+@pytest.fixture
+def run_with(run_train, monkeypatch):
+    """Runs the train command with a callback that does something to it."""
+
+    def call(callback: Callback, *arguments: str) -> tuple[int, str]:
         build = train.build_trainer
 
-        def with_kill(cfg):
+        def with_callback(cfg):
             trainer = build(cfg)
-            trainer.callbacks.insert(0, kill)
+            trainer.callbacks.insert(0, callback)
             return trainer
 
         with monkeypatch.context() as patch:
-            patch.setattr(train, "build_trainer", with_kill)
+            patch.setattr(train, "build_trainer", with_callback)
             return run_train(*arguments)
 
     return call
-
-
-def same(one, other):
-    if torch.is_tensor(one):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
-
-
-def ending(folder):
-    """What a run ends with: its table without times, and all of its last checkpoint but how its loops were counted."""
-    rows = read_table(folder / "metrics.csv")
-    for row in rows:
-        del row["seconds"]
-    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    return rows, {key: value for key, value in content.items() if key not in ("loops", "callbacks")}
 
 
 @pytest.mark.parametrize(
@@ -83,21 +76,44 @@ def ending(folder):
         (["augmentation=released"], [(signal.SIGTERM, 1, 5, False), (signal.SIGTERM, 2, 4)]),
     ],
 )  # fmt: skip
-def test_it_ends_as_if_it_had_been_let_alone(run_train, run_killed, tiny_coco, tmp_path, extra, interruptions):
+def test_it_ends_as_if_it_had_been_let_alone(
+    run_train, run_with, ended_alike, tiny_coco, tmp_path, extra, interruptions
+):
     settings = [*TINY, "augmentation=none", *extra, f"data.root={tiny_coco(train=17, val=6)}"]
     status, told = run_train(*settings, "hydra.run.dir=whole")
     assert status == 0, told
     for interruption in interruptions:
-        status, told = run_killed(Kill(*interruption), *settings, "hydra.run.dir=run")
+        status, told = run_with(Kill(*interruption), *settings, "hydra.run.dir=run")
         assert status == 128 + interruption[0], told
         assert "resume=auto goes on" in told
     status, told = run_train(*settings, "hydra.run.dir=run")
     assert status == 0, told
-    (rows, content), (whole_rows, whole) = ending(tmp_path / "run"), ending(tmp_path / "whole")
-    assert [row["epoch"] for row in whole_rows] == [0, 1, 2]
-    unlike = {
-        k: (r.get(k), w.get(k)) for r, w in zip(rows, whole_rows, strict=True) for k in {*r, *w} if r.get(k) != w.get(k)
-    }
-    assert unlike == {}
-    for key in whole:
-        assert same(content[key], whole[key]), key
+    assert [row["epoch"] for row in read_table(tmp_path / "whole" / "metrics.csv")] == [0, 1, 2]
+    ended_alike(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("extra", "step"),
+    [
+        (["trainer.log_every_n_steps=2"], 8),
+        (["trainer.log_every_n_steps=50"], 11),
+        (["trainer.log_every_n_steps=50", "callbacks.interruption.minutes=1e-9"], 8),
+        ([*EMA, "trainer.log_every_n_steps=50", "callbacks.interruption.minutes=1e-9"], 8),
+    ],
+    ids=["told when values are logged", "at the latest before validation", "before it is saved", "averaged"],
+)
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_what_was_saved(
+    run_with, run_train, tiny_coco, tmp_path, extra, step
+):
+    settings = [*TINY, "augmentation=none", *extra, f"data.root={tiny_coco(train=17, val=6)}", "hydra.run.dir=run"]
+    status, told = run_with(Spoil(1, 1), *settings)
+    assert status == 1
+    assert f"no longer finite in epoch 1, at step {step} or at most" in told
+    assert "Traceback" not in told
+    found = newest_intact(tmp_path / "run")
+    assert found.step == (7 if "callbacks.interruption.minutes=1e-9" in extra else 6)
+    for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
+        for name, value in torch.load(path, weights_only=True)["state_dict"].items():
+            assert value.isfinite().all(), (path.name, name)
+    status, told = run_train(*settings)
+    assert status == 0, told

@@ -24,7 +24,7 @@ def test_batches_are_shared_whole(persons, world):
 def test_an_epoch_taken_up_is_the_rest_of_it(world):
     data = torch.utils.data.TensorDataset(torch.arange(23))
     for rank in range(world):
-        whole, again = (ViewSampler(data, world, rank, shuffle=True, seed=3) for _ in range(2))
+        whole, again = (ViewSampler(data, world, rank, seed=3) for _ in range(2))
         again.take_up(epoch=2, shown=4)
         for epoch, shown in ((2, 4), (3, 0), (2, 4)):
             whole.set_epoch(epoch)
@@ -34,12 +34,22 @@ def test_an_epoch_taken_up_is_the_rest_of_it(world):
 
 
 def test_the_same_persons_make_up_a_step_for_any_number_of_processes():
-    data = torch.utils.data.TensorDataset(torch.arange(24))
+    """Also where their number divides by none: an epoch is whole steps."""
+    data = torch.utils.data.TensorDataset(torch.arange(29))
     steps = []
-    for world in (1, 2, 3):
-        shares = [list(ViewSampler(data, world, rank, shuffle=True, seed=1)) for rank in range(world)]
+    for world in (1, 2, 3, 6):
         size = 6 // world
+        shares = [list(ViewSampler(data, world, rank, seed=1, step=size)) for rank in range(world)]
+        assert {len(share) for share in shares} == {24 // world}
         steps.append(
             [sorted(view for share in shares for view in share[i : i + size]) for i in range(0, 24 // world, size)]
         )
-    assert steps[0] == steps[1] == steps[2]
+    assert all(one == steps[0] for one in steps[1:])
+    assert len({index for step in steps[0] for index, _ in step}) == 24
+
+
+def test_fewer_persons_than_a_step_are_all_shown():
+    data = torch.utils.data.TensorDataset(torch.arange(7))
+    shares = [[index for index, _ in ViewSampler(data, 2, rank, seed=1, step=4)] for rank in range(2)]
+    assert {len(share) for share in shares} == {4}
+    assert {index for share in shares for index in share} == set(range(7))

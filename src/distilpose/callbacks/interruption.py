@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from tqdm import tqdm
 
-from distilpose.errors import DistilPoseError, check_number
+from distilpose.errors import check_number
 
 
 class Interruption(Checkpoint):  # which Lightning calls after all others, such as the averaging of weights
@@ -22,8 +23,8 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
     Clusters send a signal some time before they kill: SIGTERM on preemption, SIGUSR1 or SIGUSR2 by `--signal`. The run then
     saves after the step it is in and leaves with exit code 128 + the signal's number; resumed, it goes on with the next
     batch and ends bit for bit where it would have (on a CPU). A validation is left at once: one checkpoint is written
-    shortly before each. A handler that was there before, such as submitit's that puts a job back into the queue, is
-    called after the saving.
+    shortly before each. Of several processes it is enough that one is told. A handler that was there before, such as
+    submitit's that puts a job back into the queue, is called after the saving.
 
     Args:
         folder: of the checkpoints.
@@ -40,6 +41,7 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
         self.received: int | None = None
         self._saved_at = time.monotonic()
         self._before: dict[int, Any] = {}
+        self._shared = 0  # batches of a validation that every process has
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen, in place of Lightning's handler, which talks to the other processes in the middle of whatever they do."""
@@ -65,42 +67,52 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
             return  # between two accumulated batches gradients would be lost; after the last the epoch's end saves
         due = self.minutes is not None and time.monotonic() - self._saved_at > 60 * self.minutes
         due |= shown + steps >= trainer.num_training_batches and self._validates(trainer)
-        if not trainer.strategy.reduce_boolean_decision(self.received is not None or due, all=False):
+        asked, save = _most(trainer, self.received or 0, int(due))
+        if not asked and not save:
             return
-        check_weights(pl_module)
+        pl_module.check_finite()  # type: ignore[operator]
         trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
-        self._leave_if_asked(
-            trainer, f"epoch {trainer.current_epoch}, {shown} of {trainer.num_training_batches} batches"
-        )
+        self._leave(trainer, asked, f"epoch {trainer.current_epoch}, {shown} of {trainer.num_training_batches} batches")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave between two epochs: the last one's checkpoint has just been written."""
-        self._leave_if_asked(trainer, f"before epoch {trainer.current_epoch}")
+        (asked,) = _most(trainer, self.received or 0)
+        self._leave(trainer, asked, f"before epoch {trainer.current_epoch}")
 
-    def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find out how many batches each process has: their numbers may differ by one."""
+        (fewest,) = _most(trainer, -int(sum(trainer.num_val_batches)))
+        self._shared = -fewest
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
         """Leave in the middle of a validation, which is done again on resuming."""
-        if not trainer.sanity_checking and trainer.world_size == 1:  # of several, each has its own number of batches
-            self._leave_if_asked(trainer, f"the validation of epoch {trainer.current_epoch}")
+        if not trainer.sanity_checking and batch_idx < self._shared:
+            (asked,) = _most(trainer, self.received or 0)
+            self._leave(trainer, asked, f"the validation of epoch {trainer.current_epoch}")
 
     @staticmethod
     def _validates(trainer: Trainer) -> bool:
         interval = trainer.check_val_every_n_epoch
         return interval is not None and (trainer.current_epoch + 1) % interval == 0
 
-    def _leave_if_asked(self, trainer: Trainer, place: str) -> None:
-        if not trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+    def _leave(self, trainer: Trainer, number: int, place: str) -> None:
+        if not number:
             return
-        number = self.received or int(signal.SIGTERM)
         if trainer.is_global_zero:
-            print(
+            # on a line of its own, whatever progress bars there are
+            tqdm.write(
                 f"Left on {signal.Signals(number).name} in {place}; the same command with resume=auto goes on.",
-                file=sys.stderr,
-                flush=True,
+                sys.stderr,
             )
         before = self._before.get(number)
-        if callable(before):
-            before(number, None)
+        try:
+            if callable(before):
+                before(number, None)
+        finally:  # a process that ends before the first has put the job back into the queue may take it along
+            trainer.strategy.barrier()
         raise SystemExit(128 + number)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -110,15 +122,10 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
         self._before.clear()
 
 
-def check_weights(module: LightningModule) -> None:
-    """Refuse to save weights that are no numbers over those that were.
-
-    Raises:
-        DistilPoseError: the training has diverged.
-    """
-    finite = torch.stack([parameter.detach().isfinite().all() for parameter in module.parameters()]).all()
-    if not finite:
-        raise DistilPoseError(
-            f"The weights are no longer finite in epoch {module.current_epoch}: the training diverged, so lower "
-            "optimizer.lr or lengthen scheduler.warmup_steps; earlier checkpoints are kept."
-        )
+def _most(trainer: Trainer, *numbers: int) -> list[int]:
+    """The highest of each number over all processes: a signal reaches them at different steps, or only one of them."""
+    if trainer.world_size == 1:
+        return list(numbers)
+    told = torch.tensor(numbers, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+    return [int(number) for number in told.tolist()]

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -17,6 +16,7 @@ from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.sampler import BatchShare, ViewSampler
+from distilpose.data.workers import settle
 from distilpose.errors import DistilPoseError, check_flag, check_number, check_size
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
@@ -85,12 +85,11 @@ class CocoDataModule(LightningDataModule):
         monitor: str = "val/AP",
     ) -> None:
         super().__init__()
+        check_number("data.batch_size", batch_size, least=1, whole=True)
         counts = {"limit_train": limit_train, "limit_val": limit_val, "val_batch_size": val_batch_size}
-        for name, count in {"batch_size": batch_size, **counts}.items():
-            if count is not None or name == "batch_size":
-                check_number(f"data.{name}", count, least=1, whole=True)
-        if num_workers is not None:
-            check_number("data.num_workers", num_workers, least=0, whole=True)
+        for name, count in {**counts, "num_workers": num_workers}.items():
+            if count is not None:
+                check_number(f"data.{name}", count, least=0 if name == "num_workers" else 1, whole=True)
         check_number("data.padding", padding, above=0)
         check_number("data.score_threshold", score_threshold)
         check_number("data.label_share", label_share, least=0, most=1)
@@ -189,8 +188,8 @@ class CocoDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[PoseBatch]:
         """Shuffled anew each epoch, in an order fixed by the seed and the epoch, also after a resume."""
         dataset = self.train_dataset()
-        rank, world = self._place()
-        sampler = ViewSampler(dataset, world, rank, shuffle=True, seed=self.seed)
+        step = self.batch_size * (self.trainer.accumulate_grad_batches if self.trainer else 1)
+        sampler = ViewSampler(dataset, *self._place(), seed=self.seed, step=step)
         # loading processes fetch ahead before Lightning says which epoch a resumed run is in
         epoch, batches = self._taken_up
         sampler.take_up(epoch, batches * self.batch_size)
@@ -212,7 +211,7 @@ class CocoDataModule(LightningDataModule):
     def evaluation_dataloader(self, detections: bool) -> DataLoader[PoseBatch]:
         """Every validation person exactly once over all processes, in the boxes asked for."""
         dataset = self.val_dataset(detections)
-        rank, world = self._place()
+        world, rank = self._place()
         if len(dataset) < world:
             raise DistilPoseError(
                 f"{len(dataset)} person(s) to evaluate cannot be shared by {world} processes: lower trainer.devices."
@@ -236,8 +235,8 @@ class CocoDataModule(LightningDataModule):
         return load_annotations(path, self.category, self._skeleton_options, unlabelled)
 
     def _place(self) -> tuple[int, int]:
-        """This process's number and how many there are."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        """How many processes there are, and this one's number."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _loader(self, dataset: CocoKeypoints, **order: Any) -> DataLoader[PoseBatch]:
         return DataLoader(
@@ -246,11 +245,6 @@ class CocoDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=_one_thread,
+            worker_init_fn=settle,
             generator=torch.Generator().manual_seed(self.seed),  # its own: a loader's draws leave the training's alone
         )
-
-
-def _one_thread(worker: int) -> None:
-    """OpenCV's own threads would fight over the cores with the other workers."""
-    cv2.setNumThreads(0)

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DistributedSampler, Sampler
+from torch.utils.data import Dataset, DistributedSampler, Sampler
 
 
 class ViewSampler(DistributedSampler):
@@ -15,10 +15,23 @@ class ViewSampler(DistributedSampler):
 
     The views depend neither on the loading processes nor on how many of them or of GPUs there are, nor on whether the run
     was interrupted: a resumed epoch is the one that would have been, and one resumed in its middle is the rest of it.
+
+    Args:
+        dataset: the persons.
+        world: number of processes.
+        rank: of this process.
+        seed: of order and views.
+        step: persons of an optimiser step on one process. An epoch is whole steps, the same ones however a step's persons
+            are shared out; what is left over waits for the next epoch's shuffle. Where there are fewer persons than that,
+            each is in the order, some twice where their number does not divide.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, dataset: Dataset[Any], world: int = 1, rank: int = 0, seed: int = 0, step: int = 1):
+        super().__init__(dataset, world, rank, shuffle=True, seed=seed)
+        steps = len(dataset) // (world * step)  # type: ignore[arg-type]
+        if steps:
+            self.num_samples, self.drop_last = steps * step, True
+            self.total_size = self.num_samples * world
         self._resumed, self._shown = 0, 0
 
     def take_up(self, epoch: int, shown: int) -> None:

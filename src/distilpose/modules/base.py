@@ -96,8 +96,8 @@ class PoseModule(LightningModule):
         """
         checkpoint["hyper_parameters"] = {"model": self.model.config}
         checkpoint["rng_state"] = torch.get_rng_state()
-        sums = {  # of one process, reducing returns them as they are
-            name: self.trainer.strategy.reduce(value.clone(), reduce_op="mean") for name, value in self._sums.items()
+        sums = {  # of each process
+            name: self.trainer.strategy.all_gather(value).reshape(-1) for name, value in self._sums.items()
         }
         checkpoint["train_sums"] = {"terms": sums, "persons": self._summed}
 
@@ -119,10 +119,11 @@ class PoseModule(LightningModule):
             )
         self._rng_state = checkpoint.get("rng_state")
         sums = checkpoint.get("train_sums", {"terms": {}, "persons": 0})
-        self._sums, self._summed = (
-            {name: value.to(self.device) for name, value in sums["terms"].items()},
-            sums["persons"],
-        )
+        self._summed = sums["persons"]
+        for name, value in sums["terms"].items():
+            every = value.to(self.device).reshape(-1)
+            world, rank = self.trainer.world_size, self.trainer.global_rank
+            self._sums[name] = every[rank] if len(every) == world else every.mean()
 
     def _averages(self) -> bool:
         return any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
@@ -144,8 +145,12 @@ class PoseModule(LightningModule):
         self._summed += persons
 
     def on_train_batch_end(self, outputs: Any, batch: PoseBatch, batch_idx: int) -> None:
-        """Log the epoch's means over all processes with its last batch."""
-        if self.trainer.is_last_batch:
+        """Stop soon after a loss that is no number; log the epoch's means over all processes with its last batch."""
+        last = self.trainer.is_last_batch
+        every = max(1, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if last or (batch_idx + 1) % every == 0:  # at each, the CPU would wait for the GPU
+            self.check_finite()
+        if last:
             means = {f"train/{name}_epoch": value / self._summed for name, value in self._sums.items()}
             self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
 
@@ -167,13 +172,22 @@ class PoseModule(LightningModule):
                     if parameter.grad is not None:
                         parameter.grad.mul_(wanted / left)
 
-    def on_train_epoch_end(self) -> None:
-        """Stop a training that has diverged, before its checkpoint replaces the last good one."""
-        loss = self.trainer.callback_metrics.get("train/total_epoch")
-        if loss is not None and not torch.isfinite(loss):
+    def check_finite(self) -> None:
+        """Refuse to go on with, or to save, what a loss that was no number has spoilt; all processes refuse together.
+
+        The epoch's sums keep such a loss even where its step was left out, as mixed precision does.
+
+        Raises:
+            DistilPoseError: the training has diverged.
+        """
+        spoilt = [value.isfinite().logical_not().any() for value in (*self._sums.values(), *self.parameters())]
+        spoilt += [buffer.isnan().any() for buffer in self.buffers() if buffer.is_floating_point()]
+        if self.trainer.strategy.reduce_boolean_decision(bool(torch.stack(spoilt).any()), all=False):
+            step, interval = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
             raise DistilPoseError(
-                f"The loss is {loss.item()} in epoch {self.current_epoch}: the training diverged, so lower optimizer.lr or "
-                "lengthen scheduler.warmup_steps; checkpoints of earlier epochs are kept."
+                f"The loss or the weights are no longer finite in epoch {self.current_epoch}, at step {step} or at most "
+                f"{interval} before it: the training diverged, so lower optimizer.lr or lengthen scheduler.warmup_steps; "
+                "the checkpoints before it are kept."
             )
 
     def validation_step(self, batch: PoseBatch, batch_idx: int) -> None:
