@@ -3,13 +3,16 @@
     python scripts/inject_faults.py --times 10 --jobs 2 --output faults
 
 writes every case into faults.json of the output folder as it ends, and the table into faults.md; started again it goes on
-with the cases that are missing. A full disk and a read-only one are small tmpfs, which takes root.
+with the cases that are missing. A full disk and a read-only one are small tmpfs, which takes root. Runs of one process are
+forked from one that has imported the packages, which takes longer than the training itself; those of several processes and
+those with loading processes are commands.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -31,6 +34,9 @@ from distilpose.callbacks.metrics_table import read_table
 from distilpose.checkpoints import newest_intact
 from distilpose.files import write_json, write_text
 
+os.environ["OMP_NUM_THREADS"] = "1"
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["distilpose.train"])
 EPOCHS, BATCHES, PERSONS = 3, 24, 8
 STEPS = EPOCHS * BATCHES
 INTERVAL = 0.6  # seconds between checkpoints within an epoch
@@ -44,16 +50,11 @@ TRAIN = [
     "trainer.check_val_every_n_epoch=1", "trainer.num_sanity_val_steps=0", "trainer.accelerator=cpu",
     "trainer.log_every_n_steps=5", "hydra.run.dir=disk/run",
 ]  # fmt: skip
-ONE = [sys.executable, "-m", "distilpose.train", f"data.batch_size={PERSONS}"]
+FORKED = [f"data.batch_size={PERSONS}"]
+ONE = [sys.executable, "-m", "distilpose.train", *FORKED]
 SHARED = [f"data.batch_size={PERSONS // 2}", "trainer.devices=2", "trainer.strategy=ddp"]
 TWO = [sys.executable, "-m", "distilpose.train", *SHARED]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", *TWO[2:]]
-# a clock that jumps by a day, forth or back, as soon as a file is there
-JUMPING = """
-import os, time
-_real = time.time
-time.time = lambda: _real() + ({jump} if os.path.exists({file!r}) else 0)
-"""
 
 
 class Probe(Callback):
@@ -71,10 +72,13 @@ class Probe(Callback):
                 file.write(f"{trainer.global_step} {time.monotonic()}\n")
 
 
+Process = Any  # of `subprocess` or Forked
+
+
 class Fault:
     """One kind of fault: how a run is started, what is done to it, what before it is resumed, and what it may exit with."""
 
-    command: list[str] = ONE
+    command: list[str] = FORKED
     arguments: tuple[str, ...] = ("data.num_workers=0", "logger=none")
     disk = False  # whether the run's folder is a disk of its own
     waits = True  # for the moment to strike
@@ -83,7 +87,7 @@ class Fault:
         """What the process finds in its environment."""
         return {}
 
-    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
+    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
         """At the random moment."""
 
     def mend(self, place: Path, draw: random.Random) -> None:
@@ -93,11 +97,11 @@ class Fault:
 class Signal(Fault):
     """A signal to the process that was started, to all its group, or to one of the training processes below it."""
 
-    def __init__(self, number: int, whom: str = "it", command: list[str] = ONE, workers: int = 0):
+    def __init__(self, number: int, whom: str = "it", command: list[str] = FORKED, workers: int = 0):
         self.number, self.whom, self.command = number, whom, command
         self.arguments = (f"data.num_workers={workers}", "logger=none")
 
-    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
+    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
         """Hit it."""
         if self.whom == "group":
             os.killpg(process.pid, self.number)
@@ -110,7 +114,7 @@ class FullDisk(Fault):
 
     disk = True
 
-    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
+    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
         """Hit it."""
         with open(place / "disk" / "filler", "wb", buffering=0) as file:
             try:
@@ -129,7 +133,7 @@ class ReadOnly(Fault):
 
     disk = True
 
-    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
+    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
         """Hit it, as soon as no file there is being written."""
         while subprocess.run(["mount", "-o", "remount,ro", place / "disk"], capture_output=True).returncode:
             time.sleep(0.001)
@@ -155,11 +159,9 @@ class ClockJump(Signal):
 
     def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
         """What the process finds in its environment."""
-        program = JUMPING.format(jump=draw.choice((-86400, 86400)), file=str(place / "jumped"))
-        (place / "sitecustomize.py").write_text(program)
-        return {"PYTHONPATH": os.pathsep.join([str(place), python_path()])}
+        return {"FAULTS_JUMP": str(draw.choice((-86400, 86400)))}
 
-    def strike(self, process: subprocess.Popen[bytes], place: Path, draw: random.Random) -> None:
+    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
         """Hit it."""
         (place / "jumped").touch()
         time.sleep(draw.uniform(0, 2))
@@ -192,10 +194,10 @@ FAULTS: dict[str, Fault] = {
     "SIGKILL": Signal(KILL),
     "SIGTERM": Signal(TERM),
     "SIGUSR1": Signal(USR1),
-    "SIGTERM to all, loading processes too": Signal(TERM, "group", workers=2),
+    "SIGTERM to all, loading processes too": Signal(TERM, "group", ONE, workers=2),
     "full disk": FullDisk(),
     "read-only disk": ReadOnly(),
-    "a loading process killed": Signal(KILL, "one", workers=2),
+    "a loading process killed": Signal(KILL, "one", ONE, workers=2),
     "no number in a batch": NoNumber(),
     "W&B unreachable": Unreachable(),
     "truncated checkpoint": Truncated(KILL),
@@ -227,17 +229,48 @@ def running_in(place: Path) -> list[int]:
     return found
 
 
-def python_path() -> str:
-    """Where the training finds this file's callback."""
-    return os.pathsep.join([str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")])
+class Forked(FORKS.Process):  # type: ignore[name-defined,misc]
+    """The training command in a process that has its modules already, to be watched like one of `subprocess`."""
+
+    def poll(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self.exitcode
+
+    def wait(self) -> int:
+        """Its exit status once it has ended."""
+        self.join()
+        return self.exitcode
 
 
-def start(place: Path, fault: Fault, **environment: str) -> subprocess.Popen[bytes]:
+def train(place: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    """What such a process does."""
+    os.setsid()
+    os.chdir(place)
+    os.environ.update(environment)
+    said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    if jump := int(environment.get("FAULTS_JUMP", 0)):
+        now = time.time
+        time.time = lambda: now() + (jump if os.path.exists(place / "jumped") else 0)
+    sys.argv = ["train", *arguments]
+    from distilpose.train import main
+
+    main()
+
+
+def start(place: Path, fault: Fault, **environment: str) -> Process:
     """The training as a group of processes of its own; what it says goes into a file outside its folder."""
-    variables = {"OMP_NUM_THREADS": "1", "WANDB_SILENT": "true", "PYTHONPATH": python_path(), **environment}
+    path = os.pathsep.join([str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")])
+    variables = {"WANDB_SILENT": "true", "PYTHONPATH": path, **environment}
+    arguments = [*TRAIN, *fault.arguments, f"data.folder={place.parent / 'data'}"]  # drawn once for all cases
+    if fault.command is FORKED:
+        process = Forked(target=train, args=(place, [*FORKED, *arguments], variables))
+        process.start()
+        return process
     with open(place / "said.txt", "wb") as said:
         return subprocess.Popen(
-            [*fault.command, *TRAIN, *fault.arguments],
+            [*fault.command, *arguments],
             cwd=place,
             stdout=said,
             stderr=said,
@@ -278,7 +311,7 @@ def last_words(place: Path) -> str:
     return (ours or spoken or [""])[-1]
 
 
-def leave(process: subprocess.Popen[bytes], place: Path, seconds: float) -> tuple[int, list[int]]:
+def leave(process: Process, place: Path, seconds: float) -> tuple[int, list[int]]:
     """Wait until every process of a run has gone: exit status of the first, and who had to be killed."""
     deadline = time.monotonic() + seconds
     while (process.poll() is None or running_in(place)) and time.monotonic() < deadline:
@@ -382,14 +415,16 @@ def main() -> None:
     wanted = [(name, n) for n in range(options.times) for name in options.faults if n >= len(cases.get(name, []))]
     with tempfile.TemporaryDirectory() as root, ThreadPoolExecutor(options.jobs) as pool, Progress() as progress:
         whole = {}
-        for number, command in enumerate((ONE, TWO)):
-            if any((FAULTS[name].command is ONE) == (command is ONE) for name, _ in wanted):
-                whole[command is ONE] = let_alone(Path(root) / f"whole{number}", Signal(KILL, command=command))
+        for alone, command in ((True, FORKED), (False, TWO)):
+            if any((FAULTS[name].command in (FORKED, ONE)) == alone for name, _ in wanted):
+                whole[alone] = let_alone(Path(root) / f"whole{alone}", Signal(KILL, command=command))
         bar = progress.add_task("cases", total=len(wanted))
         running = {}
         for name, n in wanted:
             place = Path(root) / f"{list(FAULTS).index(name)}_{n}"
-            running[pool.submit(one_case, name, n, place, options.seed, whole[FAULTS[name].command is ONE])] = name
+            running[
+                pool.submit(one_case, name, n, place, options.seed, whole[FAULTS[name].command in (FORKED, ONE)])
+            ] = name
         for case in as_completed(running):
             cases.setdefault(running[case], []).append(case.result())
             cases = {name: cases[name] for name in FAULTS if name in cases}
