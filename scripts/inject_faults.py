@@ -338,7 +338,10 @@ def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict
         time.sleep(delay)
         hit = process.poll() is None
         if hit:
-            fault.strike(process, place, draw)
+            try:
+                fault.strike(process, place, draw)
+            except (ProcessLookupError, FileNotFoundError):  # it has just come to its end
+                hit = False
         struck = time.monotonic()
         status, stayed = leave(process, place, 120)
         left_at, said = time.monotonic(), (place / "said.txt").read_text(errors="replace")
@@ -356,7 +359,7 @@ def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict
         if not fault.waits:
             struck = times.get(step + 1, time.monotonic())
         case = {
-            "step": step, "hit": hit, "status": status, "seconds_to_leave": left_at - struck, "stayed": len(stayed),
+            "number": number, "step": step, "hit": hit, "status": status, "seconds_to_leave": left_at - struck, "stayed": len(stayed),
             "steps_done": done, "steps_kept": kept, "checkpoints_finite": finite, "last_words": words,
             "seconds_lost": times[done] - times.get(kept, min(times.values())) if times else 0.0,
             "trace": "Traceback (most recent call last)" in said,
@@ -412,7 +415,8 @@ def main() -> None:
     options = parser.parse_args()
     written = options.output / "faults.json"
     cases = json.loads(written.read_text()) if written.is_file() else {}
-    wanted = [(name, n) for n in range(options.times) for name in options.faults if n >= len(cases.get(name, []))]
+    done = {(name, case["number"]) for name, every in cases.items() for case in every}
+    wanted = [(name, n) for n in range(options.times) for name in options.faults if (name, n) not in done]
     with tempfile.TemporaryDirectory() as root, ThreadPoolExecutor(options.jobs) as pool, Progress() as progress:
         whole = {}
         for alone, command in ((True, FORKED), (False, TWO)):
