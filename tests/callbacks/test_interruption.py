@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning import Callback
 
 from distilpose import train
+from distilpose.callbacks.interruption import _interval
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.checkpoints import newest_intact
 
@@ -117,3 +119,13 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_what_was_saved(
             assert value.isfinite().all(), (path.name, name)
     status, told = run_train(*settings)
     assert status == 0, told
+
+
+@pytest.mark.parametrize(
+    ("device", "world", "accumulated", "steps"),
+    [("cuda", 1, 1, 1), ("cpu", 4, 1, 1), ("cuda", 4, 1, 10), ("cuda", 4, 4, 3), ("cuda", 4, 32, 1)],
+)
+def test_gpus_are_waited_for_only_so_often(device, world, accumulated, steps):
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    trainer = SimpleNamespace(world_size=world, strategy=strategy, accumulate_grad_batches=accumulated)
+    assert _interval(trainer) == steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -23,8 +24,8 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
     Clusters send a signal some time before they kill: SIGTERM on preemption, SIGUSR1 or SIGUSR2 by `--signal`. The run then
     saves after the step it is in and leaves with exit code 128 + the signal's number; resumed, it goes on with the next
     batch and ends bit for bit where it would have (on a CPU). A validation is left at once: one checkpoint is written
-    shortly before each. Of several processes it is enough that one is told. A handler that was there before, such as
-    submitit's that puts a job back into the queue, is called after the saving.
+    shortly before each. Of several processes it is enough that one is told; on GPUs they ask each other after every tenth
+    batch. A handler that was there before, such as submitit's that puts a job back into the queue, is called after the saving.
 
     Args:
         folder: of the checkpoints.
@@ -66,7 +67,10 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
         if shown % steps or shown >= trainer.num_training_batches:
             return  # between two accumulated batches gradients would be lost; after the last the epoch's end saves
         due = self.minutes is not None and time.monotonic() - self._saved_at > 60 * self.minutes
-        due |= shown + steps >= trainer.num_training_batches and self._validates(trainer)
+        last = shown + steps >= trainer.num_training_batches and self._validates(trainer)
+        if not last and shown // steps % _interval(trainer):
+            return
+        due |= last
         asked, save = _most(trainer, self.received or 0, int(due))
         if not asked and not save:
             return
@@ -120,6 +124,12 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
         self._before.clear()
+
+
+def _interval(trainer: Trainer) -> int:
+    """Steps between two questions to all processes: on GPUs each makes the CPU wait, and ten batches are soon over."""
+    alone = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
+    return 1 if alone else math.ceil(10 / trainer.accumulate_grad_batches)
 
 
 def _most(trainer: Trainer, *numbers: int) -> list[int]:
