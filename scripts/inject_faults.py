@@ -5,7 +5,7 @@
 writes every case into faults.json of the output folder as it ends, and the table into faults.md; started again it goes on
 with the cases that are missing. A full disk and a read-only one are small tmpfs, which takes root. Runs of one process are
 forked from one that has imported the packages, which takes longer than the training itself; those of several processes and
-those with loading processes are commands.
+those with loading processes are commands. The faults are in fault_kinds.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback
+from fault_kinds import (
+    FAULTS, FORKED, KILL, ONE, ROOM, STEPS, TRAIN, TWO, Fault, Process, Signal, Truncated, running_in,
+)  # fmt: skip
 from rich.progress import Progress
 
 from distilpose.callbacks.metrics_table import read_table
@@ -37,196 +39,6 @@ from distilpose.files import write_json, write_text
 os.environ["OMP_NUM_THREADS"] = "1"
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["distilpose.train"])
-EPOCHS, BATCHES, PERSONS = 3, 24, 8
-STEPS = EPOCHS * BATCHES
-INTERVAL = 0.6  # seconds between checkpoints within an epoch
-ROOM = 16  # MiB of a disk, for three checkpoints of 2 MiB and one that is being written
-TRAIN = [
-    "data=synthetic", f"data.num_train={PERSONS * BATCHES + 5}", "data.num_val=23", "data.max_persons=1", "data.image_size=64",
-    "data.val_batch_size=4", "model=student_xs", "model.depth=1", "model.width=32", "model.heads=2", "model.input_size=[64,48]",
-    "loss=regression", "scheduler=cosine", "resume=auto", "callbacks=ema", "callbacks.ema.decay=0.9",
-    f"callbacks.interruption.minutes={INTERVAL / 60}", "callbacks.progress.refresh_rate=1", "~callbacks.pictures",
-    "~callbacks.health", "+callbacks.probe._target_=inject_faults.Probe", f"trainer.max_epochs={EPOCHS}",
-    "trainer.check_val_every_n_epoch=1", "trainer.num_sanity_val_steps=0", "trainer.accelerator=cpu",
-    "trainer.log_every_n_steps=5", "hydra.run.dir=disk/run",
-]  # fmt: skip
-FORKED = [f"data.batch_size={PERSONS}"]
-ONE = [sys.executable, "-m", "distilpose.train", *FORKED]
-SHARED = [f"data.batch_size={PERSONS // 2}", "trainer.devices=2", "trainer.strategy=ddp"]
-TWO = [sys.executable, "-m", "distilpose.train", *SHARED]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", *TWO[2:]]
-
-
-class Probe(Callback):
-    """Tells the harness each step with its time, and spoils the batch of a step it was told."""
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """A batch that makes the loss no number."""
-        if os.environ.get("FAULTS_NAN") == str(trainer.global_step):
-            batch.image.fill_(float("nan"))
-
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        """A line a step."""
-        if trainer.is_global_zero:
-            with open("steps.txt", "a") as file:
-                file.write(f"{trainer.global_step} {time.monotonic()}\n")
-
-
-Process = Any  # of `subprocess` or Forked
-
-
-class Fault:
-    """One kind of fault: how a run is started, what is done to it, what before it is resumed, and what it may exit with."""
-
-    command: list[str] = FORKED
-    arguments: tuple[str, ...] = ("data.num_workers=0", "logger=none")
-    disk = False  # whether the run's folder is a disk of its own
-    waits = True  # for the moment to strike
-
-    def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
-        """What the process finds in its environment."""
-        return {}
-
-    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
-        """At the random moment."""
-
-    def mend(self, place: Path, draw: random.Random) -> None:
-        """Before resuming."""
-
-
-class Signal(Fault):
-    """A signal to the process that was started, to all its group, or to one of the training processes below it."""
-
-    def __init__(self, number: int, whom: str = "it", command: list[str] = FORKED, workers: int = 0):
-        self.number, self.whom, self.command = number, whom, command
-        self.arguments = (f"data.num_workers={workers}", "logger=none")
-
-    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
-        """Hit it."""
-        if self.whom == "group":
-            os.killpg(process.pid, self.number)
-        else:
-            os.kill(process.pid if self.whom == "it" else draw.choice(children(process.pid)), self.number)
-
-
-class FullDisk(Fault):
-    """The disk of the run's folder is filled."""
-
-    disk = True
-
-    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
-        """Hit it."""
-        with open(place / "disk" / "filler", "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(1 << 16))
-            except OSError:
-                pass
-
-    def mend(self, place: Path, draw: random.Random) -> None:
-        """Before resuming."""
-        (place / "disk" / "filler").unlink()
-
-
-class ReadOnly(Fault):
-    """The disk of the run's folder becomes read-only, as one with errors does."""
-
-    disk = True
-
-    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
-        """Hit it, as soon as no file there is being written."""
-        while subprocess.run(["mount", "-o", "remount,ro", place / "disk"], capture_output=True).returncode:
-            time.sleep(0.001)
-
-    def mend(self, place: Path, draw: random.Random) -> None:
-        """Before resuming."""
-        subprocess.run(["mount", "-o", "remount,rw", place / "disk"], check=True)
-
-
-class Truncated(Signal):
-    """A kill, and the newest checkpoint cut off, as a failing disk leaves it."""
-
-    def mend(self, place: Path, draw: random.Random) -> None:
-        """Before resuming."""
-        found = newest_intact(place / "disk" / "run")
-        if found is not None:
-            content = found.path.read_bytes()
-            found.path.write_bytes(content[: draw.randrange(len(content))])
-
-
-class ClockJump(Signal):
-    """The clock jumps by a day, and some time later the run is killed."""
-
-    def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
-        """What the process finds in its environment."""
-        return {"FAULTS_JUMP": str(draw.choice((-86400, 86400)))}
-
-    def strike(self, process: Process, place: Path, draw: random.Random) -> None:
-        """Hit it."""
-        (place / "jumped").touch()
-        time.sleep(draw.uniform(0, 2))
-        super().strike(process, place, draw)
-
-
-class NoNumber(Fault):
-    """A step's images are no numbers, and so is its loss."""
-
-    waits = False
-
-    def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
-        """What the process finds in its environment."""
-        return {"FAULTS_NAN": str(draw.randrange(STEPS))}
-
-
-class Unreachable(Fault):
-    """W&B's server refuses connections; the run is not touched otherwise."""
-
-    waits = False
-    arguments = ("data.num_workers=0", "logger=wandb", "logger.wandb.mode=online")
-
-    def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
-        """What the process finds in its environment."""
-        return {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
-
-
-KILL, TERM, USR1 = signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1
-FAULTS: dict[str, Fault] = {
-    "SIGKILL": Signal(KILL),
-    "SIGTERM": Signal(TERM),
-    "SIGUSR1": Signal(USR1),
-    "SIGTERM to all, loading processes too": Signal(TERM, "group", ONE, workers=2),
-    "full disk": FullDisk(),
-    "read-only disk": ReadOnly(),
-    "a loading process killed": Signal(KILL, "one", ONE, workers=2),
-    "no number in a batch": NoNumber(),
-    "W&B unreachable": Unreachable(),
-    "truncated checkpoint": Truncated(KILL),
-    "clock jump, then SIGKILL": ClockJump(KILL),
-    "2 processes: SIGKILL to the first": Signal(KILL, command=TWO),
-    "2 processes: SIGKILL to the second": Signal(KILL, "one", command=TWO),
-    "2 processes: SIGTERM to the first": Signal(TERM, command=TWO),
-    "2 processes: SIGUSR1 to the second": Signal(USR1, "one", command=TWO),
-    "torchrun, 2 processes: SIGKILL to one": Signal(KILL, "one", command=TORCHRUN),
-    "torchrun, 2 processes: SIGTERM to torchrun": Signal(TERM, command=TORCHRUN, workers=1),
-}
-
-
-def children(process: int) -> list[int]:
-    """The processes it has started."""
-    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def running_in(place: Path) -> list[int]:
-    """All processes whose working directory that is."""
-    found = []
-    for one in Path("/proc").iterdir():
-        try:
-            if one.name.isdigit() and os.readlink(one / "cwd") == str(place):
-                state = (one / "stat").read_text().rpartition(")")[2].split()[0]
-                found += [int(one.name)] if state != "Z" else []
-        except OSError:
-            pass
-    return found
 
 
 class Forked(FORKS.Process):  # type: ignore[name-defined,misc]
@@ -359,8 +171,8 @@ def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict
         if not fault.waits:
             struck = times.get(step + 1, time.monotonic())
         case = {
-            "number": number, "step": step, "hit": hit, "status": status, "seconds_to_leave": left_at - struck, "stayed": len(stayed),
-            "steps_done": done, "steps_kept": kept, "checkpoints_finite": finite, "last_words": words,
+            "number": number, "step": step, "hit": hit, "status": status, "seconds_to_leave": left_at - struck,
+            "stayed": len(stayed), "steps_done": done, "steps_kept": kept, "checkpoints_finite": finite, "last_words": words,
             "seconds_lost": times[done] - times.get(kept, min(times.values())) if times else 0.0,
             "trace": "Traceback (most recent call last)" in said,
         }  # fmt: skip
@@ -426,9 +238,8 @@ def main() -> None:
         running = {}
         for name, n in wanted:
             place = Path(root) / f"{list(FAULTS).index(name)}_{n}"
-            running[
-                pool.submit(one_case, name, n, place, options.seed, whole[FAULTS[name].command in (FORKED, ONE)])
-            ] = name
+            truth = whole[FAULTS[name].command in (FORKED, ONE)]
+            running[pool.submit(one_case, name, n, place, options.seed, truth)] = name
         for case in as_completed(running):
             cases.setdefault(running[case], []).append(case.result())
             cases = {name: cases[name] for name in FAULTS if name in cases}
