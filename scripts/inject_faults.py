@@ -28,7 +28,19 @@ from typing import Any
 
 import torch
 from fault_kinds import (
-    FAULTS, FORKED, KILL, ONE, ROOM, STEPS, TRAIN, TWO, Fault, Process, Signal, Truncated, running_in,
+    FAULTS,
+    FORKED,
+    KILL,
+    ONE,
+    ROOM,
+    STEPS,
+    TRAIN,
+    TWO,
+    Fault,
+    Process,
+    Signal,
+    Truncated,
+    running_in,
 )  # fmt: skip
 from rich.progress import Progress
 
