@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     times = latencies(models)
     for name, model in models.items():
         (found,) = predict_batches(model, loader, flip_tests=(True,))
-        figures = evaluate_dataset(found, dataset)
+        figures = evaluate_dataset(found, dataset).metrics
         about = {"model": f"{model.name}", "trained with": recipes[name][0]}
         rows.append({**about, **figures, **_costs(model), "latency (ms)": f"{times[name]:.1f}"})
     write_picture(output / "contact_sheet.png", draw_sheet(models, dataset, cfg.persons))

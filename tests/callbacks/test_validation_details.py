@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from distilpose import create_model
 from distilpose.callbacks import ValidationDetails, validation_details
 from distilpose.callbacks.validation_details import draw_curves, precision_curves
-from distilpose.evaluation import evaluate_in_detail
+from distilpose.evaluation import evaluate_dataset
 from distilpose.losses import DistillationLoss, HeatmapMSE
 from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
 from distilpose.outputs import Predictions
@@ -62,7 +62,7 @@ def module(trainer):
             )  # fmt: skip
         dataset = trainer.datamodule.val_dataset()
         found = perfect(dataset)
-        made.validated = (found, evaluate_in_detail(found, dataset))
+        made.validated = (found, evaluate_dataset(found, dataset))
         return made
 
     return make

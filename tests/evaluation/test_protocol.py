@@ -92,7 +92,7 @@ def published_rows(predictions: Predictions, sigmas, input_size) -> list[dict]:
 
 def test_truth_fed_back_through_the_crops_scores_one(tiny_coco):
     dataset = val_set(tiny_coco(val=6))
-    figures = evaluate_dataset(truth_as_predictions(dataset), dataset)
+    figures = evaluate_dataset(truth_as_predictions(dataset), dataset).metrics
     assert figures["AP"] == figures["AR"] == figures["PCK"] == 1.0
 
 
@@ -108,11 +108,11 @@ def test_validation_tells_upright_persons_from_others(tiny_coco):
     dataset = val_set(root)
     found = truth_as_predictions(dataset)
     found.keypoints[found.annotation_id != head_first["id"]] += 1000
-    figures = evaluate_dataset(found, dataset)
+    figures = evaluate_dataset(found, dataset).metrics
     assert (figures["PCK_upright"], figures["PCK_other"]) == (0, 1)
     assert 0 < figures["PCK"] < 1
     upright = val_set(tiny_coco(val=6))
-    assert "PCK_other" not in evaluate_dataset(truth_as_predictions(upright), upright)
+    assert "PCK_other" not in evaluate_dataset(truth_as_predictions(upright), upright).metrics
 
 
 def test_rows_equal_those_of_the_published_loops(tiny_coco):
@@ -144,7 +144,7 @@ def test_a_person_whose_scores_are_negative_is_kept_with_score_zero(tiny_coco):
     rows = result_rows(truth._replace(scores=-torch.ones_like(truth.scores)), COCO, (64, 48))
     assert [row["score"] for row in rows] == [0.0] * len(truth.scores)
     # they are still found, so recall stays whole
-    assert evaluate_dataset(truth._replace(scores=-torch.ones_like(truth.scores)), dataset)["AR"] == 1.0
+    assert evaluate_dataset(truth._replace(scores=-torch.ones_like(truth.scores)), dataset).metrics["AR"] == 1.0
 
 
 def test_without_rescoring_the_box_scores_count(tiny_coco):
@@ -157,7 +157,7 @@ def test_without_rescoring_the_box_scores_count(tiny_coco):
 
 def test_a_limited_set_is_scored_on_what_it_holds(tiny_coco):
     dataset = val_set(tiny_coco(val=6), limit=3)
-    figures = evaluate_dataset(truth_as_predictions(dataset), dataset)
+    figures = evaluate_dataset(truth_as_predictions(dataset), dataset).metrics
     assert figures["AP"] == figures["AR"] == figures["PCK"] == 1.0
 
 
@@ -165,7 +165,7 @@ def test_every_person_of_a_whole_set_counts(tiny_coco):
     dataset = val_set(tiny_coco(val=6))
     found = truth_as_predictions(dataset)
     half = Predictions(*(field[: len(dataset) // 2] for field in found))
-    assert evaluate_dataset(half, dataset)["AR"] == pytest.approx((len(dataset) // 2) / len(dataset))
+    assert evaluate_dataset(half, dataset).metrics["AR"] == pytest.approx((len(dataset) // 2) / len(dataset))
 
 
 @pytest.mark.parametrize("place", [0, -1], ids=["first", "last"])
@@ -179,7 +179,9 @@ def test_a_person_left_out_for_its_empty_box_is_missed(tiny_coco, place):
         dataset = val_set(root)
     people = len(content["annotations"])
     assert len(dataset) == people - 1
-    assert evaluate_dataset(truth_as_predictions(dataset), dataset)["AR"] == pytest.approx((people - 1) / people)
+    assert evaluate_dataset(truth_as_predictions(dataset), dataset).metrics["AR"] == pytest.approx(
+        (people - 1) / people
+    )
 
 
 def test_detector_boxes_are_scored_on_all_images_and_have_no_pck(tiny_coco):

@@ -216,24 +216,17 @@ def score_dataset(
     )
 
 
-def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> dict[str, float]:
-    """The figures of a data set's persons under the standard protocol: rescored, OKS-NMS at 0.9."""
-    return evaluate_in_detail(predictions, dataset).metrics
-
-
-def evaluate_in_detail(predictions: Predictions, dataset: CocoKeypoints) -> Evaluation:
-    """`score_dataset` under the standard protocol.
+def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> Evaluation:
+    """`score_dataset` under the standard protocol: rescored, OKS-NMS at 0.9.
 
     Its figures also hold PCK_upright and PCK_other where there are such persons (`pck_by_orientation`).
     """
     truth = truth_of(dataset)
     evaluation = score_dataset(predictions, dataset, truth=truth)
-    metrics = evaluation.metrics
-    oriented = pck_by_orientation(predictions, truth, dataset.skeleton) if "PCK" in metrics else None
-    if oriented is not None:
-        parts = oriented._asdict().items()
-        metrics |= {f"PCK_{name}": part.value for name, part in parts if part.persons > 0}
-    return evaluation._replace(metrics=metrics)
+    found = pck_by_orientation(predictions, truth, dataset.skeleton) if "PCK" in evaluation.metrics else None
+    parts = {} if found is None else found._asdict()
+    oriented = {f"PCK_{name}": part.value for name, part in parts.items() if part.persons > 0}
+    return evaluation._replace(metrics=evaluation.metrics | oriented)
 
 
 def has_ground_truth_boxes(dataset: CocoKeypoints) -> bool:

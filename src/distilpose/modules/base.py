@@ -20,7 +20,7 @@ from distilpose.evaluation import (
     check_finite,
     check_flip_test,
     concatenate,
-    evaluate_in_detail,
+    evaluate_dataset,
     predict_batch,
 )
 from distilpose.models import PoseModel
@@ -204,7 +204,7 @@ class PoseModule(LightningModule):
         everyone = self._from_all_processes(mine)
         metrics: dict[str, float] = {}
         if self.trainer.is_global_zero:
-            evaluation = evaluate_in_detail(everyone, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
+            evaluation = evaluate_dataset(everyone, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
             metrics, self.validated = evaluation.metrics, (everyone, evaluation)
         metrics = self.trainer.strategy.broadcast(metrics)
         # all processes have the same figures, of which a mean would round the last bit
