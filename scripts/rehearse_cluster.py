@@ -142,9 +142,11 @@ def curves(place: Path) -> str:
             layout = [f"data.batch_size={batch}", f"trainer.accumulate_grad_batches={accumulated}"]
             rows = train(place, f"{model[:3]}{len(lines)}_{number}", *arguments, *layout, processes=processes)
             losses.append([row["train/total"] for row in rows])
-        apart = [max(abs(a - b) / b for a, b in zip(curve, losses[0], strict=True)) for curve in losses[1:]]
+        apart = [
+            ", ".join(f"{abs(a / b - 1):.0e}" for a, b in zip(curve, losses[0], strict=True)) for curve in losses[1:]
+        ]
         told = ", ".join(f"{loss:.5f}" for loss in losses[0])
-        lines.append(f"| {model} | {told} | {' | '.join(f'{one:.1e}' for one in apart)} |")
+        lines.append(f"| {model} | {told} | {' | '.join(apart)} |")
     return "\n".join(lines)
 
 
@@ -187,7 +189,7 @@ def agent(place: Path, number: int, name: str, *arguments: str) -> subprocess.Po
     command += [
         "trainer.devices=2",
         "trainer.num_nodes=2",
-        "trainer.strategy=ddp",
+        f"trainer.strategy={os.environ.get('STRATEGY', 'ddp')}",
         "resume=auto",
         f"hydra.run.dir={name}",
     ]
