@@ -1,4 +1,4 @@
-"""Faults of a training: what `inject_faults.py` does to a run and its folder."""
+"""The faults that `inject_faults.py` injects, and the runs it injects them into."""
 
 from __future__ import annotations
 
@@ -50,25 +50,7 @@ class Probe(Callback):
                 file.write(f"{trainer.global_step} {time.monotonic()}\n")
 
 
-Process = Any  # of `subprocess` or Forked
-
-
-def children(process: int) -> list[int]:
-    """The processes it has started."""
-    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def running_in(place: Path) -> list[int]:
-    """All processes whose working directory that is."""
-    found = []
-    for one in Path("/proc").iterdir():
-        try:
-            if one.name.isdigit() and os.readlink(one / "cwd") == str(place):
-                state = (one / "stat").read_text().rpartition(")")[2].split()[0]
-                found += [int(one.name)] if state != "Z" else []
-        except OSError:
-            pass
-    return found
+Process = Any  # of `subprocess`, or a fork that is watched like one
 
 
 class Fault:
@@ -205,3 +187,21 @@ FAULTS: dict[str, Fault] = {
     "torchrun, 2 processes: SIGKILL to one": Signal(KILL, "one", command=TORCHRUN),
     "torchrun, 2 processes: SIGTERM to torchrun": Signal(TERM, command=TORCHRUN, workers=1),
 }
+
+
+def children(process: int) -> list[int]:
+    """The processes it has started."""
+    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def running_in(place: Path) -> list[int]:
+    """All processes whose working directory that is."""
+    found = []
+    for one in Path("/proc").iterdir():
+        try:
+            if one.name.isdigit() and os.readlink(one / "cwd") == str(place):
+                state = (one / "stat").read_text().rpartition(")")[2].split()[0]
+                found += [int(one.name)] if state != "Z" else []
+        except OSError:
+            pass
+    return found

@@ -5,7 +5,7 @@
 writes every case into faults.json of the output folder as it ends, and the table into faults.md; started again it goes on
 with the cases that are missing. A full disk and a read-only one are small tmpfs, which takes root. Runs of one process are
 forked from one that has imported the packages, which takes longer than the training itself; those of several processes and
-those with loading processes are commands. The faults are in fault_kinds.py.
+those with loading processes are commands.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from fault_kinds import (
     Signal,
     Truncated,
     running_in,
-)  # fmt: skip
+)
 from rich.progress import Progress
 
 from distilpose.callbacks.metrics_table import read_table
@@ -92,15 +92,9 @@ def start(place: Path, fault: Fault, **environment: str) -> Process:
         process = Forked(target=train, args=(place, [*FORKED, *arguments], variables))
         process.start()
         return process
+    options: Any = {"cwd": place, "env": os.environ | variables, "start_new_session": True}
     with open(place / "said.txt", "wb") as said:
-        return subprocess.Popen(
-            [*fault.command, *arguments],
-            cwd=place,
-            stdout=said,
-            stderr=said,
-            env=os.environ | variables,
-            start_new_session=True,
-        )
+        return subprocess.Popen([*fault.command, *arguments], stdout=said, stderr=said, **options)
 
 
 def ending(folder: Path) -> tuple[list[dict[str, float]], dict[str, Any]]:
@@ -183,8 +177,9 @@ def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict
         if not fault.waits:
             struck = times.get(step + 1, time.monotonic())
         case = {
-            "number": number, "step": step, "hit": hit, "status": status, "seconds_to_leave": left_at - struck,
-            "stayed": len(stayed), "steps_done": done, "steps_kept": kept, "checkpoints_finite": finite, "last_words": words,
+            "number": number, "step": step, "hit": hit, "status": status, "stayed": len(stayed),
+            "seconds_to_leave": left_at - struck,
+            "steps_done": done, "steps_kept": kept, "checkpoints_finite": finite, "last_words": words,
             "seconds_lost": times[done] - times.get(kept, min(times.values())) if times else 0.0,
             "trace": "Traceback (most recent call last)" in said,
         }  # fmt: skip
@@ -250,8 +245,9 @@ def main() -> None:
         running = {}
         for name, n in wanted:
             place = Path(root) / f"{list(FAULTS).index(name)}_{n}"
-            truth = whole[FAULTS[name].command in (FORKED, ONE)]
-            running[pool.submit(one_case, name, n, place, options.seed, truth)] = name
+            running[
+                pool.submit(one_case, name, n, place, options.seed, whole[FAULTS[name].command in (FORKED, ONE)])
+            ] = name
         for case in as_completed(running):
             cases.setdefault(running[case], []).append(case.result())
             cases = {name: cases[name] for name in FAULTS if name in cases}

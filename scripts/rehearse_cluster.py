@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
+from inject_faults import ending, same
 from rich.progress import track
 
 from distilpose.callbacks.metrics_table import read_table
@@ -46,6 +46,7 @@ MODELS = {
     "batch norms (`student_xs`)": ["model=student_xs"],
 }  # fmt: skip
 NODES = ("10.213.0.1", "10.213.0.2")
+STRATEGY = os.environ.get("STRATEGY", "ddp")  # of the two nodes
 
 
 def run(place: Path, command: list[str], check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -171,7 +172,7 @@ def two_nodes() -> Iterator[None]:
             subprocess.run(["ip", "netns", "del", f"node{number}"], check=False)
 
 
-def agent(place: Path, number: int, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+def agent(place: Path, number: int, name: str) -> subprocess.Popen[bytes]:
     """Start torchrun on one of the nodes, with two processes."""
     command = [
         "ip",
@@ -182,28 +183,26 @@ def agent(place: Path, number: int, name: str, *arguments: str) -> subprocess.Po
         "--nnodes=2",
         "--nproc-per-node=2",
         "--rdzv-backend=c10d",
-        f"--rdzv-conf=is_host={int(number == 0)}",  # torchrun would tell by the host's name, which both have
     ]
-    command += [f"--rdzv-endpoint={NODES[0]}:29500", "--rdzv-id=rehearsal", f"--local-addr={NODES[number]}", "-m"]
-    command += ["distilpose.train", *TRAIN, "model=student_xs", "method.frozen=[backbone]", "data.batch_size=2"]
+    command += [f"--rdzv-endpoint={NODES[0]}:29500", "--rdzv-id=rehearsal", f"--local-addr={NODES[number]}"]
     command += [
+        f"--rdzv-conf=is_host={int(number == 0)}",
+        "-m",
+        "distilpose.train",
+        *TRAIN,
+        "model=student_xs",
+    ]  # one host name
+    command += [
+        "method.frozen=[backbone]",
+        "data.batch_size=2",
         "trainer.devices=2",
         "trainer.num_nodes=2",
-        f"trainer.strategy={os.environ.get('STRATEGY', 'ddp')}",
         "resume=auto",
-        f"hydra.run.dir={name}",
     ]
-    command += ["callbacks.interruption.minutes=0.01", *arguments]
+    command += [f"trainer.strategy={STRATEGY}", "callbacks.interruption.minutes=0.01", f"hydra.run.dir={name}"]
     variables = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": f"wire{number}", "PYTHONUNBUFFERED": "1"}
     with open(place / f"{name}_node{number}.txt", "ab") as said:
         return subprocess.Popen(command, cwd=place, stdout=said, stderr=said, env=os.environ | variables)
-
-
-def ending(folder: Path) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """A run's table without times, and all of its last checkpoint but how its loops were counted."""
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in read_table(folder / "metrics.csv")]
-    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    return rows, {key: value for key, value in content.items() if key not in ("loops", "callbacks")}
 
 
 def nodes(place: Path) -> str:
@@ -239,20 +238,12 @@ def nodes(place: Path) -> str:
         lines += [f"| its last words | {words[-1].partition('error: ')[2] if words else 'none'} |"]
         again = [process.wait(600) for process in [agent(place, number, "broken") for number in range(2)]]
         rows, content = ending(place / "broken")
-        same = rows == whole[0] and all(_same(content[key], whole[1][key]) for key in whole[1])
-        lines += [f"| both started again by the same command | exit statuses {again}, "]
-        lines[-1] += f"{'ends bit for bit as the run let alone' if same else 'DIFFERENT from the run let alone'} |"
+        alike = rows == whole[0] and all(same(content[key], whole[1][key]) for key in whole[1])
+        weights, others = (ended["state_dict"] for ended in (content, whole[1]))
+        furthest = max((weights[name] - others[name]).abs().max().item() for name in weights)
+        told = "bit for bit as the run let alone" if alike else f"weights within {furthest:.0e} of the run let alone"
+        lines += [f"| both started again by the same command | exit statuses {again}, {told} |"]
     return "\n".join(lines)
-
-
-def _same(one: Any, other: Any) -> bool:
-    if torch.is_tensor(one):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other)
 
 
 def main() -> None:

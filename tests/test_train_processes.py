@@ -143,6 +143,28 @@ def test_two_processes_leave_together_and_go_on_as_if_let_alone(tiny_coco, tmp_p
     ended_alike(tmp_path / "run", tmp_path / "whole")
 
 
+def test_torchrun_trains_as_lightnings_own_processes_do(tiny_coco, tmp_path, ended_alike):
+    settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=17, val=4)}", "data.val_batch_size=2", "model=student_xs"]
+    settings += ["logger=none", "trainer.max_epochs=2", "trainer.devices=2", "trainer.strategy=ddp", "resume=auto"]
+    status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=own"))
+    assert status == 0, err
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "distilpose.train",
+    ]
+    command = [*torchrun, *settings, "hydra.run.dir=torchrun"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    ended_alike(tmp_path / "torchrun", tmp_path / "own")
+
+
 @pytest.mark.parametrize("rate", [0, 5e-3])
 def test_any_number_of_processes_trains_and_evaluates_alike(tiny_coco, tmp_path, rate):
     """Layer norms in place of batch norms, whose statistics over all processes need GPUs (trainer=ddp)."""

@@ -96,7 +96,7 @@ class PoseModule(LightningModule):
         """
         checkpoint["hyper_parameters"] = {"model": self.model.config}
         checkpoint["rng_state"] = torch.get_rng_state()
-        sums = {  # of each process
+        sums = {  # of each process; their mean would round the last bit
             name: self.trainer.strategy.all_gather(value).reshape(-1) for name, value in self._sums.items()
         }
         checkpoint["train_sums"] = {"terms": sums, "persons": self._summed}
@@ -122,8 +122,8 @@ class PoseModule(LightningModule):
         self._summed = sums["persons"]
         for name, value in sums["terms"].items():
             every = value.to(self.device).reshape(-1)
-            world, rank = self.trainer.world_size, self.trainer.global_rank
-            self._sums[name] = every[rank] if len(every) == world else every.mean()
+            shared_alike = len(every) == self.trainer.world_size
+            self._sums[name] = every[self.trainer.global_rank] if shared_alike else every.mean()
 
     def _averages(self) -> bool:
         return any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
