@@ -29,6 +29,7 @@ PAGES = [
     "docs/evaluation.md",
     "docs/cluster.md",
     "docs/training.md",
+    "docs/sweeps.md",
 ]
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 

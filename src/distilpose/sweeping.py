@@ -67,7 +67,8 @@ class Jobs:
             if len(batch) > 1 and self.config.resume == "auto":
                 half = len(batch) // 2
                 return [*self.launch(batch[:half], number), *self.launch(batch[half:], number + half)]
-            note = f"its process died ({' '.join(str(error).split())[:300] or type(error).__name__})"
+            told = " ".join(str(error).split()).partition(". ")[0][:300]  # what follows is advice on joblib
+            note = f"its process died ({told or type(error).__name__})"
             return [
                 Trial(str(self.folder(job, number + index)), list(job), FAILED, note=note)
                 for index, job in enumerate(batch)
