@@ -154,7 +154,8 @@ def test_jobs_side_by_side_leave_with_their_sweep_and_go_on_with_it(tiny_coco, t
     assert all((folder / "metrics.csv").stat().st_mtime_ns == written for folder, written in before.items())
 
 
-def test_a_worker_that_is_killed_takes_no_other_job_with_it(tiny_coco, tmp_path):
+@pytest.mark.parametrize("launcher", [JOBLIB, ["hydra/launcher=submitit_local"]], ids=["joblib", "submitit"])
+def test_a_job_whose_process_is_killed_takes_no_other_with_it(tiny_coco, tmp_path, launcher):
     killer = tmp_path / "own" / "callbacks"
     killer.mkdir(parents=True)
     (killer / "deadly.yaml").write_text(
@@ -167,7 +168,7 @@ def test_a_worker_that_is_killed_takes_no_other_job_with_it(tiny_coco, tmp_path)
         "        if self.seed == 1:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     settings = [word for word in TINY if not word.startswith("~")]
-    settings += [*GRID, *JOBLIB, f"data.root={tiny_coco()}", "trainer.max_epochs=1", "callbacks=deadly"]
+    settings += [*GRID, *launcher, f"data.root={tiny_coco()}", "trainer.max_epochs=1", "callbacks=deadly"]
     process = subprocess.Popen(
         [sys.executable, "-m", "distilpose.train", "--config-dir", "own", "-m", *settings, "seed=0,1,2"],
         cwd=tmp_path,
