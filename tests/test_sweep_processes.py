@@ -179,7 +179,7 @@ def test_a_job_whose_process_is_killed_takes_no_other_with_it(tiny_coco, tmp_pat
     )
     status, _, err = finish(process)
     assert status == 1
-    assert "\nerror: 1 of 3 jobs failed, sweep/seed1 (its process died" in err
+    assert "error: 1 of 3 jobs failed, sweep/seed1 (its process died" in err
     assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done", "failed", "done"]
     assert "--config-dir" in OmegaConf.load(tmp_path / "sweep" / "best.yaml").command
 

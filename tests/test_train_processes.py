@@ -218,7 +218,8 @@ def test_a_multirun_has_a_folder_and_a_wandb_run_for_each(tiny_coco, tmp_path):
 @pytest.mark.parametrize(
     "launcher", [[], ["launcher=local"], ["hydra/launcher=submitit_local"]], ids=["one by one", "joblib", "submitit"]
 )
-def test_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, launcher):
+def test_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, launcher, monkeypatch):
+    monkeypatch.setenv("MASTER_PORT", "29517")  # of an earlier training; side by side they cannot both have it
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco()}", "logger=none", "model=student_xs", "trainer.max_epochs=1"]
     two = ["trainer.devices=2", "trainer.strategy=ddp", "seed=0,1", "hydra.sweep.dir=sweep", "resume=auto"]
     for again in (False, True):

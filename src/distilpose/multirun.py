@@ -51,7 +51,10 @@ def run_apart(cfg: DictConfig) -> float | None:
     folder = Path(cfg.folder).resolve()
     hydra = HydraConfig.get()
     command = [sys.executable, *words(hydra, hydra.overrides.task, folder)[1:]]
-    status = subprocess.run(command, env=os.environ | {PARENT: str(os.getpid()), SWEEP: sweep_name() or ""}).returncode
+    variables = os.environ | {PARENT: str(os.getpid()), SWEEP: sweep_name() or ""}
+    if cfg.trainer.num_nodes == 1:  # a port that is set would be that of all jobs side by side
+        variables.pop("MASTER_PORT", None)
+    status = subprocess.run(command, env=variables).returncode
     if status > 128:  # left on a signal, which was the sweep's
         raise SystemExit(status)
     if status:

@@ -67,7 +67,7 @@ class Jobs:
             if len(batch) > 1 and self.config.resume == "auto":
                 half = len(batch) // 2
                 return [*self.launch(batch[:half], number), *self.launch(batch[half:], number + half)]
-            told = " ".join(str(error).split()).partition(". ")[0][:300]  # what follows is advice on joblib
+            told = str(error).strip().partition("\n")[0].partition(". ")[0]  # advice and the job's own output follow
             note = f"its process died ({told or type(error).__name__})"
             return [
                 Trial(str(self.folder(job, number + index)), list(job), FAILED, note=note)
