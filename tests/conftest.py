@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -57,6 +59,42 @@ def run_train(tmp_path, monkeypatch, capsys):
             told = capsys.readouterr().err
             return (1, told + stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), told)
         return 0, capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def trained_by(run_train, tiny_coco, tmp_path):
+    """A maker of trainings with the same settings on one tiny set.
+
+    `train = trained_by(settings, train=10)`, then `train("name", *overrides)` trains in that folder and returns it;
+    `train.root` is the set's, with as many training images.
+    """
+
+    def make(settings: list[str], **images: int) -> Callable[..., Path]:
+        root = tiny_coco(**images)
+
+        def call(name: str, *arguments: str) -> Path:
+            status, told = run_train(*settings, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
+            assert status == 0, told
+            return tmp_path / name
+
+        call.root = root
+        return call
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """Imports a file of scripts/ by its name: they are commands and no package."""
+
+    def call(name: str) -> ModuleType:
+        place = Path(__file__).resolve().parents[1] / "scripts" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, place)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
 
     return call
 

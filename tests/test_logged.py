@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 import time
@@ -40,17 +39,9 @@ def student(tmp_path):
 
 
 @pytest.fixture
-def trained(run_train, tiny_coco, tmp_path):
+def trained(trained_by):
     """Trains in the folder of that name, on the one tiny set of the test, and returns the folder."""
-    root = tiny_coco(train=10)
-
-    def call(name: str, *arguments: str) -> Path:
-        status, told = run_train(*TINY, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
-        assert status == 0, told
-        return tmp_path / name
-
-    call.root = root
-    return call
+    return trained_by(TINY, train=10)
 
 
 def logged(folder):
@@ -252,11 +243,8 @@ def test_the_jobs_of_a_multirun_are_one_group(run_train, tiny_coco, tmp_path, de
 
 
 @pytest.fixture
-def dashboard():
-    spec = importlib.util.spec_from_file_location("create_dashboard", SCRIPTS / "create_dashboard.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def dashboard(load_script):
+    return load_script("create_dashboard")
 
 
 def test_every_panel_of_the_dashboard_has_its_key(trained, student, dashboard, tmp_path):

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from omegaconf import OmegaConf
+from processes import finish, start
 
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.locks import held
@@ -26,22 +27,6 @@ TINY = [
 ]  # fmt: skip
 GRID = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed${seed}"]
 JOBLIB = ["launcher=local", "hydra.launcher.n_jobs=2"]
-
-
-def start(folder, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "distilpose.train", *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
 
 
 def wait_for(process, reached, seconds=200):

@@ -29,17 +29,9 @@ LOADED = ["data.num_workers=1"]  # a process that fetches ahead
 
 
 @pytest.fixture
-def trained(run_train, tiny_coco, tmp_path):
+def trained(trained_by):
     """Trains in the folder of that name, on the one tiny set of the test, and returns the folder."""
-    root = tiny_coco()
-
-    def call(name: str, *arguments: str):
-        status, told = run_train(*TINY, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
-        assert status == 0, told
-        return tmp_path / name
-
-    call.root = root
-    return call
+    return trained_by(TINY)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -32,17 +31,9 @@ def deterministic_for_one_test_only():
 
 
 @pytest.fixture
-def trained(run_train, tiny_coco, tmp_path):
+def trained(trained_by):
     """Trains in the folder of that name, on the one tiny set of the test (17 persons), and returns the folder."""
-    root = tiny_coco(train=12)
-
-    def call(name: str, *arguments: str) -> Path:
-        status, told = run_train(*TINY, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
-        assert status == 0, told
-        return tmp_path / name
-
-    call.root = root
-    return call
+    return trained_by(TINY, train=12)
 
 
 class Watch(Callback):

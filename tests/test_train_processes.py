@@ -14,6 +14,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from lightning import Callback
+from processes import finish, start
 
 from distilpose import evaluate, train
 from distilpose.callbacks.metrics_table import read_table
@@ -27,22 +28,6 @@ TINY = [
     "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=1", "trainer.num_sanity_val_steps=0",
 ]  # fmt: skip
 UNDRAWN = ["~callbacks.pictures", "~callbacks.health"]
-
-
-def start(folder, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "distilpose.train", *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
 
 
 def test_a_killed_training_goes_on_by_the_same_command_and_ends_the_same(tiny_coco, tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ def test_the_picture_has_a_panel_a_setting(tmp_path):
         trial(tmp_path, f"a{n}", f"optimizer.lr={10.0**-n}", f"loss.kind={kind}", state=state, value=0.1 * n)
         for n, (kind, state) in enumerate([("a", "done"), ("b", "pruned"), ("a", "done"), ("c", "left off")])
     ]
-    rate, kind = draw_trials(trials, ["optimizer.lr", "loss.kind"], "val/AP").axes
+    rate, kind = draw_trials(trials, ["optimizer.lr", "loss.kind"], "val/AP", best_of(trials)).axes
     assert (rate.get_xscale(), kind.get_xscale()) == ("log", "linear")
     assert [label.get_text() for label in kind.get_xticklabels()] == ["a", "b", "c"]
     drawn = {points.get_label(): points.get_offsets().tolist() for points in rate.collections}

@@ -24,7 +24,7 @@ from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.modules.base import PoseModule
-from distilpose.runs import count_devices, effective_batch
+from distilpose.runs import count_processes, effective_batch
 from distilpose.small_run import STEPS, afford, small
 
 BATCHES = 10
@@ -119,7 +119,7 @@ def dry_run(
     warm = clock.train[1:] if len(clock.train) > 2 else clock.train  # the first batch takes longer
     a_step = max(more * (warm[-1] - warm[0]) / (len(warm) - 1), reading / max(1, datamodule.num_workers))
     in_batches = more_val * (clock.val[-1] - clock.val[0]) / (len(clock.val) - 1) * val_batches
-    a_validation = in_batches / _processes(cfg) + clock.val_end - clock.val[-1]
+    a_validation = in_batches / count_processes(cfg.trainer) + clock.val_end - clock.val[-1]
     cuda = torch.cuda.is_available() and module.device.type != "cpu"
     memory = torch.cuda.max_memory_reserved() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     told = f"memory of this process, {datamodule.batch_size} crops a batch"
@@ -160,14 +160,10 @@ def _reading_time(loader: Any) -> float:
     return (time.perf_counter() - began) / max(1, read)
 
 
-def _processes(cfg: DictConfig) -> int:
-    return cfg.trainer.num_nodes * count_devices(cfg.trainer)
-
-
 def _counts(cfg: DictConfig, loader: Any) -> tuple[float, float]:
     """How many validations and training batches of a process the run has."""
     limit, epochs, every = cfg.trainer.limit_train_batches, cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
-    batches = len(loader) / _processes(cfg)
+    batches = len(loader) / count_processes(cfg.trainer)
     if limit is not None:
         batches = min(batches, limit) if isinstance(limit, int) else batches * limit
     if every is None:  # by batches, which Lightning then counts through epochs

@@ -18,7 +18,7 @@ from distilpose.callbacks.samples import figure_to_picture, write_picture
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.modules.base import PoseModule
-from distilpose.runs import count_devices, effective_batch
+from distilpose.runs import count_processes, effective_batch
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 # of the running mean of the loss that stays at each step
@@ -100,7 +100,7 @@ def find_rate(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule) -
         raise DistilPoseError(f"'{picture}' exists and is not overwritten: remove it, or choose another hydra.run.dir.")
     module.make_scheduler = partial(rising, steps=STEPS)
     curve = Curve()
-    batches = cfg.trainer.accumulate_grad_batches * cfg.trainer.num_nodes * count_devices(cfg.trainer)
+    batches = cfg.trainer.accumulate_grad_batches * count_processes(cfg.trainer)
     kept = {name: cfg.trainer[name] for name in ("accelerator", "precision", "gradient_clip_val")}
     trainer = Trainer(
         **kept, devices=1, accumulate_grad_batches=batches, max_epochs=STEPS, max_steps=STEPS, limit_val_batches=0,

@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 from distilpose import locks
 from distilpose.callbacks.wandb_run import SWEEP, sweep_name
 from distilpose.errors import DistilPoseError
-from distilpose.runs import count_devices
+from distilpose.runs import count_processes
 
 # what of Hydra's own settings is never a run's, and what only a search's trial asks for
 NOT_OF_A_RUN, OF_A_SWEEP = ("hydra.mode", "hydra.run.dir"), ("hydra.sweep", "hydra/sweeper")
@@ -39,7 +39,7 @@ def wants_processes(cfg: DictConfig) -> bool:
         return False
     started = SLURMEnvironment.detect() or TorchElasticEnvironment.detect()  # srun's or torchrun's processes are there
     forked = str(cfg.trainer.strategy).endswith(("fork", "spawn", "notebook"))
-    return not started and not forked and count_devices(cfg.trainer) * cfg.trainer.num_nodes > 1
+    return not started and not forked and count_processes(cfg.trainer) > 1
 
 
 def run_apart(cfg: DictConfig) -> float | None:

@@ -68,15 +68,14 @@ def count_devices(trainer: DictConfig) -> int:
     )
 
 
+def count_processes(trainer: DictConfig) -> int:
+    """Processes of a training, one a device, over all nodes."""
+    return count_devices(trainer) * trainer.get("num_nodes", 1)
+
+
 def effective_batch(cfg: DictConfig) -> int:
-    """Crops an optimiser step sees, over all devices, nodes and accumulated batches."""
-    trainer = cfg.trainer
-    return (
-        cfg.data.batch_size
-        * count_devices(trainer)
-        * trainer.get("num_nodes", 1)
-        * trainer.get("accumulate_grad_batches", 1)
-    )
+    """Crops an optimiser step sees, over all processes and accumulated batches."""
+    return cfg.data.batch_size * count_processes(cfg.trainer) * cfg.trainer.get("accumulate_grad_batches", 1)
 
 
 def scaled_rate(cfg: DictConfig) -> float:

@@ -82,7 +82,7 @@ def write_trials(
         told = {"folder": best.folder, "monitor": monitor, "value": best.value, "overrides": best.overrides}
         write_text(OmegaConf.to_yaml({**told, "command": command}), place / BEST)
         text += f"\n\nThe best is {best.folder} with {monitor} {best.value:.4f}. To train it again:\n\n    {command}"
-    picture = draw_trials(content, names, monitor)
+    picture = draw_trials(content, names, monitor, best)
     if picture is not None:
         with written_beside(place / PICTURE) as file:
             picture.savefig(file, dpi=120)

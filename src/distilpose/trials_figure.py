@@ -13,15 +13,19 @@ if TYPE_CHECKING:
 MOST = 8  # settings drawn
 
 
-def draw_trials(trials: Sequence[Trial], names: Sequence[str], monitor: str) -> Figure | None:
-    """One panel a setting: a dot for each trial that is done, a cross for what was stopped earlier; None without either."""
+def draw_trials(
+    trials: Sequence[Trial], names: Sequence[str], monitor: str, best: Trial | None = None
+) -> Figure | None:
+    """One panel a setting: a dot for each trial that is done, a cross for what was stopped earlier, a ring about the best.
+
+    None where no trial has a value, or no setting is named.
+    """
     shown = [trial for trial in trials if trial.value is not None]
     if not shown or not names:
         return None
     names = names[:MOST]
     figure = Figure(figsize=(1.2 + 3.2 * len(names), 3.6), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    best = max((trial for trial in shown if trial.state == "done"), key=lambda trial: trial.value or 0, default=None)
     colours = {state: f"C{index}" for index, state in enumerate(("done", "pruned", "left off", "failed"))}
     for axes, name in zip(panels, names, strict=True):
         texts = [trial.settings.get(name, "-") for trial in shown]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import sys
 import zipfile
@@ -78,11 +77,8 @@ def test_another_file_is_no_model(network, tmp_path):
         BlazePose(tmp_path / "model.tflite")
 
 
-def test_fetching_takes_one_checked_file_out_of_the_wheel(tmp_path, monkeypatch):
-    place = Path(__file__).resolve().parents[2] / "scripts" / "fetch_blazepose.py"
-    spec = importlib.util.spec_from_file_location("fetch_blazepose", place)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_fetching_takes_one_checked_file_out_of_the_wheel(load_script, tmp_path, monkeypatch):
+    script = load_script("fetch_blazepose")
 
     def download(folder):
         with zipfile.ZipFile(folder / "mediapipe.whl", "w") as wheel:

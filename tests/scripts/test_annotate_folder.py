@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,15 +11,10 @@ import pytest
 from distilpose.data import CocoKeypoints
 from distilpose.skeleton import COCO
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "annotate_folder.py"
-
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("annotate_folder", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("annotate_folder")
 
 
 @pytest.fixture

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import wandb
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "create_dashboard.py"
-
 
 @pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("create_dashboard", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("create_dashboard")
 
 
 def test_what_would_be_sent_is_written_down(script, tmp_path, capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
 import threading
@@ -18,11 +17,9 @@ VAL = "annotations/person_keypoints_val2017.json"
 
 
 @pytest.fixture
-def script(monkeypatch):
+def script(load_script, monkeypatch):
     """The script as a module, impatient."""
-    spec = importlib.util.spec_from_file_location("download_coco", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("download_coco")
     monkeypatch.setattr(module, "DELAY", 0.0)
     monkeypatch.setattr(module, "TIMEOUT", 5.0)
     return module

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import wandb
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "list_logged.py"
-
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("list_logged", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("list_logged")
 
 
 def test_keys_and_configuration(script, tmp_path, capsys):

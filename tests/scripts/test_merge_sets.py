@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
 from distilpose.data import CocoKeypoints
 from distilpose.skeleton import COCO, Skeleton
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "merge_sets.py"
 OTHER = Skeleton.from_names(["neck", "RightHip", "LeftHip", "left_ankle"])
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("merge_sets", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("merge_sets")
 
 
 def persons(file, images):

@@ -1,0 +1,24 @@
+"""The train command as a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Begin it in a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "distilpose.train", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Its exit status, and what it said on standard output and standard error."""
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
