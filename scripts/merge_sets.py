@@ -18,7 +18,7 @@ from typing import Any
 
 from distilpose.data.annotations import load_annotations
 from distilpose.errors import DistilPoseError
-from distilpose.files import write_json
+from distilpose.files import write_text
 
 
 def merge(sets: Sequence[tuple[Path, Path]], root: Path, joints: Path | None = None) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise DistilPoseError(f"{' '.join(given.sets)}: give each set as FILE=FOLDER, the folder of its images.")
         pairs = [tuple(map(Path, one.rsplit("=", 1))) for one in given.sets]
         content = merge(pairs, given.output.parent, given.joints)  # type: ignore[arg-type]
-        write_json(content, given.output)
+        write_text(json.dumps(content), given.output)  # on one line: indented, COCO's is several times as large
     except (DistilPoseError, OSError) as error:
         sys.exit(f"error: {error}")
     joints = len(content["categories"][0]["keypoints"])

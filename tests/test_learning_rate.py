@@ -75,3 +75,9 @@ def test_the_rate_to_try_is_told_before_scaling(tiny_coco, tmp_path, capsys, mon
         assert f"optimizer.lr={rates[-1]:.2g}" in capsys.readouterr().out
     assert 1e-5 < rates[0] < 0.5
     assert rates[1] == pytest.approx(rates[0] * 256 / 4, rel=1e-3)
+
+
+def test_a_loss_that_never_was_a_number_suggests_nothing():
+    curve = Curve()
+    curve.rates, curve.losses = [1e-6], [float("nan")]
+    assert curve.suggestion() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,12 @@ def test_a_killed_holder_holds_no_more(tmp_path):
     with held(file, wait=1) as waited:
         assert not waited
     assert not file.exists()
+
+
+def test_what_went_wrong_inside_is_told_even_where_the_disk_has_gone(tmp_path, monkeypatch):
+    def gone(path):
+        raise OSError(30, "Read-only file system", str(path))
+
+    with pytest.raises(DistilPoseError, match="inside"), held(tmp_path / "run.lock"):  # noqa: PT012
+        monkeypatch.setattr(Path, "unlink", gone)
+        raise DistilPoseError("inside")

@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from distilpose import trials
 from distilpose.callbacks import Pruning
 from distilpose.errors import DistilPoseError
+from distilpose.paths import CONFIG_DIR
 from distilpose.search import JOURNAL, Search, open_study
 from distilpose.trials import DONE, FAILED, WAITING, Trial, write_trials
 
 optuna = pytest.importorskip("optuna")
 State = optuna.trial.TrialState
+DEFAULTS = OmegaConf.load(CONFIG_DIR / "sweep" / "search.yaml").hydra.sweeper
+NAMES = ("trials", "jobs", "startup", "warmup", "seed")
 OVERRIDES = ("x=interval(0.0,10.0)", "y=interval(0.0,10.0)", "seed=1")
 
 
@@ -25,6 +29,11 @@ OVERRIDES = ("x=interval(0.0,10.0)", "y=interval(0.0,10.0)", "seed=1")
 def undrawn(monkeypatch):
     """Without the picture, which is drawn after each trial and tested with the tables."""
     monkeypatch.setattr(trials, "draw_trials", lambda *arguments: None)
+
+
+def made(launcher, overrides, **options):
+    """A search with the values of conf/sweep/search.yaml where none are given."""
+    return Search(launcher, overrides, **{name: DEFAULTS[name] for name in NAMES} | options)
 
 
 def parse(*texts):
@@ -64,7 +73,7 @@ class Parabola:
 
 
 def search(place, *overrides, **options):
-    return Search(Parabola(place), parse(*(overrides or OVERRIDES)), **options)
+    return made(Parabola(place), parse(*(overrides or OVERRIDES)), **options)
 
 
 def params(place):
@@ -85,10 +94,10 @@ def test_stopped_and_started_again_it_draws_what_it_would_have_drawn(tmp_path, s
     search(tmp_path / "whole", trials=10).run()
     jobs = Parabola(tmp_path / "stopped", stop_at=stop_at)
     with pytest.raises(StoppedError):
-        Search(jobs, parse(*OVERRIDES), trials=10).run()
+        made(jobs, parse(*OVERRIDES), trials=10).run()
     assert f"| trial{stop_at} | not begun |" in (tmp_path / "stopped" / "trials.md").read_text()
     again = Parabola(tmp_path / "stopped")
-    Search(again, parse(*OVERRIDES), trials=10).run()
+    made(again, parse(*OVERRIDES), trials=10).run()
     assert len(jobs.launched) == stop_at
     assert [words[-1] for words in again.launched] == [f"trial={n}" for n in range(stop_at, 10)]
     assert params(tmp_path / "stopped") == params(tmp_path / "whole")
@@ -98,9 +107,9 @@ def test_stopped_and_started_again_it_draws_what_it_would_have_drawn(tmp_path, s
 def test_several_at_a_time(tmp_path):
     jobs = Parabola(tmp_path, stop_at=5)
     with pytest.raises(StoppedError):
-        Search(jobs, parse(*OVERRIDES), trials=11, jobs=2).run()
+        made(jobs, parse(*OVERRIDES), trials=11, jobs=2).run()
     again = Parabola(tmp_path)
-    Search(again, parse(*OVERRIDES), trials=11, jobs=2).run()
+    made(again, parse(*OVERRIDES), trials=11, jobs=2).run()
     assert [words[-1] for words in again.launched] == [
         f"trial={n}" for n in range(4, 11)
     ]  # the two that ran come first
@@ -109,14 +118,14 @@ def test_several_at_a_time(tmp_path):
 
 def test_what_failed_is_told_and_drawn_anew_by_the_next_command(tmp_path):
     with pytest.raises(DistilPoseError, match=r"1 of 4 jobs failed, .*trial1 \(no such thing\)"):
-        Search(Parabola(tmp_path, fail=[1]), parse("x=range(0,10)"), trials=4).run()
+        made(Parabola(tmp_path, fail=[1]), parse("x=range(0,10)"), trials=4).run()
     states = [trial.state for trial in open_study(tmp_path).trials]
     assert states == [State.COMPLETE, State.FAIL, State.COMPLETE, State.COMPLETE]
     assert "trial1 failed: no such thing" in (tmp_path / "trials.md").read_text()
     again = Parabola(tmp_path)
-    Search(again, parse("x=range(0,10)"), trials=4).run()
+    made(again, parse("x=range(0,10)"), trials=4).run()
     assert [words[-1] for words in again.launched] == ["trial=4"]
-    assert Search(Parabola(tmp_path), parse("x=range(0,10)"), trials=4).run() is not None
+    assert made(Parabola(tmp_path), parse("x=range(0,10)"), trials=4).run() is not None
     assert len(open_study(tmp_path).trials) == 5
 
 
@@ -134,13 +143,13 @@ def test_a_trial_that_was_being_stopped_stays_stopped(tmp_path):
     """A kill after the run was told to stop, before the search was."""
     jobs = Parabola(tmp_path, stop_at=0)
     with pytest.raises(StoppedError):
-        Search(jobs, parse(*OVERRIDES), trials=1).run()
+        made(jobs, parse(*OVERRIDES), trials=1).run()
     study = open_study(tmp_path)
     trial = optuna.trial.Trial(study, study.trials[0]._trial_id)
     trial.report(0.25, 1)
     trial.set_user_attr("pruned", True)
     again = Parabola(tmp_path)
-    Search(again, parse(*OVERRIDES), trials=2).run()
+    made(again, parse(*OVERRIDES), trials=2).run()
     assert [trial.state for trial in open_study(tmp_path).trials] == [State.PRUNED, State.COMPLETE]
     assert [words[-1] for words in again.launched] == ["trial=1"]
     assert "| pruned | 0.2500 |" in (tmp_path / "trials.md").read_text()
@@ -191,7 +200,7 @@ def test_a_damaged_study_is_told(tmp_path):
 
 
 def test_without_a_trial_nothing_is_reported(tmp_path):
-    Pruning(tmp_path, trial=None, monitor="val/PCK").on_validation_end(
+    Pruning(tmp_path, trial=None, monitor="val/PCK", startup=5, warmup=0).on_validation_end(
         type("T", (), {"sanity_checking": False})(), None
     )
     assert not (tmp_path / JOURNAL).exists()

@@ -192,6 +192,17 @@ def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(trai
     assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["check_val_every_n_epoch"] == 10
 
 
+def test_an_epoch_that_ends_in_its_middle_has_its_own_means(trained):
+    still = [*ALONE, *UNDRAWN, "optimizer.lr=0", "method.frozen=[backbone]", "trainer.max_epochs=2"]
+    whole, part = trained("whole", *still), trained("part", *still, "+trainer.max_steps=3")
+    batches = int(read_table(whole / "metrics.csv")[0]["step"])
+    assert batches == 2
+    first, second = read_table(part / "metrics.csv")
+    assert (second["epoch"], second["step"]) == (1, 3)
+    assert first["train/total"] == read_table(whole / "metrics.csv")[0]["train/total"]
+    assert second["train/total"] not in (first["train/total"], read_table(whole / "metrics.csv")[1]["train/total"])
+
+
 def test_a_checkpoint_of_another_model_is_not_gone_on_with(run_train, trained):
     old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=1", "+trainer.limit_train_batches=1")
     arguments = [*TINY, f"data.root={trained.root}", *ALONE, f"resume={old}/checkpoints/last.ckpt", "hydra.run.dir=new"]

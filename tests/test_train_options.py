@@ -142,12 +142,12 @@ def test_averaged_and_raw_weights_of_a_checkpoint(run_train, trained, tmp_path):
     )
     assert any(not torch.equal(value, averaged[name]) for name, value in raw.items())
     plain = trained("plain") / "checkpoints" / "last.ckpt"
-    for wanted, kind in ((averaged, {}), (averaged, {"weights": "averaged"}), (raw, {"weights": "raw"})):
+    for wanted, kind in ((averaged, {}), (averaged, {"weights_kind": "averaged"}), (raw, {"weights_kind": "raw"})):
         found = load_model(last, **kind).state_dict()
         assert all(torch.equal(value, wanted[name]) for name, value in found.items())
         assert load_model(plain, **kind)  # which has one set
-    with pytest.raises(DistilPoseError, match="weights=mean must be averaged or raw"):
-        load_model(last, weights="mean")
+    with pytest.raises(DistilPoseError, match="weights_kind=mean must be averaged or raw"):
+        load_model(last, weights_kind="mean")
 
     # a training without averaging goes on with the raw ones, and one that starts from the file takes those asked for
     rest = trained("rest", f"resume={last}", "trainer.max_epochs=4")

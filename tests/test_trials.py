@@ -6,8 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from distilpose.errors import DistilPoseError
-from distilpose.trials import Trial, best_of, refuse_failed, write_trials
-from distilpose.trials_figure import draw_trials
+from distilpose.trials import Trial, best_of, draw_trials, refuse_failed, write_trials
 
 
 def trial(place, name, *overrides, state="done", value=None, note=""):

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -67,9 +68,17 @@ def newest_intact(folder: Path) -> Found | None:
 
 
 def _read(path: Path) -> Found | None:
-    """The checkpoint if it is there and whole: each record's checksum is compared."""
-    if not path.is_file():
+    """The checkpoint if it is there and whole."""
+    try:
+        state = path.stat()
+    except OSError:
         return None
+    return _checked(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=16)  # a run that goes on is asked about twice, and its files may be gigabytes
+def _checked(path: Path, changed: int, size: int) -> Found | None:
+    """The checkpoint if it is whole: each record's checksum is compared."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

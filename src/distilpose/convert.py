@@ -65,15 +65,15 @@ def convert_released(source: Path, output: Path, **model_options: Any) -> PoseMo
     return model
 
 
-def convert_ours(source: Path, output: Path, weights: str = "averaged") -> None:
+def convert_ours(source: Path, output: Path, weights_kind: str = "averaged") -> None:
     """Write a model of this package as a released-format `.pth`: `{'meta', 'state_dict'}` by the released names.
 
     Args:
         source: a `.safetensors` or `.ckpt` of this package.
         output: the `.pth` to write; must not exist.
-        weights: as of `load_model`.
+        weights_kind: as of `load_model`.
     """
-    model = load_model(source, weights)
+    model = load_model(source, weights_kind)
     state = ours_to_released(model)
     with written_beside(output) as temporary:
         torch.save({"meta": {"converted_from": f"distilpose {model.name}"}, "state_dict": state}, temporary)
@@ -125,7 +125,7 @@ def main(cfg: DictConfig) -> None:
     if output.exists():
         raise DistilPoseError(f"output={output} exists and is not overwritten: choose another name or remove it first.")
     if cfg.reverse:
-        convert_ours(source, output, cfg.weights)
+        convert_ours(source, output, cfg.weights_kind)
         return
     if "model" not in cfg:
         raise DistilPoseError(f"convert needs model=NAME, the network in {source}: one of {', '.join(list_models())}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -64,7 +65,14 @@ class Clock(Callback):
 def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()
     return time.perf_counter()
+
+
+def _peak_memory() -> int:
+    """Bytes of this process; Linux counts in KiB, macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def dry_run(
@@ -121,7 +129,7 @@ def dry_run(
     in_batches = more_val * (clock.val[-1] - clock.val[0]) / (len(clock.val) - 1) * val_batches
     a_validation = in_batches / count_processes(cfg.trainer) + clock.val_end - clock.val[-1]
     cuda = torch.cuda.is_available() and module.device.type != "cpu"
-    memory = torch.cuda.max_memory_reserved() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = torch.cuda.max_memory_reserved() if cuda else _peak_memory()
     told = f"memory of this process, {datamodule.batch_size} crops a batch"
     if cuda:
         told = f"GPU memory, of {torch.cuda.get_device_properties(module.device).total_memory / 2**30:.0f} GiB"

@@ -24,6 +24,7 @@ def check_number(
     most: float | None = None,
     *,
     above: float | None = None,
+    below: float | None = None,
     whole: bool = False,
 ) -> None:
     """Refuse a setting that is no number of its range.
@@ -34,13 +35,15 @@ def check_number(
         least: lowest value allowed.
         most: highest value allowed.
         above: bound below all values allowed.
+        below: bound above all values allowed.
         whole: whether it counts something.
     """
     kinds = int if whole else (int, float)
     good = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
     good = good and (least is None or value >= least) and (most is None or value <= most)
-    if not good or (above is not None and value <= above):
-        bounds = [(above, "above"), (least, "of at least"), (most, "of at most")]
+    good = good and (above is None or value > above) and (below is None or value < below)
+    if not good:
+        bounds = [(above, "above"), (least, "of at least"), (most, "of at most"), (below, "below")]
         told = " and ".join(f"{word} {bound}" for bound, word in bounds if bound is not None)
         raise DistilPoseError(f"{name}={value} must be a {'whole ' if whole else ''}number{told and ' '}{told}.")
 

@@ -107,7 +107,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     if cfg.protocol == "all":
         flips = [False, True] if isinstance(cfg.flip_test, bool) else [False, True, cfg.flip_test]
         rescorings = [False, True]
-    model = load_model(cfg.checkpoint, cfg.weights).to(choose_device(cfg.device))
+    model = load_model(cfg.checkpoint, cfg.weights_kind).to(choose_device(cfg.device))
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size))
     datamodule.prepare_data()
     _check_skeleton(cfg, model, datamodule)

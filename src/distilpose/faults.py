@@ -15,7 +15,9 @@ FAULTS = {
     f"data.num_workers or free some; {GO_ON}",
     "Connection closed by peer": LOST,
     "Connection reset by peer": LOST,
-    "NCCL": LOST,
+    "ncclRemoteError": LOST,
+    "NCCL communicator was aborted": LOST,
+    "Watchdog caught collective operation timeout": LOST,
 }
 
 

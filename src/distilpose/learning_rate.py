@@ -70,6 +70,8 @@ class Curve(Callback):
 
         Where it falls most steeply would be another rule, and on batches of other persons in each step finds noise.
         """
+        if not np.isfinite(self.losses).any():
+            return None
         lowest = int(np.nanargmin(self.losses))
         return self.rates[lowest] / 10 if lowest > FIRST else None
 
@@ -123,7 +125,7 @@ def find_rate(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule) -
 
 
 def draw(curve: Curve, rate: float | None) -> np.ndarray:
-    """The curve as a picture, the rate to try marked."""
+    """The curve as an (H, W, 3) uint8 RGB picture, the rate to try marked."""
     figure, axes = plt.subplots(figsize=(7, 4), dpi=100, layout="constrained")
     axes.plot(curve.rates, curve.losses)
     if rate is not None:

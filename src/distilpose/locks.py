@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import math
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from distilpose.errors import DistilPoseError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
-
-@contextmanager
+@contextlib.contextmanager
 def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
     """Hold a lock file inside the block; gives whether another process held it before.
 
@@ -31,9 +27,6 @@ def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
     Raises:
         DistilPoseError: another process holds it still.
     """
-    if fcntl is None:
-        yield False
-        return
     began, waited = time.monotonic(), False
     file.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -58,8 +51,9 @@ def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
     try:
         yield waited
     finally:
-        if _is_at(descriptor, file):
-            file.unlink()
+        with contextlib.suppress(OSError):  # of a disk that has gone: what went wrong inside is what to tell
+            if _is_at(descriptor, file):
+                file.unlink()
         os.close(descriptor)
 
 

@@ -26,6 +26,8 @@ from omegaconf import DictConfig
 from distilpose import locks
 from distilpose.callbacks.wandb_run import SWEEP, sweep_name
 from distilpose.errors import DistilPoseError
+from distilpose.resuming import AUTO
+from distilpose.run_folders import SUMMARY, best_value
 from distilpose.runs import count_processes
 
 # what of Hydra's own settings is never a run's, and what only a search's trial asks for
@@ -37,9 +39,13 @@ def wants_processes(cfg: DictConfig) -> bool:
     """Whether this is a job of a multirun for which Lightning would start the program anew, and with it the whole sweep."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return False
-    started = SLURMEnvironment.detect() or TorchElasticEnvironment.detect()  # srun's or torchrun's processes are there
     forked = str(cfg.trainer.strategy).endswith(("fork", "spawn", "notebook"))
-    return not started and not forked and count_processes(cfg.trainer) > 1
+    return not _started_together() and not forked and count_processes(cfg.trainer) > 1
+
+
+def _started_together() -> bool:
+    """Whether srun or torchrun has started all processes of the training."""
+    return SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
 
 
 def run_apart(cfg: DictConfig) -> float | None:
@@ -59,8 +65,7 @@ def run_apart(cfg: DictConfig) -> float | None:
         raise SystemExit(status)
     if status:
         raise DistilPoseError(f"The run in {folder} ended with status {status}: see what it said above.")
-    metrics = json.loads((folder / "metrics.json").read_text())
-    return (metrics["best"] or {}).get(metrics["monitor"])
+    return best_value(json.loads((folder / SUMMARY).read_text()))
 
 
 def words(hydra: Any, overrides: Sequence[str], folder: Path, without: tuple[str, ...] = ()) -> list[str]:
@@ -84,12 +89,14 @@ def words(hydra: Any, overrides: Sequence[str], folder: Path, without: tuple[str
 def alone(cfg: DictConfig) -> Iterator[bool]:
     """A run's folder to oneself; with `resume=auto` another process's end is waited for, and gone on from.
 
-    A sweep that was killed may have left such a process behind, as may one whose jobs are a cluster's.
+    A sweep that was killed may have left such a process behind, as may one whose jobs are a cluster's. Processes of torchrun
+    and srun choose a checkpoint each for itself, and would choose unlike ones after a wait: there another is refused.
     """
     if getattr(rank_zero_only, "rank", 0):  # of a run's processes one holds it for all
         yield False
         return
-    with locks.held(Path(cfg.folder) / "run.lock", math.inf if cfg.resume == "auto" else 10.0) as waited:
+    waits = cfg.resume == AUTO and not _started_together()  # else for the loading processes of one that was killed
+    with locks.held(Path(cfg.folder) / "run.lock", math.inf if waits else 10.0) as waited:
         yield waited
 
 

@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     boxes: dict[Path, Boxes] | None = None
     if cfg.boxes is not None:
         boxes, ids = read_boxes(cfg.boxes, ids, cfg.category_id, cfg.box_threshold)
-    predictor = Predictor(load_model(cfg.checkpoint, cfg.weights), cfg.device, cfg.batch_size, cfg.flip_test)
+    predictor = Predictor(load_model(cfg.checkpoint, cfg.weights_kind), cfg.device, cfg.batch_size, cfg.flip_test)
     model, skeleton = predictor.model, predictor.skeleton
     output.mkdir(parents=True, exist_ok=True)
 

@@ -19,7 +19,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from distilpose.checkpoints import Found, newest_intact
 from distilpose.errors import DistilPoseError
 from distilpose.files import remove_parts, write_text
-from distilpose.run_folders import CONFIG, callbacks_of, flatten
+from distilpose.run_folders import CONFIG, SUMMARY, callbacks_of, flatten
 
 AUTO = "auto"
 
@@ -84,21 +84,23 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
 
 def finished(cfg: DictConfig) -> dict[str, Any] | None:
     """The metrics.json of the run's own folder if `resume=auto` finds that it has run to its end, else None."""
-    summary = Path(cfg.folder) / "metrics.json"
+    summary = Path(cfg.folder) / SUMMARY
     found = _own_checkpoint(cfg) if cfg.resume == AUTO and summary.is_file() else None
     if found is None:
         return None
     metrics = json.loads(summary.read_text())
     # of a run that was killed between the two, the checkpoint has taken fewer steps
     whole = found.step >= metrics["last"]["step"]
-    over = metrics["last"]["epoch"] + 1 >= cfg.trainer.max_epochs or _stopped_early(found.path)
+    epoch = int(metrics["last"]["epoch"])
+    over = epoch + 1 >= cfg.trainer.max_epochs or _stopped_in(found.path) == epoch
     return metrics if whole and over else None
 
 
-def _stopped_early(checkpoint: Path) -> bool:
-    """Whether EarlyStopping ended the checkpoint's training."""
+def _stopped_in(checkpoint: Path) -> int | None:
+    """The epoch in which EarlyStopping last ended the checkpoint's training; None where it never has."""
     states = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
-    return any(state["stopped_epoch"] > 0 for name, state in states.items() if name.startswith("EarlyStopping"))
+    epochs = [state["stopped_epoch"] for name, state in states.items() if name.startswith("EarlyStopping")]
+    return max(epochs, default=0) or None
 
 
 def _own_checkpoint(cfg: DictConfig) -> Found | None:
@@ -158,6 +160,9 @@ def moved(saved: str, folder: str, place: Path) -> DictConfig:
         saved: as YAML.
         folder: where its run lay.
         place: where it lies now.
+
+    Returns:
+        The configuration, every path of the first folder in the second.
     """
     there = re.sub(rf"{re.escape(folder)}(?=[/\s'\"]|$)", lambda _: str(place), saved)
     return OmegaConf.create(there)  # type: ignore[return-value]

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from distilpose.errors import DistilPoseError
 
 # as training writes them; its own modules are not used to read them, since those take Lightning's seconds to load
-CONFIG, TABLE = "config.yaml", "metrics.csv"
+CONFIG, TABLE, SUMMARY = "config.yaml", "metrics.csv", "metrics.json"
 # settings, or groups of them, that say where, when and how watched a run is computed, not what it computes
 IGNORED = (
     "seed", "data.seed", "folder", "resume", "check", "lr_find", "threads", "logger", "data.num_workers", "data.val_batch_size",
@@ -216,3 +216,8 @@ def _has_teacher(loss: Any) -> bool:
         return getattr(instantiate(loss), "needs_teacher", False)
     except HydraException:  # a loss of another version of this package
         return True
+
+
+def best_value(metrics: Mapping[str, Any]) -> float | None:
+    """The best value of the monitored metric by a run's metrics.json; None where it was never validated."""
+    return (metrics["best"] or {}).get(metrics["monitor"])

@@ -81,11 +81,11 @@ class Search:
         self,
         launcher: Jobs,
         overrides: Sequence[Override],
-        trials: int = 20,
-        jobs: int = 1,
-        startup: int = 5,
-        warmup: int = 0,
-        seed: int = 0,
+        trials: int,
+        jobs: int,
+        startup: int,
+        warmup: int,
+        seed: int,
     ):
         for name, value, least in (
             ("trials", trials, 1),

@@ -22,7 +22,12 @@ LEFT_OUT = "distilpose.callbacks.Pruning"
 
 
 def small(cfg: DictConfig, folder: Path) -> DictConfig:
-    """The configuration of two steps and a validation in that folder."""
+    """The configuration of two steps and a validation in that folder.
+
+    Args:
+        cfg: of the run.
+        folder: where all is written; `cfg.folder` is replaced by it wherever it stands.
+    """
     made: Any = moved(OmegaConf.to_yaml(cfg, resolve=True), str(cfg.folder), folder)
     steps = STEPS * cfg.trainer.accumulate_grad_batches
     made.trainer.update(
@@ -52,6 +57,12 @@ def _log_here(entry: DictConfig, folder: Path) -> None:
 
 def afford(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule, trainer: Trainer) -> tuple[float, float]:
     """On a CPU, where a large network takes minutes, make batches smaller, and look at fewer persons between them.
+
+    Args:
+        cfg: of the run.
+        module: whose networks, the teacher's included, are counted (GMACs a crop).
+        datamodule: its batches become smaller.
+        trainer: its callbacks look at fewer persons.
 
     Returns:
         How many times as many crops a training and a validation batch of the run has.

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from distilpose import locks, multirun
 from distilpose.command import MISTAKES, sentence
 from distilpose.errors import DistilPoseError
-from distilpose.run_folders import read_run
+from distilpose.files import write_text
+from distilpose.run_folders import CONFIG, read_run
 from distilpose.trials import DONE, FAILED, LEFT, WAITING, Trial, refuse_failed, write_trials
 
 
@@ -49,6 +51,16 @@ class Jobs:
         with locks.held(self.place / "sweep.lock", wait=10):  # loading processes of one that was killed last seconds
             yield
 
+    def keep_config(self) -> None:
+        """Write the sweep's configuration into its folder, as Hydra's own sweeper does."""
+        if self.writes:
+            write_text(OmegaConf.to_yaml(self.config), self.place / "multirun.yaml")
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes what is told of the sweep: a check writes nothing, and of several one does."""
+        return not self.config.check and not getattr(rank_zero_only, "rank", 0)
+
     def launch(self, batch: Sequence[Sequence[str]], number: int) -> list[Trial]:
         """Run jobs, and say what came of each.
 
@@ -69,10 +81,8 @@ class Jobs:
                 return [*self.launch(batch[:half], number), *self.launch(batch[half:], number + half)]
             told = str(error).strip().partition("\n")[0].partition(". ")[0]  # advice and the job's own output follow
             note = f"its process died ({told or type(error).__name__})"
-            return [
-                Trial(str(self.folder(job, number + index)), list(job), FAILED, note=note)
-                for index, job in enumerate(batch)
-            ]
+            found = [self.look(job, number + index) for index, job in enumerate(batch)]
+            return [trial if trial.state == DONE else replace(trial, state=FAILED, note=note) for trial in found]
 
     def _launched(self, batch: Sequence[Sequence[str]], number: int) -> Sequence[JobReturn]:
         if self._watched:
@@ -98,7 +108,7 @@ class Jobs:
         try:
             run = read_run(folder, unfinished=True)
         except DistilPoseError:  # no epoch has ended
-            return Trial(str(folder), list(overrides), LEFT if (folder / "config.yaml").is_file() else WAITING)
+            return Trial(str(folder), list(overrides), LEFT if (folder / CONFIG).is_file() else WAITING)
         epoch, values = int(run.rows[-1]["epoch"]), run.series(self.monitor).values()
         value = max(values, default=None)
         if epoch >= run.planned:
@@ -136,6 +146,10 @@ class Jobs:
 def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[float | None]:
     """Run every job of a grid; its table is written whatever happens, and gives the values.
 
+    Args:
+        jobs: of the sweep.
+        batches: of jobs that are launched at once, each its overrides.
+
     Raises:
         DistilPoseError: jobs failed; the others have been run.
     """
@@ -157,7 +171,7 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
 
 
 def _tell(jobs: Jobs, every: Sequence[Any], trials: Sequence[Trial]) -> str:
-    if jobs.config.check or getattr(rank_zero_only, "rank", 0):  # a check writes nothing
+    if not jobs.writes:
         return ""
     rest = [jobs.look(job, number) for number, job in enumerate(every) if number >= len(trials)]
     return jobs.write([*trials, *rest])

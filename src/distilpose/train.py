@@ -23,6 +23,7 @@ from distilpose.errors import DistilPoseError, check_flag
 from distilpose.learning_rate import find_rate
 from distilpose.models import fit_weights, load_model
 from distilpose.modules.base import PoseModule
+from distilpose.run_folders import best_value
 
 
 @command("train")
@@ -48,7 +49,7 @@ def main(cfg: DictConfig) -> float | None:
             metrics = resuming.finished(cfg)
         if metrics is not None:
             print(f"{cfg.folder} has run to its end already.")
-            return (metrics["best"] or {}).get(metrics["monitor"])
+            return best_value(metrics)
         cfg, checkpoint = resuming.resume(cfg)
         return runs.best_score(fit(cfg, checkpoint))
 

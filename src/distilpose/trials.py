@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json, write_text, written_beside
-from distilpose.trials_figure import draw_trials
 
 TABLE, ROWS, BEST, PICTURE = "trials.md", "trials.json", "best.yaml", "trials.png"
 DONE, PRUNED, FAILED, LEFT, WAITING = "done", "pruned", "failed", "left off", "not begun"
+MOST = 8  # settings drawn
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def write_trials(
         place: the sweep's folder.
         trials: of this command.
         monitor: the metric that was maximised.
-        names: of settings that are shown though all have them alike.
         commands: the command line that trains each anew, by folder; those of earlier trials are kept in trials.json.
+        names: of settings that are shown though all have them alike.
     """
     rows = [{**asdict(trial), "command": commands.get(trial.folder, "")} for trial in trials]
     folders = {trial.folder for trial in trials}
@@ -141,3 +142,49 @@ def _short(value: str) -> str:
         return f"{float(value):.4g}" if len(value) > 8 else value
     except ValueError:
         return value.replace("|", "\\|")
+
+
+def draw_trials(
+    trials: Sequence[Trial], names: Sequence[str], monitor: str, best: Trial | None = None
+) -> Figure | None:
+    """One panel a setting: a dot for each trial that is done, a cross for what was stopped earlier, a ring about the best.
+
+    None where no trial has a value, or no setting is named.
+    """
+    shown = [trial for trial in trials if trial.value is not None]
+    if not shown or not names:
+        return None
+    names = names[:MOST]
+    figure = Figure(figsize=(1.2 + 3.2 * len(names), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    colours = {state: f"C{index}" for index, state in enumerate((DONE, PRUNED, LEFT, FAILED))}
+    for axes, name in zip(panels, names, strict=True):
+        texts = [trial.settings.get(name, "-") for trial in shown]
+        places, numeric = _numbers(texts)
+        if numeric and min(places) > 0 and max(places) > 10 * min(places):
+            axes.set_xscale("log")
+        if not numeric or len(set(places)) <= 5:
+            ticks = dict(zip(places, texts, strict=True))
+            axes.set_xticks(list(ticks), list(ticks.values()), rotation=0 if numeric else 30)
+            axes.minorticks_off()
+        for state, colour in colours.items():
+            points = [(x, trial.value) for x, trial in zip(places, shown, strict=True) if trial.state == state]
+            if points:
+                axes.scatter(*zip(*points, strict=True), c=colour, marker="o" if state == DONE else "x", label=state)
+        if best is not None:
+            at = places[shown.index(best)]
+            axes.scatter([at], [best.value], s=140, facecolors="none", edgecolors="k", label="best")
+        axes.set_xlabel(name)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel(monitor)
+    panels[-1].legend(fontsize="small")
+    return figure
+
+
+def _numbers(texts: Sequence[str]) -> tuple[list[float], bool]:
+    """Where each value lies on an axis, and whether it is its number or only its place among the words."""
+    try:
+        return [float(text) for text in texts], True
+    except ValueError:
+        order = list(dict.fromkeys(texts))
+        return [float(order.index(text)) for text in texts], False

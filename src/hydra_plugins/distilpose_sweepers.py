@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins import basic_sweeper
@@ -12,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 
 
 class GridSweeper(basic_sweeper.BasicSweeper):
@@ -32,7 +31,7 @@ class GridSweeper(basic_sweeper.BasicSweeper):
         for batch in batches:
             self.validate_batch_is_legal(batch)
         with jobs.alone():
-            OmegaConf.save(self.config, Path(jobs.place) / "multirun.yaml")
+            jobs.keep_config()
             return run_grid(jobs, batches)
 
 
@@ -79,15 +78,15 @@ class SearchSweeper(Sweeper):
 
 @dataclass
 class SearchConf:
-    """What `hydra.sweeper` takes; the defaults are in conf/sweep/search.yaml."""
+    """What `hydra.sweeper` takes; the values are in conf/sweep/search.yaml."""
 
     _target_: str = "hydra_plugins.distilpose_sweepers.SearchSweeper"
     params: Any = None
-    trials: int = 20
-    jobs: int = 1
-    startup: int = 5
-    warmup: int = 0
-    seed: int = 0
+    trials: int = MISSING
+    jobs: int = MISSING
+    startup: int = MISSING
+    warmup: int = MISSING
+    seed: int = MISSING
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="distilpose_search", node=SearchConf, provider="distilpose")

@@ -129,3 +129,24 @@ def test_gpus_are_waited_for_only_so_often(device, world, accumulated, steps):
     strategy = SimpleNamespace(root_device=torch.device(device))
     trainer = SimpleNamespace(world_size=world, strategy=strategy, accumulate_grad_batches=accumulated)
     assert _interval(trainer) == steps
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_a_validation_within_an_epoch_is_left_with_the_next_step_which_is_saved(
+    run_train, run_with, ended_alike, tiny_coco, tmp_path, validation
+):
+    settings = [
+        *TINY,
+        "augmentation=none",
+        f"data.root={tiny_coco(train=25, val=6)}",
+        "callbacks.interruption.minutes=null",
+    ]
+    settings += ["trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=3"]
+    status, told = run_train(*settings, "hydra.run.dir=whole")
+    assert status == 0, told
+    status, told = run_with(Kill(signal.SIGTERM, 1, 0 if validation else 2, validation), *settings, "hydra.run.dir=run")
+    assert status == 128 + signal.SIGTERM, told
+    assert newest_intact(tmp_path / "run").step == 9 + (4 if validation else 3)
+    status, told = run_train(*settings, "hydra.run.dir=run")
+    assert status == 0, told
+    ended_alike(tmp_path / "run", tmp_path / "whole")

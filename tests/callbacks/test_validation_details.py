@@ -136,3 +136,16 @@ def test_there_are_no_curves_without_sigmas_or_persons():
     assert precision_curves(np.full((10, 101), -1.0)) == {}
     assert draw_curves({}, None, np.zeros(0)).ndim == 3
     assert draw_curves({}, np.zeros(0), np.zeros(0)).ndim == 3
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_a_limited_validation_only_who_was_validated_is_in_the_table(trainer, folder, module, monkeypatch, order):
+    tables = []
+    monkeypatch.setattr(validation_details, "log_table", lambda _, key, columns, rows, pictures: tables.append(rows))
+    trainer.loggers = [Numbers()]
+    trained = module("student")
+    found, evaluation = trained.validated
+    some = Predictions(*((field.flip(0) if order < 0 else field)[:2] for field in found))
+    trained.validated = (some, evaluation)
+    ValidationDetails(folder, persons=100).on_validation_end(trainer, trained)
+    assert {row[1] for row in tables[0]} == set(some.annotation_id.tolist())

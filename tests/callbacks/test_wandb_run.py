@@ -111,3 +111,16 @@ def test_two_runs_in_one_process_lie_apart(tmp_path, monkeypatch):
         assert wandb.run is None
         (run,) = (tmp_path / name / "wandb").glob("offline-run-*")
         assert list(run.glob("*.wandb"))
+
+
+def test_a_server_behind_a_proxy_answers_where_the_proxy_does(monkeypatch):
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        proxy.listen()
+        for name in ("http_proxy", "https_proxy", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        assert wandb_run._answers("https://wandb.invalid")
+        monkeypatch.setenv("no_proxy", "wandb.invalid")
+        assert not wandb_run._answers("https://wandb.invalid")

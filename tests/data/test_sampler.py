@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from distilpose.data.sampler import BatchShare, ViewSampler
+from distilpose.data.sampler import BatchShare, ViewSampler, taken_up
+from distilpose.errors import DistilPoseError
 
 
 @pytest.mark.parametrize(
@@ -53,3 +56,17 @@ def test_fewer_persons_than_a_step_are_all_shown():
     shares = [[index for index, _ in ViewSampler(data, 2, rank, seed=1, step=4)] for rank in range(2)]
     assert {len(share) for share in shares} == {4}
     assert {index for share in shares for index in share} == set(range(7))
+
+
+def test_an_epoch_that_others_began_is_not_ended_differently():
+    """Its persons would be shared out differently: some shown twice, some never."""
+    trainer = SimpleNamespace(world_size=2, accumulate_grad_batches=1)
+    state = {"epochs": 3, "batches": 4, "step": [8, 2, 1]}
+    assert taken_up(state, trainer, 8) == (3, 4)
+    with pytest.raises(
+        DistilPoseError, match=r"middle of epoch 3, which batch size 8, processes 2, .* batch size 4, proc"
+    ):
+        taken_up(state, trainer, 4)
+    with pytest.raises(DistilPoseError, match=r"processes 1, .*last\.ckpt"):
+        taken_up(state, SimpleNamespace(world_size=1, accumulate_grad_batches=1), 8)
+    assert taken_up({**state, "batches": 0}, trainer, 4) == (3, 0)  # between two epochs anything goes

@@ -10,8 +10,8 @@ from torch import nn
 
 from distilpose import create_model
 from distilpose.errors import DistilPoseError
-from distilpose.losses import DistillationLoss
-from distilpose.modules import DistillationModule
+from distilpose.losses import DistillationLoss, HeatmapMSE
+from distilpose.modules import DistillationModule, HeatmapModule
 from distilpose.modules.fine_tuning import parameter_groups
 
 SMALL = {"depth": 2, "width": 32, "heads": 2, "input_size": (64, 48)}
@@ -105,3 +105,9 @@ def test_layers_computed_again_have_the_same_gradients():
 def test_wrong_settings(name, value):
     with pytest.raises(DistilPoseError, match=f"method.{name}={value}"):
         student(**{name: value})
+
+
+def test_a_network_without_an_encoder_has_no_layers_to_compute_again():
+    plain = create_model("teacher_timm", backbone="convnext_atto", input_size=(64, 48))
+    with pytest.raises(DistilPoseError, match="teacher_timm has no encoder"):
+        HeatmapModule(plain, HeatmapMSE(), optimizer=torch.optim.Adam, gradient_checkpointing=True)

@@ -23,7 +23,7 @@ class AveragedWeights(EMAWeightAveraging):
     """
 
     def __init__(self, decay: float = 0.999, **options: Any):
-        check_number("callbacks.ema.decay", decay, above=0, most=1)
+        check_number("callbacks.ema.decay", decay, above=0, below=1)
         super().__init__(decay=decay, **options)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -15,6 +15,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from tqdm import tqdm
 
+from distilpose.checkpoints import RECENT
 from distilpose.errors import check_number
 
 
@@ -23,24 +24,26 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
 
     Clusters send a signal some time before they kill: SIGTERM on preemption, SIGUSR1 or SIGUSR2 by `--signal`. The run then
     saves after the step it is in and leaves with exit code 128 + the signal's number; resumed, it goes on with the next
-    batch and ends bit for bit where it would have (on a CPU). A validation is left at once: one checkpoint is written
-    shortly before each. Of several processes it is enough that one is told; on GPUs they ask each other after every tenth
-    batch. A handler that was there before, such as submitit's that puts a job back into the queue, is called after the saving.
+    batch and ends bit for bit where it would have (on a CPU). A validation between epochs is left at once: one checkpoint is
+    written shortly before each. Of several processes it is enough that one is told; on GPUs they ask each other after every
+    tenth batch. A handler that was there before, such as submitit's that puts a job back into the queue, is called after the
+    saving.
 
     Args:
         folder: of the checkpoints.
         minutes: between two checkpoints within an epoch, by a clock that cannot be set; None saves none by the clock.
     """
 
-    SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
     def __init__(self, folder: str | Path, minutes: float | None = 15.0):
         if minutes is not None:
             check_number("callbacks.interruption.minutes", minutes, above=0)
-        self.path = Path(folder) / "recent.ckpt"
+        self.path = Path(folder) / RECENT
         self.minutes = minutes
         self.received: int | None = None
         self._saved_at = time.monotonic()
+        self._saved_step = 0
         self._before: dict[int, Any] = {}
         self._shared = 0  # batches of a validation that every process has
 
@@ -76,11 +79,12 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
             return
         pl_module.check_finite()  # type: ignore[operator]
         trainer.save_checkpoint(self.path)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         self._leave(trainer, asked, f"epoch {trainer.current_epoch}, {shown} of {trainer.num_training_batches} batches")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave between two epochs: the last one's checkpoint has just been written."""
+        self._saved_step = trainer.global_step
         (asked,) = _most(trainer, self.received or 0)
         self._leave(trainer, asked, f"before epoch {trainer.current_epoch}")
 
@@ -92,8 +96,12 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Leave in the middle of a validation, which is done again on resuming."""
-        if not trainer.sanity_checking and batch_idx < self._shared:
+        """Leave in the middle of a validation, which is done again on resuming, if at most one step is lost by it."""
+        lost = (
+            trainer.global_step - self._saved_step
+        )  # more of a validation by val_check_interval, left after its next step
+        asks = batch_idx < self._shared and (batch_idx + 1) % _interval(trainer) == 0
+        if not trainer.sanity_checking and asks and lost <= 1:
             (asked,) = _most(trainer, self.received or 0)
             self._leave(trainer, asked, f"the validation of epoch {trainer.current_epoch}")
 

@@ -12,6 +12,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from distilpose.files import write_json, write_text
+from distilpose.run_folders import SUMMARY, TABLE
 
 # Lightning keeps what these last were through epochs without a validation
 VALIDATION = ("val/", "health/")
@@ -27,8 +28,8 @@ class MetricsTable(Callback):
     """
 
     def __init__(self, folder: str | Path):
-        self.table = Path(folder) / "metrics.csv"
-        self.summary = Path(folder) / "metrics.json"
+        self.table = Path(folder) / TABLE
+        self.summary = Path(folder) / SUMMARY
         self._validated = False
         self._started = time.monotonic()
 

@@ -47,8 +47,10 @@ class Provenance(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         train = data.train_dataset()
         files = {
-            f"train_annotations{f'_{number}' if number else ''}": one.annotations_file
-            for number, one in enumerate(getattr(train, "sets", [train]))
+            f"train_annotations{f'_{number}' if number else ''}": file
+            for number, file in enumerate(
+                dict.fromkeys(one.annotations_file for one in getattr(train, "sets", [train]))
+            )
         }
         taught = isinstance(pl_module, DistillationModule) and pl_module.teacher is not None
         used = config if taught else {"weights": config.get("weights")}

@@ -20,7 +20,7 @@ class Pruning(Callback):
         warmup: as of the search.
     """
 
-    def __init__(self, folder: str | Path, trial: int | None, monitor: str, startup: int = 5, warmup: int = 0):
+    def __init__(self, folder: str | Path, trial: int | None, monitor: str, startup: int, warmup: int):
         self.folder, self.number, self.monitor = Path(folder), trial, monitor
         self.startup, self.warmup = startup, warmup
 

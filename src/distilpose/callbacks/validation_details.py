@@ -18,7 +18,7 @@ from distilpose.data.annotations import load_annotations
 from distilpose.evaluation import People, calibration, keypoint_similarity, people_of, rescore
 from distilpose.inference.drawing import crop_image, draw_skeleton
 from distilpose.modules.base import PoseModule
-from distilpose.outputs import Predictions
+from distilpose.outputs import PoseBatch, Predictions
 
 RECALLS = np.linspace(0, 1, 101)
 Curves = dict[str, tuple[NDArray, NDArray]]
@@ -83,6 +83,8 @@ class ValidationDetails(Callback):
         """The table of persons."""
         model = module.model
         batch = sample_persons(trainer, self.persons, torch.device("cpu"))
+        validated = torch.isin(batch.annotation_id, found.annotation_id)  # not all are, of a limited validation
+        batch = PoseBatch(*(field[validated] for field in batch))
         scores = rescore(found.bbox_score, found.scores)
         order = torch.argsort(found.annotation_id)
         chosen = order[torch.searchsorted(found.annotation_id[order], batch.annotation_id)].tolist()

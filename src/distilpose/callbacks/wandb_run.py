@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import getproxies, proxy_bypass
 
 import wandb
 from hydra.core.hydra_config import HydraConfig
@@ -122,8 +123,11 @@ def _has_account(url: str) -> bool:
 
 
 def _answers(url: str, timeout: float = 2.0) -> bool:
-    """Whether the server accepts a connection within `timeout` seconds."""
+    """Whether the server, or the proxy on the way to it, accepts a connection within `timeout` seconds."""
     address = urlparse(url)
+    proxy = None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
+    if proxy is not None:
+        address = urlparse(proxy if "//" in proxy else f"//{proxy}", scheme="http")
     try:
         port = address.port or (443 if address.scheme == "https" else 80)
         with socket.create_connection((address.hostname or "", port), timeout):

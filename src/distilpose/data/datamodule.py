@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import CocoKeypoints
-from distilpose.data.sampler import BatchShare, ViewSampler
+from distilpose.data.sampler import BatchShare, ViewSampler, progress_of, taken_up
 from distilpose.data.workers import settle
 from distilpose.errors import DistilPoseError, check_flag, check_number, check_size
 from distilpose.outputs import PoseBatch
@@ -135,17 +135,12 @@ class CocoDataModule(LightningDataModule):
             self.val_dataset(detections=self.boxes is not None)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many epochs the checkpoint that is being written has shown whole, and batches of the one it stands in."""
-        loop: Any = self.trainer.fit_loop  # type: ignore[union-attr]
-        progress, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
-        # one written by a validation stands before the end of an epoch whose batches have all been shown
-        whole = progress.processed == progress.started or batches.is_last_batch
-        epochs = progress.started if batches.is_last_batch else progress.processed
-        return {"epochs": epochs, "batches": 0 if whole else batches.current.processed}
+        """Where in its data the training stands that the checkpoint is written of."""
+        return progress_of(self.trainer, self.batch_size)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the order where it was left."""
-        self._taken_up = (int(state_dict["epochs"]), int(state_dict.get("batches", 0)))
+        self._taken_up = taken_up(state_dict, self.trainer, self.batch_size)
 
     def train_dataset(self) -> CocoKeypoints:
         """Training persons, augmented."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset, DistributedSampler, Sampler
+
+from distilpose.errors import DistilPoseError
 
 
 class ViewSampler(DistributedSampler):
@@ -71,3 +73,44 @@ class BatchShare(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def progress_of(trainer: Any, batch_size: int) -> dict[str, Any]:
+    """Where in its data a training stands.
+
+    Args:
+        trainer: Lightning's.
+        batch_size: persons in a batch of a process.
+
+    Returns:
+        epochs: shown whole. batches: shown by each process of the epoch it stands in, 0 between two. step: what makes up an
+        optimiser step: batch size, processes, accumulated batches.
+    """
+    progress, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress
+    # one written by a validation stands before the end of an epoch whose batches have all been shown
+    whole = progress.processed == progress.started or batches.is_last_batch
+    epochs = progress.started if batches.is_last_batch else progress.processed
+    shown = 0 if whole else batches.current.processed
+    return {"epochs": epochs, "batches": shown, "step": _step(trainer, batch_size)}
+
+
+def taken_up(state: Mapping[str, Any], trainer: Any, batch_size: int) -> tuple[int, int]:
+    """The epochs and batches of `progress_of`, for a training that goes on.
+
+    Raises:
+        DistilPoseError: it stands in the middle of an epoch that other batches or processes would share out differently.
+    """
+    epochs, batches = int(state["epochs"]), int(state.get("batches", 0))
+    was, step = list(state.get("step", [])), _step(trainer, batch_size)
+    if batches and was and was != step:
+        names = ("batch size", "processes", "accumulated batches")
+        then, now = (", ".join(f"{n} {value}" for n, value in zip(names, one, strict=True)) for one in (was, step))
+        raise DistilPoseError(
+            f"The checkpoint stands in the middle of epoch {epochs}, which {then} began and {now} cannot end: go on as it "
+            "began until the epoch's end, or from resume=…/checkpoints/last.ckpt."
+        )
+    return epochs, batches
+
+
+def _step(trainer: Any, batch_size: int) -> list[int]:
+    return [batch_size, trainer.world_size, trainer.accumulate_grad_batches]

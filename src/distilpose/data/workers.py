@@ -16,9 +16,8 @@ def settle(worker: int) -> None:
     and save. A SIGTERM is obeyed from the training's process alone, which so ends what does not end itself.
     """
     cv2.setNumThreads(0)  # OpenCV's own threads would fight over the cores with the other workers
-    for name in ("SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # who sent a signal is told to one who waits for it, and not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_the_training, daemon=True).start()

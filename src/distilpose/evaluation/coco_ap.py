@@ -58,7 +58,10 @@ def coco_metrics(
     sigmas: Sequence[float],
     category_id: int | None = None,
 ) -> dict[str, float]:
-    """The ten keypoint figures of COCO over all images of the annotation file, equal to pycocotools' to the last bit."""
+    """The ten keypoint figures of COCO over all images of the annotation file, equal to pycocotools' to the last bit.
+
+    Takes what `coco_evaluation` takes, and gives the first of what that gives.
+    """
     return coco_evaluation(annotations, rows, sigmas, category_id)[0]
 
 

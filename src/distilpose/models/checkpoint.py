@@ -61,23 +61,23 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False) -> P
     return path
 
 
-def load_model(path: str | Path, weights: str = "averaged") -> PoseModel:
+def load_model(path: str | Path, weights_kind: str = "averaged") -> PoseModel:
     """The model in a file of this package, in eval mode on the CPU.
 
     Args:
         path: `.safetensors` written by `save_model` or `convert`, or a `.ckpt` written by training.
-        weights: "averaged" or "raw", of a checkpoint whose training averaged them (`callbacks=ema`). Any other file has one
-            set of weights, which is taken either way.
+        weights_kind: "averaged" or "raw", of a checkpoint whose training averaged them (`callbacks=ema`). Any other file has
+            one set of weights, which is taken either way.
 
     Raises:
         DistilPoseError: if the file is missing, unreadable, not this package's, or does not fit its own configuration.
     """
     path = Path(path)
-    if weights not in WEIGHTS:
-        raise DistilPoseError(f"weights={weights} must be averaged or raw.")
+    if weights_kind not in WEIGHTS:
+        raise DistilPoseError(f"weights_kind={weights_kind} must be averaged or raw.")
     if not path.is_file():
         raise DistilPoseError(f"{path} is not a file: give a .ckpt or .safetensors written by distilpose.")
-    about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights)
+    about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights_kind)
     try:
         model = create_model(**about["config"])
     except (TypeError, KeyError) as error:
@@ -150,10 +150,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return about, state
 
 
-def _read_lightning(path: Path, weights: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_lightning(path: Path, weights_kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     content = read_torch_file(path)
     content = content if isinstance(content, dict) else {}
-    state = content.get(WEIGHTS[weights], content.get("state_dict", content))
+    state = content.get(WEIGHTS[weights_kind], content.get("state_dict", content))
     config = (content.get("hyper_parameters") or {}).get("model")
     if not isinstance(config, dict) or not isinstance(state, dict):
         raise _foreign(path, state if isinstance(state, dict) else {})

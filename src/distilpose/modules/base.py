@@ -33,7 +33,7 @@ class PoseModule(LightningModule):
 
     Args:
         model: student or teacher.
-        optimizer: called with the trainable parameters.
+        optimizer: called with the parameters that are trained.
         scheduler: called with the optimiser, steps_per_epoch and total_steps; None keeps the rate.
         flip_test: average each validation crop with its mirror image.
         compile: run the model through torch.compile.
@@ -68,6 +68,10 @@ class PoseModule(LightningModule):
         self.layer_decay = layer_decay
         self._frozen = freeze(model, frozen)
         self.train()  # which Lightning does not call before the first validation
+        if gradient_checkpointing and model.encoder is None:
+            raise DistilPoseError(
+                f"method.gradient_checkpointing=true: {model.name} has no encoder, whose layers it is for; leave it out."
+            )
         if model.encoder is not None:
             model.encoder.checkpointing = gradient_checkpointing
         if compile:
@@ -146,8 +150,10 @@ class PoseModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: PoseBatch, batch_idx: int) -> None:
         """Stop soon after a loss that is no number; log the epoch's means over all processes with its last batch."""
-        last = self.trainer.is_last_batch
-        every = max(1, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        trainer = self.trainer
+        # an epoch may also end in its middle: by max_steps, by max_time
+        last = trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps
+        every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
         if last or (batch_idx + 1) % every == 0:  # at each, the CPU would wait for the GPU
             self.check_finite()
         if last:
@@ -231,6 +237,6 @@ class PoseModule(LightningModule):
     def _optimizer(self) -> Optimizer:
         """Over all that is trained, blocks of the backbone at their own rates where that is asked for."""
         if self.layer_decay == 1:
-            return self.make_optimizer(self.parameters())
+            return self.make_optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         rate = self.make_optimizer([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"]
         return self.make_optimizer(parameter_groups(self, self.model.backbone, rate, self.layer_decay))

@@ -48,6 +48,10 @@ def parameter_groups(module: nn.Module, backbone: nn.Module, rate: float, decay:
         backbone: part of it.
         rate: of everything past the backbone.
         decay: 1 trains all alike.
+
+    Returns:
+        Groups of {"params": parameters, "lr": rate}, from the backbone's first block to what lies past it, which has the
+        full rate.
     """
     blocks: dict[str, list[nn.Parameter]] = {"": []}
     for name, parameter in backbone.named_parameters():
