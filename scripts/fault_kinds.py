@@ -61,6 +61,10 @@ class Fault:
     disk = False  # whether the run's folder is a disk of its own
     waits = True  # for the moment to strike
 
+    def mount(self, place: Path) -> None:
+        """That disk."""
+        run("mount", "-t", "tmpfs", "-o", f"size={ROOM}m", "tmpfs", place / "disk")
+
     def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
         """What the process finds in its environment."""
         return {}
@@ -107,18 +111,28 @@ class FullDisk(Fault):
 
 
 class ReadOnly(Fault):
-    """The disk of the run's folder becomes read-only, as one with errors does."""
+    """The kernel finds an error on the disk of the run's folder and makes it read-only; what was not yet on it is lost."""
 
     disk = True
 
+    def mount(self, place: Path) -> None:
+        """An ext4 in a file."""
+        run("truncate", "-s", f"{ROOM}M", place / "image")
+        run("mkfs.ext4", "-q", place / "image")
+        run("mount", "-o", "loop,errors=remount-ro", place / "image", place / "disk")
+
     def strike(self, process: Process, place: Path, draw: random.Random) -> None:
-        """Hit it, as soon as no file there is being written."""
-        while subprocess.run(["mount", "-o", "remount,ro", place / "disk"], capture_output=True).returncode:
-            time.sleep(0.001)
+        """Hit it."""
+        device = subprocess.check_output(["findmnt", "-no", "SOURCE", place / "disk"], text=True).strip()
+        Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("injected")
 
     def mend(self, place: Path, draw: random.Random) -> None:
         """Before resuming."""
-        subprocess.run(["mount", "-o", "remount,rw", place / "disk"], check=True)
+        run("umount", place / "disk")
+        subprocess.run(
+            ["e2fsck", "-fy", place / "image"], capture_output=True
+        )  # its status 1 is a disk that was mended
+        run("mount", "-o", "loop,errors=remount-ro", place / "image", place / "disk")
 
 
 class Truncated(Signal):
@@ -187,6 +201,11 @@ FAULTS: dict[str, Fault] = {
     "torchrun, 2 processes: SIGKILL to one": Signal(KILL, "one", command=TORCHRUN),
     "torchrun, 2 processes: SIGTERM to torchrun": Signal(TERM, command=TORCHRUN, workers=1),
 }
+
+
+def run(*command: str | Path) -> None:
+    """A command of the system that has to succeed."""
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def children(process: int) -> list[int]:

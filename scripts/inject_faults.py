@@ -3,9 +3,9 @@
     python scripts/inject_faults.py --times 10 --jobs 2 --output faults
 
 writes every case into faults.json of the output folder as it ends, and the table into faults.md; started again it goes on
-with the cases that are missing. A full disk and a read-only one are small tmpfs, which takes root. Runs of one process are
-forked from one that has imported the packages, which takes longer than the training itself; those of several processes and
-those with loading processes are commands.
+with the cases that are missing. A full disk is a small tmpfs and one with an error a small ext4, which take root. Runs of one
+process are forked from one that has imported the packages, which takes longer than the training itself; those of several
+processes and those with loading processes are commands.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from fault_kinds import (
     FORKED,
     KILL,
     ONE,
-    ROOM,
     STEPS,
     TRAIN,
     TWO,
@@ -40,6 +39,7 @@ from fault_kinds import (
     Process,
     Signal,
     Truncated,
+    run,
     running_in,
 )
 from rich.progress import Progress
@@ -145,7 +145,7 @@ def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict
     fault, draw = FAULTS[name], random.Random(f"{seed} {name} {number}")
     (place / "disk").mkdir(parents=True)
     if fault.disk:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}m", "tmpfs", place / "disk"], check=True)
+        fault.mount(place)
     folder = place / "disk" / "run"
     try:
         environment = fault.environment(place, draw)
@@ -190,7 +190,7 @@ def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict
         return {**case, "resumed": again, "identical": identical, "left_behind": left}
     finally:
         if fault.disk:
-            subprocess.run(["umount", place / "disk"], check=True)
+            run("umount", place / "disk")
         if not os.environ.get("FAULTS_KEEP"):
             shutil.rmtree(place)
 

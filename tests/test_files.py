@@ -33,6 +33,15 @@ def test_what_was_there_outlives_a_failure(tmp_path):
     assert names(tmp_path) == ["table.csv"]
 
 
+def test_the_content_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
+    said = []
+    on_disk, named = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (said.append(os.fstat(file).st_ino), on_disk(file))[1])
+    monkeypatch.setattr(os, "replace", lambda old, new: (said.append("named"), named(old, new))[1])
+    path = write_text("a", tmp_path / "a.txt")
+    assert said == [path.stat().st_ino, "named", tmp_path.stat().st_ino]
+
+
 def test_others_may_read_what_the_umask_lets_them(tmp_path):
     old = os.umask(0o027)
     try:

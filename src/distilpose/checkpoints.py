@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import zipfile
 from functools import lru_cache
@@ -22,7 +21,7 @@ LAST, RECENT, BEST = "last.ckpt", "recent.ckpt", "best.ckpt"
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Lightning's writer of checkpoints, through a file beside the one wanted and onto the disk before that is replaced.
+    """Lightning's writer of checkpoints, through a file beside the one wanted.
 
     Lightning's own writes into the system's folder for temporary files: where that is another disk, a checkpoint is copied
     over the last good one, and a kill in the middle of it leaves neither.
@@ -37,10 +36,8 @@ class CheckpointFiles(TorchCheckpointIO):
         content = io.BytesIO()  # torch.save into a file on a full disk aborts the process
         torch.save(checkpoint, content)
         path = Path(path)
-        with written_beside(path) as temporary, open(temporary, "wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
+        with written_beside(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
 
 class Found(NamedTuple):

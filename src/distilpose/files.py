@@ -18,6 +18,8 @@ from distilpose.errors import DistilPoseError
 def written_beside(path: str | Path) -> Iterator[Path]:
     """A temporary name in the same folder, renamed to `path` when the block ends well and removed when it does not.
 
+    The content is on the disk before the name is, so that a power cut or a failing disk leaves the old file or the new one.
+
     Args:
         path: the file wanted; missing folders above it are made.
 
@@ -29,7 +31,10 @@ def written_beside(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _to_disk(temporary)
         os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # some network disks have no such thing for folders
+            _to_disk(path.parent)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         way = "free some space, what was written before is as it was" if full else "choose a folder you may write to"
@@ -37,6 +42,15 @@ def written_beside(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file or a folder is on the disk, and not in the system's memory only."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_parts(folder: str | Path) -> None:

@@ -10,7 +10,8 @@ import torch
 from distilpose import create_model
 from distilpose.callbacks import Pictures
 from distilpose.callbacks.pictures import draw_persons
-from distilpose.callbacks.samples import sample_persons
+from distilpose.callbacks.samples import sample_persons, write_picture
+from distilpose.errors import DistilPoseError
 from distilpose.losses import DistillationLoss, HeatmapCrossEntropy
 from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
 
@@ -77,3 +78,8 @@ def test_nothing_is_drawn_in_a_sanity_check_or_by_other_processes(trainer, folde
     vars(trainer).update(change)
     Pictures(folder).on_validation_epoch_end(trainer, module("alone"))
     assert not folder.exists()
+
+
+def test_what_the_disk_says_of_a_picture_is_told(tmp_path):
+    with pytest.raises(DistilPoseError, match="File name too long"):
+        write_picture(tmp_path / f"{'a' * 300}.png", np.zeros((4, 4, 3), np.uint8))

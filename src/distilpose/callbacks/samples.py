@@ -38,8 +38,11 @@ def figure_to_picture(figure: Figure) -> np.ndarray:
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write an (H, W, 3) uint8 RGB picture in one go."""
+    _, content = cv2.imencode(
+        path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    )  # imwrite keeps the disk's error to itself
     with written_beside(path) as beside:
-        cv2.imwrite(str(beside), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        beside.write_bytes(content.tobytes())
 
 
 def log_picture(trainer: Trainer, path: Path, picture: np.ndarray) -> None:
