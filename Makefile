@@ -21,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup  ## Train a teacher and two students on synthetic people, compare them, draw what was learnt
-	$(BIN)/python -m distilpose.demo
+	$(BIN)/python -m distilpose.quickstart
 
 test: setup  ## Run every test, the slow ones as well
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal

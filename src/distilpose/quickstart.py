@@ -1,4 +1,4 @@
-"""The main job in minutes: a teacher, a student without and with it, evaluation, pictures: `python -m distilpose.demo`."""
+"""The main job in minutes: a teacher, a student without and with it, evaluation, pictures: `python -m distilpose.quickstart`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from distilpose.train import fit
 COLUMNS = ("model", "trained with", "AP", "AP50", "PCK", "parameters", "GMACs", "latency (ms)")
 
 
-@command("demo")
+@command("quickstart")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Train the three, score them on persons none has seen, print one table and draw one sheet."""
     start = time.monotonic()
