@@ -129,9 +129,8 @@ class ReadOnly(Fault):
     def mend(self, place: Path, draw: random.Random) -> None:
         """Before resuming."""
         run("umount", place / "disk")
-        subprocess.run(
-            ["e2fsck", "-fy", place / "image"], capture_output=True
-        )  # its status 1 is a disk that was mended
+        # its status 1 is a disk that was mended
+        subprocess.run(["e2fsck", "-fy", place / "image"], capture_output=True)
         run("mount", "-o", "loop,errors=remount-ro", place / "image", place / "disk")
 
 
@@ -156,7 +155,7 @@ class ClockJump(Signal):
     def strike(self, process: Process, place: Path, draw: random.Random) -> None:
         """Hit it."""
         (place / "jumped").touch()
-        time.sleep(draw.uniform(0, 2))
+        time.sleep(draw.uniform(0, 0.3))
         super().strike(process, place, draw)
 
 

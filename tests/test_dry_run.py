@@ -22,7 +22,7 @@ EXTRAS = [
         "trainer.accumulate_grad_batches=2",
     ],
     ["logger=tensorboard"],
-    ["trainer=ddp", "trainer.devices=2"],
+    ["trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false"],
     ["logger=mlflow", "trainer.precision=bf16-mixed"],
 ]
 
@@ -46,12 +46,13 @@ def test_it_writes_nothing_and_tells_the_time(run_train, tiny_coco, tmp_path, mo
     assert all(value > 0 for value in found.values())
 
 
-def test_a_run_that_is_there_stays_as_it_is(run_train, tiny_coco, tmp_path):
+@pytest.mark.parametrize("name", ["run", f"a {'long name with spaces ' * 6}of it's own: yes"], ids=["short", "long"])
+def test_a_run_that_is_there_stays_as_it_is(run_train, tiny_coco, tmp_path, name):
     arguments = [*TINY, f"data.root={tiny_coco()}", "logger=none"]
-    status, told = run_train(*arguments, "check=false", "trainer.max_epochs=1", "hydra.run.dir=run")
+    status, told = run_train(*arguments, "check=false", "trainer.max_epochs=1", f'hydra.run.dir="{name}"')
     assert status == 0, told
     before = everything(tmp_path)
-    for again in ([*arguments, "hydra.run.dir=run"], ["resume=run", "check=true"]):
+    for again in ([*arguments, f'hydra.run.dir="{name}"'], [f'resume="{name}"', "check=true"]):
         status, told = run_train(*again)
         assert status == 0, told
         assert everything(tmp_path) == before
@@ -69,11 +70,13 @@ class Fails(Callback):
     [
         (["loss=distilpose", "teacher.checkpoint=absent.ckpt"], "absent.ckpt"),
         ([f"+callbacks.fails._target_={__name__}.Fails"], "Cannot use 'the projector': Input/output error"),
-        (["callbacks.checkpoint.monitor=val/APP"], "The run would fail: .*val/APP"),
+        (["callbacks.checkpoint.monitor=val/APP"], "Lightning cannot train with these settings .*val/APP"),
         (["trainer.accelerator=gpu", "trainer.devices=8"], "asks for 8 GPUs but this machine has"),
         (["hydra.run.dir=/proc/run"], "/proc/run"),
+        (["trainer=ddp", "trainer.devices=2"], "trainer.sync_batchnorm=false"),
+        (["+trainer.val_check_interval=50"], "trainer.val_check_interval=50 is more than the"),
     ],
-    ids=["teacher", "validation", "monitor", "devices", "folder"],
+    ids=["teacher", "validation", "monitor", "devices", "folder", "batch norms", "interval"],
 )
 def test_what_would_fail_later_fails_now(run_train, tiny_coco, tmp_path, fault, message):
     root = tiny_coco()

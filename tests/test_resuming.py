@@ -161,3 +161,15 @@ def test_auto_leaves_a_finished_run_alone(own_run):
     os.utime(folder / LAST, (0, 0))  # the clock has no say
     assert resuming.finished(cfg) == metrics
     assert resuming.finished(OmegaConf.merge(cfg, {"resume": None})) is None
+
+
+@pytest.mark.parametrize("folder", ["/d/a", "/d/a b c" + " long" * 30, "/d/it's: 'a'", "/d/a\ttab", "runs/a", "a"])
+def test_paths_in_a_moved_folder_move_and_no_others(folder):
+    values = {
+        "folder": folder, "list": [f"{folder}/checkpoints", {"in": f"sqlite:///{folder}/mlflow.db"}],
+        "other": [f"{folder}b", f"/x{folder}" if folder[0] == "/" else f"/x/{folder}", f"{folder} b", 3, None, True, "word"],
+    }  # fmt: skip
+    found = OmegaConf.to_container(resuming.moved(OmegaConf.create(values), folder, Path("/new/place")))
+    assert found["folder"] == "/new/place"
+    assert found["list"] == ["/new/place/checkpoints", {"in": "sqlite:////new/place/mlflow.db"}]
+    assert found["other"] == values["other"]

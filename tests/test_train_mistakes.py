@@ -71,6 +71,41 @@ def mistakes(root, tmp_path):
             [*tiny, *ALONE, "optimizer.lr=1e30", "scheduler.warmup_steps=0", "trainer.max_epochs=9"],
             "the training diverged, so lower optimizer.lr",
         ),
+        "no accumulated batch": (
+            [*tiny, *ALONE, "trainer.accumulate_grad_batches=0"],
+            "trainer.accumulate_grad_batches=0 must be a whole number of at least 1.",
+        ),
+        "half a batch": (
+            [*tiny, *ALONE, "trainer.accumulate_grad_batches=2.5"],
+            "trainer.accumulate_grad_batches=2.5 must be a whole number of at least 1.",
+        ),
+        "no reference": ([*tiny, *ALONE, "scale_lr=true", "reference_batch=0"], "reference_batch=0 must be a whole"),
+        "negative clipping": (
+            [*tiny, *ALONE, "trainer.gradient_clip_val=-1"],
+            "trainer.gradient_clip_val=-1 must be a number of at least 0.",
+        ),
+        "word for a limit": (
+            [*tiny, *ALONE, "trainer.limit_train_batches=abc"],
+            "trainer.limit_train_batches=abc must be",
+        ),
+        "words for nodes": ([*tiny, *ALONE, "trainer.num_nodes=abc"], "trainer.num_nodes=abc must be a whole number"),
+        "warm-up of words": (
+            [*tiny, *ALONE, "scheduler.warmup_steps=abc"],
+            "scheduler.warmup_steps=abc must be a whole",
+        ),
+        "impatience": (
+            [*tiny, *ALONE, "callbacks=early_stopping", "callbacks.early_stopping.patience=-1"],
+            "callbacks.early_stopping.patience=-1 must be a whole number of at least 0.",
+        ),
+        "an end by no metric": (
+            [*tiny, *ALONE, "callbacks=early_stopping", "callbacks.early_stopping.monitor=val/foo"],
+            "callbacks.early_stopping.monitor=val/foo is no metric of this data: expected val/PCK",
+        ),
+        "interval beyond the epoch": (
+            [*tiny, *ALONE, "+trainer.val_check_interval=50", "trainer.accelerator=cpu"],
+            "Lightning cannot train with these settings",
+        ),
+        "frozen by a word": ([*tiny, *ALONE, "method.frozen=backbone"], "method.frozen=backbone must be a list"),
         "loss of a teacher": ([*tiny, "model=student_xs", "loss=heatmap_mse"], "HeatmapMSE trains teachers"),
     }
 
@@ -79,7 +114,9 @@ def mistakes(root, tmp_path):
     "COCO absent", "too few devices", "no teacher", "absent teacher", "student as teacher", "untrained teacher",
     "misspelt value", "misspelt choice", "unwritable folder", "taken folder", "resuming no run", "absent weights",
     "crop that does not divide", "loss of a teacher", "no batch", "word for a number", "one side of a crop",
-    "seed out of range", "unknown metric", "unknown precision", "negative rate", "divergence",
+    "seed out of range", "unknown metric", "unknown precision", "negative rate", "divergence", "no accumulated batch",
+    "half a batch", "no reference", "negative clipping", "word for a limit", "words for nodes", "warm-up of words",
+    "impatience", "an end by no metric", "interval beyond the epoch", "frozen by a word",
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(run_train, tiny_coco, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

@@ -46,6 +46,15 @@ def test_a_later_command_adds_its_rows_and_the_best_is_of_all(tmp_path):
     assert len(write_trials(tmp_path, again, "val/PCK", {}).split("\n\n")[0].splitlines()) == 2 + 2  # of another metric
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"trials": [{}], "monitor": "val/AP"}'])
+def test_a_damaged_table_is_put_aside(tmp_path, capsys, content):
+    (tmp_path / "trials.json").write_text(content)
+    text = write_trials(tmp_path, [trial(tmp_path, "a0", "seed=0", value=0.5)], "val/AP", {})
+    assert "| a0 | done |" in text
+    assert "it is put aside as trials.damaged.json" in capsys.readouterr().err
+    assert (tmp_path / "trials.damaged.json").read_text() == content
+
+
 def test_no_best_among_what_has_no_number(tmp_path):
     trials = [trial(tmp_path, "a0", value=float("nan")), trial(tmp_path, "a1"), trial(tmp_path, "a2", state="failed")]
     assert best_of(trials) is None

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +24,7 @@ from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.modules.base import PoseModule
-from distilpose.runs import count_processes, effective_batch
+from distilpose.runs import count_processes, effective_batch, refusals_told
 from distilpose.small_run import STEPS, afford, small
 
 BATCHES = 10
@@ -100,23 +99,20 @@ def dry_run(
     datamodule.setup("fit")
     loader: Any = datamodule.train_dataloader()
     val_batches = len(datamodule.val_dataloader())
+    validations, batches = _counts(cfg, loader)
     reading = _reading_time(loader)
     clock = Clock()
     with _folder_within(Path(cfg.folder)) as folder:
         trainer = build_trainer(small(cfg, folder))
         trainer.callbacks.insert(0, clock)  # type: ignore[attr-defined]
         more, more_val = afford(cfg, module, datamodule, trainer)
-        with finish_wandb(trainer):
-            try:
-                trainer.fit(module, datamodule)
-            except MisconfigurationException as error:
-                raise DistilPoseError(f"The run would fail: {' '.join(str(error).split())}") from error
+        with finish_wandb(trainer), refusals_told():
+            trainer.fit(module, datamodule)
         if datamodule.monitor not in trainer.callback_metrics:
             raise DistilPoseError(
                 f"data.monitor={datamodule.monitor} is not among what a validation gives: "
                 f"{', '.join(sorted(name for name in trainer.callback_metrics if name.startswith('val/')))}."
             )
-        validations, batches = _counts(cfg, loader)
         disk = _disk_needed(folder, validations)
         room = shutil.disk_usage(folder).free
     if disk > room:
@@ -174,6 +170,12 @@ def _counts(cfg: DictConfig, loader: Any) -> tuple[float, float]:
     batches = len(loader) / count_processes(cfg.trainer)
     if limit is not None:
         batches = min(batches, limit) if isinstance(limit, int) else batches * limit
+    interval = cfg.trainer.get("val_check_interval")
+    if isinstance(interval, int) and every is not None and interval > batches:
+        raise DistilPoseError(
+            f"trainer.val_check_interval={interval} is more than the {batches:.0f} batches of an epoch: lower it, or let it "
+            "count through epochs by trainer.check_val_every_n_epoch=null."
+        )
     if every is None:  # by batches, which Lightning then counts through epochs
         return epochs * batches / cfg.trainer.get("val_check_interval", batches), epochs * batches
     return epochs // min(every, epochs), epochs * batches

@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,13 @@ def _to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def put_aside(file: Path, error: Exception) -> None:
+    """Rename a file of a run that cannot be read, with a word, so that the run goes on without it."""
+    aside = file.with_name(f"{file.stem}.damaged{file.suffix}")
+    file.replace(aside)
+    print(f"{file} is damaged ({error}): it is put aside as {aside.name}.", file=sys.stderr)
 
 
 def remove_parts(folder: str | Path) -> None:

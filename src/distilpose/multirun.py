@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from distilpose import locks
 from distilpose.callbacks.wandb_run import SWEEP, sweep_name
@@ -98,6 +98,17 @@ def alone(cfg: DictConfig) -> Iterator[bool]:
     waits = cfg.resume == AUTO and not _started_together()  # else for the loading processes of one that was killed
     with locks.held(Path(cfg.folder) / "run.lock", math.inf if waits else 10.0) as waited:
         yield waited
+
+
+def check_folder(cfg: DictConfig) -> None:
+    """Refuse a folder named by the time under torchrun, whose processes would each name one of its own."""
+    if not (HydraConfig.initialized() and _started_together()) or HydraConfig.get().mode == RunMode.MULTIRUN:
+        return
+    run = OmegaConf.to_container(HydraConfig.instance().cfg.hydra.run, resolve=False)  # type: ignore[union-attr]
+    if "${now:" in run["dir"] and cfg.resume is None:  # type: ignore[index,call-overload]
+        raise DistilPoseError(
+            "Each of these processes would choose a folder by its own clock: give one for all, by hydra.run.dir=FOLDER."
+        )
 
 
 def leave_with_parent() -> None:

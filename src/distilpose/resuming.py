@@ -88,10 +88,12 @@ def finished(cfg: DictConfig) -> dict[str, Any] | None:
     found = _own_checkpoint(cfg) if cfg.resume == AUTO and summary.is_file() else None
     if found is None:
         return None
-    metrics = json.loads(summary.read_text())
-    # of a run that was killed between the two, the checkpoint has taken fewer steps
-    whole = found.step >= metrics["last"]["step"]
-    epoch = int(metrics["last"]["epoch"])
+    try:
+        metrics = json.loads(summary.read_text())
+        steps, epoch = metrics["last"]["step"], int(metrics["last"]["epoch"])
+    except (ValueError, KeyError, TypeError):  # a damaged one; the run goes on from its checkpoint and writes it anew
+        return None
+    whole = found.step >= steps  # of a run that was killed between the two, the checkpoint has taken fewer
     over = epoch + 1 >= cfg.trainer.max_epochs or _stopped_in(found.path) == epoch
     return metrics if whole and over else None
 
@@ -142,30 +144,39 @@ def _new_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _saved_in(place: Path) -> DictConfig:
     """The configuration saved in a run's folder, with its paths in the folder as it is now."""
-    saved = (place / CONFIG).read_text()
     try:
-        folder = str(OmegaConf.create(saved).folder)
-    except (yaml.YAMLError, OmegaConfBaseException, AttributeError) as error:
+        config: Any = OmegaConf.create((place / CONFIG).read_text())
+        folder = str(config.folder)
+    except (yaml.YAMLError, OmegaConfBaseException, AttributeError, UnicodeDecodeError) as error:
         raise DistilPoseError(
             f"'{place / CONFIG}' is no configuration of a run ({' '.join(str(error).split())}): put it back, or start a new "
             "run in another folder."
         ) from error
-    return moved(saved, folder, place.resolve())
+    return moved(config, folder, place.resolve())
 
 
-def moved(saved: str, folder: str, place: Path) -> DictConfig:
-    """A resolved configuration with its paths in another folder.
+def moved(config: DictConfig, folder: str, place: Path) -> DictConfig:
+    """A configuration, resolved, with its paths in another folder.
 
     Args:
-        saved: as YAML.
-        folder: where its run lay.
+        config: of a run.
+        folder: where the run lay.
         place: where it lies now.
 
     Returns:
-        The configuration, every path of the first folder in the second.
+        A copy, every path of the first folder in the second.
     """
-    there = re.sub(rf"{re.escape(folder)}(?=[/\s'\"]|$)", lambda _: str(place), saved)
-    return OmegaConf.create(there)  # type: ignore[return-value]
+    # whole paths, not what ends another one, behind a scheme such as sqlite:/// too
+    path = re.compile(rf"(?<![^:/=])(?<![^:/]/){re.escape(folder)}(?=/|$)")
+
+    def there(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: there(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [there(entry) for entry in value]
+        return path.sub(lambda _: str(place), value) if isinstance(value, str) else value
+
+    return OmegaConf.create(there(OmegaConf.to_container(config, resolve=True)))
 
 
 @contextmanager

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import COCO_METRICS
 from distilpose.skeleton import Skeleton
+
+LIGHTNING = Path(lightning.__file__).parent
+# whole numbers among the Trainer's arguments, and the least each may be
+COUNTS = {
+    "max_epochs": 1, "check_val_every_n_epoch": 1, "accumulate_grad_batches": 1, "num_nodes": 1, "log_every_n_steps": 0,
+    "num_sanity_val_steps": -1,
+}  # fmt: skip
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -21,18 +34,45 @@ def check_values(cfg: DictConfig) -> None:
     if cfg.threads is not None:
         check_number("threads", cfg.threads, least=1, whole=True)
     check_flag("scale_lr", cfg.scale_lr)
+    check_number("reference_batch", cfg.reference_batch, least=1, whole=True)
     check_number("optimizer.lr", cfg.optimizer.lr, least=0)
-    check_number("trainer.max_epochs", cfg.trainer.max_epochs, least=1, whole=True)
-    if cfg.trainer.check_val_every_n_epoch is not None:  # null counts batches across epochs by val_check_interval
-        check_number("trainer.check_val_every_n_epoch", cfg.trainer.check_val_every_n_epoch, least=1, whole=True)
+    trainer = cfg.trainer
+    for name, least in COUNTS.items():
+        # null of check_val_every_n_epoch counts batches across epochs by val_check_interval
+        if (value := trainer.get(name)) is not None:
+            check_number(f"trainer.{name}", value, least=least, whole=True)
+    for name in ("gradient_clip_val", "limit_train_batches", "limit_val_batches", "val_check_interval"):
+        if (value := trainer.get(name)) is not None:
+            check_number(f"trainer.{name}", value, least=0)
+    if (warmup := (cfg.scheduler or {}).get("warmup_steps")) is not None:
+        check_number("scheduler.warmup_steps", warmup, least=0, whole=True)
+    if trainer.get("sync_batchnorm") and count_processes(trainer) > 1 and not _on_gpus(trainer):
+        raise DistilPoseError(
+            "trainer.sync_batchnorm=true (trainer=ddp sets it) works on GPUs only: add trainer.sync_batchnorm=false to train "
+            f"in {count_processes(trainer)} processes on a CPU."
+        )
 
 
-def check_monitor(monitor: str, skeleton: Skeleton) -> None:
+def check_early_stopping(callbacks: Mapping[str, Any] | None, skeleton: Skeleton) -> None:
+    """Refuse an end that no validation could bring about."""
+    for name, entry in (callbacks or {}).items():
+        if entry and str(entry.get("_target_", "")).endswith("EarlyStopping"):
+            check_number(f"callbacks.{name}.patience", entry.get("patience", 3), least=0, whole=True)
+            if (monitor := str(entry.get("monitor"))).startswith("val/"):
+                check_monitor(monitor, skeleton, f"callbacks.{name}.monitor")
+
+
+def check_monitor(monitor: str, skeleton: Skeleton, setting: str = "data.monitor") -> None:
     """Refuse a metric to pick the best checkpoint by that no validation gives."""
     given = ["val/PCK"] if skeleton.sigmas is None else ["val/PCK", *(f"val/{name}" for name in COCO_METRICS)]
     if monitor not in given:
         why = ", and AP needs OKS sigmas (data.skeleton.sigmas)" if skeleton.sigmas is None else ""
-        raise DistilPoseError(f"data.monitor={monitor} is no metric of this data: expected {', '.join(given)}{why}.")
+        raise DistilPoseError(f"{setting}={monitor} is no metric of this data: expected {', '.join(given)}{why}.")
+
+
+def _on_gpus(trainer: DictConfig) -> bool:
+    accelerator = trainer.get("accelerator", "auto")
+    return torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
 
 
 def available_devices(accelerator: str) -> int:
@@ -71,6 +111,20 @@ def count_devices(trainer: DictConfig) -> int:
 def count_processes(trainer: DictConfig) -> int:
     """Processes of a training, one a device, over all nodes."""
     return count_devices(trainer) * trainer.get("num_nodes", 1)
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """What Lightning itself refuses, and not what fails below it, as a `DistilPoseError`."""
+    try:
+        yield
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        own = type(error) in (ValueError, TypeError, RuntimeError) and place.is_relative_to(LIGHTNING)
+        if not own and not isinstance(error, MisconfigurationException):
+            raise
+        told = " ".join(str(error).split()).rstrip(".")
+        raise DistilPoseError(f"Lightning cannot train with these settings ({told}): correct them.") from error
 
 
 def effective_batch(cfg: DictConfig) -> int:

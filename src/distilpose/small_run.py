@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 from lightning import Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from distilpose.data import CocoDataModule
 from distilpose.models import count_gmacs
@@ -28,7 +28,7 @@ def small(cfg: DictConfig, folder: Path) -> DictConfig:
         cfg: of the run.
         folder: where all is written; `cfg.folder` is replaced by it wherever it stands.
     """
-    made: Any = moved(OmegaConf.to_yaml(cfg, resolve=True), str(cfg.folder), folder)
+    made: Any = moved(cfg, str(cfg.folder), folder)
     steps = STEPS * cfg.trainer.accumulate_grad_batches
     made.trainer.update(
         max_epochs=1, limit_train_batches=steps, limit_val_batches=STEPS, num_sanity_val_steps=0, val_check_interval=1.0,

@@ -32,6 +32,7 @@ def main(cfg: DictConfig) -> float | None:
     multirun.leave_with_parent()
     check_flag("check", cfg.check)
     check_flag("lr_find", cfg.lr_find)
+    multirun.check_folder(cfg)
     if cfg.check:
         if cfg.resume not in (None, resuming.AUTO):
             cfg, _ = resuming.resume(cfg)  # of the run in that folder
@@ -72,12 +73,8 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
         fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
     with resuming.saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
-        with finish_wandb(trainer):
-            try:
-                trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
-            except MisconfigurationException as error:
-                told = " ".join(str(error).split())
-                raise DistilPoseError(f"Lightning cannot train with these settings ({told}): correct them.") from error
+        with finish_wandb(trainer), runs.refusals_told():
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 
@@ -92,6 +89,7 @@ def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
 
     datamodule: CocoDataModule = instantiate(cfg.data)
     runs.check_monitor(datamodule.monitor, datamodule.skeleton)
+    runs.check_early_stopping(cfg.callbacks, datamodule.skeleton)
     return datamodule, build_module(cfg, datamodule)
 
 

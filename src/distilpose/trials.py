@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from distilpose.errors import DistilPoseError
-from distilpose.files import write_json, write_text, written_beside
+from distilpose.files import put_aside, write_json, write_text, written_beside
 
 TABLE, ROWS, BEST, PICTURE = "trials.md", "trials.json", "best.yaml", "trials.png"
 DONE, PRUNED, FAILED, LEFT, WAITING = "done", "pruned", "failed", "left off", "not begun"
@@ -118,9 +118,8 @@ def _earlier(place: Path, monitor: str) -> list[dict[str, Any]]:
         content = json.loads((place / ROWS).read_text())
         rows = [row for row in content["trials"] if Path(row["folder"]).is_dir()]
     except (ValueError, KeyError, TypeError) as error:
-        raise DistilPoseError(
-            f"'{place / ROWS}' is not a sweep's table ({error}): remove it, what runs hold is not lost."
-        ) from error
+        put_aside(place / ROWS, error)
+        return []
     return rows if content["monitor"] == monitor else []
 
 

@@ -94,6 +94,15 @@ def test_it_ends_as_if_it_had_been_let_alone(
     ended_alike(tmp_path / "run", tmp_path / "whole")
 
 
+def test_a_signal_before_the_first_step_is_no_success(run_with, run_train, tiny_coco, tmp_path):
+    settings = [*TINY, "augmentation=none", f"data.root={tiny_coco(train=17, val=6)}", "hydra.run.dir=run"]
+    status, told = run_with(Kill(signal.SIGTERM, 0, 0, True), *settings, "trainer.num_sanity_val_steps=2")
+    assert status == 128 + signal.SIGTERM
+    assert "Left on SIGTERM in the look before the first step of epoch 0" in told
+    status, told = run_train(*settings)
+    assert status == 0, told
+
+
 @pytest.mark.parametrize(
     ("extra", "step"),
     [

@@ -92,3 +92,24 @@ def test_other_processes_write_nothing(tmp_path):
 
 def test_no_table_no_rows(tmp_path):
     assert read_table(tmp_path / "absent.csv") == []
+
+
+@pytest.mark.parametrize(
+    "content", ["epoch,step\n0,ten\n", "epoch,step\n0,10,3\n", "step\n3\n", "epoch,step\n0\n", "\0\n1\n"]
+)
+def test_a_damaged_table_is_put_aside_at_the_start(tmp_path, capsys, content):
+    (tmp_path / "metrics.csv").write_text(content)
+    epochs = Epochs(tmp_path)
+    epochs.table.on_fit_start(epochs.trainer, None)
+    assert "it is put aside as metrics.damaged.csv" in capsys.readouterr().err
+    assert (tmp_path / "metrics.damaged.csv").read_text() == content
+    epochs.run(3, {"train/total_epoch": 3.0})
+    assert [row["epoch"] for row in read_table(tmp_path / "metrics.csv")] == [3]
+
+
+def test_a_whole_table_is_not_put_aside(tmp_path):
+    epochs = Epochs(tmp_path)
+    epochs.table.on_fit_start(epochs.trainer, None)
+    epochs.run(0, {"train/total_epoch": 3.0})
+    epochs.table.on_fit_start(epochs.trainer, None)
+    assert len(read_table(tmp_path / "metrics.csv")) == 1

@@ -62,7 +62,7 @@ def test_a_damaged_file_is_put_aside_and_stops_no_training(start, capsys):
     content = json.loads(start(ckpt_path="last.ckpt").file.read_text())
     assert content["started"] is None
     assert [resumed["processes"] for resumed in content["resumed"]] == [3]
-    assert file.with_name("environment.damaged").read_text() == '{"started"'
+    assert file.with_name("environment.damaged.json").read_text() == '{"started"'
     assert "is damaged" in capsys.readouterr().err
 
 

@@ -48,8 +48,18 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
         self._shared = 0  # batches of a validation that every process has
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, in place of Lightning's handler, which talks to the other processes in the middle of whatever they do."""
+        """Start the clock."""
         self._saved_at = time.monotonic()
+        self._listen(trainer)
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Be told already: Lightning would end with status 0."""
+        self._listen(trainer)
+
+    def _listen(self, trainer: Trainer) -> None:
+        """In place of Lightning's handler, which talks to the other processes in the middle of whatever they do."""
+        if self._before:
+            return
         connector = getattr(trainer, "_signal_connector", None)
         originals = getattr(connector, "_original_handlers", {})
         try:
@@ -97,13 +107,13 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         """Leave in the middle of a validation, which is done again on resuming, if at most one step is lost by it."""
-        lost = (
-            trainer.global_step - self._saved_step
-        )  # more of a validation by val_check_interval, left after its next step
+        # more of a validation by val_check_interval, which is left after its next step
+        lost = 0 if trainer.sanity_checking else trainer.global_step - self._saved_step
         asks = batch_idx < self._shared and (batch_idx + 1) % _interval(trainer) == 0
-        if not trainer.sanity_checking and asks and lost <= 1:
+        if asks and lost <= 1:
             (asked,) = _most(trainer, self.received or 0)
-            self._leave(trainer, asked, f"the validation of epoch {trainer.current_epoch}")
+            place = "the look before the first step" if trainer.sanity_checking else "the validation"
+            self._leave(trainer, asked, f"{place} of epoch {trainer.current_epoch}")
 
     @staticmethod
     def _validates(trainer: Trainer) -> bool:

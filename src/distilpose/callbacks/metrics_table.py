@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from distilpose.files import write_json, write_text
+from distilpose.files import put_aside, write_json, write_text
 from distilpose.run_folders import SUMMARY, TABLE
 
 # Lightning keeps what these last were through epochs without a validation
@@ -32,6 +32,15 @@ class MetricsTable(Callback):
         self.summary = Path(folder) / SUMMARY
         self._validated = False
         self._started = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find out now whether an earlier table can be gone on with; a damaged one is put aside."""
+        if not trainer.is_global_zero:
+            return
+        try:
+            [(row["epoch"], row["step"]) for row in read_table(self.table)]
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            put_aside(self.table, error)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""

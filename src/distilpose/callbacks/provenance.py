@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 
 from distilpose.callbacks.wandb_run import sweep_name
-from distilpose.files import write_json
+from distilpose.files import put_aside, write_json
 from distilpose.modules import DistillationModule
 from distilpose.provenance import digests, environment, teacher_files
 from distilpose.run_folders import CONFIG
@@ -64,8 +63,6 @@ class Provenance(Callback):
                 old = json.loads(self.file.read_text())
                 content = {"started": old["started"], "resumed": [*old["resumed"], start]}
             except (ValueError, KeyError, TypeError) as error:  # no reason to stop a training
-                aside = self.file.with_suffix(".damaged")
-                self.file.replace(aside)
-                print(f"{self.file} is damaged ({error}): it is put aside as {aside.name}.", file=sys.stderr)
+                put_aside(self.file, error)
                 content = {"started": None, "resumed": [start]}
         write_json(content, self.file)

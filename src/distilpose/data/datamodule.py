@@ -184,7 +184,10 @@ class CocoDataModule(LightningDataModule):
         """Shuffled anew each epoch, in an order fixed by the seed and the epoch, also after a resume."""
         dataset = self.train_dataset()
         step = self.batch_size * (self.trainer.accumulate_grad_batches if self.trainer else 1)
-        sampler = ViewSampler(dataset, *self._place(), seed=self.seed, step=step)
+        world, rank = self._place()
+        if len(dataset) < world * step and rank == 0:
+            print(f"A step of {world * step} persons (data.batch_size) has all {len(dataset)} there are, and no more.")
+        sampler = ViewSampler(dataset, world, rank, seed=self.seed, step=step)
         # loading processes fetch ahead before Lightning says which epoch a resumed run is in
         epoch, batches = self._taken_up
         sampler.take_up(epoch, batches * self.batch_size)
