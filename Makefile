@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types check lock build clean
+.PHONY: help setup demo test docs lint format types check lock build clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -25,6 +25,9 @@ demo: setup  ## Train a teacher and two students on synthetic people, compare th
 
 test: setup  ## Run every test, the slow ones as well
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+docs: setup  ## Build the site of the documents into site/, and check its links
+	$(BIN)/python -m mkdocs build --strict
 
 lint: setup  ## Check style with ruff
 	$(BIN)/ruff format --check .
@@ -46,5 +49,5 @@ build: setup  ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:  ## Remove .venv, caches and built wheels; data and runs stay
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .pytest_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
