@@ -1,4 +1,4 @@
-"""The main job in minutes: a teacher, a student without and with it, evaluation, pictures: `python -m distilpose.quickstart`."""
+"""The main job in minutes: a teacher, a student without and with it, pictures: `python -m distilpose.quickstart`."""
 
 from __future__ import annotations
 
