@@ -28,7 +28,7 @@ def mistakes(root, tmp_path):
         "no teacher": ([*tiny, "model=student_xs"], "A distillation needs a teacher but teacher.checkpoint is not set"),
         "absent teacher": (
             [*tiny, "model=student_xs", "teacher.checkpoint=absent.ckpt"],
-            "'absent.ckpt' does not exist",
+            "absent.ckpt is not a file",
         ),
         "student as teacher": (
             [*tiny, "model=student_xs", f"teacher.checkpoint={student}"],

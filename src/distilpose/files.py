@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -59,6 +60,15 @@ def put_aside(file: Path, error: Exception) -> None:
     aside = file.with_name(f"{file.stem}.damaged{file.suffix}")
     file.replace(aside)
     print(f"{file} is damaged ({error}): it is put aside as {aside.name}.", file=sys.stderr)
+
+
+def sha256_of(file: str | Path) -> str:
+    """A file's SHA-256 in hexadecimal, read in parts."""
+    found = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while part := stream.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
 
 
 def remove_parts(folder: str | Path) -> None:

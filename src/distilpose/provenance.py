@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from distilpose.files import sha256_of
 from distilpose.run_folders import flatten
 
 PACKAGES = ("distilpose", "torch", "torchvision", "lightning", "timm", "numpy", "albumentations", "wandb")
@@ -69,15 +69,7 @@ def teacher_files(config: Mapping[str, Any]) -> dict[str, Path]:
 
 def digests(files: Mapping[str, str | Path]) -> dict[str, dict[str, str]]:
     """The name of each file and its SHA-256 in hexadecimal, by what the file is to the run."""
-    return {role: {"file": str(file), "sha256": _digest(Path(file))} for role, file in files.items()}
-
-
-def _digest(file: Path) -> str:
-    found = hashlib.sha256()
-    with file.open("rb") as stream:
-        while part := stream.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
+    return {role: {"file": str(file), "sha256": sha256_of(file)} for role, file in files.items()}
 
 
 def _version(package: str) -> str | None:

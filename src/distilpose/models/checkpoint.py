@@ -19,6 +19,7 @@ from distilpose.files import written_beside
 from distilpose.models.model import PoseModel
 from distilpose.models.registry import create_model
 from distilpose.models.released import released_kind
+from distilpose.models.remote import local_file
 
 _METADATA_KEY = "distilpose"
 _FORMAT = 1
@@ -64,19 +65,21 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False) -> P
 def load_model(path: str | Path, weights_kind: str = "averaged") -> PoseModel:
     """The model in a file of this package, in eval mode on the CPU.
 
+    No file can run code: `.safetensors` holds numbers, and of a `.ckpt` only tensors and plain containers are read.
+
     Args:
-        path: `.safetensors` written by `save_model` or `convert`, or a `.ckpt` written by training.
+        path: `.safetensors` written by `save_model` or `convert`, or a `.ckpt` written by training; or from elsewhere, a
+            `.safetensors` that is fetched once: `owner/name` of the Hugging Face hub or an address with a digest, in the forms
+            of `distilpose.models.remote.local_file`.
         weights_kind: "averaged" or "raw", of a checkpoint whose training averaged them (`callbacks=ema`). Any other file has
             one set of weights, which is taken either way.
 
     Raises:
         DistilPoseError: if the file is missing, unreadable, not this package's, or does not fit its own configuration.
     """
-    path = Path(path)
     if weights_kind not in WEIGHTS:
         raise DistilPoseError(f"weights_kind={weights_kind} must be averaged or raw.")
-    if not path.is_file():
-        raise DistilPoseError(f"{path} is not a file: give a .ckpt or .safetensors written by distilpose.")
+    path = local_file(path)
     about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights_kind)
     try:
         model = create_model(**about["config"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -170,8 +168,3 @@ class CheckpointSource:
         trust = certainty(heatmaps, softmax=floor_of(self.model) == 0)
         per_cell = size[1] / self.map_size[1]
         return Answer(heatmaps.numpy(), np.stack(warps) / per_cell, trust.numpy())
-
-
-def digest_of(file: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()

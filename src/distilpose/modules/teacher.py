@@ -14,6 +14,7 @@ from torch import Tensor
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel, load_model
+from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, TeacherOutput
 
 # cells; a softmax is taught Gaussians of 2 cells by default, and one much broader does not know where the joint is
@@ -208,7 +209,7 @@ def load_teacher(checkpoint: str | Path | None, **options: Any) -> FrozenTeacher
     """The teacher in a checkpoint of this package (.ckpt or .safetensors).
 
     Args:
-        checkpoint: the file.
+        checkpoint: the file, or what else `load_model` takes.
         **options: of `FrozenTeacher`.
     """
     advice = (
@@ -217,8 +218,10 @@ def load_teacher(checkpoint: str | Path | None, **options: Any) -> FrozenTeacher
     )
     if checkpoint is None:
         raise DistilPoseError(f"A distillation needs a teacher but teacher.checkpoint is not set: {advice}")
-    if not Path(checkpoint).is_file():
-        raise DistilPoseError(f"The teacher's checkpoint '{checkpoint}' does not exist: {advice}")
+    try:
+        checkpoint = local_file(checkpoint)
+    except DistilPoseError as error:
+        raise DistilPoseError(f"The teacher's checkpoint cannot be had: {error} Otherwise {advice}") from error
     model = load_model(checkpoint)
     if model.kind != "teacher":
         raise DistilPoseError(

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+from distilpose import create_model, load_model
+from distilpose.errors import DistilPoseError
+from distilpose.models import remote, save_model
+
+
+@pytest.fixture
+def file(tmp_path):
+    return save_model(create_model("student_xs", depth=1, width=32, heads=2), tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def served(monkeypatch, tmp_path):
+    """Serves contents by name: gives its address and the contents, each with the length it is said to have."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    contents = {}
+
+    class Answers(BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            content, told = contents.get(self.path.lstrip("/"), (None, 0))
+            self.send_response(200 if content is not None else 404)
+            self.send_header("Content-Length", str(told))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", contents
+    server.shutdown()
+    server.server_close()
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def kept(tmp_path):
+    return [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_file_with_its_digest_is_fetched_once(served, file, tmp_path):
+    address, contents = served
+    content = file.read_bytes()
+    contents["m.safetensors"] = content, len(content)
+    source = f"{address}/m.safetensors#sha256={digest(content)}"
+    assert load_model(source).name == "student_xs"
+    assert kept(tmp_path) == [f"{digest(content)}.safetensors"]
+    contents.clear()
+    assert load_model(source).name == "student_xs"
+
+
+def test_a_cached_file_that_was_changed_is_fetched_anew(served, file, tmp_path):
+    address, contents = served
+    content = file.read_bytes()
+    contents["m.safetensors"] = content, len(content)
+    source = f"{address}/m.safetensors#sha256={digest(content)}"
+    place = remote.local_file(source)
+    place.write_bytes(content[:-1] + b"x")
+    assert remote.local_file(source).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "cut", "words"),
+    [
+        ("m.safetensors", "0" * 64, 0, "is another file, or was changed, and is not kept"),
+        ("m.safetensors", "", 0, "64 hexadecimal digits"),
+        ("m.safetensors", None, 7, "cannot be fetched"),
+        ("m.ckpt", None, 0, "must be of the form"),
+        ("other.safetensors", None, 0, "404"),
+    ],
+)
+def test_anything_else_is_refused_and_not_kept(served, file, tmp_path, name, wanted, cut, words):
+    address, contents = served
+    content = file.read_bytes()
+    contents["m.safetensors"] = contents["m.ckpt"] = content[: len(content) - cut], len(content)
+    with pytest.raises(DistilPoseError, match=words):
+        load_model(f"{address}/{name}#sha256={digest(content) if wanted is None else wanted}")
+    assert kept(tmp_path) == []
+
+
+def test_an_endless_file_is_let_go(served, file, tmp_path, monkeypatch):
+    address, contents = served
+    content = file.read_bytes()
+    contents["m.safetensors"] = content, len(content)
+    monkeypatch.setattr(remote, "LIMIT", len(content) - 1)
+    with pytest.raises(DistilPoseError, match="larger than"):
+        load_model(f"{address}/m.safetensors#sha256={digest(content)}")
+    assert kept(tmp_path) == []
+
+
+def test_a_folder_that_was_shared_is_a_model(file):
+    assert load_model(file.parent).name == "student_xs"
+
+
+@pytest.mark.parametrize("name", ["nowhere.ckpt", "runs/nowhere.safetensors", "a/b/c", "{here}/nowhere", "hf://a"])
+def test_what_is_no_name_of_the_hub_is_not_asked_for_there(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "_of_hub", lambda *asked: pytest.fail(f"the hub is asked for {asked}"))
+    with pytest.raises(DistilPoseError, match="is not a file"):
+        load_model(name.format(here=tmp_path))
+
+
+class Evil:
+    def __reduce__(self):
+        return open, ("stolen", "w")
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_pickle_that_runs_code_does_not(tmp_path, monkeypatch, write):
+    monkeypatch.chdir(tmp_path)
+    write({"state_dict": {}, "hyper_parameters": {"model": Evil()}}, tmp_path / "evil.ckpt")
+    with pytest.raises(DistilPoseError, match="cannot be read"):
+        load_model("evil.ckpt")
+    assert not (tmp_path / "stolen").exists()
