@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.errors import CompactHydraException
+if TYPE_CHECKING:
+    from hydra.errors import CompactHydraException
+else:
+    try:
+        from hydra.errors import CompactHydraException
+    except ImportError:  # where only `distilpose.runtime` is used, whose needs are few
+        CompactHydraException = Exception
 
 
 class DistilPoseError(CompactHydraException, ValueError):
