@@ -108,7 +108,8 @@ class Runtime:
                 "with width and height above 0."
             )
         count, size, padding = self.skeleton.num_keypoints, self.input_size, self.about["padding"]
-        keypoints, scores = np.zeros((len(regions), count, 2), np.float32), np.zeros((len(regions), count), np.float32)
+        keypoints = np.zeros((len(regions), count, 2), np.float32)
+        scores = np.zeros((len(regions), count), np.float32)
         for start in range(0, len(regions), self.batch_size):
             piece = slice(start, min(start + self.batch_size, len(regions)))
             warps = [warp_of_region(region_of_box(box, size, padding), size) for box in regions[piece]]
@@ -132,8 +133,10 @@ class Runtime:
             # a mirrored pixel u lies at W - 1 - u, and a keypoint is u / W
             turned, turned_scores = self._run(crops[:, :, ::-1])
             order, width = self.skeleton.flip_order, crops.shape[2]
-            turned = turned[:, order] * np.float32([-1, 1]) + np.float32([(width - 1) / width, 0])
-            keypoints, scores = (keypoints + turned) / 2, (scores + turned_scores[:, order]) / 2
+            turned = turned[:, order]
+            turned[..., 0] = (width - 1) / width - turned[..., 0]
+            half = np.float32(0.5)
+            keypoints, scores = (keypoints + turned) * half, (scores + turned_scores[:, order]) * half
         return keypoints, scores
 
     def _run(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -148,7 +151,7 @@ def network_input(crops: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray
     """
     if about["normalise"]:
         return np.ascontiguousarray(crops)
-    mean, std = np.float32(about["mean"]), np.float32(about["std"])
+    mean, std = (np.asarray(about[key], dtype=np.float32) for key in ("mean", "std"))
     return np.ascontiguousarray(((crops.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
 
 
