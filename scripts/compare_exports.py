@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=10)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     rows: list[dict[str, Any]] = json.loads(given.output.read_text()) if given.output.exists() else []
     for name in given.models:
         if name in {row["model"] for row in rows}:
@@ -94,8 +95,8 @@ def compare_model(model: PoseModel, crops: Crops, rounds: int) -> list[dict[str,
             metadata = {"format": 1, "kind": model.kind, "input_size": list(model.input_size), "padding": 1.25}
             metadata |= {"precision": precision, "skeleton": model.skeleton.to_dict(), **about}
             formats.save(name, built, path, metadata)
-            runs[name, precision] = formats.load(name, path)
-            found = compare(model, runs[name, precision], crops, False)
+            runs[name, precision] = formats.load(name, path, threads=1)
+            found = compare(model, runs[name, precision], crops, False, precision)
             size = sum(file.stat().st_size for file in formats.files_of(name, path)) / 1e6
             heatmaps = "" if found.heatmaps_largest is None else f"{found.heatmaps_largest:.1g}"
             rows.append(

@@ -12,7 +12,9 @@ else:
     try:
         from hydra.errors import CompactHydraException
     except ImportError:  # where only `distilpose.runtime` is used, whose needs are few
-        CompactHydraException = Exception
+
+        class CompactHydraException(Exception):  # noqa: N818 - Hydra's name
+            """Stands in for Hydra's."""
 
 
 class DistilPoseError(CompactHydraException, ValueError):

@@ -77,7 +77,7 @@ def export(
         about = {**about, "calibration": sample.told}
     with formats.written(name, output) as temporary:
         formats.save(name, built, temporary, about)
-        difference = compare(model, formats.load(name, temporary), crops, about["normalise"])
+        difference = compare(model, formats.load(name, temporary), crops, about["normalise"], precision)
         print(tell(difference))
         check(difference, precision, model)
         formats.save(name, built, temporary, {**about, "difference": difference._asdict()})

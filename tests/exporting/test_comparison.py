@@ -39,7 +39,7 @@ def shifted(model, by: float, seen: list[int]):
 
 def test_measures_pixels_in_batches_of_1_3_8(student, drawn):
     seen: list[int] = []
-    found = compare(student, shifted(student, 2.0, seen), drawn, normalise=False)
+    found = compare(student, shifted(student, 2.0, seen), drawn, normalise=False, precision="float32")
     assert seen == [1, 3, 8]
     assert found.pixels_largest == pytest.approx(2, abs=1e-4)
     assert found.pixels_mean == pytest.approx(2, abs=1e-4)
@@ -51,15 +51,15 @@ def test_measures_pixels_in_batches_of_1_3_8(student, drawn):
     ("precision", "good", "bad"), [("float32", 0.001, 0.01), ("float16", 0.1, 0.2), ("int8", 1, 3)]
 )
 def test_refuses_beyond_the_tolerance(student, drawn, precision, good, bad):
-    check(compare(student, shifted(student, good, []), drawn, False), precision, student)
+    check(compare(student, shifted(student, good, []), drawn, False, precision), precision, student)
     with pytest.raises(DistilPoseError, match="not kept"):
-        check(compare(student, shifted(student, bad, []), drawn, False), precision, student)
+        check(compare(student, shifted(student, bad, []), drawn, False, precision), precision, student)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_refuses_what_is_no_number(student, drawn, precision):
     with pytest.raises(DistilPoseError, match="not kept"):
-        check(compare(student, shifted(student, np.nan, []), drawn, False), precision, student)
+        check(compare(student, shifted(student, np.nan, []), drawn, False, precision), precision, student)
 
 
 def test_refuses_a_fixed_batch(student, drawn):
@@ -67,7 +67,7 @@ def test_refuses_a_fixed_batch(student, drawn):
         return [one[:1] for one in shifted(student, 0.0, [])(images)]
 
     with pytest.raises(DistilPoseError, match="batch of 3"):
-        compare(student, run, drawn, False)
+        compare(student, run, drawn, False, "float32")
 
 
 def test_pck_of_annotated_crops(student, tiny_coco):
@@ -76,7 +76,7 @@ def test_pck_of_annotated_crops(student, tiny_coco):
     assert crops.images.shape == (4, 64, 48, 3)
     middle = crops.boxes[:, :2] + crops.boxes[:, 2:] / 2
     np.testing.assert_allclose(middle, [[24, 32]] * 4, atol=0.1)
-    found = compare(student, shifted(student, 0.0, []), crops, False)
+    found = compare(student, shifted(student, 0.0, []), crops, False, "float32")
     assert found.pck[0] == found.pck[1]
 
 

@@ -82,16 +82,24 @@ def save(name: str, built: Any, path: Path, about: Mapping[str, Any]) -> None:
         torch.export.save(built, str(path), extra_files={EXTRA_FILE: text})
 
 
-def load(name: str, path: Path) -> Run:
-    """The file as a function from its input to its outputs, run on the CPU."""
+def load(name: str, path: Path, threads: int | None = None) -> Run:
+    """The file as a function from its input to its outputs, run on the CPU.
+
+    Args:
+        name: the format.
+        path: the file.
+        threads: of ONNX and OpenVINO, whose own choice it is if not given; torch.export runs in PyTorch's.
+    """
     if name == "onnx":
-        session, _ = open_session(path)
+        session, _ = open_session(path, threads)
         return lambda images: session.run(None, {INPUT: images})
     if name == "openvino":
         import openvino
 
         # newer processors would compute in bfloat16 by themselves
-        compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        settings = {"INFERENCE_PRECISION_HINT": "f32"}
+        settings |= {} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)}
+        compiled = openvino.Core().compile_model(str(path), "CPU", settings)
         return lambda images: [np.array(compiled(images)[port]) for port in compiled.outputs]
     module = torch.export.load(str(path)).module()
 
