@@ -149,7 +149,7 @@ def test_mistakes_are_told_in_a_sentence(run, student, tmp_path, arguments, word
 @pytest.mark.parametrize("name", [one for one in list_models() if one.endswith(("_xs", "_timm"))])
 def test_small_models_in_every_format(run, tmp_path, name):
     torch.manual_seed(0)
-    small = {} if name.endswith("_xs") else {"input_size": (64, 48)}
+    small = {} if name.endswith("_xs") else {"input_size": (128, 96)}
     save_model(create_model(name, **small), tmp_path / "model.safetensors")
     for kind, suffix in SUFFIX.items():
         status, told = run("checkpoint=model.safetensors", f"format={kind}", f"output=out.{suffix}")
