@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, check_number
 from distilpose.skeleton import Skeleton
 
 METADATA_KEY = "distilpose"
@@ -74,8 +74,7 @@ class Runtime:
         threads: int | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise DistilPoseError(f"batch_size={batch_size} must be a whole number of at least 1.")
+        check_number("batch_size", batch_size, least=1, whole=True)
         self._session, self.about = open_session(file, threads, providers)
         if flip_test and self.about["kind"] != "student":
             raise DistilPoseError(
@@ -120,14 +119,7 @@ class Runtime:
         return Poses(keypoints, scores, regions)
 
     def crops(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What the network says of crops.
-
-        Args:
-            crops: (N, H, W, 3) uint8, RGB, of the model's input size.
-
-        Returns:
-            keypoints (N, K, 2) in [0, 1] of the crop, and scores (N, K).
-        """
+        """Crops (N, H, W, 3) uint8 RGB of the model's size to keypoints (N, K, 2) in [0, 1] of the crop, scores (N, K)."""
         keypoints, scores = self._run(crops)
         if self.flip_test:
             # a mirrored pixel u lies at W - 1 - u, and a keypoint is u / W
