@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.errors import CompactHydraException
+if TYPE_CHECKING:
+    from hydra.errors import CompactHydraException
+else:
+    try:
+        from hydra.errors import CompactHydraException
+    except ImportError:  # where only `distilpose.runtime` is used, whose needs are few
+
+        class CompactHydraException(Exception):  # noqa: N818 - Hydra's name
+            """Stands in for Hydra's."""
 
 
 class DistilPoseError(CompactHydraException, ValueError):

@@ -6,6 +6,8 @@ pixel (u, v) has keypoint (u / W, v / H), and its heat-map cell is the keypoint 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -139,8 +141,9 @@ def _gaussian_blur(maps: Tensor, kernel: int) -> Tensor:
     """
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     reach = kernel // 2
-    taps = torch.exp(-(torch.arange(-reach, reach + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
-    weights = (taps / taps.sum()).tolist()
+    # plain numbers, which an exported graph has as constants
+    taps = [math.exp(-(shift**2) / (2 * sigma**2)) for shift in range(-reach, reach + 1)]
+    weights = [tap / sum(taps) for tap in taps]
     for axis in (-1, -2):
         length = maps.shape[axis]
         padded = F.pad(maps, (reach, reach) if axis == -1 else (0, 0, reach, reach))

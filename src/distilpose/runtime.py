@@ -1,0 +1,249 @@
+"""Poses from an exported ONNX file, with only onnxruntime, numpy and OpenCV installed.
+
+python -m distilpose.runtime student.onnx photo.jpg [--boxes X Y W H ...] [--json]
+
+The file is one that `python -m distilpose.export format=onnx` wrote: all else there is to know stands in its metadata.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
+from distilpose.errors import DistilPoseError, check_number
+from distilpose.skeleton import Skeleton
+
+METADATA_KEY = "distilpose"
+FORMAT = 1
+_LONGEST_SIDE = 4096  # of a crop; a larger one is a file made to exhaust the memory
+
+
+class Poses(NamedTuple):
+    """Persons found on an image.
+
+    Attributes:
+        keypoints: (N, K, 2) float32 image pixels.
+        scores: (N, K) float32 score of each joint; 1 where nothing trained it.
+        boxes: (N, 4) x, y, width, height in image pixels, as given.
+    """
+
+    keypoints: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.float64]
+
+
+class Runtime:
+    """An exported student or teacher that takes photographs as they are.
+
+    Example:
+        >>> runtime = Runtime("student.onnx")
+        >>> found = runtime(image_rgb, boxes=[[280, 44, 218, 346]])
+        >>> found.keypoints  # (1, 17, 2) image pixels
+
+    Args:
+        file: the ONNX file.
+        batch_size: crops a forward pass.
+        flip_test: average each crop with its mirror image; twice the time. Students only.
+        threads: of onnxruntime; its own choice if not given.
+        providers: onnxruntime's execution providers, such as CUDAExecutionProvider.
+
+    Attributes:
+        about: the file's metadata.
+        skeleton: the joints found.
+        input_size: (H, W) of the crops.
+
+    Raises:
+        DistilPoseError: the file is missing, no ONNX, not an export of this package, or keeps its weights elsewhere.
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        batch_size: int = 32,
+        flip_test: bool = False,
+        threads: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        check_number("batch_size", batch_size, least=1, whole=True)
+        self._session, self.about = open_session(file, threads, providers)
+        if flip_test and self.about["kind"] != "student":
+            raise DistilPoseError(
+                f"{file} is a teacher, whose flip test averages heat maps before they are decoded: set flip_test=False."
+            )
+        self.skeleton = Skeleton.from_dict(self.about["skeleton"])
+        self.input_size: tuple[int, int] = tuple(self.about["input_size"])
+        self.batch_size, self.flip_test = batch_size, flip_test
+
+    def __call__(self, image: NDArray[np.uint8], boxes: ArrayLike | None = None) -> Poses:
+        """The pose in each box, in the order of the boxes.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+            boxes: (N, 4) x, y, width, height in image pixels; the whole image as one box if not given.
+
+        Raises:
+            DistilPoseError: the image is not RGB uint8, or a box is empty or not finite.
+        """
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            told = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {told}.")
+        if boxes is None:
+            boxes = [[0, 0, image.shape[1], image.shape[0]]]
+        regions = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        bad = ~(np.isfinite(regions).all(1) & (regions[:, 2:] > 0).all(1))
+        if bad.any():
+            raise DistilPoseError(
+                f"Box {regions[bad][0].tolist()} is empty or not finite: expected x, y, width, height in pixels, "
+                "with width and height above 0."
+            )
+        count, size, padding = self.skeleton.num_keypoints, self.input_size, self.about["padding"]
+        keypoints = np.zeros((len(regions), count, 2), np.float32)
+        scores = np.zeros((len(regions), count), np.float32)
+        for start in range(0, len(regions), self.batch_size):
+            piece = slice(start, min(start + self.batch_size, len(regions)))
+            warps = [warp_of_region(region_of_box(box, size, padding), size) for box in regions[piece]]
+            places, scores[piece] = self.crops(np.stack([warp_image(image, warp, size) for warp in warps]))
+            for index, warp in zip(range(piece.start, piece.stop), warps, strict=True):
+                back = np.linalg.inv(warp[:, :2])
+                keypoints[index] = (places[index - start] * [size[1], size[0]] - warp[:, 2]) @ back.T
+        return Poses(keypoints, scores, regions)
+
+    def crops(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Crops (N, H, W, 3) uint8 RGB of the model's size to keypoints (N, K, 2) in [0, 1] of the crop, scores (N, K)."""
+        keypoints, scores = self._run(crops)
+        if self.flip_test:
+            # a mirrored pixel u lies at W - 1 - u, and a keypoint is u / W
+            turned, turned_scores = self._run(crops[:, :, ::-1])
+            order, width = self.skeleton.flip_order, crops.shape[2]
+            turned = turned[:, order]
+            turned[..., 0] = (width - 1) / width - turned[..., 0]
+            half = np.float32(0.5)
+            keypoints, scores = (keypoints + turned) * half, (scores + turned_scores[:, order]) * half
+        return keypoints, scores
+
+    def _run(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        keypoints, scores = self._session.run(["keypoints", "scores"], {"images": network_input(crops, self.about)})
+        return keypoints, scores
+
+
+def network_input(crops: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray:
+    """Crops (N, H, W, 3) uint8 RGB as an export takes them.
+
+    They stay as they are where normalisation is inside the graph, else they become (N, 3, H, W) float32.
+    """
+    if about["normalise"]:
+        return np.ascontiguousarray(crops)
+    mean, std = (np.asarray(about[key], dtype=np.float32) for key in ("mean", "std"))
+    return np.ascontiguousarray(((crops.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
+
+
+def open_session(
+    file: str | Path, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> tuple[Any, dict[str, Any]]:
+    """An onnxruntime session of an exported file, and its metadata; see `Runtime` for what is refused."""
+    import onnxruntime
+
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise DistilPoseError(f"{file} cannot be read ({error.strerror}): give an ONNX file of this package.") from None
+    # the key every reference to another file has; such a reference may lead anywhere on this machine, and no export has one
+    if b"location" in content:
+        raise DistilPoseError(
+            f"{file} refers to weights in other files, which no export of this package does: it is not opened."
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's errors have no common class of their own
+        reason = " ".join(str(error).split())[:200]
+        raise DistilPoseError(f"{file} is no ONNX file that onnxruntime can run ({reason}): export it again.") from None
+    about = read_about(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), file)
+    height, width = about["input_size"]
+    shape = [height, width, 3] if about["normalise"] else [3, height, width]
+    inputs = [(one.name, list(one.shape[1:])) for one in session.get_inputs()]
+    missing = {"keypoints", "scores"} - {one.name for one in session.get_outputs()}
+    if inputs != [("images", shape)] or missing:
+        raise DistilPoseError(f"{file} has other inputs or outputs than its metadata says: export it again.")
+    return session, about
+
+
+def read_about(text: str | None, file: str | Path) -> dict[str, Any]:
+    """The metadata of an exported file, checked.
+
+    Raises:
+        DistilPoseError: there is none, or it is not what an export writes.
+    """
+    if text is None:
+        raise DistilPoseError(
+            f"{file} has no metadata of distilpose: give a file written by python -m distilpose.export."
+        )
+    try:
+        about = json.loads(text)
+        if about["format"] != FORMAT:
+            raise ValueError(f"format {about['format']}, this version reads {FORMAT}")
+        size, numbers = about["input_size"], [*about["mean"], *about["std"], about["padding"]]
+        good = len(size) == 2 and all(type(side) is int and 0 < side <= _LONGEST_SIDE for side in size)
+        good = good and len(about["mean"]) == len(about["std"]) == 3 and all(math.isfinite(one) for one in numbers)
+        good = good and all(one > 0 for one in [*about["std"], about["padding"]])
+        if not good or about["kind"] not in ("student", "teacher") or not isinstance(about["normalise"], bool):
+            raise ValueError("a value is out of its range")
+        Skeleton.from_dict(about["skeleton"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DistilPoseError(f"{file} has metadata that cannot be used ({error}): export it again.") from None
+    return about
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m distilpose.runtime", description="Poses from an exported ONNX file."
+    )
+    parser.add_argument("model", help="file written by python -m distilpose.export format=onnx")
+    parser.add_argument("image", help="photograph")
+    parser.add_argument("--boxes", nargs="+", type=float, metavar="X Y W H", help="four numbers a person; whole image")
+    parser.add_argument("--flip-test", action="store_true", help="average each crop with its mirror image (students)")
+    parser.add_argument("--json", action="store_true", help="one JSON object in place of a table")
+    given = parser.parse_args(arguments)
+    try:
+        if given.boxes is not None and len(given.boxes) % 4:
+            raise DistilPoseError(f"--boxes has {len(given.boxes)} numbers: expected four for each person.")
+        runtime = Runtime(given.model, flip_test=given.flip_test)
+        found = runtime(_read_rgb(given.image), None if given.boxes is None else np.reshape(given.boxes, (-1, 4)))
+    except DistilPoseError as error:
+        sys.exit(f"error: {error}")
+    if given.json:
+        content = {"names": list(runtime.skeleton.names), **{k: v.tolist() for k, v in found._asdict().items()}}
+        print(json.dumps(content))
+        return
+    for number, (keypoints, scores) in enumerate(zip(found.keypoints, found.scores, strict=True), start=1):
+        print(f"person {number}")
+        for name, (x, y), score in zip(runtime.skeleton.names, keypoints, scores, strict=True):
+            print(f"  {name:<16} {x:8.1f} {y:8.1f}   {score:.3f}")
+
+
+def _read_rgb(path: str) -> NDArray[np.uint8]:
+    try:
+        image = cv2.imdecode(np.frombuffer(Path(path).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):
+        image = None
+    if image is None:
+        raise DistilPoseError(f"{path} is missing or no image OpenCV can read: give a photograph.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+if __name__ == "__main__":
+    main()

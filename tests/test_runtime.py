@@ -1,0 +1,169 @@
+"""Prediction from an ONNX file: alone, like PyTorch, and unmoved by files that are not ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from distilpose.data.synthetic.scene import draw_scene
+from distilpose.errors import DistilPoseError
+from distilpose.exporting import formats
+from distilpose.exporting.graph import output_names, trace
+from distilpose.exporting.metadata import describe
+from distilpose.inference import Predictor
+from distilpose.models import create_model, save_model
+from distilpose.runtime import Runtime, main
+
+# stands in for an environment without them: an import of any of these fails
+ALONE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {absent}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+from distilpose.runtime import main
+main(sys.argv[1:])
+"""
+ABSENT = {"torch", "torchvision", "lightning", "hydra", "omegaconf", "albumentations", "timm", "wandb", "rich", "scipy",
+          "pycocotools", "matplotlib", "safetensors", "huggingface_hub", "onnx"}  # fmt: skip
+
+
+def exported(folder: Path, name: str, normalise: bool):
+    torch.manual_seed(0)
+    model = create_model(name, width=32, depth=1).eval()
+    model.head.linear.weight.data *= 20  # joints all over the crop, not all in its middle
+    checkpoint = save_model(model, folder / f"{name}.safetensors")
+    about = describe(model, checkpoint, "averaged", "float32", normalise, False, 1.25)
+    names = output_names(model.kind, model.kind == "teacher")
+    built = formats.build("onnx", trace(model, normalise, len(names) > 2), names)
+    formats.save("onnx", built, folder / f"{name}.onnx", about)
+    return model, folder / f"{name}.onnx"
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("runtime"), "student_xs", normalise=False)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    image, persons = draw_scene(np.random.default_rng(3), 200, 3)
+    return image, [person["bbox"] for person in persons] + [[-20, 50, 90, 60], [10, 10, 30, 150]]
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_student_agrees_with_the_predictor(student, photograph, flip_test):
+    model, file = student
+    found = Runtime(file, batch_size=2, flip_test=flip_test)(*photograph)
+    expected = Predictor(model, "cpu", flip_test=flip_test)(*photograph)
+    assert np.ptp(found.keypoints, axis=1).max() > 20
+    np.testing.assert_allclose(found.keypoints, expected.keypoints.numpy(), atol=0.01)
+    np.testing.assert_allclose(found.scores, expected.scores.numpy(), atol=1e-3)
+
+
+def test_teacher_with_normalisation_inside(tmp_path, photograph):
+    model, file = exported(tmp_path, "teacher_xs", normalise=True)
+    found, expected = Runtime(file)(*photograph), Predictor(model, "cpu")(*photograph)
+    near = np.abs(found.keypoints - expected.keypoints.numpy()).max(-1) < 0.05
+    assert near.mean() > 0.98  # of an untrained teacher, two cells of a map may be equally high
+    np.testing.assert_allclose(found.scores, expected.scores.numpy(), atol=1e-3)
+    with pytest.raises(DistilPoseError, match="flip_test=False"):
+        Runtime(file, flip_test=True)
+
+
+def test_whole_image_and_nobody(student, photograph):
+    runtime = Runtime(student[1])
+    height, width = photograph[0].shape[:2]
+    whole = runtime(photograph[0])
+    assert np.array_equal(whole.keypoints, runtime(photograph[0], [[0, 0, width, height]]).keypoints)
+    assert runtime(photograph[0], []).keypoints.shape == (0, 17, 2)
+    for boxes in ([[0, 0, 0, 5]], [[0, 0, np.nan, 5]]):
+        with pytest.raises(DistilPoseError, match="empty or not finite"):
+            runtime(photograph[0], boxes)
+    with pytest.raises(DistilPoseError, match="RGB image"):
+        runtime(photograph[0][..., 0])
+
+
+def test_runs_where_torch_is_not_installed(student, photograph, tmp_path):
+    image, boxes = photograph
+    cv2.imwrite(str(tmp_path / "photo.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    numbers = [str(number) for box in boxes for number in box]
+    script = ALONE.format(absent=sorted(ABSENT))
+    arguments = [str(student[1]), str(tmp_path / "photo.png"), "--json", "--boxes", *numbers]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    expected = Predictor(student[0], "cpu")(image, boxes)
+    np.testing.assert_allclose(found["keypoints"], expected.keypoints.numpy(), atol=0.01)
+    assert found["names"][0] == "nose"
+
+
+def test_the_command_prints_a_table(student, photograph, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "photo.png"), photograph[0])
+    main([str(student[1]), str(tmp_path / "photo.png")])
+    assert "left_wrist" in capsys.readouterr().out
+    for arguments in (["--boxes", "1", "2", "3"], []):
+        with pytest.raises(SystemExit, match="error: "):
+            main([str(student[1]), str(tmp_path / "missing.png"), *arguments])
+
+
+def changed(source: Path, target: Path, change) -> Path:
+    model = onnx.load(source)
+    change(model)
+    target.write_bytes(model.SerializeToString())
+    return target
+
+
+def about_with(**values):
+    def change(model):
+        about = json.loads(model.metadata_props[0].value) | values
+        onnx.helper.set_model_props(model, {"distilpose": json.dumps(about)})
+
+    return change
+
+
+def outside(model):
+    """One tensor kept in a file above the folder."""
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../../secret"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda model: onnx.helper.set_model_props(model, {}), "no metadata of distilpose"),
+        (lambda model: onnx.helper.set_model_props(model, {"distilpose": "[" * 9}), "cannot be used"),
+        (lambda model: onnx.helper.set_model_props(model, {"distilpose": "[]"}), "cannot be used"),
+        (about_with(input_size=[10**6, 10**6]), "cannot be used"),
+        (about_with(std=[0, 1, 1]), "cannot be used"),
+        (about_with(skeleton={"names": []}), "cannot be used"),
+        (about_with(format=2), "this version reads 1"),
+        (about_with(input_size=[128, 96]), "other inputs or outputs"),
+        (outside, "weights in other files"),
+    ],
+)
+def test_foreign_files_are_refused(student, tmp_path, change, words):
+    with pytest.raises(DistilPoseError, match=words):
+        Runtime(changed(student[1], tmp_path / "foreign.onnx", change))
+
+
+def test_what_is_no_onnx_is_refused(student, tmp_path):
+    with pytest.raises(DistilPoseError, match="cannot be read"):
+        Runtime(tmp_path / "missing.onnx")
+    content = student[1].read_bytes()
+    for bad in (b"", b"no model", content[: len(content) // 2]):
+        (tmp_path / "bad.onnx").write_bytes(bad)
+        with pytest.raises(DistilPoseError, match=r"no ONNX file|no metadata"):
+            Runtime(tmp_path / "bad.onnx")
