@@ -12,10 +12,11 @@ from pycocotools.cocoeval import COCOeval
 
 from distilpose.errors import DistilPoseError
 from distilpose.evaluate import main
-from distilpose.evaluation import COCO_METRICS, load_coco
+from distilpose.evaluation import COCO_METRICS, ScoreMap, load_coco
+from distilpose.inference import Predictor
 from distilpose.models import create_model, save_model
 from distilpose.paths import CONFIG_DIR
-from distilpose.skeleton import Skeleton
+from distilpose.skeleton import COCO, Skeleton
 
 
 def configured(root, *overrides):
@@ -56,6 +57,24 @@ def test_all_protocols_in_one_table(tiny_coco, checkpoint, tmp_path, capsys):
     assert {row["image_id"] for row in rows} == {1, 2, 3, 4}
     with pytest.raises(DistilPoseError, match="is not an empty folder"):
         evaluate(root, f"checkpoint={checkpoint}", f"output={output}")
+
+
+def test_a_calibration_is_written_and_predicts_the_similarity_to_expect(tiny_coco, checkpoint, tmp_path):
+    root, file = tiny_coco(val=12), tmp_path / "calibration.json"
+    report = evaluate(root, f"checkpoint={checkpoint}", f"calibration={file}", f"output={tmp_path / 'out'}")
+    content = json.loads(file.read_text())
+    persons = report["rows"][0]["persons"]
+    assert content["persons"] + content["held_out_persons"] == persons
+    assert any(
+        f"{content['error_after']:.3f}, the raw scores' {content['error_before']:.3f}" in n for n in report["notes"]
+    )
+    image = torch.zeros(60, 40, 3, dtype=torch.uint8).numpy()
+    raw, mapped = (Predictor(checkpoint, "cpu", calibration=given)(image).scores for given in (None, file))
+    assert torch.equal(mapped, ScoreMap.load(file, COCO)(raw))
+    assert ((mapped >= 0) & (mapped <= 1)).all()
+    for override in (f"checkpoint={checkpoint}", "predictions=rows.json"):
+        with pytest.raises(DistilPoseError, match=r"calibration=.*(exists|needs a checkpoint)"):
+            evaluate(root, override, f"calibration={file}", f"output={tmp_path / 'other'}")
 
 
 def test_words_are_neither_true_nor_false(tiny_coco, checkpoint):

@@ -35,7 +35,7 @@ def test_a_folder_with_boxes(tiny_coco, checkpoint, tmp_path, capsys):
     rows = load_results(output / "results.json", 17, truth.imgs, truth.cats)
     assert {(row["image_id"], row["file_name"]) for row in rows} == {(i, f"{i:06d}.jpg") for i in (1, 2, 3)}
     assert sorted(path.name for path in output.iterdir()) == [
-        "000001.jpg", "000002.jpg", "000003.jpg", "results.json"
+        "000001.jpg", "000002.jpg", "000003.jpg", "journal.jsonl", "results.json"
     ]  # fmt: skip
     drawn, given = (cv2.imread(str(place / "000001.jpg")) for place in (output, root / "val"))
     assert drawn.shape == given.shape
@@ -83,4 +83,4 @@ def test_images_that_differ_only_in_their_ending(checkpoint, tmp_path):
         cv2.imwrite(str(source / name), torch.zeros(40, 30, 3, dtype=torch.uint8).numpy())
     predict(f"checkpoint={checkpoint}", f"source={source}", f"output={tmp_path / 'out'}")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["a.jpg.jpg", "a.png.jpg", "results.json"]
+    assert names == ["a.jpg.jpg", "a.png.jpg", "journal.jsonl", "results.json"]

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distilpose.inference import Predictor
     from distilpose.models import create_model, list_models, load_model
 
     __version__: str
 
-__all__ = ["__version__", "create_model", "list_models", "load_model"]
+__all__ = ["Predictor", "__version__", "create_model", "list_models", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("distilpose")
+    if name == "Predictor":
+        from distilpose.inference import Predictor
+
+        return Predictor
     if name in __all__:
         from distilpose import models
 

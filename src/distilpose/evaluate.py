@@ -11,11 +11,13 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from distilpose.command import command
+from distilpose.data.annotations import load_annotations
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import (
     PCK,
     Evaluation,
     FlipTest,
+    Reliability,
     check_finite,
     check_flip_test,
     choose_device,
@@ -27,6 +29,7 @@ from distilpose.evaluation import (
     pck_by_orientation,
     predict_batches,
     predict_mean_pose,
+    reliability,
     score_dataset,
     truth_of,
 )
@@ -56,6 +59,10 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     if (cfg.checkpoint is None) == (cfg.predictions is None):
         raise DistilPoseError(
             "Give one of checkpoint=FILE (.ckpt or .safetensors) and predictions=RESULTS.json (COCO keypoint results)."
+        )
+    if cfg.calibration is not None and cfg.checkpoint is None:
+        raise DistilPoseError(
+            f"calibration={cfg.calibration} needs a checkpoint: a results file is scored as it stands."
         )
     report = evaluate_file(cfg) if cfg.checkpoint is None else evaluate_model(cfg, output)
     write_json(report, output / "metrics.json")
@@ -111,6 +118,8 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size))
     datamodule.prepare_data()
     _check_skeleton(cfg, model, datamodule)
+    if cfg.calibration is not None:
+        _check_calibration(cfg, boxes, model)
     if cfg.mean_pose:
         datamodule.train_dataset()  # and that its annotations are there
     output.mkdir(parents=True, exist_ok=True)  # better now than after the work that one cannot write there
@@ -129,6 +138,9 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
                 table.append({**about, **result.metrics, **_detail(result, found, dataset, truth)})
                 name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
                 write_json(result.rows, output / name)
+            if cfg.calibration is not None and kind == "gt" and flip == check_flip_test(cfg.flip_test):
+                calibrated = reliability(found, load_annotations(dataset.annotations_file), dataset.skeleton)
+                notes.append(_write_calibration(cfg, calibrated))
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     if "gt" in boxes:
@@ -181,6 +193,25 @@ def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
             f"protocol=detections needs a detector's boxes, but {told}: give a file by data.boxes=FILE."
         )
     return ["gt"], [f"Ground-truth boxes only: of detector boxes {told} (data.boxes=FILE)."]
+
+
+def _check_calibration(cfg: DictConfig, boxes: Sequence[str], model: PoseModel) -> None:
+    """A calibration that cannot be written is told before the work."""
+    if Path(cfg.calibration).exists():
+        raise DistilPoseError(f"calibration={cfg.calibration} exists and nothing is overwritten: give a new name.")
+    if "gt" not in boxes or not model.scores_trained:
+        why = "ground-truth boxes: use protocol=gt" if model.scores_trained else "a model whose scores were trained"
+        raise DistilPoseError(f"calibration={cfg.calibration} needs {why}.")
+
+
+def _write_calibration(cfg: DictConfig, found: Reliability) -> str:
+    """Write what predict reads, and tell what it is worth."""
+    figures = {"held_out_persons": found.persons[1], "error_before": found.before, "error_after": found.after}
+    found.score_map.save(cfg.calibration, **figures, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test)
+    return (
+        f"Calibration fitted to {found.persons[0]} persons: {cfg.calibration}. On the {found.persons[1]} persons of the other "
+        f"images its expected calibration error is {found.after:.3f}, the raw scores' {found.before:.3f}."
+    )
 
 
 def _check_skeleton(cfg: DictConfig, model: PoseModel, datamodule: CocoDataModule) -> None:

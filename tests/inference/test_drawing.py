@@ -9,6 +9,7 @@ from distilpose.inference.drawing import (
     contact_sheet,
     crop_image,
     difference_image,
+    draw_numbers,
     draw_skeleton,
     heatmap_image,
     overlay_heatmap,
@@ -56,6 +57,16 @@ def test_joints_out_of_reach_do_not_hurt(value):
 
 def test_nobody_leaves_the_image_as_it_is():
     assert not draw_skeleton(black(), np.zeros((0, 4, 2)), np.zeros((0, 4)), ARMS).any()
+
+
+def test_numbers_stand_at_their_boxes_even_beyond_the_border():
+    blank = np.zeros((200, 200, 3), np.uint8)
+    drawn = draw_numbers(blank, [[100, 100, 20, 20]], [7])
+    assert drawn[80:100, 95:130].any()
+    assert not drawn[:70].any()
+    assert not blank.any()
+    assert draw_numbers(blank, [[-50, -50, 20, 20]], [7]).any()
+    assert not draw_numbers(blank, [], []).any()
 
 
 def test_a_crop_comes_back_from_its_normalised_form():

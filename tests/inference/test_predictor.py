@@ -51,7 +51,7 @@ def test_no_boxes_find_nobody(model):
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), "photo.jpg"]
+    "image", [np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), [[1, 2]]]
 )
 def test_what_is_no_rgb_image_is_refused(model, image):
     with pytest.raises(DistilPoseError, match="Expected an RGB image"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distilpose.errors import DistilPoseError
-from distilpose.inference.sources import find_images, image_ids, read_boxes
+from distilpose.inference.sources import find_images, image_ids, read_boxes, read_frame_boxes
 
 
 @pytest.fixture
@@ -90,3 +90,14 @@ def test_an_annotation_file_brings_its_own_numbers(folder, tmp_path):
 def test_bad_box_files_are_one_sentence(folder, tmp_path, content, message):
     with pytest.raises(DistilPoseError, match=message):
         read_boxes(write(tmp_path, content), image_ids(find_images(folder)), category_id=1)
+
+
+def test_boxes_of_a_videos_frames(tmp_path):
+    rows = [{"image_id": 0, "bbox": [1, 2, 3, 4]}, {"image_id": 4, "bbox": [1, 2, 3, 4], "score": 0.1}]
+    found = read_frame_boxes(write(tmp_path, rows), category_id=1)
+    assert {number: boxes.scores.tolist() for number, boxes in found.items()} == {0: [1.0], 4: [0.1]}
+    assert list(read_frame_boxes(write(tmp_path, {"annotations": rows}), 1, threshold=0.5)) == [0]
+    with pytest.raises(DistilPoseError, match="has no box of category 2"):
+        read_frame_boxes(write(tmp_path, [{**rows[0], "category_id": 1}]), category_id=2)
+    with pytest.raises(DistilPoseError, match="no list of"):
+        read_frame_boxes(write(tmp_path, {}), category_id=1)

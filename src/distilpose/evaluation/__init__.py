@@ -31,7 +31,8 @@ from distilpose.evaluation.protocol import (
     truth_of,
 )
 from distilpose.evaluation.pull import Pull, concatenate_pulls, pull_by_distance, pull_of_terms
-from distilpose.evaluation.rescoring import rescore
+from distilpose.evaluation.reliability import Reliability, ScoreMap, fit_score_map, reliability
+from distilpose.evaluation.rescoring import best_persons, rescore
 from distilpose.evaluation.results import load_results, markdown_table, to_rows
 from distilpose.evaluation.transfer import Inherited, TokenDistance, inherited_errors
 
@@ -46,8 +47,11 @@ __all__ = [
     "OrientedPCK",
     "People",
     "Pull",
+    "Reliability",
+    "ScoreMap",
     "TokenDistance",
     "allowed_distance",
+    "best_persons",
     "calibration",
     "calibration_of_sigmas",
     "check_finite",
@@ -59,6 +63,7 @@ __all__ = [
     "concatenate_pulls",
     "error_types",
     "evaluate_dataset",
+    "fit_score_map",
     "inherited_errors",
     "is_upright",
     "keypoint_similarity",
@@ -81,6 +86,7 @@ __all__ = [
     "predict_mean_pose",
     "pull_by_distance",
     "pull_of_terms",
+    "reliability",
     "rescore",
     "result_rows",
     "score_dataset",

@@ -18,10 +18,10 @@ from distilpose.data.codec import keypoints_to_image
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation.coco_ap import coco_evaluation, covering, keypoint_category, load_coco
 from distilpose.evaluation.flip import FlipTest, predict_crops_each
-from distilpose.evaluation.oks import PADDING, oks_nms_per_image, padded_area
+from distilpose.evaluation.oks import PADDING
 from distilpose.evaluation.orientation import pck_by_orientation
 from distilpose.evaluation.pck import PCK, pck_of_predictions
-from distilpose.evaluation.rescoring import rescore
+from distilpose.evaluation.rescoring import best_persons
 from distilpose.evaluation.results import to_rows
 from distilpose.outputs import PoseBatch, Predictions
 from distilpose.skeleton import Skeleton
@@ -118,17 +118,7 @@ def result_rows(
         nms_threshold: OKS above which the lower-scoring of two persons in an image is dropped.
         padding: factor by which the crops exceed the boxes.
     """
-    order = torch.argsort(predictions.annotation_id, stable=True)
-    order = order[torch.argsort(predictions.image_id[order], stable=True)]
-    predictions = Predictions(*(field[order] for field in predictions))
-    box_scores = predictions.bbox_score.double()
-    scores = rescore(box_scores, predictions.scores) if rescored else box_scores
-    if skeleton.sigmas is not None:
-        areas = padded_area(predictions.bbox.double(), input_size, padding)
-        kept = oks_nms_per_image(
-            predictions.keypoints, scores, areas, predictions.image_id, skeleton.sigmas, nms_threshold
-        )
-        predictions, scores = Predictions(*(field[kept] for field in predictions)), scores[kept]
+    predictions, scores = best_persons(predictions, skeleton, input_size, rescored, nms_threshold, padding)
     return to_rows(predictions, scores, category_id)
 
 

@@ -1,20 +1,23 @@
-"""Inference: poses of the persons on photographs, and pictures of them."""
+"""Inference: poses of the persons on photographs and in videos, and pictures of them."""
 
 from distilpose.inference.drawing import (
     contact_sheet,
     crop_image,
     difference_image,
+    draw_numbers,
     draw_skeleton,
     heatmap_image,
     overlay_heatmap,
 )
-from distilpose.inference.predictor import Predictor
+from distilpose.inference.predictor import Predictor, VideoFrame
 
 __all__ = [
     "Predictor",
+    "VideoFrame",
     "contact_sheet",
     "crop_image",
     "difference_image",
+    "draw_numbers",
     "draw_skeleton",
     "heatmap_image",
     "overlay_heatmap",

@@ -61,6 +61,24 @@ def draw_skeleton(
     return drawn
 
 
+def draw_numbers(image: Image, boxes: ArrayLike, numbers: Sequence[int]) -> Image:
+    """A copy of the image with every person's number at the top left of the box.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        boxes: (N, 4) x, y, width, height.
+        numbers: N identities.
+    """
+    drawn = np.ascontiguousarray(image).copy()
+    scale = max(0.35, max(image.shape[:2]) / 1000)
+    for (x, y, *_), number in zip(np.asarray(boxes).reshape(-1, 4).tolist(), numbers, strict=True):
+        place = (int(max(0, min(x, image.shape[1] - 1))), int(max(24 * scale, min(y, image.shape[0] - 1))))
+        for ink, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            thickness = max(1, round(width * scale))
+            cv2.putText(drawn, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
+    return drawn
+
+
 def crop_image(image: Tensor, mean: Sequence[float], std: Sequence[float], size: Sequence[int] | None = None) -> Image:
     """A normalised crop (3, H, W) as a picture, of (H, W) `size` if given."""
     planes = image.detach().float().cpu().numpy().transpose(1, 2, 0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from distilpose.data.annotations import numbers, read_json
 from distilpose.errors import DistilPoseError
 
+Key = TypeVar("Key", Path, int)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -91,6 +92,45 @@ def read_boxes(
         ids = {**ids, **{image: number for number, image in by_id.items()}}
         by_name = {}
     found: dict[Path, list[list[float]]] = {}
+    for row, box in _wanted(rows, path, category_id, threshold):
+        image = by_name.get(Path(str(row.get("file_name"))).name) or by_id.get(row.get("image_id"))
+        if image is not None:
+            found.setdefault(image, []).append(box)
+    if not found:
+        raise DistilPoseError(
+            f"Box file {path} has no box of category {category_id} for any of the {len(ids)} image(s) "
+            f"(first {next(iter(ids)).name}): check that it belongs to them."
+        )
+    return _tables(found), ids
+
+
+def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0) -> dict[int, Boxes]:
+    """The boxes of a video's frames: a file like that of `read_boxes`, whose image_id is the frame's number, from 0.
+
+    Raises:
+        DistilPoseError: the file is not such a file, or has no box.
+    """
+    content = read_json(path, "Box file", "give it with boxes=FILE, or leave boxes out to use a detector")
+    rows = content.get("annotations") if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise DistilPoseError(
+            f"Box file {path} is no list of {{image_id, bbox, score}}: image_id is the frame's number."
+        )
+    found: dict[int, list[list[float]]] = {}
+    for row, box in _wanted(rows, path, category_id, threshold):
+        if isinstance(row.get("image_id"), int):
+            found.setdefault(row["image_id"], []).append(box)
+    if not found:
+        raise DistilPoseError(
+            f"Box file {path} has no box of category {category_id}: check that it belongs to the video."
+        )
+    return _tables(found)
+
+
+def _wanted(
+    rows: list[Any], path: str | Path, category_id: int, threshold: float
+) -> Iterator[tuple[dict[str, Any], list[float]]]:
+    """Rows of persons, each with x, y, width, height and score; an error on the first that is wrong."""
     for index, row in enumerate(rows):
         if not isinstance(row, dict) or not ("image_id" in row or "file_name" in row) or "bbox" not in row:
             raise DistilPoseError(f"Row {index} of box file {path} lacks 'bbox', or 'image_id' or 'file_name'.")
@@ -98,16 +138,13 @@ def read_boxes(
             raise DistilPoseError(
                 f"Row {index} of box file {path} has image_id {row['image_id']!r}: expected a number."
             )
-        image = by_name.get(Path(str(row.get("file_name"))).name) or by_id.get(row.get("image_id"))
         box = numbers(row["bbox"], 4, f"'bbox' of row {index} in {path}").tolist()
         (score,) = numbers([row.get("score", 1.0)], 1, f"'score' of row {index} in {path}").tolist()
         wanted = row.get("category_id", category_id) == category_id and not row.get("iscrowd", 0)
-        if image is not None and wanted and score >= threshold and box[2] > 0 and box[3] > 0:
-            found.setdefault(image, []).append([*box, score])
-    if not found:
-        raise DistilPoseError(
-            f"Box file {path} has no box of category {category_id} for any of the {len(ids)} image(s) "
-            f"(first {next(iter(ids)).name}): check that it belongs to them."
-        )
-    tables = {image: np.array(rows) for image, rows in found.items()}
-    return {image: Boxes(table[:, :4], table[:, 4]) for image, table in tables.items()}, ids
+        if wanted and score >= threshold and box[2] > 0 and box[3] > 0:
+            yield row, [*box, score]
+
+
+def _tables(found: dict[Key, list[list[float]]]) -> dict[Key, Boxes]:
+    tables = {key: np.array(rows) for key, rows in found.items()}
+    return {key: Boxes(table[:, :4], table[:, 4]) for key, table in tables.items()}

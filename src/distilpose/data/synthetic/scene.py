@@ -36,8 +36,8 @@ def draw_scene(
         num_keypoints, bbox, area, segmentation and iscrowd.
     """
     angle = rng.uniform(0, 2 * np.pi)
-    canvas = Canvas(_background(rng, size, variety), np.array((np.cos(angle), np.sin(angle))))
-    _clutter(canvas, rng, round(variety * rng.integers(3, 9)), 0)
+    canvas = Canvas(background(rng, size, variety), np.array((np.cos(angle), np.sin(angle))))
+    clutter(canvas, rng, round(variety * rng.integers(3, 9)), 0)
 
     chances = 1 / np.arange(1, max_persons + 1)
     persons = _place_persons(rng, size, int(rng.choice(max_persons, p=chances / chances.sum())) + 1, variety)
@@ -46,14 +46,14 @@ def draw_scene(
         person.draw(canvas, index)
         drawn.append(silhouette(canvas, index))
     if rng.random() < 0.35 * variety:
-        _clutter(canvas, rng, int(rng.integers(1, 4)), _OBSTACLE)
+        clutter(canvas, rng, int(rng.integers(1, 4)), _OBSTACLE)
 
     annotations = [
         _annotate(rng, person, canvas, index, body)
         for index, (person, body) in enumerate(zip(persons, drawn, strict=True))
         if body.sum() > 20
     ]
-    return _photograph(rng, canvas.image, variety), annotations
+    return photograph(rng, canvas.image, variety), annotations
 
 
 def _place_persons(rng: np.random.Generator, size: int, count: int, variety: float) -> list[Person]:
@@ -105,7 +105,7 @@ def _annotate(rng: np.random.Generator, person: Person, canvas: Canvas, index: i
     }
 
 
-def _background(rng: np.random.Generator, size: int, variety: float) -> np.ndarray:
+def background(rng: np.random.Generator, size: int, variety: float) -> np.ndarray:
     """A gradient between two colours, perhaps a horizon, and noise of a coarse and a fine grain."""
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.linspace(-0.7, 0.7, size, dtype=np.float32)
@@ -132,7 +132,7 @@ def _colours(rng: np.random.Generator, count: int) -> np.ndarray:
     return (grey + vivid * (bright - grey)).astype(np.float32)
 
 
-def _clutter(canvas: Canvas, rng: np.random.Generator, count: int, label: int) -> None:
+def clutter(canvas: Canvas, rng: np.random.Generator, count: int, label: int) -> None:
     """Polygons, discs, poles and jointed limb-like things, painted under `label`."""
     size = canvas.labels.shape[0]
     for _ in range(count):
@@ -162,11 +162,14 @@ def _clutter(canvas: Canvas, rng: np.random.Generator, count: int, label: int) -
                 centre, radius = tip, radius * 0.75
 
 
-def _photograph(rng: np.random.Generator, image: np.ndarray, variety: float) -> np.ndarray:
-    """Exposure, colour cast, blur and sensor noise."""
+def photograph(
+    rng: np.random.Generator, image: np.ndarray, variety: float, noise: np.random.Generator | None = None
+) -> np.ndarray:
+    """Exposure, colour cast, blur and sensor noise; of the next frame of a video with the same `rng` and new `noise`."""
     image = (image - 128) * np.float32(rng.uniform(0.65, 1.15)) + 128 + np.float32(rng.normal(0, 14))
     image *= rng.normal(1, 0.05, 3).astype(np.float32)
     if rng.random() < 0.5 * variety:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
-    image += rng.standard_normal((*image.shape[:2], 1), dtype=np.float32) * np.float32(variety * rng.uniform(0, 10))
+    grain = (rng if noise is None else noise).standard_normal((*image.shape[:2], 1), dtype=np.float32)
+    image += grain * np.float32(variety * rng.uniform(0, 10))
     return np.clip(image, 0, 255).astype(np.uint8)

@@ -1,0 +1,102 @@
+"""Jitter and error of clips' predictions, raw and smoothed: `python scripts/measure_smoothing.py clip …`.
+
+A clip NAME is what `scripts/draw_clip.py NAME.avi NAME.json` draws and `predict source=NAME.avi boxes=NAME.json output=NAME`
+finds without smoothing. With --tune a grid of settings is tried on the clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from distilpose.errors import DistilPoseError
+from distilpose.evaluation.jitter import Steadiness, steadiness
+from distilpose.inference.smoothing import OneEuroFilter
+
+MIN_CUTOFFS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+BETAS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+
+class Clip:
+    """One person through a video.
+
+    Args:
+        truth: annotation file, one person a frame.
+        results: rows of the same frames.
+    """
+
+    def __init__(self, truth: Path, results: Path) -> None:
+        content = json.loads(truth.read_text())
+        known = {one["image_id"]: one for one in content["annotations"]}
+        rows = sorted(json.loads(results.read_text()), key=lambda row: row["frame"])
+        if [row["frame"] for row in rows] != sorted(known):
+            raise DistilPoseError(f"{results} has not one person in each of the {len(known)} frames of {truth}.")
+        names = content["categories"][0]["keypoints"]
+        table = np.array([row["keypoints"] for row in rows]).reshape(len(rows), len(names), 3)
+        self.found, self.scores = table[..., :2], table[..., 2]
+        self.truth = np.array([known[row["frame"]]["keypoints"] for row in rows]).reshape(table.shape)[..., :2]
+        self.times = [row["time"] for row in rows]
+        self.sizes = [float(np.sqrt(row["box"][2] * row["box"][3])) for row in rows]
+        left, right = names.index("left_shoulder"), names.index("right_hip")
+        self.torso = float(np.linalg.norm(self.truth[:, left] - self.truth[:, right], axis=-1).mean())
+
+    def measure(self, min_cutoff: float | None = None, beta: float = 0.0, threshold: float = 0.2) -> Steadiness:
+        """Figures as predicted, or smoothed."""
+        shown = self.found
+        if min_cutoff is not None:
+            smooth = OneEuroFilter(min_cutoff, beta, threshold=threshold)
+            frames = zip(self.times, self.found, self.scores, self.sizes, strict=True)
+            shown = np.stack([smooth(*frame) for frame in frames])
+        return steadiness(shown, self.truth, self.torso)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Measure jitter and error of clips' predictions, raw and smoothed.")
+    parser.add_argument("clips", nargs="+", type=Path, help="NAME of NAME.json and NAME/results.json")
+    parser.add_argument("--tune", action="store_true", help="try a grid of settings, and name the best")
+    parser.add_argument("--min-cutoff", type=float, default=OneEuroFilter().min_cutoff)
+    parser.add_argument("--beta", type=float, default=OneEuroFilter().beta)
+    given = parser.parse_args(arguments)
+    try:
+        clips = [Clip(name.with_name(f"{name.name}.json"), name / "results.json") for name in given.clips]
+    except (DistilPoseError, OSError, ValueError, KeyError) as error:
+        sys.exit(f"error: {error}")
+    print("| clip | smoothing | jitter (px/frame^2) | acceleration error | mean error (px) | PCK@0.2 |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    raw = [clip.measure() for clip in clips]
+    if not given.tune:
+        for name, clip, before in zip(given.clips, clips, raw, strict=True):
+            print_row(name.name, "none", before)
+            after = clip.measure(given.min_cutoff, given.beta)
+            print_row(name.name, f"{given.min_cutoff:g} Hz, beta {given.beta:g}", after)
+        return
+    rows = {"none": mean(raw)}
+    for min_cutoff, beta in product(MIN_CUTOFFS, BETAS):
+        rows[f"{min_cutoff:g} Hz, beta {beta:g}"] = mean([clip.measure(min_cutoff, beta) for clip in clips])
+    for name, found in rows.items():
+        print_row("mean", name, found)
+    allowed = (rows["none"].error + min(found.error for found in rows.values())) / 2
+    calm = {name: abs(found.jitter) for name, found in rows.items() if found.error <= allowed}
+    best = sorted(calm, key=lambda name: calm[name])[:3]
+    print(f"Least jitter first, of those that keep half of the best gain in error: {'; '.join(best)}")
+
+
+def mean(found: list[Steadiness]) -> Steadiness:
+    """The figures of several clips, each counted alike."""
+    return Steadiness(*np.mean(found, axis=0).tolist())
+
+
+def print_row(clip: str, smoothing: str, found: Steadiness) -> None:
+    """A line of the table."""
+    figures = f"{found.jitter:.3f} | {found.acceleration_error:.3f} | {found.error:.3f} | {100 * found.pck:.1f}"
+    print(f"| {clip} | {smoothing} | {figures} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Photographs, read one at a time as they are needed."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Header
+from PIL import UnidentifiedImageError
+
+from distilpose.data.coco import read_image
+from distilpose.errors import DistilPoseError
+from distilpose.inference.sources import find_images, image_ids
+
+Image = NDArray[np.uint8]
+
+MAX_PIXELS = 100_000_000  # unpacked, three bytes each
+
+
+class Frame(NamedTuple):
+    """One image to look at.
+
+    Attributes:
+        number: id its persons carry: the photograph's number, or the place in the video, from 0.
+        name: file name of a photograph; empty for a frame of a video.
+        time: seconds since the start of the video; None of a photograph.
+        image: (H, W, 3) uint8, RGB; None where it was not asked for or cannot be read.
+        fault: why it cannot be read.
+    """
+
+    number: int
+    name: str = ""
+    time: float | None = None
+    image: Image | None = None
+    fault: str | None = None
+
+
+def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """A photograph as (H, W, 3) uint8, RGB, turned upright as its EXIF entry says, as in training.
+
+    Args:
+        path: image file.
+        max_pixels: its header is read first, and an image of more pixels is not unpacked.
+
+    Raises:
+        DistilPoseError: it is missing, damaged, no image, or too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Header.DecompressionBombWarning)
+            with Header.open(path) as header:
+                width, height = header.size
+        if width * height > max_pixels:
+            raise too_large(str(path), width, height, max_pixels)
+    except Header.DecompressionBombError:
+        raise DistilPoseError(f"Image {path} would unpack to gigabytes and is not read: make it smaller.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, DistilPoseError):
+            raise
+        if os.path.isfile(path):  # what has no header that tells its size is not unpacked at all
+            raise DistilPoseError(f"Image {path} is cut off or no image that can be read: fetch it again.") from None
+    return cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def too_large(name: str, width: int, height: int, max_pixels: int) -> DistilPoseError:
+    """The refusal of an image that would unpack to too much."""
+    return DistilPoseError(
+        f"{name} has {width} x {height} pixels, more than max_pixels={max_pixels}: make it smaller, or raise max_pixels."
+    )
+
+
+class Photographs:
+    """An image, or the images of a folder by name.
+
+    Args:
+        source: image file or folder.
+        max_pixels: see `read_photo`.
+
+    Attributes:
+        paths: the images to read; may be narrowed.
+        everything: all images there are.
+        ids: their numbers, see `image_ids`; may be replaced before reading.
+        live: False.
+    """
+
+    live = False
+
+    def __init__(self, source: str | Path, max_pixels: int = MAX_PIXELS) -> None:
+        self.paths = self.everything = find_images(source)
+        self.ids = image_ids(self.paths)
+        self.max_pixels = max_pixels
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+    def frames(self, unread: Callable[[Path], bool] = lambda path: False) -> Iterator[Frame]:
+        """The images in order.
+
+        Args:
+            unread: tells of an image whether it need not be read.
+        """
+        for path in self.paths:
+            frame = Frame(self.ids[path], path.name)
+            if unread(path):
+                yield frame
+                continue
+            try:
+                yield frame._replace(image=read_photo(path, self.max_pixels))
+            except DistilPoseError as error:
+                yield frame._replace(fault=str(error))

@@ -1,0 +1,106 @@
+"""Predictions on the disk: rows as CSV, drawn pictures, and a drawn video."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from distilpose.errors import DistilPoseError
+from distilpose.files import written_beside
+from distilpose.inference.drawing import Image, draw_numbers, draw_skeleton
+from distilpose.skeleton import Skeleton
+
+# of a row, what comes before the joints in results.csv, where the row has it
+COLUMNS = ("image_id", "file_name", "frame", "time", "track_id", "score")
+
+
+def write_csv(rows: Sequence[dict[str, Any]], skeleton: Skeleton, path: Path) -> Path:
+    """One line a person: whose it is, score, box, and x, y and score of each joint by its name."""
+    there = [column for column in COLUMNS if not rows or column in rows[0]]
+    joints = [f"{name}_{part}" for name in skeleton.names for part in ("x", "y", "score")]
+    with written_beside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*there, "box_x", "box_y", "box_width", "box_height", *joints])
+        for row in rows:
+            name = str(row.get("file_name", ""))
+            # a spreadsheet would take such a name for a formula
+            shown = {**row, "file_name": f"'{name}" if name[:1] in ("=", "+", "-", "@") else name}
+            writer.writerow([*(shown.get(column, "") for column in there), *row["box"], *row["keypoints"]])
+    return path
+
+
+def drawn(image: Image, rows: Sequence[dict[str, Any]], skeleton: Skeleton, threshold: float) -> Image:
+    """The image with the skeletons of its rows, and the identities of those that have one."""
+    joints = np.array([row["keypoints"] for row in rows]).reshape(-1, skeleton.num_keypoints, 3)
+    picture = draw_skeleton(image, joints[..., :2], joints[..., 2], skeleton, threshold)
+    tracked = [row for row in rows if "track_id" in row]
+    return draw_numbers(picture, [row["box"] for row in tracked], [row["track_id"] for row in tracked])
+
+
+def picture_places(output: Path, images: Sequence[Path]) -> dict[str, Path]:
+    """Where the drawings of images go, by their names: NAME.jpg, or NAME.png.jpg where images differ only in their ending."""
+    stems = Counter(image.stem for image in images)
+    return {image.name: output / f"{image.stem if stems[image.stem] == 1 else image.name}.jpg" for image in images}
+
+
+def write_picture(image: Image, path: Path) -> None:
+    """Write an RGB image as JPEG, whole or not at all."""
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    with written_beside(path) as temporary:
+        temporary.write_bytes(content.tobytes())
+
+
+class VideoWriter:
+    """A video of MPEG-4 frames, all of the size of the first (less a pixel where it is odd); others are scaled to it.
+
+    Args:
+        path: .mp4 or .avi.
+        fps: frames a second.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path, self.fps = path, fps
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, image: Image) -> None:
+        """Add an RGB frame.
+
+        Raises:
+            DistilPoseError: OpenCV cannot write such a video here.
+        """
+        if self._writer is None:
+            self._size = (image.shape[1] // 2 * 2, image.shape[0] // 2 * 2)
+            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, self._size)
+            if not self._writer.isOpened():
+                raise DistilPoseError("OpenCV cannot write a video here: leave it out with draw=false.")
+        if image.shape[1] // 2 * 2 == self._size[0] and image.shape[0] // 2 * 2 == self._size[1]:
+            image = image[: self._size[1], : self._size[0]]
+        else:
+            image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Finish the file; without any frame there is an empty one."""
+        if self._writer is None:
+            self.path.touch()
+        else:
+            self._writer.release()
+
+
+@contextmanager
+def video_beside(path: Path, fps: float) -> Iterator[VideoWriter]:
+    """A writer of a video that has its name once the block ends well, and is removed when it does not."""
+    with written_beside(path) as temporary:
+        writer = VideoWriter(temporary, fps)
+        try:
+            yield writer
+        finally:
+            writer.close()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from distilpose.errors import DistilPoseError
+from distilpose.evaluation import ScoreMap, calibration, fit_score_map
+from distilpose.skeleton import Skeleton
+
+NAMES = ("snout", "tail")
+
+
+def drawn(count, seed=0):
+    """Scores and similarities whose expectation is known: the score squared for one joint, half of it for the other."""
+    rng = np.random.default_rng(seed)
+    scores = rng.uniform(0, 1, (count, 2))
+    expected = np.stack([scores[:, 0] ** 2, scores[:, 1] / 2], axis=1)
+    return scores, np.clip(expected + rng.normal(0, 0.05, expected.shape), 0, 1)
+
+
+def test_the_curves_are_the_expectations_of_each_joint():
+    scores, similarity = drawn(2000)
+    found = fit_score_map(scores, similarity, np.ones_like(scores, bool), NAMES)
+    places = torch.tensor([[0.2, 0.2], [0.5, 0.5], [0.9, 0.9]])
+    assert found(places).numpy() == pytest.approx(np.array([[0.04, 0.1], [0.25, 0.25], [0.81, 0.45]]), abs=0.03)
+    grid = found(torch.linspace(-1, 2, 50)[:, None].repeat(1, 2))
+    assert (grid.diff(dim=0) >= 0).all()
+    assert ((grid >= 0) & (grid <= 1)).all()
+
+
+def test_held_out_scores_are_reliable_afterwards():
+    scores, similarity = drawn(1000)
+    found = fit_score_map(scores, similarity, np.ones_like(scores, bool), NAMES)
+    scores, similarity = drawn(1000, seed=1)
+    before, after = (
+        calibration(table.ravel(), similarity.ravel())[3] for table in (scores, found(torch.tensor(scores)).numpy())
+    )
+    assert before > 0.15
+    assert after < 0.02
+
+
+def test_a_rare_joint_takes_the_curve_of_all():
+    scores, similarity = drawn(500)
+    labelled = np.ones_like(scores, bool)
+    labelled[5:, 1] = False
+    found = fit_score_map(scores, similarity, labelled, NAMES)
+    assert float(found(torch.tensor([[0.9, 0.9]]))[0, 1]) == pytest.approx(0.81, abs=0.05)
+    with pytest.raises(DistilPoseError, match="at least 20 labelled joints, but there are 0"):
+        fit_score_map(scores, similarity, labelled & False, NAMES)
+
+
+def test_written_and_read_back(tmp_path):
+    skeleton = Skeleton.from_names(NAMES)
+    scores, similarity = drawn(100)
+    found = fit_score_map(scores, similarity, np.ones_like(scores, bool), NAMES)
+    path = found.save(tmp_path / "calibration.json", error_after=0.1)
+    assert ScoreMap.load(path, skeleton) == found
+    with pytest.raises(DistilPoseError, match="exists and nothing is overwritten"):
+        found.save(path)
+    with pytest.raises(DistilPoseError, match=r"is of 2 joints \(snout, tail, …\), but the model has 1"):
+        ScoreMap.load(path, Skeleton.from_names(["nose"]))
+
+
+@pytest.mark.parametrize(
+    "change", [{"scores": [[1, 0], [0]]}, {"expected": None}, {"expected": [[0.1], [0.2]]}, {"joints": 3}]
+)
+def test_files_that_are_no_calibration(change, tmp_path):
+    content = {"joints": NAMES, "scores": [[0, 1], [0, 1]], "expected": [[0, 1], [0, 1]], "persons": 9, **change}
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    with pytest.raises(DistilPoseError, match=r"calibration=.*bad\.json"):
+        ScoreMap.load(tmp_path / "bad.json", Skeleton.from_names(NAMES))

@@ -1,0 +1,167 @@
+"""Detectors; ONNX files are made here, and answer what is known."""
+
+from __future__ import annotations
+
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, save
+from torchvision.models import detection as torchvision_detection
+
+from distilpose.errors import DistilPoseError
+from distilpose.inference.detectors import OnnxDetector, TorchvisionDetector, WholeImage
+
+# what the file says of its 32 x 32 input: two of one person, one of another, a dog, and a doubtful one
+CORNERS = np.array([[4, 8, 12, 24], [5, 8, 12, 24], [20, 8, 28, 16], [0, 8, 8, 16], [16, 16, 20, 20]], np.float32)
+SCORES = np.array([0.9, 0.8, 0.7, 0.95, 0.1], np.float32)
+LABELS = np.array([0, 0, 0, 1, 0])
+IMAGE = np.zeros((40, 80, 3), np.uint8)  # letterboxed: 32 x 16 of the input, from its row 8 on
+
+
+def answering(path, *outputs, free=False, kind=TensorProto.FLOAT):
+    """An ONNX file with an image input that gives these outputs whatever it sees."""
+    side = ["height", "width"] if free else [32, 32]
+    image = helper.make_tensor_value_info("images", kind, [1, 3, *side])
+    told, nodes = [], []
+    for number, value in enumerate(outputs):
+        element = TensorProto.INT64 if value.dtype == np.int64 else TensorProto.FLOAT
+        constant = helper.make_tensor(f"c{number}", element, value.shape, value.ravel().tolist())
+        nodes.append(helper.make_node("Constant", [], [f"out{number}"], value=constant))
+        told.append(helper.make_tensor_value_info(f"out{number}", element, value.shape))
+    graph = helper.make_graph(nodes, "detector", [image], told)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    return path
+
+
+def centred(corners):
+    return np.c_[(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]].astype(np.float32)
+
+
+def one_hot(scores, labels):
+    table = np.zeros((len(scores), 3), np.float32)
+    table[np.arange(len(scores)), labels] = scores
+    return table
+
+
+def outputs_of(layout):
+    if layout == "yolo":
+        return [np.c_[centred(CORNERS), one_hot(SCORES, LABELS)].T[None].copy()]
+    if layout == "yolo_objectness":
+        classes = one_hot(np.ones(5, np.float32), LABELS)
+        return [np.c_[centred(CORNERS), SCORES, classes].astype(np.float32)[None]]
+    if layout == "rows":
+        return [np.c_[CORNERS, SCORES, LABELS].astype(np.float32)]
+    return [CORNERS, LABELS.astype(np.int64), SCORES]
+
+
+@pytest.mark.parametrize("layout", ["yolo", "yolo_objectness", "rows", "boxes_labels_scores"])
+def test_each_layout_tells_the_same_persons(layout, tmp_path):
+    detector = OnnxDetector(answering(tmp_path / "d.onnx", *outputs_of(layout)), layout)
+    found = detector(IMAGE)
+    assert found.boxes == pytest.approx(np.array([[10, 0, 20, 40], [50, 0, 20, 20]]))
+    assert found.scores == pytest.approx([0.9, 0.7], abs=1e-6)
+
+
+def test_options_of_the_outputs(tmp_path):
+    shares = answering(tmp_path / "d.onnx", CORNERS / 32, LABELS.astype(np.int64), SCORES)
+    settings = {"layout": "boxes_labels_scores", "relative": True}
+    assert len(OnnxDetector(shares, overlap=None, threshold=0.05, **settings)(IMAGE).boxes) == 4
+    assert OnnxDetector(shares, person=1, **settings)(IMAGE).boxes == pytest.approx(np.array([[0, 0, 20, 20]]))
+    stretched = OnnxDetector(shares, letterbox=False, **settings)(IMAGE)
+    assert stretched.boxes[0] == pytest.approx([10, 10, 20, 20])
+    assert len(OnnxDetector(shares, threshold=1.0, **settings)(IMAGE).boxes) == 0
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
+    """The file gives back means of its input's planes as a box's corners."""
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, "h", "w"])
+    out = helper.make_tensor_value_info("rows", TensorProto.FLOAT, None)
+    tail = helper.make_tensor("tail", TensorProto.FLOAT, [1, 3], [10, 1, 0])
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Constant", [], ["tail"], value=tail),
+        helper.make_node("Concat", ["mean", "tail"], ["rows"], axis=1),
+    ]
+    graph = helper.make_graph(nodes, "means", [image], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    save(model, str(tmp_path / "means.onnx"))
+    seen = []
+    detector = OnnxDetector(
+        tmp_path / "means.onnx", "rows", (20, 40), scale=1.0, mean=(1, 2, 3), std=(2, 2, 2), bgr=bgr, letterbox=True
+    )
+    session, run = detector.session, detector.session.run
+
+    class Watched:
+        def run(self, names, feed):
+            seen.append(feed["images"])
+            return run(names, feed)
+
+    detector.session = Watched()
+    red = np.zeros((20, 20, 3), np.uint8)
+    red[..., 0] = 200
+    detector(red)
+    assert session is not None
+    (planes,) = seen
+    assert planes.shape == (1, 3, 20, 40)
+    inside, grey = planes[0, :, 10, 20], planes[0, :, 10, 0]
+    assert inside.tolist() == ([-0.5, -1, 98.5] if bgr else [99.5, -1, -1.5])
+    assert grey.tolist() == [56.5, 56, 55.5]
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ("yolo_objectness", r"gives outputs of shapes \[\(5, 6\)\]"),
+        ("boxes_labels_scores", "gives outputs"),
+        ("yolov9", "yolov9 is not known"),
+    ],
+)
+def test_a_wrong_layout_is_told(layout, message, tmp_path):
+    file = answering(tmp_path / "d.onnx", *outputs_of("rows"))
+    with pytest.raises(DistilPoseError, match=message):
+        OnnxDetector(file, layout, person=1)(IMAGE)
+
+
+def test_files_that_are_no_detectors(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"not a graph")
+    with pytest.raises(DistilPoseError, match="no ONNX file that onnxruntime can load"):
+        OnnxDetector(tmp_path / "broken.onnx")
+    with pytest.raises(DistilPoseError, match="does not exist"):
+        OnnxDetector(tmp_path / "absent.onnx")
+
+
+def test_the_whole_image():
+    assert WholeImage()(IMAGE).boxes.tolist() == [[0, 0, 80, 40]]
+
+
+def test_torchvision_from_a_file(tmp_path):
+    name = "ssdlite320_mobilenet_v3_large"
+    torch.manual_seed(0)
+    model = torchvision_detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
+    for layer in model.head.classification_head.module_list:  # untrained, but sure of persons
+        layer[-1].bias.data.view(-1, 91)[:, 1] += 5
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    with torch.no_grad():
+        (expected,) = model.eval()([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
+    persons = expected["labels"] == 1
+    found = TorchvisionDetector(name, tmp_path / "weights.pth", threshold=0.0, device="cpu")(image)
+    assert 0 < len(found.boxes) <= persons.sum()
+    assert set(found.scores.round(5).tolist()) <= set(expected["scores"][persons].double().numpy().round(5).tolist())
+    assert (found.boxes[:, :2] + found.boxes[:, 2:] <= [80.001, 60.001]).all()
+    with pytest.raises(DistilPoseError, match="does not hold the weights of fasterrcnn"):
+        TorchvisionDetector(file=tmp_path / "weights.pth", device="cpu")
+
+
+def test_torchvision_without_a_network_or_a_name(monkeypatch):
+    def no_network(*arguments, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models.get_model", no_network)
+    with pytest.raises(DistilPoseError, match=r"cannot be fetched .*detector\.file=FILE"):
+        TorchvisionDetector(device="cpu")
+    with pytest.raises(DistilPoseError, match="is not known: expected one of"):
+        TorchvisionDetector("resnet50", device="cpu")

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from distilpose.data.coco import read_image
+from distilpose.errors import DistilPoseError
+from distilpose.inference.photographs import Photographs, read_photo
+
+
+def bomb(path, width, height):
+    """A PNG of a few bytes whose header promises that many pixels."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+@pytest.mark.parametrize("size", [(20000, 5001), (30000, 30000)])
+def test_images_that_unpack_to_gigabytes_are_refused_unread(size, tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(DistilPoseError, match=r"max_pixels|unpack to gigabytes"):
+        read_photo(bomb(tmp_path / "big.png", *size))
+
+
+def test_the_limit_is_an_option(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30, 3), np.uint8))
+    assert read_photo(tmp_path / "a.png", 600).shape == (20, 30, 3)
+    with pytest.raises(DistilPoseError, match="30 x 20 pixels, more than max_pixels=599"):
+        read_photo(tmp_path / "a.png", 599)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_turned_as_the_training_data_reader_turns_it(orientation, tmp_path):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:20, :30] = (250, 0, 0)
+    image = Image.fromarray(picture)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    found = read_photo(tmp_path / "a.jpg")
+    assert (found[..., ::-1] == read_image(tmp_path / "a.jpg")).all()
+    assert found.shape[:2] == ((40, 60) if orientation < 5 else (60, 40))
+    corner = {1: (5, 5), 3: (-5, -5), 6: (5, -5), 8: (-5, 5)}[orientation]
+    assert found[corner].tolist()[0] > 200
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF", b"\xff\xd8\xff\xe0 cut off"])
+def test_what_is_no_image(content, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DistilPoseError, match=r"a\.jpg is cut off or no image"):
+        read_photo(tmp_path / "a.jpg")
+    with pytest.raises(DistilPoseError, match=r"b\.jpg cannot be read"):
+        read_photo(tmp_path / "b.jpg")
+
+
+def test_a_folder_goes_on_past_what_cannot_be_read(tmp_path):
+    for name in ("1.png", "3.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "2.png").write_bytes(b"")
+    one, two, three = Photographs(tmp_path).frames(lambda path: path.name == "3.png")
+    assert (one.number, two.number, three.number) == (1, 2, 3)
+    assert one.image.shape == (8, 8, 3)
+    assert two.image is None
+    assert "2.png is cut off" in two.fault
+    assert three.image is None
+    assert three.fault is None

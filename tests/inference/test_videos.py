@@ -1,0 +1,148 @@
+"""Videos as files: whole, cut off, damaged, empty, of changing size. No frame is read before it is asked for."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from distilpose.errors import DistilPoseError
+from distilpose.inference.photographs import Photographs
+from distilpose.inference.videos import Video, open_source
+
+
+def picture(number, size=(96, 64)):
+    """A grey level that grows with the number."""
+    return np.full((size[1], size[0], 3), (20 + 6 * number, 90, 30), np.uint8)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A motion-JPEG clip of 30 frames at 20 a second, rich in detail so that its data is worth damaging."""
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (96, 64))
+    draw = np.random.default_rng(0)
+    for number in range(30):
+        writer.write(cv2.add(picture(number), draw.integers(0, 40, (64, 96, 3), dtype=np.uint8)))
+    writer.release()
+    return path
+
+
+def test_frames_in_order_with_their_times(clip):
+    video = Video(str(clip))
+    frames = list(video.frames())
+    assert len(video) == len(frames) == 30
+    assert [frame.number for frame in frames] == list(range(30))
+    assert [frame.time for frame in frames] == pytest.approx([n / 20 for n in range(30)])
+    assert frames[0].image.shape == (64, 96, 3)
+    assert frames[0].image[..., 2].mean() < frames[-1].image[..., 2].mean()  # RGB: what was written as blue comes last
+    assert video.faults == video.notes == []
+
+
+def test_no_more_is_read_than_asked_for(clip):
+    video = Video(str(clip), max_frames=4)
+    assert len(list(video.frames())) == len(video) == 4
+    assert video.faults == []
+    video = Video(str(clip))
+    frames = video.frames()
+    for _ in range(3):
+        next(frames)
+    assert video._capture.get(cv2.CAP_PROP_POS_FRAMES) == 3
+    frames.close()
+    assert not video._capture.isOpened()
+
+
+def test_a_clip_that_is_cut_off_gives_what_is_there(clip):
+    content = clip.read_bytes()
+    clip.write_bytes(content[: len(content) * 6 // 10])
+    video = Video(str(clip))
+    frames = list(video.frames())
+    assert 10 < len(frames) < 22
+    assert video.faults[0].startswith(f"{clip} ended after {len(frames)} of 30 frames: it is damaged or cut off")
+
+
+def test_a_clip_that_is_damaged_gives_what_can_be_decoded(clip):
+    content = bytearray(clip.read_bytes())
+    third = len(content) // 3
+    content[third : third + 4000] = np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8).tobytes()
+    clip.write_bytes(content)
+    video = Video(str(clip))
+    frames = list(video.frames())
+    assert 5 < len(frames) <= 30
+    assert len(frames) == 30 or "damaged or cut off" in video.faults[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 99])
+def test_what_is_no_video(content, tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(DistilPoseError, match=r"clip\.mp4 is empty, damaged or no video .*bytes"):
+        Video(str(path))
+
+
+def test_a_clip_that_changes_size_goes_on_at_the_size_it_began_with(tmp_path):
+    path = tmp_path / "clip.mjpeg"  # frames one after another, as some cameras send them
+    halves = [np.zeros((size[1], size[0], 3), np.uint8) for size in ((64, 48), (128, 96))]
+    for image in halves:
+        image[:, image.shape[1] // 2 :] = 255
+    encoded = [cv2.imencode(".jpg", image)[1].tobytes() for image in (halves[0], halves[0], halves[1], halves[1])]
+    path.write_bytes(b"".join(encoded))
+    frames = list(Video(str(path)).frames())
+    assert [frame.image.shape for frame in frames] == [(48, 64, 3)] * 4
+    for frame in frames:
+        assert frame.image[:, :28].mean() < 10
+        assert frame.image[:, 36:].mean() > 245
+
+
+class Changing:
+    """A camera whose pictures change size."""
+
+    def __init__(self, *_):
+        self.left = [picture(0), picture(1), picture(2, (48, 32))]
+
+    def isOpened(self):  # noqa: N802
+        return True
+
+    def get(self, key):
+        return 0.0
+
+    def read(self):
+        return (True, self.left.pop(0)) if self.left else (False, None)
+
+    def release(self):
+        pass
+
+
+def test_a_camera(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Changing)
+    camera = open_source("webcam")
+    frames = list(camera.frames())
+    assert camera.live
+    assert camera.source == 0
+    assert [frame.image.shape[:2] for frame in frames] == [(64, 96), (64, 96), (32, 48)]
+    assert frames[0].time < frames[1].time < frames[2].time
+    assert "changes size at frame 2 (96 x 64 to 48 x 32)" in camera.notes[0]
+    assert "gave no more frames after 3" in camera.notes[1]
+
+
+def test_frames_that_would_fill_the_memory(clip):
+    with pytest.raises(DistilPoseError, match=r"96 x 64 pixels, more than max_pixels=1000"):
+        Video(str(clip), max_pixels=1000)
+
+
+def test_what_a_source_means(clip, tmp_path):
+    cv2.imwrite(str(tmp_path / "photo.png"), picture(0))
+    assert isinstance(open_source(clip), Video)
+    assert isinstance(open_source(tmp_path), Photographs)
+    assert isinstance(open_source(tmp_path / "photo.png"), Photographs)
+    for source, message in {
+        "ftp://host/clip.mp4": "no address that can be opened",
+        "rtsp://127.0.0.1:9/none": "Stream rtsp://127.0.0.1:9/none cannot be opened",
+        "77": "Camera 77 cannot be opened",
+        str(tmp_path / "absent.mp4"): "does not exist",
+        str(tmp_path / "absent"): "neither an image nor a folder",
+    }.items():
+        with pytest.raises(DistilPoseError, match=message):
+            open_source(source)
+    with pytest.raises(DistilPoseError, match="frames=3 is for videos"):
+        open_source(tmp_path, max_frames=3)

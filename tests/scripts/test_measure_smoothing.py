@@ -1,0 +1,37 @@
+"""A clip is drawn, predicted and measured, as docs/prediction.md does."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import pytest
+
+from distilpose.files import write_json
+
+
+def test_a_clip_drawn_and_measured(load_script, tmp_path, capsys):
+    name = tmp_path / "clip"
+    arguments = [f"{name}.avi", f"{name}.json", "--frames", "10", "--size", "64"]
+    load_script("draw_clip").main(arguments)
+    assert cv2.VideoCapture(f"{name}.avi").get(cv2.CAP_PROP_FRAME_COUNT) == 10
+    with pytest.raises(SystemExit, match="exists and is not overwritten"):
+        load_script("draw_clip").main(arguments)
+    rows = []
+    for one in json.loads((tmp_path / "clip.json").read_text())["annotations"]:
+        x, y, frame = one["keypoints"][0::3], one["keypoints"][1::3], one["image_id"]
+        shaken = [value for a, b in zip(x, y, strict=True) for value in (a + (-1) ** frame, b, 1.0)]
+        rows.append({"frame": frame, "time": frame / 25, "box": one["bbox"], "keypoints": shaken})
+    write_json(rows, name / "results.json")
+    capsys.readouterr()
+    measure = load_script("measure_smoothing").main
+    measure([str(name), "--min-cutoff", "2", "--beta", "0"])
+    raw, calm = ([float(cell) for cell in line.split("|")[3:6]] for line in capsys.readouterr().out.splitlines()[2:])
+    assert raw[2] == pytest.approx(1, abs=0.01)  # what was added to the truth
+    assert raw[1] == pytest.approx(4, abs=0.01)
+    assert calm[0] < 0.5 * raw[0]
+    measure([str(name), "--tune"])
+    assert "Least jitter first" in capsys.readouterr().out
+    write_json(rows[:-1], name / "results.json")
+    with pytest.raises(SystemExit, match="has not one person in each of the 10 frames"):
+        measure([str(name)])

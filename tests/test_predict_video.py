@@ -1,0 +1,246 @@
+"""The command on videos, its journal, and the same in Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from distilpose import Predictor
+from distilpose.data.synthetic.clip import draw_clip
+from distilpose.errors import DistilPoseError
+from distilpose.files import write_json
+from distilpose.inference.detectors import WholeImage
+from distilpose.inference.writing import VideoWriter
+from distilpose.models import create_model, save_model
+from distilpose.paths import CONFIG_DIR
+from distilpose.predict import main
+
+
+def predict(*overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("predict", ["device=cpu", "flip_test=false", *map(str, overrides)])
+    return main.__wrapped__(cfg)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    model = create_model("student_xs")
+    model.head.linear.bias.data[2] += 0.8  # its scores, so that joints count as sure
+    return save_model(model, tmp_path / "student.safetensors")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Twelve frames of a drawn person, and its boxes."""
+    images, truth = draw_clip(np.random.default_rng(0), 12, size=64)
+    writer = VideoWriter(tmp_path / "clip.avi", 25.0)
+    for image in images:
+        writer.write(image)
+    writer.close()
+    write_json(truth, tmp_path / "truth.json")
+    return tmp_path / "clip.avi"
+
+
+def rows_of(output):
+    return json.loads((output / "results.json").read_text())
+
+
+def test_a_video_with_tracks_and_a_table(clip, checkpoint, tmp_path):
+    output = tmp_path / "out"
+    settings = [f"checkpoint={checkpoint}", f"source={clip}", f"boxes={tmp_path / 'truth.json'}"]
+    rows = predict(*settings, f"output={output}", "track=true", "csv=true")
+    assert rows == rows_of(output)
+    assert [row["frame"] for row in rows] == [row["image_id"] for row in rows] == list(range(12))
+    assert [row["time"] for row in rows] == pytest.approx([n / 25 for n in range(12)])
+    assert {row["track_id"] for row in rows} == {1}
+    annotated = cv2.VideoCapture(str(output / "annotated.mp4"))
+    assert annotated.get(cv2.CAP_PROP_FRAME_COUNT) == 12
+    table = (output / "results.csv").read_text().splitlines()
+    assert len(table) == 13
+    assert table[0].startswith(
+        "image_id,frame,time,track_id,score,box_x,box_y,box_width,box_height,nose_x,nose_y,nose_score"
+    )
+    first = dict(zip(table[0].split(","), table[1].split(","), strict=True))
+    assert [float(first[f"nose_{part}"]) for part in ("x", "y", "score")] == rows[0]["keypoints"][:3]
+    smooth = predict(*settings, f"output={tmp_path / 'smooth'}", "smooth=true", "draw=false", "smoothing.threshold=-9")
+    raw, calm = (np.array([row["keypoints"] for row in found])[:, 0::3] for found in (rows, smooth))
+    assert np.abs(np.diff(calm, 2, axis=0)).mean() < 0.8 * np.abs(np.diff(raw, 2, axis=0)).mean()
+    assert sorted(path.name for path in (tmp_path / "smooth").iterdir()) == ["journal.jsonl", "results.json"]
+
+
+def test_batches_do_not_change_what_is_found(clip, checkpoint, tmp_path):
+    settings = [f"checkpoint={checkpoint}", f"source={clip}", f"boxes={tmp_path / 'truth.json'}", "draw=false"]
+    found = [predict(*settings, f"output={tmp_path / str(size)}", f"batch_size={size}") for size in (1, 5, 32)]
+    one, *others = (np.array([row["keypoints"] for row in rows]) for rows in found)
+    for other in others:
+        assert other == pytest.approx(one, abs=1e-3)
+
+
+def test_the_predictor_finds_the_same_in_a_video(clip, checkpoint, tmp_path):
+    rows = predict(
+        f"checkpoint={checkpoint}", f"source={clip}", f"output={tmp_path / 'out'}", "smooth=true", "draw=false"
+    )
+    frames = list(Predictor(checkpoint, device="cpu").video(clip, smooth=True))
+    assert [frame.number for frame in frames] == list(range(12))
+    for frame, row in zip(frames, rows, strict=True):
+        expected = np.array(row["keypoints"]).reshape(17, 3)
+        assert frame.persons.keypoints[0].numpy() == pytest.approx(expected[:, :2], abs=1e-3)
+        assert frame.track_id.tolist() == [row["track_id"]]
+        assert frame.image.shape == (64, 64, 3)
+    assert Predictor(checkpoint, device="cpu")(frames[0].image).keypoints.shape == (1, 17, 2)
+    picture = tmp_path / "a.png"
+    cv2.imwrite(str(picture), frames[0].image)
+    with pytest.raises(DistilPoseError, match="is an image or a folder"):
+        next(Predictor(checkpoint, device="cpu").video(picture))
+
+
+def test_a_video_that_is_cut_off_keeps_what_was_decoded(clip, checkpoint, tmp_path):
+    cut = tmp_path / "cut.mjpeg"
+    frame = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    cut.write_bytes(frame * 5 + frame[: len(frame) // 2])
+    assert len(predict(f"checkpoint={checkpoint}", f"source={cut}", f"output={tmp_path / 'a'}", "draw=false")) >= 5
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (64, 64))
+    for _ in range(20):
+        writer.write(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    writer.release()
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with pytest.raises(DistilPoseError, match="of 20 frames: it is damaged or cut off"):
+        predict(f"checkpoint={checkpoint}", f"source={clip}", f"output={tmp_path / 'b'}")
+    assert 5 < len(rows_of(tmp_path / "b")) < 15
+    assert (tmp_path / "b" / "annotated.mp4").is_file()
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(DistilPoseError, match="is empty, damaged or no video"):
+        predict(f"checkpoint={checkpoint}", f"source={tmp_path / 'empty.mp4'}", f"output={tmp_path / 'c'}")
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("track", [False, True])
+def test_a_half_done_folder_goes_on_and_ends_as_if_nothing_had_happened(track, tiny_coco, checkpoint, tmp_path):
+    """Stopped after one group of images, with a torn line; another setting is refused."""
+    root = tiny_coco(val=12)
+    settings = [
+        f"checkpoint={checkpoint}",
+        f"source={root / 'val'}",
+        "batch_size=1",
+        f"smooth={str(track).lower()}",
+        "csv=true",
+    ]
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    predict(*settings, f"output={whole}")
+    predict(*settings, f"output={half}")
+    lines = (half / "journal.jsonl").read_text().splitlines(keepends=True)
+    (half / "journal.jsonl").write_text("".join(lines[:5]) + lines[5][:40])  # settings, four images, a torn one
+    for name in ("000005.jpg", "000009.jpg", "000002.jpg", "results.json"):
+        (half / name).unlink()
+    kept = (half / "000001.jpg").stat().st_mtime_ns
+    with pytest.raises(DistilPoseError, match=r"nms_threshold was 0\.9, is 0\.5"):
+        predict(*settings, f"output={half}", "resume=auto", "nms_threshold=0.5")
+    with pytest.raises(DistilPoseError, match="go on with resume=auto"):
+        predict(*settings, f"output={half}")
+    predict(*settings, f"output={half}", "resume=auto")
+    assert rows_of(half) == rows_of(whole)
+    for path in whole.iterdir():
+        assert (half / path.name).read_bytes() == path.read_bytes(), path.name
+    assert (half / "000001.jpg").stat().st_mtime_ns == kept
+
+
+def test_a_half_done_video_goes_on(clip, checkpoint, tmp_path):
+    settings = [f"checkpoint={checkpoint}", f"source={clip}", "smooth=true", "draw=false", "batch_size=1"]
+    rows = predict(*settings, f"output={tmp_path / 'whole'}")
+    predict(*settings, f"output={tmp_path / 'half'}", "frames=4")
+    assert len(rows_of(tmp_path / "half")) == 4
+    assert predict(*settings, f"output={tmp_path / 'half'}", "resume=auto") == rows
+
+
+def test_persons_are_followed_between_a_detectors_looks(clip, checkpoint):
+    looks = []
+
+    class Rare(WholeImage):
+        every = 4
+
+        def __call__(self, image):
+            looks.append(1)
+            return super().__call__(image)
+
+    predictor = Predictor(checkpoint, device="cpu", detector=Rare())
+    frames = list(predictor.video(clip))
+    assert len(frames) == 12
+    sure = [int((frame.persons.scores > 0.2).sum()) for frame in frames]
+    assert len(looks) == sum(n % 4 == 0 or before < 3 for n, before in enumerate([0, *sure[:-1]]))
+
+
+def test_mistakes_before_any_work(clip, checkpoint, tmp_path, monkeypatch):
+    settings = [f"checkpoint={checkpoint}", f"source={clip}", f"output={tmp_path / 'out'}"]
+    for override, message in {
+        "track=perhaps": "true or false",
+        "frames=0": "frames=0 must be",
+        "resume=yes": "resume=yes is not known|resume=True is not known",
+        "smoothing.beta=-1": "beta=-1",
+        "tracking.least=3": "least=3",
+    }.items():
+        with pytest.raises(DistilPoseError, match=message):
+            predict(*settings, override, *(["smooth=true"] if "smooth" in override else []))
+    with pytest.raises(DistilPoseError, match="boxes=FILE and a detector"):
+        predict(*settings, f"boxes={tmp_path / 'truth.json'}", "detector=torchvision")
+    monkeypatch.setattr("distilpose.inference.videos.cv2.VideoCapture", _Camera)
+    with pytest.raises(DistilPoseError, match="cannot be resumed"):
+        predict(f"checkpoint={checkpoint}", "source=webcam", f"output={tmp_path / 'out'}", "resume=auto")
+    assert not (tmp_path / "out").exists()
+
+
+class _Camera:
+    def __init__(self, *_):
+        pass
+
+    def isOpened(self):  # noqa: N802
+        return True
+
+    def get(self, key):
+        return 0.0
+
+    def read(self):
+        return True, np.zeros((32, 32, 3), np.uint8)
+
+    def release(self):
+        pass
+
+
+def test_a_camera_ends_after_the_frames_asked_for(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("distilpose.inference.videos.cv2.VideoCapture", _Camera)
+    rows = predict(f"checkpoint={checkpoint}", "source=0", f"output={tmp_path / 'out'}", "frames=3")
+    assert [row["frame"] for row in rows] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_done(checkpoint, tmp_path):
+    source, output = tmp_path / "photos", tmp_path / "out"
+    source.mkdir()
+    for number in range(1000):
+        (source / f"{number:05d}.png").write_bytes(cv2.imencode(".png", np.zeros((40, 30, 3), np.uint8))[1].tobytes())
+    arguments = [f"checkpoint={checkpoint}", f"source={source}", f"output={output}", "device=cpu", "batch_size=4"]
+    work = subprocess.Popen(
+        [sys.executable, "-m", "distilpose.predict", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+    )
+    end = time.monotonic() + 60
+    while time.monotonic() < end and len(list(output.glob("*.jpg"))) < 8:
+        time.sleep(0.05)
+    work.send_signal(signal.SIGINT)
+    told = work.communicate(timeout=60)[1]
+    assert work.returncode == 130, told
+    assert "resume=auto goes on" in told
+    assert "Traceback" not in told
+    assert 8 <= len(rows_of(output)) < 1000
