@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
 
     limits = Limits(**cfg.limits)
     check_number("port", cfg.port, least=0, most=65535, whole=True)
-    given = {role: cfg[role] for role in ("checkpoint", "compare", "teacher")}
+    given = {"checkpoint": cfg.checkpoint, "compare": cfg.compare, "teacher": cfg.teacher.checkpoint}
     models = {role: _predictor(cfg, file, limits.max_persons) for role, file in given.items() if file is not None}
     names = {role: page_name(given[role]) for role in models}
     poses = Poses(

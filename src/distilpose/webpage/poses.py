@@ -61,7 +61,7 @@ class Poses:
         if teacher is not None and (teacher.model.kind, model.model.kind) != ("teacher", "student"):
             raise DistilPoseError(
                 f"The heat maps of a teacher are shown beside those of a student, got {teacher.model.name} as teacher and "
-                f"{model.model.name} as checkpoint: give a student as checkpoint=… and a teacher as teacher=…, "
+                f"{model.model.name} as checkpoint: give a student as checkpoint=… and a teacher as teacher.checkpoint=…, "
                 "or compare=… for two of a kind."
             )
         self.models = {name: model} if compare is None else {name: model, _other(compare_name, name): compare}
