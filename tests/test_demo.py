@@ -78,18 +78,28 @@ def test_twenty_at_once_are_all_answered(place):
     assert [found for _, found in answers] == [alone[n % 4] for n in range(20)]  # each has its own
 
 
-def test_a_body_without_a_length_is_cut_off(place):
+def send_chunks(line, pieces):
+    line.sendall(
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    start = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p"\r\n\r\n'
+    for piece in [start, *pieces]:
+        line.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+
+
+def test_a_body_that_tells_no_length_is_refused(place):
     with socket.create_connection(place, timeout=60) as line:
-        line.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
-            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
-        )
-        start = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p"\r\n\r\n'
-        for piece in [start, *[bytes(2**17)] * 9]:
-            line.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        send_chunks(line, [bytes(2**17)] * 9)
+        line.sendall(b"0\r\n\r\n")
         answer = b"".join(iter(lambda: line.recv(65536), b"")).decode()
     assert answer.startswith("HTTP/1.1 413")
     assert "larger than 1 MB" in answer
+
+
+def test_a_body_without_an_end_is_not_read_on(place):
+    with socket.create_connection(place, timeout=60) as line, pytest.raises(ConnectionError):
+        send_chunks(line, (bytes(2**17) for _ in range(10_000)))
     assert ask(place, encoded(), [])[0] == 200
 
 

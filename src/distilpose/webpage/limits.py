@@ -68,13 +68,20 @@ class Limits:
 
 
 async def limited(stream: AsyncIterator[bytes], limits: Limits) -> AsyncGenerator[bytes, None]:
-    """The pieces of a request's body, counted as they come: what its header says of its length is not believed."""
-    read = 0
+    """The pieces of a request's body, counted as they come: what its header says of its length is not believed.
+
+    A body that is too large is thrown away to its end, since most senders listen only then; one of more than twice the limit is
+    not read on.
+    """
+    read, most = 0, limits.max_megabytes * MEGABYTE
     async for piece in stream:
         read += len(piece)
-        if read > limits.max_megabytes * MEGABYTE:
-            raise RefusedError(413, f"The photograph is larger than {limits.max_megabytes:g} MB: send a smaller one.")
-        yield piece
+        if read <= most:
+            yield piece
+        elif read > 2 * most:
+            break
+    if read > most:
+        raise RefusedError(413, f"The photograph is larger than {limits.max_megabytes:g} MB: send a smaller one.")
 
 
 def read_photo(content: bytes, limits: Limits) -> NDArray[np.uint8]:
