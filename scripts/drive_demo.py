@@ -169,7 +169,7 @@ def colours(page: Page, canvas: str) -> int:
 def picture(page: Page, path: Path) -> None:
     """The whole page as a small PNG."""
     image = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-    image.quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(256).save(path, optimize=True)
     assert path.stat().st_size < 300_000, f"{path} has {path.stat().st_size} bytes"
 
 
@@ -244,7 +244,8 @@ def on_a_desk(browser: Browser, address: str, photo: Path, boxes: list[list[floa
         assert colours(page, "map-teacher") > 100
         assert colours(page, "map-student") > 100
         told("a joint chosen in the picture or the table shows the teacher's heat map beside the simulated one")
-        assert page.locator("#joints tbody tr td:last-child").all_inner_texts() != [""] * 17
+        apart = page.locator("#joints tbody tr td:last-child").all_inner_texts()
+        assert max(float(text) for text in apart if text) > 0, apart
         assert page.evaluate(OVERFLOW) == []
         page.wait_for_timeout(300)
         page.evaluate("document.activeElement.blur()")

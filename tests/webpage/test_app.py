@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import tempfile
@@ -190,8 +191,34 @@ def test_a_prediction_that_takes_too_long_and_the_next(alone):
     answer = ask(client)
     assert answer.status_code == 504
     assert "0.5 s" in answer.json()["error"]
+    assert ask(client).status_code == 503  # the first cannot be stopped, and this one's turn does not come
     gate.set()
     assert ask(client).status_code == 200
+
+
+def test_a_photograph_that_does_not_arrive(poses):
+    app, sent = make_app(poses, Limits(seconds=0.2)), []
+
+    async def receive():
+        await asyncio.sleep(0 if not sent else 60)
+        sent.append("piece")
+        return {"type": "http.request", "body": b"--b\r\n", "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=b")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "headers": headers,
+        "query_string": b"",
+        "scheme": "http",
+    }
+    asyncio.run(app(scope, receive, send))
+    assert sent[1]["status"] == 408
+    assert b"did not arrive" in sent[2]["body"]
 
 
 def test_more_than_may_wait_are_told_to_come_back(alone):

@@ -45,7 +45,7 @@ async function setUp() {
   about = await answer.json();
   const describe = (told) => `${told.name} (${told.model}, ${(told.parameters / 1e6).toFixed(2)} M parameters)`;
   const texts = about.models.map(describe);
-  find("models").textContent = texts.join(" beside ") + (about.teacher ? `, taught by ${describe(about.teacher)}` : "");
+  find("models").textContent = texts.join(" beside ") + (about.teacher ? `; teacher: ${describe(about.teacher)}` : "");
   views = about.models.map((told, index) => makeView(told, index === 0));
   const svg = views[0].svg;
   svg.classList.add("edited");
