@@ -196,7 +196,6 @@ def on_a_desk(browser: Browser, address: str, photo: Path, boxes: list[list[floa
         assert after[2] < before[2], (before, after)
         assert after[3] < before[3], (before, after)
         middle = ((left + right) / 2, (top + bottom) / 2)
-        page.locator("#threshold").fill("1")
         drag(page, middle, (middle[0] - 12, middle[1] - 6))
         wait_for_poses(page, len(boxes))
         moved = shown_box(page)
@@ -225,12 +224,14 @@ def on_a_desk(browser: Browser, address: str, photo: Path, boxes: list[list[floa
         wait_for_poses(page, len(boxes))
         told("boxes are added, moved, resized and deleted by keys")
 
+        page.locator("#threshold").fill("1")
         few = page.locator("#pictures .joint").count()
         page.locator("#threshold").fill("0.2")
         assert page.locator("#pictures .joint").count() > few
         told("the slider hides and shows joints")
 
         joint = page.locator("#pictures svg").first.locator("circle.joint:not(.ring)").nth(0)
+        joint.scroll_into_view_if_needed()
         place = joint.bounding_box()
         assert place is not None
         page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)

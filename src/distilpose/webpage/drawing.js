@@ -2,6 +2,25 @@
 
 import { element } from "./boxes.js";
 
+// One picture a model: the photograph, and over it boxes and skeletons. Boxes are edited on the first.
+export function makeView(place, told, first) {
+  const figure = document.createElement("figure");
+  const stage = document.createElement("div");
+  stage.className = "stage";
+  const image = document.createElement("img");
+  image.alt = "the photograph";
+  const svg = element("svg", first ? { role: "application", tabindex: 0 } : { role: "img" });
+  svg.setAttribute("aria-label", `Poses found by ${told.name}`);
+  const [frames, skeletons] = [element("g"), element("g")];
+  svg.append(frames, skeletons);
+  stage.append(image, svg);
+  const caption = document.createElement("figcaption");
+  caption.textContent = told.scores_trained ? told.name : `${told.name} (trained without confidences: all are 1)`;
+  figure.append(stage, caption);
+  place.append(figure);
+  return { told, stage, image, svg, frames, skeletons };
+}
+
 // Skeletons of all persons into an SVG layer. told: a model as /about tells it; found: its keypoints and scores.
 export function drawSkeletons(layer, told, found, { threshold, unit, person, joint }) {
   layer.replaceChildren();

@@ -1,8 +1,8 @@
 // The page: what is chosen, what is asked of the server, and when what is shown.
 
-import { BoxEditor, element, outline } from "./boxes.js";
+import { BoxEditor, outline } from "./boxes.js";
 import { setUpCamera } from "./camera.js";
-import { drawMap, drawSkeletons, fillTable, nearestJoint } from "./drawing.js";
+import { drawMap, drawSkeletons, fillTable, makeView, nearestJoint } from "./drawing.js";
 
 const QUIET = 400; // ms without a change before a prediction
 const find = (name) => document.getElementById(name);
@@ -20,25 +20,6 @@ function say(text) {
   find("status").textContent = text;
 }
 
-// One picture a model: the photograph, and over it boxes and skeletons. Boxes are edited on the first.
-function makeView(told, first) {
-  const figure = document.createElement("figure");
-  const stage = document.createElement("div");
-  stage.className = "stage";
-  const image = document.createElement("img");
-  image.alt = "the photograph";
-  const svg = element("svg", first ? { role: "application", tabindex: 0 } : { role: "img" });
-  svg.setAttribute("aria-label", `Poses found by ${told.name}`);
-  const [frames, skeletons] = [element("g"), element("g")];
-  svg.append(frames, skeletons);
-  stage.append(image, svg);
-  const caption = document.createElement("figcaption");
-  caption.textContent = told.scores_trained ? told.name : `${told.name} (trained without confidences: all are 1)`;
-  figure.append(stage, caption);
-  find("pictures").append(figure);
-  return { told, image, svg, frames, skeletons };
-}
-
 async function setUp() {
   const answer = await fetch("about");
   if (!answer.ok) throw new Error(answer.statusText);
@@ -46,7 +27,7 @@ async function setUp() {
   const describe = (told) => `${told.name} (${told.model}, ${(told.parameters / 1e6).toFixed(2)} M parameters)`;
   const texts = about.models.map(describe);
   find("models").textContent = texts.join(" beside ") + (about.teacher ? `; teacher: ${describe(about.teacher)}` : "");
-  views = about.models.map((told, index) => makeView(told, index === 0));
+  views = about.models.map((told, index) => makeView(find("pictures"), told, index === 0));
   const svg = views[0].svg;
   svg.classList.add("edited");
   svg.setAttribute("aria-describedby", "hint");
@@ -87,6 +68,7 @@ async function take(blob) {
   find("work").hidden = false;
   for (const view of views) {
     view.image.src = url;
+    view.stage.style.maxWidth = `min(${(72 * image.naturalWidth) / image.naturalHeight}vh, ${4 * image.naturalWidth}px)`;
     view.svg.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`);
   }
   editor.reset(image.naturalWidth, image.naturalHeight);
