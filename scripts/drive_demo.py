@@ -2,7 +2,7 @@
 
 python scripts/drive_demo.py STUDENT --compare OTHER --teacher TEACHER --photo FILE --output FOLDER
 
-Needs Chromium and pip install playwright. Prints a line a check; exits with 1 at the first that fails, with a picture of it.
+Needs Chromium and pip install playwright. Prints a line a check and stops at the first that fails.
 """
 
 from __future__ import annotations

@@ -97,6 +97,20 @@ def test_a_body_that_tells_no_length_is_refused(place):
     assert "larger than 1 MB" in answer
 
 
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("Sec-Fetch-Site: cross-site\r\nContent-Type: multipart/form-data", 403), ("Accept: */*", 415)],
+)
+def test_who_is_refused_at_once_can_still_read_why(place, header, status):
+    with socket.create_connection(place, timeout=60) as line:
+        size = 2**20 - 1000
+        line.sendall(
+            f"POST /predict HTTP/1.1\r\nHost: localhost\r\n{header}\r\nContent-Length: {size}\r\n\r\n".encode()
+        )
+        line.sendall(bytes(size))
+        assert line.recv(65536).startswith(f"HTTP/1.1 {status}".encode())
+
+
 def test_a_body_without_an_end_is_not_read_on(place):
     with socket.create_connection(place, timeout=60) as line, pytest.raises(ConnectionError):
         send_chunks(line, (bytes(2**17) for _ in range(10_000)))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterable
-from contextlib import aclosing
+from collections.abc import Awaitable, Iterable
+from contextlib import aclosing, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders, UploadFile
@@ -40,7 +39,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
-log = logging.getLogger(__name__)
+Read = TypeVar("Read")
 
 
 def make_app(poses: Poses, limits: Limits, hosts: Iterable[str] = ()) -> Starlette:
@@ -62,16 +61,16 @@ def make_app(poses: Poses, limits: Limits, hosts: Iterable[str] = ()) -> Starlet
         return JSONResponse(about)
 
     async def predict(request: Request) -> Response:
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise RefusedError(403, "This request comes from another page: use the page itself.")
-        with line:
-            try:
-                photo, boxes = await asyncio.wait_for(_read_form(request, limits), limits.seconds)
-            except asyncio.TimeoutError:
-                raise RefusedError(
-                    408, f"The photograph did not arrive within {limits.seconds:g} s: send a smaller one."
-                ) from None
-            return JSONResponse(await line.run(_work, poses, photo, boxes, limits))
+        try:
+            if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+                raise RefusedError(403, "This request comes from another page: use the page itself.")
+            with line:
+                photo, boxes = await _in_time(_read_form(request, limits), limits)
+                return JSONResponse(await line.run(_work, poses, photo, boxes, limits))
+        except RefusedError as refusal:
+            if refusal.status not in (408, 413):
+                await _read_away(request, limits)
+            raise
 
     # only files found here at the start have an address, so that no path can lead elsewhere
     files = [path for path in sorted(FOLDER.iterdir()) if path.suffix in TYPES]
@@ -109,6 +108,25 @@ def _work(poses: Poses, photo: bytes, boxes: str | None, limits: Limits) -> dict
         return poses(image, read_boxes(boxes, (image.shape[0], image.shape[1]), limits))
     except DistilPoseError as error:
         raise RefusedError(500, str(error)) from error
+
+
+async def _in_time(reading: Awaitable[Read], limits: Limits) -> Read:
+    try:
+        return await asyncio.wait_for(reading, limits.seconds)
+    except asyncio.TimeoutError:
+        sentence = f"The photograph did not arrive within {limits.seconds:g} s: send a smaller one."
+        raise RefusedError(408, sentence) from None
+
+
+async def _read_away(request: Request, limits: Limits) -> None:
+    """Take what is left of a body, as far as one may be long, and forget it: most senders listen only then."""
+
+    async def read() -> None:
+        async for _ in limited(request.stream(), limits):
+            pass
+
+    with suppress(RefusedError, ClientDisconnect, RuntimeError):  # the last if nothing is left
+        await _in_time(read(), limits)
 
 
 async def _read_form(request: Request, limits: Limits) -> tuple[bytes, str | None]:
