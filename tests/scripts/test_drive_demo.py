@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from distilpose.models import create_model, save_model
     shutil.which("chromium") is None or importlib.util.find_spec("playwright") is None,
     reason="no Chromium or no playwright",
 )
-def test_the_page_in_chromium(load_script, tmp_path, capsys):
+def test_the_page_in_chromium(load_script, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "scripts")  # as where a script is run
     torch.manual_seed(0)
     models = {}
     for role, kind in (("student", "student_xs"), ("compare", "student_xs"), ("teacher", "teacher_xs")):
