@@ -1,0 +1,276 @@
+"""Drive the page of distilpose.demo in headless Chromium as people would, check what it shows, and take pictures of it.
+
+python scripts/drive_demo.py STUDENT --compare OTHER --teacher TEACHER --photo FILE --output FOLDER
+
+Needs Chromium and pip install playwright. Prints a line a check and stops at the first that fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from browser_hands import (
+    FLAGS,
+    OVERFLOW,
+    PATIENCE,
+    colours,
+    corners,
+    drag,
+    opened,
+    picture,
+    serving,
+    shown_box,
+    told,
+    wait_for_poses,
+)
+from PIL import Image
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from distilpose.data.synthetic.scene import draw_scene
+from distilpose.models import load_model, save_model
+
+HOSTILE = "<img src=x onerror=document.title='pwned'>"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Drive."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("student", type=Path)
+    parser.add_argument("--compare", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--photo", type=Path, help="drawn by the package if not given")
+    parser.add_argument("--box", type=float, nargs=4, action="append", help="a person on it: x y width height")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--chromium", default=shutil.which("chromium"))
+    args = parser.parse_args(arguments)
+    args.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        photo, boxes = (args.photo, args.box) if args.photo else drawn_photo(Path(folder))
+        if not boxes:
+            parser.error("--photo needs a --box for each of its persons.")
+        browser = playwright.chromium.launch(executable_path=args.chromium, args=FLAGS)
+        roles = [f"compare={args.compare}", f"teacher.checkpoint={args.teacher}"]
+        with serving(args.student, *roles) as address:
+            on_a_desk(browser, address, photo, boxes, args.output)
+            on_a_phone(browser, address, photo, boxes, args.output)
+            refusals(browser, address, photo, Path(folder))
+            twenty_at_once(browser, address)
+        with serving(args.student, f"teacher.checkpoint={args.teacher}") as address:
+            camera(browser, address)
+        with serving(with_hostile_names(args.student, Path(folder))) as address:
+            hostile_names(browser, address, photo)
+        browser.close()
+
+
+def drawn_photo(folder: Path) -> tuple[Path, list[list[float]]]:
+    """Two persons that the package draws, and their boxes."""
+    for seed in range(1000):
+        image, people = draw_scene(np.random.default_rng(seed), 512, 2, 0.6)
+        boxes = [person["bbox"] for person in people]
+        inside = all(x > 8 and y > 8 and x + w < 504 and y + h < 504 and h > 250 for x, y, w, h in boxes)
+        apart = len(boxes) == 2 and abs(boxes[0][0] - boxes[1][0]) > 140
+        if apart and inside and all(person["num_keypoints"] > 13 for person in people):
+            Image.fromarray(image).save(folder / "people.png")
+            return folder / "people.png", boxes
+    raise AssertionError("no such picture")
+
+
+def on_a_desk(browser: Browser, address: str, photo: Path, boxes: list[list[float]], output: Path) -> None:
+    """Upload, boxes by mouse and keys, joints, heat maps, threshold."""
+    with opened(browser, address, viewport={"width": 1280, "height": 900}) as page:
+        page.set_input_files("#file", photo)
+        wait_for_poses(page, 1)
+        told("a photograph without boxes is one person")
+        for count, box in enumerate(boxes, start=1):
+            left, top, right, bottom = corners(page, box)
+            page.keyboard.press("Escape")
+            drag(page, (left, top), (right, bottom))
+            wait_for_poses(page, count)
+            assert np.abs(np.array(shown_box(page)) - box).max() < 3, (shown_box(page), box)
+        told(f"{len(boxes)} box(es) drawn by the mouse are where they were drawn")
+
+        before = shown_box(page)
+        left, top, right, bottom = corners(page, before)
+        drag(page, (right, bottom), (right - 20, bottom - 30))
+        wait_for_poses(page, len(boxes))
+        after = shown_box(page)
+        assert after[:2] == before[:2], (before, after)
+        assert after[2] < before[2], (before, after)
+        assert after[3] < before[3], (before, after)
+        middle = ((left + right) / 2, (top + bottom) / 2)
+        drag(page, middle, (middle[0] - 12, middle[1] - 6))
+        wait_for_poses(page, len(boxes))
+        moved = shown_box(page)
+        assert np.allclose(moved[2:], after[2:], atol=0.2), (after, moved)
+        assert moved[0] < after[0], (after, moved)
+        told("a box is resized by its handle and moved")
+
+        page.locator("#pictures svg").first.focus()
+        page.keyboard.press("Delete")
+        wait_for_poses(page, max(1, len(boxes) - 1))
+        page.locator("#add").click()
+        wait_for_poses(page, len(boxes))
+        before = shown_box(page)
+        page.locator("#persons button").last.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Shift+ArrowDown")
+        wait_for_poses(page, len(boxes))
+        after = shown_box(page)
+        assert after[0] > before[0], (before, after)
+        assert after[3] > before[3], (before, after)
+        page.keyboard.press("Delete")
+        wait_for_poses(page, max(1, len(boxes) - 1))
+        page.keyboard.press("Escape")
+        left, top, right, bottom = corners(page, boxes[-1])
+        drag(page, (left, top), (right, bottom))
+        wait_for_poses(page, len(boxes))
+        told("boxes are added, moved, resized and deleted by keys")
+
+        page.locator("#threshold").fill("1")
+        few = page.locator("#pictures .joint").count()
+        page.locator("#threshold").fill("0.2")
+        assert page.locator("#pictures .joint").count() > few
+        told("the slider hides and shows joints")
+
+        joint = page.locator("#pictures svg").first.locator("circle.joint:not(.ring)").nth(0)
+        joint.scroll_into_view_if_needed()
+        place = joint.bounding_box()
+        assert place is not None
+        page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        expect(page.locator("#joints tr.picked")).to_have_count(1)
+        page.locator("#persons button").last.click()
+        page.get_by_role("button", name="left_wrist", exact=True).click()
+        expect(page.locator("#map-teacher")).to_have_attribute(
+            "aria-label", re.compile("Teacher heat map, left_wrist: peak")
+        )
+        page.wait_for_function("document.getElementById('map-student').width > 300")
+        assert colours(page, "map-teacher") > 100
+        assert colours(page, "map-student") > 100
+        told("a joint chosen in the picture or the table shows the teacher's heat map beside the simulated one")
+        apart = page.locator("#joints tbody tr td:last-child").all_inner_texts()
+        assert max(float(text) for text in apart if text) > 0, apart
+        assert page.evaluate(OVERFLOW) == []
+        page.wait_for_timeout(300)
+        page.evaluate("document.activeElement.blur()")
+        picture(page, output / "demo_wide.png")
+        told("nothing overflows at 1280 px")
+
+
+def on_a_phone(browser: Browser, address: str, photo: Path, boxes: list[list[float]], output: Path) -> None:
+    """The same by a finger, in the dark, on narrow screens."""
+    phone: dict[str, Any] = {"has_touch": True, "is_mobile": True, "device_scale_factor": 1, "color_scheme": "dark"}
+    for width in (390, 360):
+        with opened(browser, address, viewport={"width": width, "height": 800}, **phone) as page:
+            page.set_input_files("#file", photo)
+            wait_for_poses(page, 1)
+            left, top, right, bottom = corners(page, boxes[0])
+            finger = page.context.new_cdp_session(page)
+            for kind, points in (
+                ("touchStart", [{"x": left, "y": top}]),
+                ("touchMove", [{"x": (left + right) / 2, "y": bottom}]),
+                ("touchMove", [{"x": right, "y": bottom}]),
+                ("touchEnd", []),
+            ):
+                finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            expect(page.locator("#persons button")).to_have_text("Person 1")
+            wait_for_poses(page, 1)
+            page.get_by_role("button", name="right_knee", exact=True).tap()
+            page.wait_for_function("document.getElementById('map-student').width > 300")
+            page.wait_for_timeout(300)
+            assert page.evaluate(OVERFLOW) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            if width == 390:
+                page.evaluate("document.activeElement.blur()")
+                picture(page, output / "demo_phone.png")
+            told(f"a box drawn by a finger, and nothing overflows at {width} px")
+
+
+def refusals(browser: Browser, address: str, photo: Path, folder: Path) -> None:
+    """What is no photograph, or too large, is told in a sentence; the next photograph is taken."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    files = {name: folder / name for name in ("large.jpg", "many.png", "cut.jpg", "text.jpg", "picture.gif")}
+    files["large.jpg"].write_bytes(bytes(11 * 2**20))
+    Image.new("L", (8000, 6000)).save(files["many.png"])
+    Image.fromarray(noise).save(files["cut.jpg"])
+    files["cut.jpg"].write_bytes(files["cut.jpg"].read_bytes()[:20_000])
+    files["text.jpg"].write_text("no picture")
+    Image.fromarray(noise).save(files["picture.gif"])
+    words = {
+        "large.jpg": "at most 10 MB", "many.png": "8000 x 6000 pixels", "cut.jpg": "damaged", "text.jpg": "no picture",
+        "picture.gif": "JPEG, PNG or WebP",
+    }  # fmt: skip
+    with opened(browser, address, errors_expected=True) as page:
+        for name, expected in words.items():
+            page.set_input_files("#file", files[name])
+            expect(page.locator("#error")).to_contain_text(expected, timeout=PATIENCE)
+            told(f"{name}: {page.locator('#error').inner_text()}")
+            page.set_input_files("#file", photo)
+            wait_for_poses(page, 1)
+            expect(page.locator("#error")).to_be_hidden()
+
+
+def twenty_at_once(browser: Browser, address: str) -> None:
+    """Twenty requests sent by the page at one time are all answered."""
+    with opened(browser, address) as page:
+        found = page.evaluate(
+            """async () => {
+            const canvas = Object.assign(document.createElement('canvas'), {width: 400, height: 300});
+            canvas.getContext('2d').fillRect(50, 50, 99, 99);
+            const blob = await new Promise(done => canvas.toBlob(done, 'image/jpeg'));
+            const ask = async number => {
+                const form = new FormData();
+                form.append('photo', blob, 'photo');
+                form.append('boxes', JSON.stringify([[number, 10, 100, 200]]));
+                const answer = await fetch('predict', {method: 'POST', body: form});
+                return [answer.status, (await answer.json()).boxes[0][0]];
+            };
+            const start = performance.now();
+            const answers = await Promise.all([...Array(20).keys()].map(ask));
+            return {answers, seconds: (performance.now() - start) / 1000};
+        }"""
+        )
+        assert found["answers"] == [[200, number] for number in range(20)], json.dumps(found)
+        told(f"20 requests at once are answered, each with its own, in {found['seconds']:.1f} s")
+
+
+def camera(browser: Browser, address: str) -> None:
+    """A picture of Chromium's own test camera."""
+    with opened(browser, address) as page:
+        page.locator("#camera").click()
+        expect(page.locator("#shoot")).to_be_enabled(timeout=PATIENCE)
+        page.locator("#shoot").click()
+        wait_for_poses(page, 1)
+        expect(page.locator("#viewfinder")).to_be_hidden()
+        assert page.evaluate("document.querySelector('video').srcObject") is None
+        told("a picture is taken by the camera, which is then let go")
+
+
+def with_hostile_names(student: Path, folder: Path) -> Path:
+    """The student with markup for a joint's name."""
+    model = load_model(student)
+    model.skeleton = dataclasses.replace(model.skeleton, names=(HOSTILE, *model.skeleton.names[1:]))
+    return save_model(model, folder / "student.safetensors")
+
+
+def hostile_names(browser: Browser, address: str, photo: Path) -> None:
+    """Markup in a name is shown as it is written."""
+    with opened(browser, address) as page:
+        page.set_input_files("#file", photo)
+        wait_for_poses(page, 1)
+        expect(page.locator("#joints tbody tr").first.locator("button")).to_have_text(HOSTILE)
+        page.locator("#joints tbody button").first.click()
+        assert page.locator("#joints img").count() == 0
+        assert page.title() == "DistilPose"
+        told("markup in the name of a joint is only text")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+// Boxes drawn, moved and resized on a picture, by mouse, pen, finger or keys. A box is [x, y, width, height] in picture pixels.
+
+const SVG = "http://www.w3.org/2000/svg";
+const EDGES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
+const MOVED = 4; // screen pixels that tell a drag from a tap
+const LEAST = 8; // screen pixels of a box that was meant
+
+export function element(name, attributes = {}, ...classes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.classList.add(...classes.filter(Boolean));
+  return made;
+}
+
+export class BoxEditor {
+  // changed(): a box is new, other or gone. chosen(): another is the chosen one. tapped(point): a tap; true if it was dealt with.
+  constructor(svg, layer, { changed, chosen, tapped, room }) {
+    Object.assign(this, { svg, layer, changed, chosen, tapped, room, boxes: [], index: -1, size: [1, 1], drag: null });
+    svg.addEventListener("pointerdown", (event) => this.begin(event));
+    svg.addEventListener("pointermove", (event) => this.go(event));
+    svg.addEventListener("pointerup", (event) => this.end(event));
+    svg.addEventListener("pointercancel", () => this.undo());
+  }
+
+  reset(width, height) {
+    Object.assign(this, { size: [width, height], boxes: [], index: -1, drag: null });
+    this.draw();
+  }
+
+  // picture pixels in a screen pixel
+  unit() {
+    return this.size[0] / Math.max(1, this.svg.getBoundingClientRect().width);
+  }
+
+  point(event) {
+    const frame = this.svg.getBoundingClientRect();
+    return [(event.clientX - frame.left) * this.unit(), (event.clientY - frame.top) * this.unit()].map((value, axis) =>
+      Math.min(Math.max(value, 0), this.size[axis]),
+    );
+  }
+
+  choose(index) {
+    this.index = index;
+    this.draw();
+    this.chosen();
+  }
+
+  add(box) {
+    if (!this.room(this.boxes.length)) return;
+    this.boxes.push(box);
+    this.choose(this.boxes.length - 1);
+    this.changed();
+  }
+
+  remove() {
+    if (this.index < 0) return;
+    this.boxes.splice(this.index, 1);
+    this.choose(Math.min(this.index, this.boxes.length - 1));
+    this.changed();
+  }
+
+  // true if the key was for the chosen box
+  key(event) {
+    if (this.index < 0) return false;
+    if (event.key === "Escape") this.choose(-1);
+    else if (event.key === "Delete" || event.key === "Backspace") this.remove();
+    else {
+      const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
+      if (!dx && !dy) return false;
+      const step = Math.max(1, Math.round(Math.max(...this.size) / 100));
+      this.boxes[this.index] = this.shifted(this.boxes[this.index], dx * step, dy * step, event.shiftKey ? "se" : "move");
+      this.draw();
+      this.changed();
+    }
+    event.preventDefault();
+    return true;
+  }
+
+  // a box after its whole or some of its edges went by (dx, dy), kept on the picture
+  shifted([x, y, width, height], dx, dy, edges) {
+    const [W, H] = this.size;
+    if (edges === "move") {
+      return [Math.min(Math.max(x + dx, 0), W - width), Math.min(Math.max(y + dy, 0), H - height), width, height];
+    }
+    const xs = [x + (edges.includes("w") ? dx : 0), x + width + (edges.includes("e") ? dx : 0)];
+    const ys = [y + (edges.includes("n") ? dy : 0), y + height + (edges.includes("s") ? dy : 0)];
+    const [left, right] = xs.map((value) => Math.min(Math.max(value, 0), W)).sort((a, b) => a - b);
+    const [top, bottom] = ys.map((value) => Math.min(Math.max(value, 0), H)).sort((a, b) => a - b);
+    return [left, top, Math.max(1, right - left), Math.max(1, bottom - top)];
+  }
+
+  holds(box, [x, y]) {
+    return x >= box[0] && y >= box[1] && x <= box[0] + box[2] && y <= box[1] + box[3];
+  }
+
+  begin(event) {
+    if (event.button !== 0 || this.drag) return;
+    event.preventDefault();
+    this.svg.focus({ preventScroll: true });
+    this.svg.setPointerCapture(event.pointerId);
+    const start = this.point(event);
+    const inside = this.index >= 0 && this.holds(this.boxes[this.index], start);
+    const kind = event.target.dataset?.edges ?? (inside ? "move" : "new");
+    this.drag = { kind, start, at: [event.clientX, event.clientY], before: this.boxes[this.index], index: this.index, moved: false };
+  }
+
+  go(event) {
+    const { drag } = this;
+    if (!drag) return;
+    if (!drag.moved) {
+      if (Math.hypot(event.clientX - drag.at[0], event.clientY - drag.at[1]) < MOVED) return;
+      if (drag.kind === "new") {
+        if (!this.room(this.boxes.length)) return this.undo();
+        this.boxes.push([...drag.start, 1, 1]);
+        this.index = this.boxes.length - 1;
+      }
+      drag.moved = true;
+    }
+    const [x, y] = this.point(event);
+    const way = [x - drag.start[0], y - drag.start[1]];
+    this.boxes[this.index] =
+      drag.kind === "new" ? this.shifted([...drag.start, 0, 0], ...way, "se") : this.shifted(drag.before, ...way, drag.kind);
+    this.draw();
+  }
+
+  end(event) {
+    const { drag } = this;
+    if (!drag) return;
+    const box = this.boxes[this.index];
+    if (!drag.moved) {
+      this.drag = null;
+      this.tap(this.point(event));
+    } else if (drag.kind === "new" && Math.min(box[2], box[3]) < LEAST * this.unit()) {
+      this.undo();
+    } else {
+      this.drag = null;
+      this.boxes[this.index] = box.map((value) => Math.round(value * 10) / 10);
+      this.choose(this.index);
+      this.changed();
+    }
+  }
+
+  tap(point) {
+    if (this.tapped(point)) return;
+    const found = this.boxes.map((box, index) => [box[2] * box[3], index]).filter(([, index]) => this.holds(this.boxes[index], point));
+    this.choose(found.length ? found.sort((a, b) => a[0] - b[0])[0][1] : -1);
+  }
+
+  undo() {
+    const { drag } = this;
+    if (!drag) return;
+    if (drag.kind === "new" && drag.moved) this.boxes.pop();
+    else if (drag.before) this.boxes[drag.index] = drag.before;
+    this.index = drag.index;
+    this.drag = null;
+    this.draw();
+  }
+
+  draw() {
+    const unit = this.unit();
+    this.layer.replaceChildren();
+    this.boxes.forEach((box, index) => this.layer.append(...outline(box, unit, index === this.index)));
+    if (this.index < 0) return;
+    const [x, y, width, height] = this.boxes[this.index];
+    for (const edges of EDGES) {
+      const along = edges.length > 1 ? Infinity : /[ns]/.test(edges) ? width : height;
+      if (along < 60 * unit) continue; // no room between the corners
+      const cx = x + width * (edges.includes("w") ? 0 : edges.includes("e") ? 1 : 0.5);
+      const cy = y + height * (edges.includes("n") ? 0 : edges.includes("s") ? 1 : 0.5);
+      const side = 9 * unit;
+      const square = { x: cx - side / 2, y: cy - side / 2, width: side, height: side, "stroke-width": unit };
+      for (const part of [element("rect", square, "handle"), element("circle", { cx, cy, r: 14 * unit }, "reach")]) {
+        part.dataset.edges = edges;
+        part.style.cursor = `${edges}-resize`;
+        this.layer.append(part);
+      }
+    }
+  }
+}
+
+export function outline([x, y, width, height], unit, chosen) {
+  const frame = { x, y, width, height };
+  return [
+    element("rect", { ...frame, "stroke-width": 4 * unit }, "box-shade"),
+    element("rect", { ...frame, "stroke-width": 2 * unit }, "box", chosen && "chosen"),
+  ];
+}

@@ -1,0 +1,235 @@
+// The page: what is chosen, what is asked of the server, and when what is shown.
+
+import { BoxEditor, outline } from "./boxes.js";
+import { setUpCamera } from "./camera.js";
+import { drawMap, drawSkeletons, fillTable, makeView, nearestJoint } from "./drawing.js";
+
+const QUIET = 400; // ms without a change before a prediction
+const find = (name) => document.getElementById(name);
+const state = { photo: null, url: null, result: null, stale: false, person: 0, joint: null, busy: false, again: false, timer: 0 };
+let about = null;
+let views = [];
+let editor = null;
+
+function fail(sentence) {
+  find("error").textContent = sentence;
+  find("error").hidden = !sentence;
+}
+
+function say(text) {
+  find("status").textContent = text;
+}
+
+async function setUp() {
+  const answer = await fetch("about");
+  if (!answer.ok) throw new Error(answer.statusText);
+  about = await answer.json();
+  const describe = (told) => `${told.name} (${told.model}, ${(told.parameters / 1e6).toFixed(2)} M parameters)`;
+  const texts = about.models.map(describe);
+  find("models").textContent = texts.join(" beside ") + (about.teacher ? `; teacher: ${describe(about.teacher)}` : "");
+  views = about.models.map((told, index) => makeView(find("pictures"), told, index === 0));
+  const svg = views[0].svg;
+  svg.classList.add("edited");
+  svg.setAttribute("aria-describedby", "hint");
+  editor = new BoxEditor(svg, views[0].frames, { changed, chosen, tapped, room });
+  svg.addEventListener("keydown", (event) => editor.key(event));
+  find("persons").addEventListener("keydown", (event) => editor.key(event));
+  new ResizeObserver(() => draw()).observe(svg);
+}
+
+function room(count) {
+  const most = about.limits.max_persons;
+  if (count >= most) fail(`At most ${most} boxes are taken: delete one first.`);
+  return count < most;
+}
+
+// ---- the photograph
+
+async function take(blob) {
+  if (!blob || !about) return;
+  fail("");
+  const most = about.limits.max_megabytes;
+  if (blob.size > most * 2 ** 20) {
+    fail(`The photograph has ${(blob.size / 2 ** 20).toFixed(1)} MB and at most ${most} MB are taken: send a smaller one.`);
+    return;
+  }
+  const url = URL.createObjectURL(blob);
+  const image = new Image();
+  image.src = url;
+  try {
+    await image.decode();
+  } catch {
+    URL.revokeObjectURL(url);
+    fail("The file is no picture that can be read, or is damaged: give a JPEG, PNG or WebP file.");
+    return;
+  }
+  if (state.url) URL.revokeObjectURL(state.url);
+  Object.assign(state, { photo: blob, url, result: null, stale: false, person: 0, joint: null });
+  find("work").hidden = false;
+  for (const view of views) {
+    view.image.src = url;
+    view.stage.style.maxWidth = `min(${(72 * image.naturalWidth) / image.naturalHeight}vh, ${4 * image.naturalWidth}px)`;
+    view.svg.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`);
+  }
+  editor.reset(image.naturalWidth, image.naturalHeight);
+  chosen();
+  predict();
+}
+
+// ---- the prediction: one at a time, and after it another if something changed meanwhile
+
+function changed() {
+  state.stale = true;
+  if (state.result && state.result.boxes.length !== Math.max(1, editor.boxes.length)) state.result = null;
+  draw();
+  clearTimeout(state.timer);
+  if (find("auto").checked) state.timer = setTimeout(predict, QUIET);
+}
+
+async function predict() {
+  clearTimeout(state.timer);
+  if (!state.photo) return;
+  state.again = state.busy;
+  if (state.busy) return;
+  state.busy = true;
+  const asked = { photo: state.photo, boxes: JSON.stringify(editor.boxes) };
+  const form = new FormData();
+  form.append("photo", asked.photo, "photo");
+  form.append("boxes", asked.boxes);
+  say("Predicting …");
+  const start = performance.now();
+  let answer = null;
+  try {
+    const response = await fetch("predict", { method: "POST", body: form });
+    answer = await response.json();
+  } catch {
+    answer = { error: "The server gave no answer: see whether it still runs, then try again." };
+  }
+  state.busy = false;
+  const current = asked.photo === state.photo && asked.boxes === JSON.stringify(editor.boxes);
+  if (current) show(answer, performance.now() - start);
+  if (state.again) predict();
+  else if (!current) say("The boxes have changed since: press Predict.");
+}
+
+function show(answer, time) {
+  fail(answer.error ?? "");
+  state.result = answer.error ? null : answer;
+  state.stale = false;
+  const count = answer.boxes?.length ?? 0;
+  say(answer.error ? "" : `${count} ${count === 1 ? "person" : "persons"} in ${(time / 1000).toFixed(2)} s`);
+  draw();
+}
+
+// ---- what is chosen
+
+function chosen() {
+  if (editor.index >= 0 || !editor.boxes.length) state.person = Math.max(0, editor.index);
+  find("delete").disabled = editor.index < 0;
+  const labels = editor.boxes.length ? editor.boxes.map((box, index) => `Person ${index + 1}`) : ["Whole picture"];
+  const held = find("persons").contains(document.activeElement);
+  const buttons = labels.map((label, index) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = label;
+    button.setAttribute("aria-pressed", index === state.person);
+    if (editor.boxes.length) button.addEventListener("click", () => editor.choose(index));
+    return button;
+  });
+  find("persons").replaceChildren(...buttons);
+  if (held) buttons[Math.min(state.person, buttons.length - 1)].focus();
+  draw();
+}
+
+function tapped(point) {
+  if (!state.result || state.stale) return false;
+  const found = nearestJoint(state.result.models[0], threshold(), point, 14 * editor.unit());
+  if (!found) return false;
+  state.joint = found.joint;
+  state.person = found.person;
+  editor.choose(editor.boxes.length ? found.person : -1);
+  return true;
+}
+
+const threshold = () => Number(find("threshold").value);
+
+// ---- everything anew from the state
+
+function draw() {
+  if (!editor || !state.photo) return;
+  editor.draw();
+  const { result, joint } = state;
+  const person = Math.min(state.person, (result?.boxes.length ?? 1) - 1);
+  views.forEach((view, index) => {
+    const unit = editor.size[0] / Math.max(1, view.svg.getBoundingClientRect().width);
+    if (index) view.frames.replaceChildren(...editor.boxes.flatMap((box, n) => outline(box, unit, n === editor.index)));
+    view.skeletons.classList.toggle("stale", state.stale);
+    if (!result) return view.skeletons.replaceChildren();
+    const place = joint === null ? null : view.told.joints.indexOf(about.models[0].joints[joint]);
+    drawSkeletons(view.skeletons, view.told, result.models[index], { threshold: threshold(), unit, person, joint: place });
+  });
+  find("joints").hidden = !result;
+  find("maps").hidden = !result?.maps;
+  if (!result) return;
+  find("joints").classList.toggle("stale", state.stale);
+  find("maps").classList.toggle("stale", state.stale);
+  fillTable(find("joints"), about.models, result, { threshold: threshold(), person, joint, pick });
+  if (result.maps) showMaps(result.maps[person], person);
+}
+
+function pick(joint) {
+  state.joint = joint;
+  draw();
+  find("joints").querySelectorAll("button")[joint].focus();
+}
+
+function showMaps(maps, person) {
+  const { joint, result } = state;
+  find("maps-hint").hidden = joint !== null;
+  find("maps-pair").hidden = joint === null;
+  if (joint === null) return;
+  const name = about.models[0].joints[joint];
+  const [sx, sy] = maps.sigmas[joint].map((value) => value.toFixed(1));
+  const peak = maps.peaks[joint];
+  const score = result.models[0].scores[person][joint].toFixed(2);
+  const words = {
+    teacher: `Teacher heat map, ${name}: ${peak === null ? "it does not know this joint" : `peak ${peak.toFixed(2)}`}`,
+    student: `Simulated heat map, ${name}: sigma ${sx} x ${sy} cells, confidence ${score}`,
+  };
+  for (const role of ["teacher", "student"]) {
+    const canvas = find(`map-${role}`);
+    canvas.setAttribute("aria-label", words[role]);
+    canvas.parentElement.querySelector("figcaption").textContent = words[role];
+    drawMap(canvas, maps[role], joint, about.models[0].joints.length).catch(() => fail("A heat map cannot be shown."));
+  }
+}
+
+// ---- what people do
+
+find("file").addEventListener("change", (event) => {
+  take(event.target.files[0]);
+  event.target.value = ""; // so that the same file can be chosen again
+});
+find("run").addEventListener("click", predict);
+find("add").addEventListener("click", () => {
+  const [width, height] = editor.size;
+  editor.add([width / 4, height / 4, width / 2, height / 2].map(Math.round));
+});
+find("delete").addEventListener("click", () => editor.remove());
+find("threshold").addEventListener("input", () => {
+  find("shown").textContent = threshold().toFixed(2);
+  draw();
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("over");
+});
+document.addEventListener("dragleave", () => document.body.classList.remove("over"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  take(event.dataTransfer.files[0]);
+});
+document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+setUpCamera({ button: find("camera"), dialog: find("viewfinder"), taken: take, failed: fail });
+setUp().catch(() => fail("The server gave no answer: see whether it still runs, then load the page again."));

@@ -1,0 +1,35 @@
+"""The page in a real browser; networks with random weights, since what they find does not matter to the page."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from distilpose.models import create_model, save_model
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("chromium") is None or importlib.util.find_spec("playwright") is None,
+    reason="no Chromium or no playwright",
+)
+def test_the_page_in_chromium(load_script, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "scripts")  # as where a script is run
+    torch.manual_seed(0)
+    models = {}
+    for role, kind in (("student", "student_xs"), ("compare", "student_xs"), ("teacher", "teacher_xs")):
+        model = create_model(kind)
+        if role != "teacher":
+            with torch.no_grad():
+                model.head.linear.bias[2] += 0.6  # confident enough for its joints to be drawn
+        models[role] = str(save_model(model, tmp_path / f"{role}.safetensors"))
+    others = ["--compare", models["compare"], "--teacher", models["teacher"]]
+    load_script("drive_demo").main([models["student"], *others, "--output", str(tmp_path / "pictures")])
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 17
+    assert all(line.startswith("ok ") for line in told)
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["demo_phone.png", "demo_wide.png"]

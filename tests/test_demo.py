@@ -1,0 +1,154 @@
+"""The page as a process of its own, and how its command fails."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+from hydra import compose, initialize_config_dir
+from pictures import encoded
+
+from distilpose.demo import is_loopback, main, page_name
+from distilpose.errors import DistilPoseError
+from distilpose.models import create_model, save_model
+from distilpose.paths import CONFIG_DIR
+
+
+def demo(*overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("demo", ["device=cpu", *map(str, overrides)])
+    return main.__wrapped__(cfg)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_model(create_model("student_xs"), tmp_path_factory.mktemp("model") / "student.safetensors")
+
+
+@pytest.fixture(scope="module")
+def place(checkpoint, tmp_path_factory):
+    """Host and port of a running page; at the end it is interrupted, and must have left nothing behind."""
+    folder = tmp_path_factory.mktemp("cwd")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "distilpose.demo", f"checkpoint={checkpoint}", "port=0", "device=cpu", "limits.max_megabytes=1"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    told = server.stdout.readline()
+    address = re.match(r"(http://127\.0\.0\.1:\d+)/", told)
+    assert address, told + server.communicate(timeout=60)[1]
+    yield urlsplit(address[1]).hostname, urlsplit(address[1]).port
+    server.send_signal(signal.SIGINT)
+    _, errors = server.communicate(timeout=60)
+    assert server.returncode == 0, errors
+    assert errors == ""
+    assert list(folder.iterdir()) == []
+
+
+def form(photo: bytes, boxes: list) -> tuple[bytes, dict[str, str]]:
+    parts = [
+        b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p"\r\n\r\n' + photo,
+        b'\r\n--b\r\nContent-Disposition: form-data; name="boxes"\r\n\r\n'
+        + json.dumps(boxes).encode()
+        + b"\r\n--b--\r\n",
+    ]
+    return b"".join(parts), {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+def ask(place, photo, boxes):
+    connection = http.client.HTTPConnection(*place, timeout=120)
+    connection.request("POST", "/predict", *form(photo, boxes))
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
+def test_twenty_at_once_are_all_answered(place):
+    photos = [encoded(seed=seed) for seed in range(4)]
+    alone = [ask(place, photo, [[5, 5, 60, 80]])[1] for photo in photos]
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda n: ask(place, photos[n % 4], [[5, 5, 60, 80]]), range(20)))
+    assert [status for status, _ in answers] == [200] * 20
+    assert [found for _, found in answers] == [alone[n % 4] for n in range(20)]  # each has its own
+
+
+def send_chunks(line, pieces):
+    line.sendall(
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    start = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p"\r\n\r\n'
+    for piece in [start, *pieces]:
+        line.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+
+
+def test_a_body_that_tells_no_length_is_refused(place):
+    with socket.create_connection(place, timeout=60) as line:
+        send_chunks(line, [bytes(2**17)] * 9)
+        line.sendall(b"0\r\n\r\n")
+        answer = b"".join(iter(lambda: line.recv(65536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 413")
+    assert "larger than 1 MB" in answer
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("Sec-Fetch-Site: cross-site\r\nContent-Type: multipart/form-data", 403), ("Accept: */*", 415)],
+)
+def test_who_is_refused_at_once_can_still_read_why(place, header, status):
+    with socket.create_connection(place, timeout=60) as line:
+        size = 2**20 - 1000
+        line.sendall(
+            f"POST /predict HTTP/1.1\r\nHost: localhost\r\n{header}\r\nContent-Length: {size}\r\n\r\n".encode()
+        )
+        line.sendall(bytes(size))
+        assert line.recv(65536).startswith(f"HTTP/1.1 {status}".encode())
+
+
+def test_a_body_without_an_end_is_not_read_on(place):
+    with socket.create_connection(place, timeout=60) as line, pytest.raises(ConnectionError):
+        send_chunks(line, (bytes(2**17) for _ in range(10_000)))
+    assert ask(place, encoded(), [])[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/../../../../etc/passwd", "/..%2f..%2fetc/passwd", "/page.js/../app.py"])
+def test_no_other_file_is_reached(place, path):
+    with socket.create_connection(place, timeout=60) as line:  # as it is, which clients would tidy up
+        line.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: line.recv(65536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 404")
+    assert "root:" not in answer
+
+
+def test_mistakes_are_a_sentence(checkpoint):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DistilPoseError, match=f"port={port} cannot be listened on"):
+            demo(f"checkpoint={checkpoint}", f"port={port}")
+    with pytest.raises(DistilPoseError, match=r"limits\.seconds=0"):
+        demo(f"checkpoint={checkpoint}", "limits.seconds=0")
+    with pytest.raises(DistilPoseError, match="give a student as checkpoint"):
+        demo(f"checkpoint={checkpoint}", f"teacher.checkpoint={checkpoint}")
+    with pytest.raises(DistilPoseError, match="port=70000"):
+        demo(f"checkpoint={checkpoint}", "port=70000")
+    with pytest.raises(DistilPoseError, match="is not a file"):
+        demo("checkpoint=nothing.ckpt")
+
+
+def test_names_do_not_tell_where_files_lie(tmp_path):
+    assert page_name("/home/me/runs/best_run/checkpoints/last.ckpt") == "best_run"
+    assert page_name("/home/me/student.safetensors") == "student"
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_which_addresses_are_local(host, local):
+    assert is_loopback(host) is local

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distilpose.errors import DistilPoseError
+from distilpose.webpage.limits import Limits, RefusedError, limited, read_boxes, read_photo
+
+LIMITS = Limits()
+SIZE = (90, 120)
+
+
+def photo(kind, image, **options):
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def png_of_header(width, height):
+    """A PNG that says it is that large and holds next to nothing."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+def noise(height=90, width=120):
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_formats(kind):
+    image = noise()
+    found = read_photo(photo(kind, image, **({"lossless": True} if kind == "WEBP" else {})), LIMITS)
+    assert found.shape == (90, 120, 3)
+    assert found.dtype == np.uint8
+    if kind != "JPEG":
+        assert (found == np.asarray(image)).all()
+
+
+def test_a_photograph_is_turned_as_its_camera_was_held():
+    image, exif = noise(), Image.Exif()
+    exif[0x0112] = 6  # the camera was turned left, so the picture turns right
+    found = read_photo(photo("PNG", image, exif=exif), LIMITS)
+    assert (found == np.rot90(np.asarray(image), -1)).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1"])
+def test_other_kinds_of_pixels_become_rgb(mode):
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    assert read_photo(photo(kind, noise().convert(mode)), LIMITS).shape == (90, 120, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        (png_of_header(60_000, 60_000), 413, "million"),
+        (png_of_header(7_000, 7_000), 413, "7000 x 7000"),
+        (png_of_header(40_000, 10), 413, "40000 x 10"),
+        (png_of_header(200, 100), 422, "cut off or damaged"),
+        (photo("JPEG", noise())[:3000], 422, "cut off or damaged"),
+        (photo("GIF", noise()), 422, "JPEG, PNG or WebP"),
+        (photo("TIFF", noise()), 422, "JPEG, PNG or WebP"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', 422, "JPEG, PNG or WebP"),
+        (b"", 422, "JPEG, PNG or WebP"),
+        (b"\xff\xd8\xff", 422, "JPEG, PNG or WebP"),
+    ],
+    ids=["60000 x 60000", "7000 x 7000", "long", "empty png", "cut", "gif", "tiff", "svg", "nothing", "three bytes"],
+)
+def test_hostile_pictures_are_refused(content, status, words):
+    with pytest.raises(RefusedError, match=words) as refusal:
+        read_photo(content, LIMITS)
+    assert refusal.value.status == status
+
+
+def test_the_header_is_enough_to_refuse(monkeypatch):
+    def unpack(*arguments):
+        raise AssertionError("unpacked")
+
+    content = photo("JPEG", noise())
+    monkeypatch.setattr(Image.Image, "convert", unpack)
+    with pytest.raises(RefusedError, match="120 x 90"):
+        read_photo(content, Limits(max_pixels=120 * 90 - 1))
+
+
+@pytest.mark.parametrize("text", [None, "null", "[]", ""])
+def test_no_boxes(text):
+    assert read_boxes(text, SIZE, LIMITS) is None
+
+
+def test_boxes():
+    found = read_boxes("[[1, 2, 3.5, 4], [-5, 0, 130, 90]]", SIZE, LIMITS)
+    assert found.tolist() == [[1, 2, 3.5, 4], [-5, 0, 130, 90]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "5", '"text"', '{"a": 1}', "[1, 2, 3, 4]", "[[1, 2, 3]]", '[["1", 2, 3, 4]]', "[[1, 2, NaN, 4]]",
+        "[[1, 2, 1e400, 4]]", f"[[{10**400}, 2, 3, 4]]", "[[true, 1, 2, null]]", "[[1, 2, 0, 4]]", "[[1, 2, -3, 4]]",
+        "[[120, 0, 5, 5]]", "[[-5, 0, 5, 5]]", "[[0, 0, 481, 5]]", "[" * 50_000, str([[0, 0, 5, 5]] * 21),
+    ],
+)  # fmt: skip
+def test_bad_boxes_are_refused(text):
+    with pytest.raises(RefusedError) as refusal:
+        read_boxes(text, SIZE, LIMITS)
+    assert refusal.value.status == 422
+
+
+@pytest.mark.parametrize(("pieces", "read"), [(6, 6), (100, 9)])
+def test_a_body_is_counted_while_it_comes(pieces, read):
+    sent, kept = [], []
+
+    async def body():
+        for number in range(pieces):
+            sent.append(number)
+            yield bytes(2**18)
+
+    async def run():
+        async for piece in limited(body(), Limits(max_megabytes=1)):
+            kept.append(piece)
+
+    with pytest.raises(RefusedError, match="larger than 1 MB") as refusal:
+        asyncio.run(run())
+    assert refusal.value.status == 413
+    assert len(kept) == 4  # quarters of a megabyte
+    assert len(sent) == read  # to the end, but no more than twice the limit
+
+
+@pytest.mark.parametrize("bad", [{"seconds": 0}, {"max_persons": 0}, {"waiting": -1}, {"max_pixels": 1.5}])
+def test_limits_that_are_none(bad):
+    with pytest.raises(DistilPoseError, match=f"limits.{next(iter(bad))}"):
+        Limits(**bad)
