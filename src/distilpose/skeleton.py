@@ -138,6 +138,8 @@ class Skeleton:
     def from_category(cls, category: Mapping[str, Any], **given: Any) -> Skeleton:
         """The skeleton of a COCO category: its 'keypoints' and, if present, its 'skeleton' (limbs counted from 1).
 
+        'OKS_sigmas' and 'flip_pairs' (joints counted from 0) of the category go before what the names imply.
+
         Args:
             category: an entry of the annotation file's 'categories'.
             **given: flip_pairs, sigmas or upper_body to use in place of what the names imply; None counts as not given.
@@ -149,8 +151,8 @@ class Skeleton:
                 "a keypoint annotation file names its joints there."
             )
         limbs = [(int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ()]
-        if "OKS_sigmas" in category:
-            given = {"sigmas": category["OKS_sigmas"]} | {k: v for k, v in given.items() if v is not None}
+        told = {"sigmas": category.get("OKS_sigmas"), "flip_pairs": category.get("flip_pairs")}
+        given = told | {k: v for k, v in given.items() if v is not None}
         return cls.from_names(names, limbs=limbs, **given)
 
     @classmethod
