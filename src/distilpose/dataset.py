@@ -48,7 +48,13 @@ def browse(given: argparse.Namespace) -> int:
 
     _must_be_new(given.output, "--output")
     shown = write_gallery(
-        given.file, given.images, given.output, given.persons, tuple(given.input_size), given.category, _progress("persons")
+        given.file,
+        given.images,
+        given.output,
+        given.persons,
+        tuple(given.input_size),
+        given.category,
+        _progress("persons"),
     )
     print(f"{shown} persons shown in {given.output / 'index.html'}")
     return 0
@@ -59,8 +65,8 @@ def convert(given: argparse.Namespace) -> int:
     from distilpose.curation.formats import convert_set
 
     _must_be_new(given.output, "--output")
-    options = {"category": given.category, "split": given.split}
-    told = convert_set(given.format, given.source, given.images, given.output, given.skeleton, options, _progress("images"))
+    how = (given.skeleton, given.category, given.split)
+    told = convert_set(given.format, given.source, given.images, given.output, *how, _progress("images"))
     print("\n".join(told))
     return 0
 
@@ -124,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("format", choices=names, help="of the source")
     one.add_argument("source", type=Path, help="the labels: a file, a folder (yolo-pose), or a .zip of them")
     one.add_argument("--images", type=Path, required=True, help="folder of the images")
-    one.add_argument("--output", type=Path, required=True, metavar="FILE", help="annotation file to write; must not exist")
+    one.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="annotation file to write; must not exist"
+    )
     one.add_argument(
         "--skeleton", type=Path, metavar="FILE",
         help="JSON of a COCO category (keypoints, skeleton, flip_pairs, OKS_sigmas), or an annotation file that has one",

@@ -56,7 +56,7 @@ def _check_sides(data: KeypointSet, findings: Findings) -> None:
     both = data.labelled[:, first] & data.labelled[:, second]
     across = np.where(both[..., None], data.joints[:, first, :2] - data.joints[:, second, :2], 0)
     length = np.linalg.norm(across, axis=2)
-    both &= length > _WIDE * _person_size(data)[:, None] / 2
+    both = both & (length > _WIDE * _person_size(data)[:, None] / 2)
     unit = across / np.maximum(length, 1e-9)[..., None]
     against, judged = np.zeros((2, len(pairs), len(pairs)))
     for one in range(len(pairs)):
@@ -78,8 +78,8 @@ def _check_sides(data: KeypointSet, findings: Findings) -> None:
     told = "Left and right look changed in most persons: the pair points the other way than the person's other pairs."
     findings.add("error", "sides-swapped", names, told, "Look by `dataset browse`; then change them or their names.")
     trunk = [pair for pair in range(len(pairs)) if pair not in suspects and _is_trunk(data, pair)]
-    turned = np.zeros(len(both), dtype=bool)
-    known = turned.copy()
+    turned: NDArray[np.bool_] = np.zeros(len(both), dtype=np.bool_)
+    known: NDArray[np.bool_] = np.zeros(len(both), dtype=np.bool_)
     for index, one in enumerate(trunk):
         for other in trunk[index + 1 :]:
             cosine = (unit[:, one] * unit[:, other]).sum(1)
@@ -138,7 +138,11 @@ def _check_bones(data: KeypointSet, findings: Findings) -> None:
     told = f"{odd.sum()} persons have a bone more than {_LONG:g} times as long as is usual for their size."
     heavy = odd.sum() > 0.02 * len(odd)
     findings.add(
-        "warning" if heavy else "note", "bone-long", data.ids[odd], told, "Look for joints of another person or mistyped."
+        "warning" if heavy else "note",
+        "bone-long",
+        data.ids[odd],
+        told,
+        "Look for joints of another person or mistyped.",
     )
 
 

@@ -80,7 +80,9 @@ def read_header(path: Path) -> Header:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                orientation = image.getexif().get(_ORIENTATION, 1) if image.format in ("JPEG", "TIFF", "WEBP", "PNG") else 1
+                orientation = (
+                    image.getexif().get(_ORIENTATION, 1) if image.format in ("JPEG", "TIFF", "WEBP", "PNG") else 1
+                )
                 orientation = orientation if orientation in range(1, 9) else 1
                 header = Header(*image.size, image.mode, orientation)
     except Image.DecompressionBombError:

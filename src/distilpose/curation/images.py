@@ -144,7 +144,7 @@ def _judge(data: KeypointSet, name: str, place: int) -> tuple[list[str], bytes, 
     return codes, hashlib.blake2b(content, digest_size=16).digest(), _looks(small)
 
 
-def _decoded_small(content: bytes, side: int) -> NDArray[np.uint8] | None:
+def _decoded_small(content: bytes, side: int) -> NDArray[Any] | None:
     """A small grey version: JPEG's decoder skips what it does not need, and finds broken files all the same."""
     large, middling = cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_GRAYSCALE_4
     flag = large if side >= 400 else middling if side >= 100 else cv2.IMREAD_GRAYSCALE
@@ -154,7 +154,7 @@ def _decoded_small(content: bytes, side: int) -> NDArray[np.uint8] | None:
         return None
 
 
-def _looks(grey: NDArray[np.uint8]) -> int:
+def _looks(grey: NDArray[Any]) -> int:
     """64 bits that say where the picture gets brighter from left to right; 0 without contrast."""
     small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     if small.max() - small.min() < 16:

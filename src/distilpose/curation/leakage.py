@@ -34,9 +34,7 @@ def check_within(prints: Fingerprints, findings: Findings) -> None:
     findings.add("note", "image-alike", alike, told, "Fine within one split; of a video, keep fewer frames.")
 
 
-def check_between(
-    sets: list[tuple[str, KeypointSet, Fingerprints]], findings: Findings
-) -> None:
+def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: Findings) -> None:
     """What two splits have in common.
 
     Args:
@@ -83,7 +81,11 @@ def near_pairs(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> list[t
         for place, key in enumerate(((hashes >> shift) & np.uint64(0xFFFF)).tolist()):
             near = buckets.get(key)
             if near and hashes[place]:
-                bits = np.bitwise_count(others[near] ^ hashes[place]) if _HAS_COUNT else _bits(others[near] ^ hashes[place])
+                bits = (
+                    np.bitwise_count(others[near] ^ hashes[place])
+                    if _HAS_COUNT
+                    else _bits(others[near] ^ hashes[place])
+                )
                 close = np.flatnonzero(bits <= NEAR)
                 if len(close) <= _COMMON:
                     found.update((place, near[index]) for index in close)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,10 +105,8 @@ def compact(entry: dict[str, Any]) -> dict[str, Any]:
     entry.pop("segmentation", None)
     values = entry.get("keypoints")
     if isinstance(values, list) and values:
-        try:
+        with contextlib.suppress(TypeError, OverflowError):  # names of a category, or a fault that is told later
             entry["keypoints"] = array("d", values)
-        except (TypeError, OverflowError):  # names of a category, or a fault that is told later
-            pass
     return entry
 
 
@@ -169,7 +168,8 @@ def _images(entries: list[Any], findings: Findings) -> tuple[NDArray[np.int64], 
     """Ids, names and sizes of the images that have an id and a name."""
     tally = _Tally()
     places: dict[int, int] = {}
-    names, sizes = [], []
+    names: list[str] = []
+    sizes: list[list[Any]] = []
     for position, entry in enumerate(entries):
         number = entry.get("id") if isinstance(entry, dict) else None
         if not _is_id(number):
@@ -245,14 +245,20 @@ _TOLD = {
     "annotation-id": ("Annotations have no whole number as 'id'.", "Give every annotation its own id."),
     "annotation-id-twice": ("Annotation ids occur twice.", "Give every annotation its own id."),
     "dangling-image": ("Annotations belong to images that are not in the file.", "Add the images or remove them."),
-    "dangling-category": ("Annotations are of categories that are not in the file.", "Add the category or correct them."),
+    "dangling-category": (
+        "Annotations are of categories that are not in the file.",
+        "Add the category or correct them.",
+    ),
     "box-missing": ("Persons have no 'bbox'.", "Add x, y, width and height in pixels."),
     "box-malformed": ("Boxes are not four numbers.", "Write x, y, width and height in pixels."),
     "keypoints-missing": ("Persons have no 'keypoints'.", "Label them, or train with data.unlabelled=true."),
     "keypoints-length": ("Lists of 'keypoints' have a wrong length.", _SHAPE),
     "keypoints-malformed": ("Lists of 'keypoints' hold something that is no number.", _SHAPE),
     "area-malformed": ("Areas are no numbers.", "Write square pixels, or leave 'area' out."),
-    "num_keypoints-malformed": ("'num_keypoints' is no number.", "Write how many joints are labelled, or leave it out."),
+    "num_keypoints-malformed": (
+        "'num_keypoints' is no number.",
+        "Write how many joints are labelled, or leave it out.",
+    ),
 }
 
 
@@ -277,5 +283,5 @@ def _is_number(value: Any) -> bool:
     return type(value) is float or (type(value) is int and abs(value) < 1e300)
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: Any) -> TypeGuard[int]:
     return type(value) is int and abs(value) < 2**63

@@ -54,7 +54,11 @@ def _check_boxes(data: KeypointSet, findings: Findings) -> None:
     findings.add("error", "box-outside", data.ids[outside], told, "Correct them: x, y, width, height in pixels.")
     over = judged & ~outside & (inside < data.boxes[:, 2:] - _SLACK).any(1)
     findings.add(
-        "note", "box-over-edge", data.ids[over], "Boxes reach over the image's edge; they are clipped.", "Fine as it is."
+        "note",
+        "box-over-edge",
+        data.ids[over],
+        "Boxes reach over the image's edge; they are clipped.",
+        "Fine as it is.",
     )
     corners = judged & ~outside & (width > x) & (height > y) & (x > 0) & (y > 0)
     mostly = over.sum() > 0.3 * max(1, judged.sum()) and (over & corners).sum() > 0.9 * over.sum()

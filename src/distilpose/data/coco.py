@@ -174,7 +174,11 @@ def read_image(path: str | Path) -> NDArray:
             f"Image {path} cannot be read ({error.strerror}): check data.root and the image folder below it."
         ) from None
     try:
-        image = None if is_cut_off(content) or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        image = (
+            None
+            if is_cut_off(content) or not content
+            else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        )
     except cv2.error:  # more pixels than OpenCV is willing to unpack
         image = None
     if image is None:
