@@ -106,11 +106,12 @@ def _check_facing(data: KeypointSet, findings: Findings) -> None:
     seen = data.labelled
     if shoulders and hips:
         torso = data.joints[:, shoulders, :2].mean(1) - data.joints[:, hips, :2].mean(1)
-        up = np.where(seen[:, [*shoulders, *hips]].all(1)[:, None], torso, up)
+        up = np.where(np.all(seen[:, [*shoulders, *hips]], axis=1, keepdims=True), torso, up)
     across = data.joints[:, eyes[0], :2] - data.joints[:, eyes[1], :2]
     turn = up[:, 0] * across[:, 1] - up[:, 1] * across[:, 0]
     wide = np.abs(turn) > _ALONG * np.linalg.norm(up, axis=1) * np.linalg.norm(across, axis=1)
-    judged = seen[:, [*eyes, nose]].all(1) & wide & (np.linalg.norm(across, axis=1) > 2)
+    face: NDArray[np.bool_] = np.all(seen[:, [*eyes, nose]], axis=1)
+    judged = face & wide & (np.linalg.norm(across, axis=1) > 2)
     wrong = judged & (turn < 0)
     if judged.sum() >= ENOUGH and wrong.sum() > _SOME * judged.sum():
         most = wrong.sum() > 0.5 * judged.sum()
