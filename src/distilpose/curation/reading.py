@@ -236,7 +236,7 @@ def _annotations(
     for code, found in tally.counts.items():
         findings.add("error", code, tally.places[code], *_TOLD[code], count=found)
     taken = slice(kept)
-    return ids[taken], images[taken], boxes[taken], areas[taken], points[taken].reshape(kept, -1, 3), counts[taken]
+    return ids[taken], images[taken], boxes[taken], areas[taken], points[taken].reshape(kept, joints, 3), counts[taken]
 
 
 _SHAPE = "Write x, y and v for each of the category's joints."
