@@ -93,12 +93,16 @@ FAULTS = {
     "sides-mirrored": ("error", mirror_all, ["1", "2", "3", "4", "5"]),
     "sides-disagree": ("note", lambda d: cross(d.people[4]), ["5"]),
     "no-limbs": ("note", lambda d: d.category.pop("skeleton"), ["set.json"]),
-    "several-categories": ("error", lambda d: d.content["categories"].append(d.category | {"id": 2, "name": "dog"}), ["person", "dog"]),
+    "several-categories": ("error", lambda d: add_category(d), ["person", "dog"]),
     "no-keypoints": ("error", lambda d: d.category.pop("keypoints"), ["person"]),
     "skeleton": ("error", lambda d: d.category.update(skeleton=[[1, 99]]), ["person"]),
     "category-malformed": ("error", lambda d: d.content["categories"].append({"name": "dog"}), ["1"]),
     "set-small": ("warning", lambda d: d.content.update(annotations=d.people[:90]), ["set.json"]),
 }  # fmt: skip
+
+
+def add_category(data):
+    data.content["categories"].append(data.category | {"id": 2, "name": "dog"})
 
 
 def picture(data, name, seed):
