@@ -22,7 +22,7 @@ from distilpose.errors import DistilPoseError
 
 _USUAL = ("RGB", "L")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "CMYK", "LAB", "HSV", "YCbCr")
-_BLOCK = 1024  # files handed out at a time, so that a million of them need no million futures
+_BLOCK, _TOGETHER = 1024, 16  # files handed out at a time, and to one thread: a future costs as much as a missing file
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -56,13 +56,15 @@ def check_images(data: KeypointSet, findings: Findings, progress: Progress) -> F
     places = {name: place for place, name in enumerate(data.names)}
     jobs = list(places.items())
 
-    def judge(job: tuple[str, int]) -> tuple[str, list[str], bytes, int]:
-        return job[0], *_judge(data, *job)
+    def judge(some: list[tuple[str, int]]) -> list[tuple[str, list[str], bytes, int]]:
+        return [(name, *_judge(data, name, place)) for name, place in some]
 
     def results() -> Iterable[tuple[str, list[str], bytes, int]]:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start in range(0, len(jobs), _BLOCK):
-                yield from pool.map(judge, jobs[start : start + _BLOCK])
+                block = jobs[start : start + _BLOCK]
+                for rows in pool.map(judge, (block[k : k + _TOGETHER] for k in range(0, len(block), _TOGETHER))):
+                    yield from rows
 
     for name, codes, digest, looks in progress(results(), len(jobs)):
         for code in codes:
