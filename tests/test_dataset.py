@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +119,26 @@ def test_the_module_runs():
         [sys.executable, "-m", "distilpose.dataset", "--help"], capture_output=True, text=True, check=True
     )
     assert "check|browse|convert|sigmas" in done.stdout
+
+
+def test_the_commands_of_the_documentation_are_understood():
+    text = (Path(__file__).resolve().parents[1] / "docs/own_data.md").read_text()
+    lines = re.findall(r"^python -m distilpose\.dataset ([^\[\n]+)$", text, re.MULTILINE)
+    assert len(lines) >= 2
+    for line in lines:
+        assert dataset._parser().parse_args(shlex.split(line)).run in (dataset.check, dataset.browse)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images"),
+    [
+        ("coco-mini/annotations/person_keypoints_val2017.json", "coco-mini/val2017"),
+        ("lspet/annotations/lspet_val.json", "lspet/val"),
+    ],
+)
+def test_real_sets_have_no_errors_and_no_changed_sides(run, shared_data, tmp_path, annotations, images):
+    status, _, _ = run("check", shared_data / annotations, shared_data / images, "--report", tmp_path / "report")
+    assert status == 0
+    findings = json.loads((tmp_path / "report/check.json").read_text())["findings"]
+    (one,) = [finding for finding in findings if finding["code"] == "sides-disagree"]
+    assert one["severity"] == "note"
