@@ -1,6 +1,6 @@
 """Poses from an exported ONNX file, with only onnxruntime, numpy and OpenCV installed.
 
-python -m distilpose.runtime student.onnx photo.jpg [--boxes X Y W H ...] [--json]
+    python -m distilpose.runtime student.onnx photo.jpg [--boxes X Y W H ...] [--json]
 
 The file is one that `python -m distilpose.export format=onnx` wrote: all else there is to know stands in its metadata.
 """

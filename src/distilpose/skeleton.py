@@ -122,7 +122,7 @@ class Skeleton:
         if flip_pairs is None:
             flip_pairs = _pairs_of(names)
         if sigmas is None:
-            known = [KNOWN_SIGMAS.get(_side_free(name)) for name in names]
+            known = [KNOWN_SIGMAS.get(side_free(name)) for name in names]
             sigmas = None if None in known else [value for value in known if value is not None]
         if upper_body is None:
             upper_body = [i for i, name in enumerate(names) if not _LOWER_BODY.search(name.lower())]
@@ -138,6 +138,8 @@ class Skeleton:
     def from_category(cls, category: Mapping[str, Any], **given: Any) -> Skeleton:
         """The skeleton of a COCO category: its 'keypoints' and, if present, its 'skeleton' (limbs counted from 1).
 
+        'OKS_sigmas' and 'flip_pairs' (joints counted from 0) of the category go before what the names imply.
+
         Args:
             category: an entry of the annotation file's 'categories'.
             **given: flip_pairs, sigmas or upper_body to use in place of what the names imply; None counts as not given.
@@ -149,8 +151,8 @@ class Skeleton:
                 "a keypoint annotation file names its joints there."
             )
         limbs = [(int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ()]
-        if "OKS_sigmas" in category:
-            given = {"sigmas": category["OKS_sigmas"]} | {k: v for k, v in given.items() if v is not None}
+        told = {"sigmas": category.get("OKS_sigmas"), "flip_pairs": category.get("flip_pairs")}
+        given = told | {k: v for k, v in given.items() if v is not None}
         return cls.from_names(names, limbs=limbs, **given)
 
     @classmethod
@@ -184,7 +186,7 @@ def side_of(name: str) -> str:
     return "left" if _LEFT.search(name) else "right" if _RIGHT.search(name) else "centre"
 
 
-def _side_free(name: str) -> str:
+def side_free(name: str) -> str:
     """The joint's name without left or right: 'left_shoulder', 'shoulder.R' and 'LeftShoulder' all give 'shoulder'."""
     bare = _RIGHT.sub("", _LEFT.sub("", name, count=1), count=1)
     return re.sub(r"[ _.\-]+", "_", bare).strip("_").lower()
@@ -192,13 +194,13 @@ def _side_free(name: str) -> str:
 
 def _joint_of(name: str) -> tuple[str, str]:
     """What a name says whatever its style: its side, and the joint without case or separators."""
-    return side_of(name), _side_free(name).replace("_", "")
+    return side_of(name), side_free(name).replace("_", "")
 
 
 def _pairs_of(names: Sequence[str]) -> list[tuple[int, int]]:
     """Joints whose names are alike but for left and right, in order of first appearance."""
-    lefts = {_side_free(name): index for index, name in enumerate(names) if _LEFT.search(name)}
-    rights = {_side_free(name): index for index, name in enumerate(names) if _RIGHT.search(name)}
+    lefts = {side_free(name): index for index, name in enumerate(names) if _LEFT.search(name)}
+    rights = {side_free(name): index for index, name in enumerate(names) if _RIGHT.search(name)}
     pairs = [(lefts[bare], rights[bare]) for bare in lefts if bare in rights]
     return sorted((min(pair), max(pair)) for pair in pairs)
 

@@ -143,3 +143,9 @@ def test_missing_file_and_no_json(tmp_path):
         load_annotations(tmp_path / "half.json")
     with pytest.raises(DistilPoseError, match="cannot be read"):
         load_annotations(tmp_path)
+
+
+def test_nesting_without_end_is_told(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(DistilPoseError, match="nested too deeply"):
+        load_annotations(tmp_path / "deep.json")

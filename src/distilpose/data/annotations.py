@@ -60,6 +60,8 @@ def read_json(path: str | Path, what: str, way_out: str) -> Any:
     """The content of a JSON file, or one sentence on why not, of `what` it is and the `way_out` where it is missing."""
     try:
         return json.loads(Path(path).read_bytes())
+    except RecursionError:
+        raise DistilPoseError(f"{what} {path} is nested too deeply to be read: download or write it again.") from None
     except FileNotFoundError:
         raise DistilPoseError(f"{what} {path} does not exist: {way_out}.") from None
     except OSError as error:

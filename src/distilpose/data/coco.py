@@ -173,12 +173,12 @@ def read_image(path: str | Path) -> NDArray:
         raise DistilPoseError(
             f"Image {path} cannot be read ({error.strerror}): check data.root and the image folder below it."
         ) from None
-    # decoders may fill a cut-off JPEG with grey and say nothing; a whole one ends its last scan with an end marker
-    end = b"\xff\xd9"
-    cut_off = content.startswith(b"\xff\xd8") and not content.endswith(end)
-    cut_off = cut_off and content.rfind(end) < content.rfind(b"\xff\xda")
     try:
-        image = None if cut_off or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        image = (
+            None
+            if is_cut_off(content) or not content
+            else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        )
     except cv2.error:  # more pixels than OpenCV is willing to unpack
         image = None
     if image is None:
@@ -186,3 +186,14 @@ def read_image(path: str | Path) -> NDArray:
             f"Image {path} is cut off or no image OpenCV can read ({len(content)} bytes): fetch it again."
         )
     return image
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Whether these are the bytes of a JPEG that ends too early.
+
+    Decoders may fill it with grey and say nothing; a whole one ends its last scan with an end marker.
+    """
+    end = b"\xff\xd9"
+    if not content.startswith(b"\xff\xd8") or content.endswith(end):
+        return False
+    return content.rfind(end) < content.rfind(b"\xff\xda")

@@ -1,0 +1,94 @@
+"""Formats that are read, a module each, and the conversion to COCO."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from distilpose.curation.formats.archive import unpack
+from distilpose.curation.formats.common import Person, Progress, Source, read_skeleton, to_coco
+from distilpose.errors import DistilPoseError
+from distilpose.files import write_json
+
+# module, and what its file is called; a folder where None
+_READERS = {
+    "mpii": ("mpii", (".mat", ".json")),
+    "crowdpose": ("crowdpose", (".json",)),
+    "lsp": ("lsp", (".mat",)),
+    "cvat": ("cvat", (".xml",)),
+    "label-studio": ("label_studio", (".json",)),
+    "yolo-pose": ("yolo", None),
+}
+
+Reader = Callable[[Source], tuple[list[Person], dict[str, Any]]]
+
+
+def convert_set(
+    form: str,
+    path: Path,
+    images: Path,
+    output: Path,
+    skeleton: Path | None = None,
+    category: str | None = None,
+    split: str | None = None,
+    progress: Progress = lambda jobs, count: jobs,
+) -> list[str]:
+    """Read a set in another format and write it as a COCO file.
+
+    Args:
+        form: name of the format.
+        path: file or folder of labels, or a zip of them.
+        images: folder of the images.
+        output: annotation file to write; must not exist.
+        skeleton: file with the joints' names, limbs, pairs and sigmas.
+        category: name of the kind to convert, where there are several.
+        split: part of the set, where it has parts.
+        progress: wraps the loop over images.
+
+    Returns:
+        Sentences on what was converted and what was left out.
+
+    Raises:
+        DistilPoseError: the source is not of that format, or nothing of it can be used.
+    """
+    module, suffixes = _READERS[form]
+    if not path.exists():
+        raise DistilPoseError(f"Source {path} does not exist: give the labels' file or folder.")
+    if not images.is_dir():
+        raise DistilPoseError(f"--images {images} is no folder: give the folder of the images.")
+    if output.exists():
+        raise DistilPoseError(f"--output {output} exists and is not overwritten: choose another name.")
+    given = None if skeleton is None else read_skeleton(skeleton)
+    read: Reader = import_module(f"{__name__}.{module}").read
+    with tempfile.TemporaryDirectory() as folder:
+        if path.suffix.lower() == ".zip":
+            path = unpack(path, Path(folder))
+        source = Source(_labels(path, suffixes, form), images, given, category, split)
+        persons, entry = read(source)
+        content = to_coco(source, persons, entry, progress)
+    write_json(content, output)
+    joints = len(content["categories"][0]["keypoints"])
+    told = [f"{len(content['annotations'])} persons on {len(content['images'])} images, {joints} joints: {output}"]
+    told += [f"left out: {count} {reason}" for reason, count in source.left_out.items()]
+    return told + source.notes
+
+
+def _labels(path: Path, suffixes: tuple[str, ...] | None, form: str) -> Path:
+    """The file to read: itself, or the only fitting one of a folder."""
+    if suffixes is None:
+        if not path.is_dir():
+            raise DistilPoseError(f"Source {path} of {form} must be a folder, of data.yaml and labels.")
+        return path
+    if path.is_file():
+        if path.suffix.lower() not in suffixes:
+            raise DistilPoseError(f"Source {path} of {form} must end in {' or '.join(suffixes)}.")
+        return path
+    found = sorted(one for one in path.rglob("*") if one.suffix.lower() in suffixes and one.is_file())
+    if len(found) != 1:
+        raise DistilPoseError(
+            f"{path} holds {len(found)} files that end in {' or '.join(suffixes)}: give the one to read."
+        )
+    return found[0]

@@ -1,0 +1,55 @@
+"""Leeds Sports Pose (joints is 3 x 14 x N) and its extended training set (14 x 3 x N)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from distilpose.curation.formats.common import Person, Source, category_of, image_names
+from distilpose.curation.formats.matlab import read_mat
+from distilpose.errors import DistilPoseError
+from distilpose.skeleton import Skeleton
+
+NAMES = (
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
+    "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
+)  # fmt: skip
+LIMBS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (9, 10), (10, 11), (8, 12), (9, 12), (12, 13))
+
+
+def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
+    """The persons, one an image, by its number: joint n of the file belongs to im0001.jpg or im00001.jpg and so on.
+
+    The third number of a joint says *hidden* in the first set, whose joints are all labelled, and *visible* in the extended
+    one, whose other joints are not labelled.
+    """
+    joints = read_mat(source.path, "joints")
+    if joints.ndim == 2:
+        joints = joints[..., None]
+    if joints.ndim != 3 or joints.dtype.kind not in "iuf" or joints.shape[:2] not in ((3, 14), (14, 3)):
+        raise DistilPoseError(
+            f"'joints' in {source.path} is {' x '.join(map(str, joints.shape))}: expected 3 x 14 x N (Leeds Sports) or "
+            "14 x 3 x N (extended)."
+        )
+    extended = joints.shape[:2] == (14, 3)
+    rows = np.array(joints.transpose(2, 0, 1) if extended else joints.transpose(2, 1, 0), dtype=np.float64)
+    rows[..., 2] = np.where(rows[..., 2] > 0.5, 2, 0) if extended else np.where(rows[..., 2] > 0.5, 1, 2)
+    source.notes.append(
+        "Leeds Sports extended: joints marked invisible are not labelled."
+        if extended
+        else "Leeds Sports: joints marked as hidden are labelled with v = 1."
+    )
+    by_number = {}
+    for name in image_names(source.images):
+        found = re.fullmatch(r"im(\d{4,6})\.\w+", name.rpartition("/")[2])
+        if found:
+            by_number[int(found[1])] = name
+    persons = []
+    for number, row in enumerate(rows, start=1):
+        if number in by_number:
+            persons.append(Person(by_number[number], row))
+        else:
+            source.left_out["persons of images that are missing"] += 1
+    return persons, category_of(Skeleton.from_names(NAMES, LIMBS))

@@ -1,0 +1,108 @@
+"""MPII Human Pose: the release's .mat, and the .json that HRNet's authors made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from distilpose.curation.formats.common import Person, Source, box_around, category_of, read_foreign_json
+from distilpose.curation.formats.matlab import read_mat
+from distilpose.errors import DistilPoseError
+from distilpose.skeleton import Skeleton
+
+NAMES = (
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "neck",
+    "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+)  # fmt: skip
+LIMBS = (
+    (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12), (12, 7), (7, 13),
+    (13, 14), (14, 15),
+)  # fmt: skip
+
+
+def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
+    """The persons with joints; both files count pixels from 1, COCO from 0. Boxes are drawn around the joints and the head."""
+    persons = list(_of_mat(source) if source.path.suffix.lower() == ".mat" else _of_json(source))
+    return persons, category_of(Skeleton.from_names(NAMES, LIMBS))
+
+
+def _of_mat(source: Source) -> Iterator[Person]:
+    release = read_mat(source.path, "RELEASE")
+    try:
+        entries, training = release[0, 0].annolist.ravel(), release[0, 0].img_train.ravel()
+    except (AttributeError, IndexError, TypeError):
+        raise DistilPoseError(f"RELEASE in {source.path} has no 'annolist' and 'img_train': expected MPII's.") from None
+    for entry, train in zip(entries, training, strict=False):
+        image = _text(_first(getattr(entry, "image", None), "name"))
+        rects = getattr(entry, "annorect", None)
+        for rect in rects.ravel() if isinstance(rects, np.ndarray) else ():
+            joints = _points(_first(getattr(rect, "annopoints", None), "point"))
+            if image is None:
+                source.left_out["persons without an image name"] += 1
+            elif joints is None or not joints[:, 2].any():
+                source.left_out["persons without joints (test images, or not annotated)" if not train else
+                                "training persons without joints"] += 1  # fmt: skip
+            else:
+                yield Person(image, joints, _box(joints, rect))
+
+
+def _first(value: Any, name: str) -> Any:
+    """An attribute of a structure, or of the first of an array of them."""
+    if isinstance(value, np.ndarray):
+        value = value.ravel()[0] if value.size else None
+    return getattr(value, name, None)
+
+
+def _text(value: Any) -> str | None:
+    value = value.ravel()[0] if isinstance(value, np.ndarray) and value.size else value
+    return str(value) if isinstance(value, str) and value else None
+
+
+def _number(value: Any) -> float:
+    """A number, which the release writes as a 1 x 1 array, a text or an empty array (NaN)."""
+    try:
+        return float(np.asarray(value).ravel()[0])
+    except (IndexError, TypeError, ValueError):
+        return float("nan")
+
+
+def _points(points: Any) -> np.ndarray | None:
+    """(16, 3), from structures of x, y, id and is_visible; the head's two have no is_visible and count as seen."""
+    if not isinstance(points, np.ndarray):
+        return None
+    joints = np.zeros((len(NAMES), 3))
+    for point in points.ravel():
+        x, y, place = (_number(getattr(point, key, None)) for key in ("x", "y", "id"))
+        if place in range(len(NAMES)) and np.isfinite([x, y]).all():
+            hidden = _number(getattr(point, "is_visible", None)) == 0
+            joints[int(place)] = x - 1, y - 1, 1 if hidden else 2
+    return joints
+
+
+def _box(joints: np.ndarray, rect: Any) -> np.ndarray:
+    """Box around the joints and the head's box, a tenth wider on each side."""
+    seen = joints[joints[:, 2] > 0, :2]
+    head = np.array([[_number(getattr(rect, f"{axis}{end}", None)) - 1 for axis in "xy"] for end in (1, 2)])
+    seen = np.concatenate([seen, head]) if np.isfinite(head).all() else seen
+    return box_around(seen)
+
+
+def _of_json(source: Source) -> Iterator[Person]:
+    rows = read_foreign_json(source.path)
+    if not isinstance(rows, list):
+        raise DistilPoseError(f"{source.path} is no list of {{image, joints, joints_vis}}: expected MPII's JSON.")
+    for row in rows:
+        try:
+            image = row["image"]
+            places = np.array(row["joints"], dtype=np.float64).reshape(len(NAMES), 2) - 1
+            visible = np.array(row["joints_vis"], dtype=np.float64).reshape(len(NAMES)) > 0
+        except (TypeError, KeyError, ValueError):
+            source.left_out["persons without 16 'joints' and 'joints_vis' (test images have none)"] += 1
+            continue
+        if not isinstance(image, str) or not visible.any():
+            source.left_out["persons without visible joints"] += 1
+            continue
+        joints = np.concatenate([places, np.where(visible, 2.0, 0.0)[:, None]], axis=1)
+        yield Person(image, joints, _box(joints, None))

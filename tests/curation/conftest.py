@@ -1,0 +1,78 @@
+"""A sound set to spoil: standing people on pictures that differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from distilpose.skeleton import COCO
+
+# COCO's joints of a person seen from the front, as shares of the box: the person's left is on the right of the picture
+FRONT = np.array(
+    [(.50, .10), (.56, .07), (.44, .07), (.62, .09), (.38, .09), (.75, .24), (.25, .24), (.85, .40), (.15, .40),
+     (.88, .54), (.12, .54), (.66, .54), (.34, .54), (.66, .75), (.34, .75), (.67, .96), (.33, .96)]
+)  # fmt: skip
+
+
+class Sound:
+    """A set without faults: `content` is the file's, `write()` puts it on the disk, `folder` holds the pictures."""
+
+    def __init__(self, root: Path, images: int, persons: int, seed: int) -> None:
+        self.root, self.folder, self.file = root, root / "images", root / "set.json"
+        self.folder.mkdir(parents=True)
+        draw = np.random.default_rng(seed)
+        rows = []
+        for number in range(1, images + 1):
+            coarse = draw.integers(0, 255, (8, 12, 3), dtype=np.uint8)
+            picture = cv2.resize(coarse, (240, 160), interpolation=cv2.INTER_NEAREST)
+            cv2.imwrite(str(self.folder / f"{number}.png"), picture)
+            rows.append({"id": number, "file_name": f"{number}.png", "width": 240, "height": 160})
+        people = []
+        for number in range(1, persons + 1):
+            box = np.array([draw.uniform(5, 150), draw.uniform(5, 30), draw.uniform(50, 70), draw.uniform(90, 120)])
+            places = box[:2] + box[2:] * (FRONT + draw.normal(0, 0.005, FRONT.shape))
+            people.append(
+                {
+                    "id": number,
+                    "image_id": 1 + number % images,
+                    "category_id": 1,
+                    "bbox": box.round(2).tolist(),
+                    "area": round(float(box[2] * box[3]) / 2, 2),
+                    "num_keypoints": 17,
+                    "keypoints": np.c_[places.round(2), np.full(17, 2)].ravel().tolist(),
+                }
+            )
+        limbs = [[a + 1, b + 1] for a, b in COCO.limbs]
+        category = {"id": 1, "name": "person", "keypoints": list(COCO.names), "skeleton": limbs}
+        self.content = {"images": rows, "annotations": people, "categories": [category]}
+
+    @property
+    def images(self) -> list[dict]:
+        return self.content["images"]
+
+    @property
+    def people(self) -> list[dict]:
+        return self.content["annotations"]
+
+    @property
+    def category(self) -> dict:
+        return self.content["categories"][0]
+
+    def write(self) -> Path:
+        self.file.write_text(json.dumps(self.content))
+        return self.file
+
+
+@pytest.fixture
+def sound(tmp_path) -> Callable[..., Sound]:
+    """A maker of sound sets: `sound(images=6, persons=120, seed=0)`."""
+
+    def make(images: int = 6, persons: int = 120, seed: int = 0) -> Sound:
+        return Sound(tmp_path / f"set_{seed}", images, persons, seed)
+
+    return make

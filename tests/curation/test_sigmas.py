@@ -1,0 +1,52 @@
+"""Sigmas from two labellings with known errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from distilpose.curation.sigmas import estimate_sigmas, tell_sigmas
+from distilpose.errors import DistilPoseError
+
+
+def relabel(data, truth, sigmas, seed):
+    """Labels that miss the truth as two people with these sigmas do."""
+    draw = np.random.default_rng(seed)
+    for person, places in zip(data.people, truth, strict=True):
+        # sigma is the root mean square distance in two dimensions, per square root of the area
+        error = draw.normal(0, 1, (17, 2)) * (sigmas * np.sqrt(person["area"]) / np.sqrt(2))[:, None]
+        person["keypoints"] = np.c_[places + error, np.full(17, 2)].ravel().tolist()
+
+
+def test_known_sigmas_come_out(sound):
+    one, two = sound(images=400, persons=400), sound(images=1, persons=1, seed=1)
+    truth = [np.array(person["keypoints"]).reshape(17, 3)[:, :2] for person in one.people]
+    sigmas = np.linspace(0.02, 0.1, 17)
+    relabel(one, truth, sigmas, 1)
+    one.write()
+    relabel(one, truth, sigmas, 2)
+    one.content["annotations"] = one.people[::-1]  # in another order
+    two.content = one.content
+    names, found, counts = estimate_sigmas(one.file, two.write())
+    np.testing.assert_allclose(found, sigmas, rtol=0.12)  # 400 pairs: 3.5 % a standard error
+    assert (counts == 400).all()
+    assert tell_sigmas(names, found, counts).splitlines()[-1].startswith("data.skeleton.sigmas=[0.0")
+
+
+def test_too_few_persons_give_no_figure(sound):
+    one = sound(persons=5)
+    names, found, counts = estimate_sigmas(one.write(), one.file)
+    assert np.isnan(found).all()
+    assert "label more persons twice" in tell_sigmas(names, found, counts)
+
+
+def test_other_joints_or_persons_are_refused(sound):
+    one, two = sound(), sound(seed=1)
+    two.category["keypoints"][0] = "snout"
+    with pytest.raises(DistilPoseError, match="different joints"):
+        estimate_sigmas(one.write(), two.write())
+    two.category["keypoints"][0] = "nose"
+    for image in two.images:
+        image["file_name"] = "x" + image["file_name"]
+    with pytest.raises(DistilPoseError, match="No person"):
+        estimate_sigmas(one.file, two.write())
