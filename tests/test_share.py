@@ -82,7 +82,12 @@ def test_the_card_tells_what_the_run_knows(command, run, tmp_path):
 
 def test_figures_of_an_evaluation_go_into_the_header(command, run, tmp_path):
     row = {"model": "student_xs", "boxes": "gt", "flip": "true", "persons": 5, "AP": 0.25, "PCK": 0.5}
-    evaluation = {"annotations": "/home/somebody/data/mine/annotations/val.json", "rows": [row], "notes": ["A note."]}
+    evaluation = {
+        "source": f"student_xs ({run / 'checkpoints' / 'best.ckpt'})",
+        "annotations": "/home/somebody/data/mine/annotations/val.json",
+        "rows": [row],
+        "notes": ["A note.", "Of detector boxes 'x' does not exist under '/home/somebody/data'."],
+    }
     (tmp_path / "ev").mkdir()
     (tmp_path / "ev" / "metrics.json").write_text(json.dumps(evaluation))
     status, told = command(f"run={run}", f"output={tmp_path / 'out'}", f"evaluations=[{tmp_path / 'ev'}]")
@@ -94,6 +99,21 @@ def test_figures_of_an_evaluation_go_into_the_header(command, run, tmp_path):
     assert "A note." in text
     assert "somebody" not in text
     assert "licence" in told
+
+
+def test_figures_are_of_the_checkpoint_that_is_shared(command, run, tmp_path):
+    copy = tmp_path / "another.ckpt"
+    copy.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
+    for number, given in enumerate(([f"checkpoint={copy}"], ["weights_kind=raw"])):
+        command(f"run={run}", f"output={tmp_path / str(number)}", *given)
+        assert "None were measured." in (tmp_path / str(number) / "README.md").read_text()
+    evaluation = {"source": f"student_xs ({copy})", "annotations": "a.json", "rows": [{"AP": 0.5}], "notes": []}
+    for content, words in ((evaluation, "holds figures of"), ({**evaluation, "rows": []}, "holds no figures")):
+        (tmp_path / "metrics.json").write_text(json.dumps(content))
+        status, told = command(f"run={run}", f"output={tmp_path / 'out'}", f"evaluations=[{tmp_path / 'metrics.json'}]")
+        assert status == 1
+        assert words in told
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

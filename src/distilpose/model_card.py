@@ -1,9 +1,10 @@
-"""The model card: what a run's files know of the model it made, for those who use it."""
+"""The model card: what a run's files know of the model it made."""
 
 from __future__ import annotations
 
 import html
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +18,15 @@ from distilpose.models import PoseModel, count_gmacs, count_parameters
 from distilpose.run_folders import CONFIG, SUMMARY, UNREADABLE, flatten
 
 TASK = "keypoint-detection"
+# of a run's checkpoints, whose figures its metrics.json has
+MEASURED = {"checkpoints/best.ckpt": "best", "checkpoints/last.ckpt": "last"}
 SETTINGS = {
 "teacher.checkpoint": "teacher",
     "trainer.max_epochs": "epochs", "data.batch_size": "crops a process and step", "optimizer.lr": "learning rate",
     "seed": "seed", "trainer.precision": "precision",
 }  # fmt: skip
 COLUMNS = ("boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "AR", "PCK", "PCK up", "PCK other")
+MADE_WITH = ("distilpose", "torch", "lightning")
 NO_LICENCE = "None is stated: ask the authors before you use the weights."
 FIGURES = ("AP", "AP50", "AP75", "AR", "PCK", "PCK_upright", "PCK_other")
 
@@ -31,10 +35,8 @@ class About(NamedTuple):
     """What the files say, not yet fit for a page.
 
     Attributes:
-        licence: an identifier of the hub's; None if none was stated.
         data: a sentence on it by whoever shares.
         config: of the run, by dotted key.
-        environment: its environment.json.
         validation: its own figures for this checkpoint, by metrics.csv's columns.
         evaluations: metrics.json of `evaluate`.
     """
@@ -49,23 +51,26 @@ class About(NamedTuple):
 
 
 def read_about(model: PoseModel, run: Path | None, checkpoint: str, cfg: DictConfig) -> About:
-    """Gather it from a run's folder and those of evaluations.
-
-    Raises:
-        DistilPoseError: a file that is named cannot be read.
-    """
+    """Gather it from a run's folder and those of evaluations, which must be of that checkpoint."""
     config: dict[str, Any] = {}
     environment: dict[str, Any] = {}
     figures: dict[str, Any] = {}
     if run is not None:
         config = flatten(_read(run / CONFIG))
         environment = _read(run / "environment.json") if (run / "environment.json").is_file() else {}
-        if (run / SUMMARY).is_file():
-            figures = _read(run / SUMMARY).get("last" if checkpoint == "last.ckpt" else "best") or {}
+        which = MEASURED.get(Path(os.path.relpath(checkpoint, run)).as_posix())
+        if which is not None and cfg.weights_kind == "averaged" and (run / SUMMARY).is_file():
+            figures = _read(run / SUMMARY).get(which) or {}
     evaluations = [_read(Path(place) / SUMMARY if Path(place).is_dir() else Path(place)) for place in cfg.evaluations]
     for place, found in zip(cfg.evaluations, evaluations, strict=True):
-        if not isinstance(found.get("rows"), list):
+        rows = found.get("rows")
+        if not rows or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise DistilPoseError(f"{place} holds no figures of distilpose.evaluate: give the folder it wrote.")
+        source = str(found.get("source")).partition(" (")[2].removesuffix(")")
+        if Path(source).resolve() != Path(checkpoint).resolve():
+            raise DistilPoseError(
+                f"{place} holds figures of {source or 'no model'}, not of {checkpoint}: evaluate that one."
+            )
     measured = {key.removeprefix("val/"): value for key, value in figures.items() if key.startswith("val/")}
     name = cfg.name or config.get("name") or model.name
     return About(str(name), cfg.licence, cfg.data_note, config, environment, measured, evaluations)
@@ -94,7 +99,7 @@ def model_card(
         model: what is shared.
         about: what is known of it.
         digest: SHA-256 of model.safetensors.
-        repository: owner/name it is sent to; None leaves a place to fill in.
+        repository: owner/name it is sent to, if any.
         pictures: files beside the card to show.
     """
     parts = [
@@ -181,11 +186,7 @@ def _training(about: About) -> str:
     rows.insert(0, {"setting": "loss", "value": _plain(_loss(about.config))})
     start = about.environment.get("started") or {}
     packages = start.get("packages") or {}
-    rows += [
-        {"setting": name, "value": _plain(packages[name])}
-        for name in ("distilpose", "torch", "lightning")
-        if name in packages
-    ]
+    rows += [{"setting": name, "value": _plain(value)} for name, value in packages.items() if name in MADE_WITH]
     return f"## Training\n\n{markdown_table(rows, ('setting', 'value'))}"
 
 
@@ -203,12 +204,13 @@ def _figures(about: About) -> str:
     for found in about.evaluations:
         rows = [{key: row.get(key) for key in COLUMNS} for row in found["rows"]]
         parts += [f"On {_plain(_set_of(found))}, by `distilpose.evaluate`:", markdown_table(rows, COLUMNS)]
-        parts += [_plain(note) for note in found.get("notes", [])]
+        # others name folders of this machine
+        parts += [_plain(note) for note in found.get("notes", []) if "/" not in str(note)]
     if about.validation:
-        flip = about.config.get("method.flip_test")
-        where = f"While training, on {_plain(_data_name(about.config))}, validation persons"
+        where = f"While training, on {_plain(_data_name(about.config))}, validation persons, which choose the best checkpoint"
+        flip = str(about.config.get("method.flip_test")).lower()
         parts += [
-            f"{where}: ground-truth boxes, flip test {str(flip).lower()}; the checkpoint was chosen on them.",
+            f"{where}: ground-truth boxes, flip test {flip}.",
             markdown_table([{key: about.validation.get(key) for key in FIGURES}], FIGURES),
         ]
     return "\n\n".join(parts) if len(parts) > 1 else "## Figures\n\nNone were measured."

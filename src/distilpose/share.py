@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> Path:
         )
     checkpoint = cfg.checkpoint if run is None or cfg.checkpoint is not None else run / CHECKPOINT
     model = load_model(checkpoint, cfg.weights_kind)
-    about = read_about(model, run, Path(checkpoint).name, cfg)
+    about = read_about(model, run, str(checkpoint), cfg)
     weights = save_model(model, output / WEIGHTS_FILE)
     curves = None if run is None else run / "pictures" / CURVES
     pictures = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -123,3 +124,27 @@ def test_a_pickle_that_runs_code_does_not(tmp_path, monkeypatch, write):
     with pytest.raises(DistilPoseError, match="cannot be read"):
         load_model("evil.ckpt")
     assert not (tmp_path / "stolen").exists()
+
+
+@pytest.mark.parametrize("key", ["pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"])
+def test_a_strangers_file_fetches_and_opens_nothing(tmp_path, monkeypatch, key):
+    model = create_model("student_timm", backbone="resnet10t", depth=1, width=32, heads=2, input_size=(64, 48))
+    config = json.loads(json.dumps(model.config))
+    config |= {"pretrained": True, "backbone_options": {key: {"url": "http://127.0.0.1:9/stolen"}}}
+    monkeypatch.setattr(type(model), "config", config)
+    file = save_model(model, tmp_path / "model.safetensors")
+    monkeypatch.undo()
+    assert load_model(file).name == "student_timm"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"backbone": "hf-hub:somebody/network"}, "lies elsewhere"), ({"input_size": "wide"}, "cannot build")],
+)
+def test_a_model_that_cannot_be_built_is_told(tmp_path, monkeypatch, change, words):
+    model = create_model("student_timm", backbone="resnet10t", depth=1, width=32, heads=2, input_size=(64, 48))
+    monkeypatch.setattr(type(model), "config", json.loads(json.dumps(model.config)) | change)
+    file = save_model(model, tmp_path / "model.safetensors")
+    monkeypatch.undo()
+    with pytest.raises(DistilPoseError, match=words):
+        load_model(file)

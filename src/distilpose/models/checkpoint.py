@@ -26,6 +26,8 @@ _FORMAT = 1
 _MODEL_PREFIX = "model."
 # of a checkpoint whose training averaged the weights (EMA), and where Lightning keeps each
 WEIGHTS = {"averaged": "state_dict", "raw": "current_model_state"}
+# options of timm that name other files
+ELSEWHERE = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 # mmcv keeps its best score as a numpy number, under the name numpy 1 or numpy 2 gives its maker
 _SCALAR = np.float64(0).__reduce__()[0]
 _NUMPY_NUMBERS: list[Any] = [
@@ -82,15 +84,26 @@ def load_model(path: str | Path, weights_kind: str = "averaged") -> PoseModel:
     path = local_file(path)
     about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights_kind)
     try:
-        model = create_model(**about["config"])
-    except (TypeError, KeyError) as error:
-        raise DistilPoseError(f"{path} describes a model this version cannot build ({error}).") from error
+        model = create_model(**_harmless(about["config"]))
+        model.mean = tuple(map(float, about.get("mean", model.mean)))
+        model.std = tuple(map(float, about.get("std", model.std)))
     except DistilPoseError as error:
         raise DistilPoseError(f"{path} describes a model this version cannot build: {error}") from error
-    model.mean = tuple(about.get("mean", model.mean))
-    model.std = tuple(about.get("std", model.std))
+    except (TypeError, KeyError, ValueError) as error:
+        raise DistilPoseError(f"{path} describes a model this version cannot build ({error}).") from error
     fit_weights(model, state, path)
     return model.eval()
+
+
+def _harmless(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stranger's configuration without what would fetch or open other files: the weights are in this one."""
+    options = config.get("backbone_options")
+    if isinstance(options, Mapping):
+        options = {key: value for key, value in options.items() if key not in ELSEWHERE}
+    if ":" in str(config.get("backbone", "")):
+        raise DistilPoseError(f"its backbone {config['backbone']} lies elsewhere: use one of timm's own names.")
+    extra = {"backbone_options": options} if "backbone_options" in config else {}
+    return {**config, **extra, "pretrained": False}
 
 
 def fit_weights(model: PoseModel, state: Mapping[str, Tensor], source: str | Path) -> None:
