@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
+from pictures import png_of_header
 from PIL import Image
 
 from distilpose.errors import DistilPoseError
@@ -20,17 +19,6 @@ def photo(kind, image, **options):
     content = io.BytesIO()
     image.save(content, kind, **options)
     return content.getvalue()
-
-
-def png_of_header(width, height):
-    """A PNG that says it is that large and holds next to nothing."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
 
 
 def noise(height=90, width=120):
