@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 # read when OpenCV is imported: the command unpacks no photograph of more pixels
 if __name__ == "__main__":
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "100000000")
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = "100000000"
 
 import cv2
 import numpy as np
