@@ -105,6 +105,10 @@ def test_a_second_finger_and_a_box_deleted_while_it_moves(page):
     svg.press("Delete")
     touch("pointermove", 1, 62)
     assert edges() == [50]
+    svg.press("Escape")
+    touch("pointermove", 1, 64)
+    assert edges() == [50]
+    assert svg.evaluate("svg => svg.querySelectorAll('.chosen').length") == 0
 
 
 def test_two_clicks_open_one_camera(page):

@@ -41,6 +41,7 @@ export class BoxEditor {
   }
 
   choose(index) {
+    this.drag = null; // a key may choose another, or none, while one is dragged
     this.index = index;
     this.draw();
     this.chosen();
@@ -55,7 +56,6 @@ export class BoxEditor {
 
   remove() {
     if (this.index < 0) return;
-    this.drag = null;
     this.boxes.splice(this.index, 1);
     this.choose(Math.min(this.index, this.boxes.length - 1));
     this.changed();
