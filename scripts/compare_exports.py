@@ -21,13 +21,13 @@ from torch import nn
 
 from distilpose import create_model, list_models
 from distilpose.evaluation import markdown_table
+from distilpose.exported_file import network_input
 from distilpose.exporting import formats
 from distilpose.exporting.comparison import compare
 from distilpose.exporting.crops import Crops, collect_crops
 from distilpose.exporting.graph import output_names, trace
 from distilpose.files import write_json
 from distilpose.models import PoseModel
-from distilpose.runtime import network_input
 
 KINDS = (("onnx", "float32"), ("onnx", "float16"), ("torch_export", "float32"), ("openvino", "float32"))
 COLUMNS = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -14,3 +16,14 @@ def encoded(kind: str = "JPEG", size: tuple[int, int] = (90, 120), seed: int = 0
     content = io.BytesIO()
     Image.fromarray(noise).save(content, kind, **options)
     return content.getvalue()
+
+
+def png_of_header(width, height):
+    """A PNG that says it is that large and holds next to nothing."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from distilpose.demo import is_loopback, main, page_name
 from distilpose.errors import DistilPoseError
 from distilpose.models import create_model, save_model
 from distilpose.paths import CONFIG_DIR
+from distilpose.webpage.poses import Poses
 
 
 def demo(*overrides):
@@ -131,14 +133,35 @@ def test_mistakes_are_a_sentence(checkpoint):
         port = taken.getsockname()[1]
         with pytest.raises(DistilPoseError, match=f"port={port} cannot be listened on"):
             demo(f"checkpoint={checkpoint}", f"port={port}")
+        for names in ("gpu1.lab", "[gpu*]", "[*lab]", "[1]", "null"):
+            with pytest.raises(DistilPoseError, match="must be a list of names"):
+                demo(f"checkpoint={checkpoint}", f"port={port}", f"names={names}")
     with pytest.raises(DistilPoseError, match=r"limits\.seconds=0"):
         demo(f"checkpoint={checkpoint}", "limits.seconds=0")
     with pytest.raises(DistilPoseError, match="give a student as checkpoint"):
         demo(f"checkpoint={checkpoint}", f"teacher.checkpoint={checkpoint}")
     with pytest.raises(DistilPoseError, match="port=70000"):
         demo(f"checkpoint={checkpoint}", "port=70000")
+    with pytest.raises(DistilPoseError, match="padding=0"):
+        demo(f"checkpoint={checkpoint}", "padding=0")
     with pytest.raises(DistilPoseError, match="is not a file"):
         demo("checkpoint=nothing.ckpt")
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("null", [1.5, 1.25]), ("2", [2, 2])])
+def test_boxes_are_padded_as_each_run_was_trained(checkpoint, tmp_path, monkeypatch, setting, expected):
+    (tmp_path / "config.yaml").write_text("data: {padding: 1.5}\n")
+    shutil.copy(checkpoint, tmp_path / "student.safetensors")
+    seen = []
+
+    def look(poses, image, boxes):
+        seen.extend(predictor.padding for predictor in poses.models.values())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Poses, "__call__", look)
+    with pytest.raises(KeyboardInterrupt):
+        demo(f"checkpoint={tmp_path / 'student.safetensors'}", f"compare={checkpoint}", f"padding={setting}")
+    assert seen == expected
 
 
 def test_names_do_not_tell_where_files_lie(tmp_path):

@@ -17,6 +17,7 @@ from distilpose.errors import DistilPoseError, check_number, check_size
         (None, {"above": 0}, "a.b=None must be a number above 0."),
         (0, {"above": 0}, "a.b=0 must be a number above 0."),
         (float("nan"), {}, "a.b=nan must be a number."),
+        (10**400, {"above": 0}, f"a.b={10**400} must be a number above 0."),
         (9, {"least": 0, "most": 5}, "a.b=9 must be a number of at least 0 and of at most 5."),
     ],
 )

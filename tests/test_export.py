@@ -12,10 +12,11 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from distilpose import export
+from distilpose.exported_file import network_input
 from distilpose.exporting import formats
 from distilpose.exporting.formats import EXTRA_FILE
 from distilpose.models import create_model, list_models, load_model, save_model
-from distilpose.runtime import network_input
+from distilpose.runtime import Runtime
 
 SUFFIX = {"onnx": "onnx", "torch_export": "pt2", "openvino": "xml"}
 
@@ -110,6 +111,15 @@ def test_int8_with_calibration(run, student, tmp_path, tiny_coco):
     assert kinds.count("QuantizeLinear") > 5
     assert any(value.data_type == onnx.TensorProto.INT8 and len(value.dims) == 4 for value in model.graph.initializer)
     assert "of val.json" in read_about("onnx", tmp_path / "int8.onnx")["calibration"]
+
+
+def test_what_is_kept_can_be_opened(run, student, tmp_path, tiny_coco):
+    images = (tiny_coco(val=2) / "val").rename(tmp_path / "locations")
+    named = tmp_path / "location.safetensors"
+    named.write_bytes(student.read_bytes())
+    status, told = run(f"checkpoint={named}", f"images={images}", "output=a.onnx")
+    assert status == 0, told
+    assert Runtime(tmp_path / "a.onnx").about["difference"]["crops"].startswith("2 images of locations")
 
 
 def test_a_file_that_differs_is_not_kept(run, student, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from distilpose.data.synthetic.scene import draw_scene
 from distilpose.errors import DistilPoseError
@@ -20,7 +21,8 @@ from distilpose.exporting.graph import output_names, trace
 from distilpose.exporting.metadata import describe
 from distilpose.inference import Predictor
 from distilpose.models import create_model, save_model
-from distilpose.runtime import Runtime, main
+from distilpose.runtime import MAX_SIDE, Runtime, main
+from distilpose.skeleton import Skeleton
 
 # stands in for an environment without them: an import of any of these fails
 ALONE = """
@@ -91,6 +93,8 @@ def test_whole_image_and_nobody(student, photograph):
             runtime(photograph[0], boxes)
     with pytest.raises(DistilPoseError, match="RGB image"):
         runtime(photograph[0][..., 0])
+    with pytest.raises(DistilPoseError, match="a side of 32767 pixels"):
+        runtime(np.zeros((2, MAX_SIDE + 1, 3), np.uint8))
 
 
 def test_runs_where_torch_is_not_installed(student, photograph, tmp_path):
@@ -114,6 +118,30 @@ def test_the_command_prints_a_table(student, photograph, tmp_path, capsys):
     for arguments in (["--boxes", "1", "2", "3"], []):
         with pytest.raises(SystemExit, match="error: "):
             main([str(student[1]), str(tmp_path / "missing.png"), *arguments])
+
+
+def test_the_command_unpacks_no_huge_photograph(student, tmp_path):
+    photo = tmp_path / "huge.png"
+    Image.new("1", (10_001, 10_000)).save(photo)
+    done = subprocess.run(
+        [sys.executable, "-m", "distilpose.runtime", student[1], photo], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "more than 100 million pixels" in done.stderr
+
+
+def test_metadata_may_speak_of_locations(student, tmp_path):
+    checkpoint = {"file": "location.safetensors", "of": ["location"]}
+    file = changed(student[1], tmp_path / "location.onnx", about_with(checkpoint=checkpoint))
+    assert Runtime(file).about["checkpoint"] == checkpoint
+
+
+def test_however_a_reference_to_another_file_is_written(student, tmp_path):
+    content = changed(student[1], tmp_path / "outside.onnx", outside).read_bytes()
+    for length in (b"\x88\x00", b"\x88\x80\x00"):  # 8, in more bytes than it needs
+        (tmp_path / "other.onnx").write_bytes(content.replace(b"\x08location", length + b"location"))
+        with pytest.raises(DistilPoseError, match="weights in other files"):
+            Runtime(tmp_path / "other.onnx")
 
 
 def changed(source: Path, target: Path, change) -> Path:
@@ -151,6 +179,8 @@ def outside(model):
         (about_with(skeleton={"names": []}), "cannot be used"),
         (about_with(format=2), "this version reads 1"),
         (about_with(input_size=[128, 96]), "other inputs or outputs"),
+        (about_with(padding=10**400), "cannot be used"),
+        (about_with(skeleton=Skeleton.from_names(["left_paw", "right_paw"]).to_dict()), "other inputs or outputs"),
         (outside, "weights in other files"),
     ],
 )

@@ -7,12 +7,14 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from distilpose.command import command
 from distilpose.errors import DistilPoseError, check_number
+from distilpose.exporting.metadata import run_padding
 from distilpose.inference import Predictor
 from distilpose.models import load_model
 
@@ -33,6 +35,9 @@ def main(cfg: DictConfig) -> None:
 
     limits = Limits(**cfg.limits)
     check_number("port", cfg.port, least=0, most=65535, whole=True)
+    check_names(cfg.names)
+    if cfg.padding is not None:
+        check_number("padding", cfg.padding, above=0)
     given = {"checkpoint": cfg.checkpoint, "compare": cfg.compare, "teacher": cfg.teacher.checkpoint}
     models = {role: _predictor(cfg, file, limits.max_persons) for role, file in given.items() if file is not None}
     names = {role: page_name(given[role]) for role in models}
@@ -61,7 +66,19 @@ def main(cfg: DictConfig) -> None:
 
 def _predictor(cfg: DictConfig, file: str, persons: int) -> Predictor:
     """The model of a file; all persons of a photograph are one batch."""
-    return Predictor(load_model(file, cfg.weights_kind), cfg.device, persons, cfg.flip_test)
+    padding = run_padding(file) if cfg.padding is None else cfg.padding
+    return Predictor(load_model(file, cfg.weights_kind), cfg.device, persons, cfg.flip_test, padding)
+
+
+def check_names(names: Any) -> None:
+    """Refuse what is no list of names, `*` and `*.` before a name included, each of which stands for any."""
+    good = isinstance(names, (list, ListConfig)) and all(
+        isinstance(name, str) and name and (name == "*" or "*" not in name.removeprefix("*.")) for name in names
+    )
+    if not good:
+        raise DistilPoseError(
+            f"names={names} must be a list of names such as names=[gpu1.lab.example], or names=[*.lab.example] for all there."
+        )
 
 
 def page_name(file: str) -> str:

@@ -47,13 +47,20 @@ def check_number(
         whole: whether it counts something.
     """
     kinds = int if whole else (int, float)
-    good = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, kinds) and not isinstance(value, bool) and _is_finite(value)
     good = good and (least is None or value >= least) and (most is None or value <= most)
     good = good and (above is None or value > above) and (below is None or value < below)
     if not good:
         bounds = [(above, "above"), (least, "of at least"), (most, "of at most"), (below, "below")]
         told = " and ".join(f"{word} {bound}" for bound, word in bounds if bound is not None)
         raise DistilPoseError(f"{name}={value} must be a {'whole ' if whole else ''}number{told and ' '}{told}.")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floating-point ones
+        return False
 
 
 def check_flag(name: str, value: Any) -> None:

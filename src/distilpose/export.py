@@ -81,6 +81,7 @@ def export(
         print(tell(difference))
         check(difference, precision, model)
         formats.save(name, built, temporary, {**about, "difference": difference._asdict()})
+        formats.load(name, temporary)  # what is kept must open, with all its metadata
     return difference
 
 

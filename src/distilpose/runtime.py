@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+# read when OpenCV is imported: the command unpacks no photograph of more pixels
+if __name__ == "__main__":
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = "100000000"
 
 import cv2
 import numpy as np
@@ -21,11 +25,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError, check_number
+from distilpose.exported_file import network_input, open_session
 from distilpose.skeleton import Skeleton
 
-METADATA_KEY = "distilpose"
-FORMAT = 1
-_LONGEST_SIDE = 4096  # of a crop; a larger one is a file made to exhaust the memory
+MAX_SIDE = 32_766  # of an image: OpenCV before version 5 warps no longer one
 
 
 class Poses(NamedTuple):
@@ -92,11 +95,15 @@ class Runtime:
             boxes: (N, 4) x, y, width, height in image pixels; the whole image as one box if not given.
 
         Raises:
-            DistilPoseError: the image is not RGB uint8, or a box is empty or not finite.
+            DistilPoseError: the image is not RGB uint8 or too long, or a box is empty or not finite.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             told = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {told}.")
+        if max(image.shape) > MAX_SIDE:
+            raise DistilPoseError(
+                f"The image has a side of {max(image.shape)} pixels, above {MAX_SIDE}: make it smaller."
+            )
         if boxes is None:
             boxes = [[0, 0, image.shape[1], image.shape[0]]]
         regions = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
@@ -136,77 +143,6 @@ class Runtime:
         return keypoints, scores
 
 
-def network_input(crops: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray:
-    """Crops (N, H, W, 3) uint8 RGB as an export takes them.
-
-    They stay as they are where normalisation is inside the graph, else they become (N, 3, H, W) float32.
-    """
-    if about["normalise"]:
-        return np.ascontiguousarray(crops)
-    mean, std = (np.asarray(about[key], dtype=np.float32) for key in ("mean", "std"))
-    return np.ascontiguousarray(((crops.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
-
-
-def open_session(
-    file: str | Path, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
-) -> tuple[Any, dict[str, Any]]:
-    """An onnxruntime session of an exported file, and its metadata; see `Runtime` for what is refused."""
-    import onnxruntime
-
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        raise DistilPoseError(f"{file} cannot be read ({error.strerror}): give an ONNX file of this package.") from None
-    # the key every reference to another file has; such a reference may lead anywhere on this machine, and no export has one
-    if b"location" in content:
-        raise DistilPoseError(
-            f"{file} refers to weights in other files, which no export of this package does: it is not opened."
-        )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=list(providers))
-    except Exception as error:  # onnxruntime's errors have no common class of their own
-        reason = " ".join(str(error).split())[:200]
-        raise DistilPoseError(f"{file} is no ONNX file that onnxruntime can run ({reason}): export it again.") from None
-    about = read_about(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), file)
-    height, width = about["input_size"]
-    shape = [height, width, 3] if about["normalise"] else [3, height, width]
-    inputs = [(one.name, list(one.shape[1:])) for one in session.get_inputs()]
-    missing = {"keypoints", "scores"} - {one.name for one in session.get_outputs()}
-    if inputs != [("images", shape)] or missing:
-        raise DistilPoseError(f"{file} has other inputs or outputs than its metadata says: export it again.")
-    return session, about
-
-
-def read_about(text: str | None, file: str | Path) -> dict[str, Any]:
-    """The metadata of an exported file, checked.
-
-    Raises:
-        DistilPoseError: there is none, or it is not what an export writes.
-    """
-    if text is None:
-        raise DistilPoseError(
-            f"{file} has no metadata of distilpose: give a file written by python -m distilpose.export."
-        )
-    try:
-        about = json.loads(text)
-        if about["format"] != FORMAT:
-            raise ValueError(f"format {about['format']}, this version reads {FORMAT}")
-        size, numbers = about["input_size"], [*about["mean"], *about["std"], about["padding"]]
-        good = len(size) == 2 and all(type(side) is int and 0 < side <= _LONGEST_SIDE for side in size)
-        good = good and len(about["mean"]) == len(about["std"]) == 3 and all(math.isfinite(one) for one in numbers)
-        good = good and all(one > 0 for one in [*about["std"], about["padding"]])
-        if not good or about["kind"] not in ("student", "teacher") or not isinstance(about["normalise"], bool):
-            raise ValueError("a value is out of its range")
-        Skeleton.from_dict(about["skeleton"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DistilPoseError(f"{file} has metadata that cannot be used ({error}): export it again.") from None
-    return about
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -241,7 +177,9 @@ def _read_rgb(path: str) -> NDArray[np.uint8]:
     except (OSError, cv2.error):
         image = None
     if image is None:
-        raise DistilPoseError(f"{path} is missing or no image OpenCV can read: give a photograph.")
+        raise DistilPoseError(
+            f"{path} is missing, no image OpenCV can read, or has more than 100 million pixels: give a photograph."
+        )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 

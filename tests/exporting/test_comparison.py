@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import cv2
 import numpy as np
 import pytest
 import torch
+from pictures import png_of_header
 
+from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.exporting.comparison import check, compare
 from distilpose.exporting.crops import collect_crops
@@ -62,6 +67,28 @@ def test_refuses_what_is_no_number(student, drawn, precision):
         check(compare(student, shifted(student, np.nan, []), drawn, False, precision), precision, student)
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_refuses_a_teacher_of_random_maps(drawn, precision):
+    torch.manual_seed(0)
+    teacher, random = create_model("teacher_xs", width=32, depth=1).eval(), np.random.default_rng(0)
+
+    def damaged(images):
+        maps = random.random((len(images), 17, 16, 12), dtype=np.float32)
+        places = decode_heatmaps(torch.from_numpy(maps))[0].numpy()
+        return [places, maps.max((2, 3)), maps]
+
+    check(compare(teacher, shifted(teacher, 0.0, []), drawn, False, precision), precision, teacher)
+    with pytest.raises(DistilPoseError, match="not kept"):
+        check(compare(teacher, damaged, drawn, False, precision), precision, teacher)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_refuses_where_nothing_can_be_told(student, drawn, precision):
+    found = compare(student, shifted(student, 0.0, []), drawn, False, precision)
+    with pytest.raises(DistilPoseError, match="decided peak"):
+        check(found._replace(undecided=found.joints), precision, student)
+
+
 def test_refuses_a_fixed_batch(student, drawn):
     def run(images):
         return [one[:1] for one in shifted(student, 0.0, [])(images)]
@@ -85,3 +112,22 @@ def test_whole_images_of_a_folder(tiny_coco):
     assert collect_crops(None, root / "val", (64, 48), 1.25, 2).images.shape == (2, 64, 48, 3)
     with pytest.raises(DistilPoseError, match="images=FOLDER"):
         collect_crops(root / "annotations" / "val.json", None, (64, 48), 1.25, 2)
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_photographs_are_held_one_at_a_time(tiny_coco, tmp_path, annotated):
+    root = tiny_coco(val=8)
+    for path in (root / "val").iterdir():
+        cv2.imwrite(str(path), np.zeros((1000, 1000, 3), np.uint8))  # 3 MB unpacked
+    collect_crops(None, None, (64, 48), 1.25, 1)  # whatever is loaded once
+    tracemalloc.start()
+    collect_crops(root / "annotations" / "val.json" if annotated else None, root / "val", (64, 48), 1.25, 8)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 3e6 < peak < 12e6
+
+
+def test_a_huge_photograph_is_not_unpacked(tmp_path):
+    (tmp_path / "huge.png").write_bytes(png_of_header(10_000, 11_000))
+    with pytest.raises(DistilPoseError, match="10000 x 11000 pixels"):
+        collect_crops(None, tmp_path, (64, 48), 1.25, 8)

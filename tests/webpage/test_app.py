@@ -197,16 +197,18 @@ def test_a_prediction_that_takes_too_long_and_the_next(alone):
     assert ask(client).status_code == 200
 
 
-def test_a_photograph_that_does_not_arrive(poses):
-    app, sent = make_app(poses, Limits(seconds=0.2)), []
+async def upload(app, photo, ends):
+    """Status and body of the answer to an upload, which stops after the photograph's bytes unless it ends."""
+    head = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p"\r\n\r\n'
+    pieces, answers = [head, photo, *([b"\r\n--b--\r\n"] if ends else [])], []
 
     async def receive():
-        await asyncio.sleep(0 if not sent else 60)
-        sent.append("piece")
-        return {"type": "http.request", "body": b"--b\r\n", "more_body": True}
+        if not pieces:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces) or not ends}
 
     async def send(message):
-        sent.append(message)
+        answers.append(message)
 
     headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=b")]
     scope = {
@@ -217,9 +219,33 @@ def test_a_photograph_that_does_not_arrive(poses):
         "query_string": b"",
         "scheme": "http",
     }
-    asyncio.run(app(scope, receive, send))
-    assert sent[1]["status"] == 408
-    assert b"did not arrive" in sent[2]["body"]
+    await app(scope, receive, send)
+    return answers[0]["status"], answers[1]["body"]
+
+
+def test_a_photograph_that_does_not_arrive(poses):
+    status, told = asyncio.run(upload(make_app(poses, Limits(seconds=0.2)), b"", ends=False))
+    assert status == 408
+    assert b"did not arrive" in told
+
+
+@pytest.mark.parametrize(("stalled", "kilobytes", "status"), [(40, 1, 200), (2, 900, 200), (2, 1000, 503)])
+def test_uploads_that_stall_keep_nobody_out_but_of_the_memory(poses, stalled, kilobytes, status):
+    app = make_app(poses, Limits(waiting=1, max_megabytes=1, seconds=20))
+
+    async def run():
+        waiting = [asyncio.create_task(upload(app, bytes(kilobytes * 1024), ends=False)) for _ in range(stalled)]
+        await asyncio.sleep(0.2)
+        found = await upload(app, encoded("PNG", (150, 150)), ends=True)  # 68 KB
+        for task in waiting:
+            assert not task.done()
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return found, await upload(app, encoded(), ends=True)
+
+    found, after = asyncio.run(run())
+    assert found[0] == status, found[1]
+    assert after[0] == 200  # what was held is given back
 
 
 def test_more_than_may_wait_are_told_to_come_back(alone):

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import io
-import struct
-import zlib
 
+import cv2
 import numpy as np
 import pytest
+from pictures import png_of_header
 from PIL import Image
 
 from distilpose.errors import DistilPoseError
+from distilpose.inference import photographs
 from distilpose.webpage.limits import Limits, RefusedError, limited, read_boxes, read_photo
 
 LIMITS = Limits()
@@ -20,17 +21,6 @@ def photo(kind, image, **options):
     content = io.BytesIO()
     image.save(content, kind, **options)
     return content.getvalue()
-
-
-def png_of_header(width, height):
-    """A PNG that says it is that large and holds next to nothing."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
 
 
 def noise(height=90, width=120):
@@ -60,6 +50,14 @@ def test_other_kinds_of_pixels_become_rgb(mode):
     assert read_photo(photo(kind, noise().convert(mode)), LIMITS).shape == (90, 120, 3)
 
 
+def test_sixteen_bits_are_shown_as_in_training(tmp_path):
+    image = Image.fromarray(np.arange(90 * 120, dtype=np.uint16).reshape(90, 120) * 6)
+    (tmp_path / "deep.png").write_bytes(photo("PNG", image))
+    found = read_photo(photo("PNG", image), LIMITS)
+    assert (found == photographs.read_photo(tmp_path / "deep.png")).all()
+    assert (found == (np.asarray(image) >> 8)[..., None]).all()
+
+
 @pytest.mark.parametrize(
     ("content", "status", "words"),
     [
@@ -87,7 +85,7 @@ def test_the_header_is_enough_to_refuse(monkeypatch):
         raise AssertionError("unpacked")
 
     content = photo("JPEG", noise())
-    monkeypatch.setattr(Image.Image, "convert", unpack)
+    monkeypatch.setattr(cv2, "imdecode", unpack)
     with pytest.raises(RefusedError, match="120 x 90"):
         read_photo(content, Limits(max_pixels=120 * 90 - 1))
 
@@ -136,7 +134,9 @@ def test_a_body_is_counted_while_it_comes(pieces, read):
     assert len(sent) == read  # to the end, but no more than twice the limit
 
 
-@pytest.mark.parametrize("bad", [{"seconds": 0}, {"max_persons": 0}, {"waiting": -1}, {"max_pixels": 1.5}])
+@pytest.mark.parametrize(
+    "bad", [{"seconds": 0}, {"max_persons": 0}, {"waiting": -1}, {"max_pixels": 1.5}, {"max_pixels": 10**9}]
+)
 def test_limits_that_are_none(bad):
     with pytest.raises(DistilPoseError, match=f"limits.{next(iter(bad))}"):
         Limits(**bad)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from distilpose.data.annotations import load_annotations
 from distilpose.data.boxes import ground_truth_instances
-from distilpose.data.coco import read_image
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
 from distilpose.data.synthetic.scene import draw_scene
 from distilpose.errors import DistilPoseError
+from distilpose.inference.photographs import read_photo
 from distilpose.inference.sources import find_images
 
 _DRAWN_SIZE = 192  # pixels of a drawn picture
@@ -67,17 +67,35 @@ def collect_crops(
     if images is not None:
         files = find_images(images)
         files = [files[index] for index in _spread(len(files), limit)]
-        pictures = [cv2.cvtColor(read_image(file), cv2.COLOR_BGR2RGB) for file in files]
-        whole = [np.array([0, 0, picture.shape[1], picture.shape[0]]) for picture in pictures]
-        told = f"{len(files)} images of {Path(images).name}, each as one person"
+        made = _crop_each(_whole(files), input_size, padding)
+        told = f"{len(made)} images of {Path(images).name}, each as one person"
     else:
-        drawn = [draw_scene(np.random.default_rng((7, index)), _DRAWN_SIZE, 1) for index in range(limit)]
-        drawn = [(picture, persons) for picture, persons in drawn if persons]
-        pictures, whole = [picture for picture, _ in drawn], [np.array(persons[0]["bbox"]) for _, persons in drawn]
-        told = f"{len(drawn)} drawn persons"
-    warps = [warp_of_region(region_of_box(box, input_size, padding), input_size) for box in whole]
-    made = [warp_image(picture, warp, input_size) for picture, warp in zip(pictures, warps, strict=True)]
+        made = _crop_each(_drawn(limit), input_size, padding)
+        told = f"{len(made)} drawn persons"
     return Crops(np.stack(made).astype(np.uint8), None, None, None, (), told)
+
+
+def _crop_each(
+    pictures: Iterable[tuple[NDArray[np.uint8], ArrayLike]], input_size: tuple[int, int], padding: float
+) -> list[NDArray]:
+    """The crop of each picture's box, one picture in memory at a time."""
+    return [
+        warp_image(picture, warp_of_region(region_of_box(box, input_size, padding), input_size), input_size)
+        for picture, box in pictures
+    ]
+
+
+def _whole(files: Iterable[Path]) -> Iterator[tuple[NDArray[np.uint8], ArrayLike]]:
+    for file in files:
+        picture = read_photo(file)
+        yield picture, [0, 0, picture.shape[1], picture.shape[0]]
+
+
+def _drawn(count: int) -> Iterator[tuple[NDArray[np.uint8], ArrayLike]]:
+    for index in range(count):
+        picture, persons = draw_scene(np.random.default_rng((7, index)), _DRAWN_SIZE, 1)
+        if persons:
+            yield picture, persons[0]["bbox"]
 
 
 def _annotated(annotations: Path, images: Path, input_size: tuple[int, int], padding: float, limit: int) -> Crops:
@@ -89,8 +107,8 @@ def _annotated(annotations: Path, images: Path, input_size: tuple[int, int], pad
     crops, joints, boxes = [], [], []
     for image_id, box, keypoints in zip(persons.image_ids.tolist(), persons.boxes, persons.keypoints, strict=True):
         warp = warp_of_region(region_of_box(box, input_size, padding), input_size)
-        picture = read_image(images / content.images[image_id].file_name)
-        crops.append(cv2.cvtColor(warp_image(picture, warp, input_size), cv2.COLOR_BGR2RGB))
+        picture = read_photo(images / content.images[image_id].file_name)
+        crops.append(warp_image(picture, warp, input_size))
         joints.append(warp_points(keypoints, warp))
         boxes.append(
             [*(warp[:, :2] @ box[:2] + warp[:, 2]), *(box[2:] * warp[0, 0])]

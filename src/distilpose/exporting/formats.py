@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
 from distilpose.errors import DistilPoseError
+from distilpose.exported_file import METADATA_KEY, open_session
 from distilpose.exporting.graph import INPUT
 from distilpose.files import written_beside
-from distilpose.runtime import METADATA_KEY, open_session
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "openvino": ".xml"}
 PRECISIONS = {

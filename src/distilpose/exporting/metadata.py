@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import distilpose
+from distilpose.exported_file import FORMAT
 from distilpose.exporting.graph import output_names
 from distilpose.models.model import PoseModel
 from distilpose.provenance import digests
 from distilpose.run_folders import CONFIG, SUMMARY
-from distilpose.runtime import FORMAT
 
 _PADDING = 1.25
 

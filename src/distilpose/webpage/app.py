@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -64,9 +64,10 @@ def make_app(poses: Poses, limits: Limits, hosts: Iterable[str] = ()) -> Starlet
         try:
             if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 raise RefusedError(403, "This request comes from another page: use the page itself.")
-            with line:
-                photo, boxes = await _in_time(_read_form(request, limits), limits)
-                return JSONResponse(await line.run(_work, poses, photo, boxes, limits))
+            with line.memory() as hold:
+                photo, boxes = await _in_time(_read_form(request, limits, hold), limits)
+                with line:
+                    return JSONResponse(await line.run(_work, poses, photo, boxes, limits))
         except RefusedError as refusal:
             if refusal.status not in (408, 413):
                 await _read_away(request, limits)
@@ -129,12 +130,12 @@ async def _read_away(request: Request, limits: Limits) -> None:
         await _in_time(read(), limits)
 
 
-async def _read_form(request: Request, limits: Limits) -> tuple[bytes, str | None]:
+async def _read_form(request: Request, limits: Limits, hold: Callable[[int], None]) -> tuple[bytes, str | None]:
     """Photograph and boxes of a request, kept in memory: nothing that is sent here is written to the disk."""
     wanted = "send a multipart form with the file 'photo' and, if there are any, 'boxes'"
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise RefusedError(415, f"The request is no form: {wanted}.")
-    async with aclosing(limited(request.stream(), limits)) as stream:
+    async with aclosing(limited(request.stream(), limits, hold)) as stream:
         parser = MultiPartParser(request.headers, stream, max_files=1, max_fields=1, max_part_size=BOXES_SIZE)
         parser.spool_max_size = int(limits.max_megabytes * MEGABYTE) + 1
         try:

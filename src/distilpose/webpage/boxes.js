@@ -17,9 +17,10 @@ export class BoxEditor {
   constructor(svg, layer, { changed, chosen, tapped, room }) {
     Object.assign(this, { svg, layer, changed, chosen, tapped, room, boxes: [], index: -1, size: [1, 1], drag: null });
     svg.addEventListener("pointerdown", (event) => this.begin(event));
-    svg.addEventListener("pointermove", (event) => this.go(event));
-    svg.addEventListener("pointerup", (event) => this.end(event));
-    svg.addEventListener("pointercancel", () => this.undo());
+    const mine = (act) => (event) => event.pointerId === this.drag?.pointer && act(event); // a second finger does nothing
+    svg.addEventListener("pointermove", mine((event) => this.go(event)));
+    svg.addEventListener("pointerup", mine((event) => this.end(event)));
+    svg.addEventListener("pointercancel", mine(() => this.undo()));
   }
 
   reset(width, height) {
@@ -40,6 +41,7 @@ export class BoxEditor {
   }
 
   choose(index) {
+    this.drag = null; // a key may choose another, or none, while one is dragged
     this.index = index;
     this.draw();
     this.chosen();
@@ -101,7 +103,8 @@ export class BoxEditor {
     const start = this.point(event);
     const inside = this.index >= 0 && this.holds(this.boxes[this.index], start);
     const kind = event.target.dataset?.edges ?? (inside ? "move" : "new");
-    this.drag = { kind, start, at: [event.clientX, event.clientY], before: this.boxes[this.index], index: this.index, moved: false };
+    const [at, before] = [[event.clientX, event.clientY], this.boxes[this.index]];
+    this.drag = { pointer: event.pointerId, kind, start, at, before, index: this.index, moved: false };
   }
 
   go(event) {

@@ -16,6 +16,7 @@ export function setUpCamera({ button, dialog, taken, failed }) {
       failed("Browsers give the camera only to pages of this machine (localhost) or under https: open the page there.");
       return;
     }
+    button.disabled = true; // a second click would open a second stream
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", width: { ideal: 1280 } } });
       shoot.disabled = true;
@@ -28,6 +29,8 @@ export function setUpCamera({ button, dialog, taken, failed }) {
       dialog.close();
       const told = error.name === "NotAllowedError" ? "The camera was not allowed" : "There is no camera that can be used";
       failed(`${told}: allow or connect one, or choose a photograph.`);
+    } finally {
+      button.disabled = false;
     }
   });
   shoot.addEventListener("click", () => {

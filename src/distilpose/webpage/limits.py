@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from distilpose.data.annotations import numbers
+from distilpose.data.coco import is_cut_off
 from distilpose.errors import DistilPoseError, check_number
+from distilpose.runtime import MAX_SIDE
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-# OpenCV warps no image with a longer side
-MAX_SIDE = 32_766
+_PILLOW_MOST = 2 * 89_478_485  # pixels of a photograph whose header Pillow reads
 # a box may reach past the picture, as detectors' do, but no farther than this many pictures
 FAR = 4
 MEGABYTE = 2**20
@@ -61,22 +64,26 @@ class Limits:
     def __post_init__(self):
         """Refuse what is no limit."""
         check_number("limits.max_megabytes", self.max_megabytes, above=0)
-        check_number("limits.max_pixels", self.max_pixels, least=1, whole=True)
+        check_number("limits.max_pixels", self.max_pixels, least=1, most=_PILLOW_MOST, whole=True)
         check_number("limits.max_persons", self.max_persons, least=1, whole=True)
         check_number("limits.seconds", self.seconds, above=0)
         check_number("limits.waiting", self.waiting, least=0, whole=True)
 
 
-async def limited(stream: AsyncIterator[bytes], limits: Limits) -> AsyncGenerator[bytes, None]:
+async def limited(
+    stream: AsyncIterator[bytes], limits: Limits, hold: Callable[[int], None] = lambda size: None
+) -> AsyncGenerator[bytes, None]:
     """The pieces of a request's body, counted as they come: what its header says of its length is not believed.
 
     A body that is too large is thrown away to its end, since most senders listen only then; one of more than twice the limit is
     not read on.
+    `hold` is told the size of each piece that is given on.
     """
     read, most = 0, limits.max_megabytes * MEGABYTE
     async for piece in stream:
         read += len(piece)
         if read <= most:
+            hold(len(piece))
             yield piece
         elif read > 2 * most:
             break
@@ -85,7 +92,7 @@ async def limited(stream: AsyncIterator[bytes], limits: Limits) -> AsyncGenerato
 
 
 def read_photo(content: bytes, limits: Limits) -> NDArray[np.uint8]:
-    """A photograph as (H, W, 3) uint8 RGB, upright as its EXIF says.
+    """A photograph as (H, W, 3) uint8 RGB, decoded as in training and by `predict`, upright as its EXIF says.
 
     Args:
         content: of a JPEG, PNG or WebP file.
@@ -95,8 +102,7 @@ def read_photo(content: bytes, limits: Limits) -> NDArray[np.uint8]:
         RefusedError: 413 of too many pixels, 422 of what is no such file or a broken one.
     """
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        width, height = image.size
+        width, height = Image.open(io.BytesIO(content), formats=FORMATS).size
     except Image.DecompressionBombError:
         raise _too_many_pixels("more pixels than can be unpacked safely", limits) from None
     except Exception:  # what a damaged header raises depends on where it is damaged
@@ -104,9 +110,12 @@ def read_photo(content: bytes, limits: Limits) -> NDArray[np.uint8]:
     if width * height > limits.max_pixels or max(width, height) > MAX_SIDE:
         raise _too_many_pixels(f"{width} x {height} pixels", limits)
     try:
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except Exception:  # likewise
-        raise RefusedError(422, "The picture is cut off or damaged: save it again and send that.") from None
+        found = None if is_cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        found = None
+    if found is None:
+        raise RefusedError(422, "The picture is cut off or damaged: save it again and send that.")
+    return cv2.cvtColor(found, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def _too_many_pixels(told: str, limits: Limits) -> RefusedError:
@@ -166,11 +175,32 @@ class Line:
 
     def __init__(self, limits: Limits):
         self.limits = limits
-        self._inside = 0
+        self._inside = self._held = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prediction")
 
+    @contextmanager
+    def memory(self) -> Iterator[Callable[[int], None]]:
+        """A function that is told the size of each piece of a body, which is kept until the `with` ends.
+
+        All bodies together may hold what those of a full line would; beyond it the function raises a `RefusedError`, 503. An
+        upload that stalls thus takes the memory of what it has sent, and no place in the line.
+        """
+        held, most = 0, (self.limits.waiting + 1) * self.limits.max_megabytes * MEGABYTE
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self._held + size > most:
+                raise self._full()
+            held += size
+            self._held += size
+
+        try:
+            yield hold
+        finally:
+            self._held -= held
+
     def __enter__(self) -> Line:
-        """Take a place in the line, before the photograph is read, so that what waits has a limit in memory too."""
+        """Take a place in the line, when the photograph is there."""
         if self._inside > self.limits.waiting:
             raise self._full()
         self._inside += 1

@@ -6,7 +6,7 @@ import { drawMap, drawSkeletons, fillTable, makeView, nearestJoint } from "./dra
 
 const QUIET = 400; // ms without a change before a prediction
 const find = (name) => document.getElementById(name);
-const state = { photo: null, url: null, result: null, stale: false, person: 0, joint: null, busy: false, again: false, timer: 0 };
+const state = { photo: null, url: null, result: null, stale: false, person: 0, joint: null, busy: false, again: false, timer: 0, turn: 0 };
 let about = null;
 let views = [];
 let editor = null;
@@ -47,6 +47,7 @@ function room(count) {
 
 async function take(blob) {
   if (!blob || !about) return;
+  const turn = (state.turn += 1);
   fail("");
   const most = about.limits.max_megabytes;
   if (blob.size > most * 2 ** 20) {
@@ -60,9 +61,10 @@ async function take(blob) {
     await image.decode();
   } catch {
     URL.revokeObjectURL(url);
-    fail("The file is no picture that can be read, or is damaged: give a JPEG, PNG or WebP file.");
+    if (state.turn === turn) fail("The file is no picture that can be read, or is damaged: give a JPEG, PNG or WebP file.");
     return;
   }
+  if (state.turn !== turn) return URL.revokeObjectURL(url); // another was given meanwhile
   if (state.url) URL.revokeObjectURL(state.url);
   Object.assign(state, { photo: blob, url, result: null, stale: false, person: 0, joint: null });
   find("work").hidden = false;

@@ -1,0 +1,93 @@
+"""An exported ONNX file, opened and checked; with only onnxruntime and numpy."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilpose.errors import DistilPoseError
+from distilpose.skeleton import Skeleton
+
+METADATA_KEY = "distilpose"
+FORMAT = 1
+_LONGEST_SIDE = 4096  # of a crop; a larger one is a file made to exhaust the memory
+
+
+def network_input(crops: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray:
+    """Crops (N, H, W, 3) uint8 RGB as an export takes them.
+
+    They stay as they are where normalisation is inside the graph, else they become (N, 3, H, W) float32.
+    """
+    if about["normalise"]:
+        return np.ascontiguousarray(crops)
+    mean, std = (np.asarray(about[key], dtype=np.float32) for key in ("mean", "std"))
+    return np.ascontiguousarray(((crops.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
+
+
+def open_session(
+    file: str | Path, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> tuple[Any, dict[str, Any]]:
+    """An onnxruntime session of an exported file, and its metadata; see `distilpose.runtime.Runtime` for what is refused."""
+    import onnxruntime
+
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise DistilPoseError(f"{file} cannot be read ({error.strerror}): give an ONNX file of this package.") from None
+    # the key every reference to another file has, after its length of 8, which ends in such a byte however it is written; such
+    # a reference may lead anywhere on this machine, and no export has one
+    if re.search(rb"[\x00-\x08]location", content):
+        raise DistilPoseError(
+            f"{file} refers to weights in other files, which no export of this package does: it is not opened."
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's errors have no common class of their own
+        reason = " ".join(str(error).split())[:200]
+        raise DistilPoseError(f"{file} is no ONNX file that onnxruntime can run ({reason}): export it again.") from None
+    about = read_about(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), file)
+    height, width = about["input_size"]
+    shape = [height, width, 3] if about["normalise"] else [3, height, width]
+    inputs = [(one.name, list(one.shape[1:])) for one in session.get_inputs()]
+    outputs = {one.name: list(one.shape[1:]) for one in session.get_outputs()}
+    joints = len(about["skeleton"]["names"])
+    if inputs != [("images", shape)] or (outputs.get("keypoints"), outputs.get("scores")) != ([joints, 2], [joints]):
+        raise DistilPoseError(f"{file} has other inputs or outputs than its metadata says: export it again.")
+    return session, about
+
+
+def read_about(text: str | None, file: str | Path) -> dict[str, Any]:
+    """The metadata of an exported file, checked.
+
+    Raises:
+        DistilPoseError: there is none, or it is not what an export writes.
+    """
+    if text is None:
+        raise DistilPoseError(
+            f"{file} has no metadata of distilpose: give a file written by python -m distilpose.export."
+        )
+    try:
+        about = json.loads(text)
+        if about["format"] != FORMAT:
+            raise ValueError(f"format {about['format']}, this version reads {FORMAT}")
+        size, numbers = about["input_size"], [*about["mean"], *about["std"], about["padding"]]
+        good = len(size) == 2 and all(type(side) is int and 0 < side <= _LONGEST_SIDE for side in size)
+        good = good and len(about["mean"]) == len(about["std"]) == 3 and all(math.isfinite(one) for one in numbers)
+        good = good and all(one > 0 for one in [*about["std"], about["padding"]])
+        if not good or about["kind"] not in ("student", "teacher") or not isinstance(about["normalise"], bool):
+            raise ValueError("a value is out of its range")
+        Skeleton.from_dict(about["skeleton"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise DistilPoseError(f"{file} has metadata that cannot be used ({error}): export it again.") from None
+    return about
