@@ -83,8 +83,8 @@ def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple
     Equal hashes are looked at once, and only those that share half their bits are compared, each with `_MOST` at most.
 
     Returns:
-        (M,) the first place in `hashes` found to be near each of the `others`, -1 where there is none; (M,) whether it
-        was not compared with all.
+        (M,) the first place in `hashes` found to be near each of the `others`, -1 where there is none; (M,) whether an
+        earlier one may have been missed.
     """
     asked, back = np.unique(others, return_inverse=True)
     known, first = np.unique(hashes, return_index=True)
@@ -97,15 +97,17 @@ def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple
         ranked = (known & mask)[order]
         at = np.searchsorted(ranked, asked & mask, "left")
         end = np.searchsorted(ranked, asked & mask, "right")
-        cut |= (end - at > _MOST) & (asked != 0)
+        short = (end - at > _MOST) & (asked != 0)
         end = np.minimum(end, at + _MOST)
         rows = np.flatnonzero((at < end) & (asked != 0))
         while len(rows):
             twins = order[at[rows]]
             near = (_bits(known[twins] ^ asked[rows]) <= NEAR) & (known[twins] != 0)
             best[rows[near]] = np.minimum(best[rows[near]], first[twins[near]])
+            short[rows[near]] = False  # those further down in the list need not be looked at
             at[rows] += 1
             rows = rows[~near & (at[rows] < end[rows])]
+        cut |= short
     return np.where(best == none, -1, best)[back], cut[back]
 
 
