@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from distilpose.curation.checking import check_sets
+from distilpose.curation.findings import print_findings, write_findings
 from distilpose.curation.image_files import MOST_PIXELS, climbs_out
+from distilpose.curation.leakage import NEAR, look_alikes
 from distilpose.errors import DistilPoseError
 
 
@@ -97,6 +99,7 @@ FAULTS = {
     "no-keypoints": ("error", lambda d: d.category.pop("keypoints"), ["person"]),
     "skeleton": ("error", lambda d: d.category.update(skeleton=[[1, 99]]), ["person"]),
     "category-malformed": ("error", lambda d: d.content["categories"].append({"name": "dog"}), ["1"]),
+    "joints-too-many": ("error", lambda d: d.category.update(keypoints=[f"j{k}" for k in range(1001)]), ["person"]),
     "set-small": ("warning", lambda d: d.content.update(annotations=d.people[:90]), ["set.json"]),
 }  # fmt: skip
 
@@ -227,6 +230,39 @@ def test_rubbish_in_every_place_is_told_and_not_raised(sound):
     assert {"annotation-id", "box-malformed", "keypoints-malformed", "image-name"} <= found(data).codes("error")
 
 
+def test_a_small_file_of_many_joints_takes_no_gigabytes(sound):
+    import tracemalloc
+
+    data = sound()
+    data.category.update(keypoints=[f"joint {k}" for k in range(1000)], skeleton=[])
+    data.content["annotations"] = [{}] * 50_000
+    tracemalloc.start()
+    try:
+        assert "annotation-id" in found(data).codes("error")
+        assert tracemalloc.get_traced_memory()[1] < 100e6  # a row for each would take 1.2 GB
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_that_are_no_text_are_printed_and_written(sound, tmp_path):
+    import io
+
+    from rich.console import Console
+
+    data = sound()
+    data.images[0]["file_name"] = "\ud800.jpg"
+    findings = found(data)
+    assert findings.found[0].examples == ("\\ud800.jpg",)
+    data.category["keypoints"][1] = data.category["keypoints"][0] = "\ud800"
+    findings.found += found(data).found  # this one has the name in its sentence
+    assert "skeleton" in findings.codes("error")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    print_findings(findings, Console(file=stream, width=200))
+    stream.flush()
+    write_findings(findings, tmp_path / "report")
+    assert "\\ud800.jpg" in (tmp_path / "report" / "check.md").read_text(encoding="utf-8")
+
+
 def test_missing_file_and_folder(tmp_path, sound):
     data = sound()
     with pytest.raises(DistilPoseError, match="does not exist"):
@@ -294,10 +330,19 @@ def test_names_that_climb_out_are_never_opened(sound, tmp_path, monkeypatch):
     opened = []
     real = images.read_header
     monkeypatch.setattr(images, "read_header", lambda path: opened.append(path.name) or real(path))
-    findings = {one.code: one.count for one in found(data).found}
+    result = found(data).found
+    findings = {one.code: one.count for one in result}
     assert findings["image-path-outside"] == len(names)
+    assert "links" in next(one.told for one in result if one.code == "image-path-outside")
     assert findings["image-missing"] == 2
     assert sorted(opened) == [f"{number}.png" for number in range(1, 7)]
+
+
+def test_a_broken_image_is_not_huge_for_its_name(sound):
+    data = sound()
+    (data.folder / "smaller.png").write_bytes(b"no picture")
+    data.images[0]["file_name"] = "smaller.png"
+    assert {one.code: one.examples for one in found(data).found} == {"image-unreadable": ("smaller.png",)}
 
 
 @pytest.mark.parametrize("name", ["a/b.jpg", "a..b.jpg", "...jpg", "ünï.jpg"])
@@ -322,6 +367,67 @@ def test_leakage_between_splits(sound):
         "leakage-alike": ("warning", both, ("5.png ~ 4.png",)),
         "names-shared": ("note", both, ("4.png",)),
     }
+
+
+def flipped(draw, hashes, most):
+    """Hashes with 0 to `most` of their bits changed."""
+    changed = hashes.copy()
+    for place in range(len(changed)):
+        for bit in draw.choice(64, draw.integers(0, most + 1), replace=False):
+            changed[place] ^= np.uint64(1 << int(bit))
+    return changed
+
+
+def test_look_alikes_are_those_of_comparing_all():
+    draw = np.random.default_rng(0)
+    hashes = draw.integers(1, 2**64, 200, dtype=np.uint64)
+    others = np.concatenate([flipped(draw, hashes, 6), hashes[:20], np.zeros(3, dtype=np.uint64)])
+    hashes = np.concatenate([hashes, np.zeros(2, dtype=np.uint64), flipped(draw, hashes, 2)])
+    differ = np.array([[bin(int(one) ^ int(two)).count("1") for one in hashes] for two in others])
+    near = (differ <= NEAR) & (others != 0)[:, None] & (hashes != 0)
+    twins, cut = look_alikes(hashes, others)
+    np.testing.assert_array_equal(twins, np.where(near.any(1), near.argmax(1), -1))
+    assert not cut.any()
+
+
+@pytest.mark.parametrize(("first", "second"), [(100, 200), (100, 40), (1, 60)])
+def test_all_frames_of_a_still_camera_are_leakage(sound, first, second):
+    train, val = sound(images=1), sound(images=1, seed=1)
+    frame = cv2.imread(str(train.folder / "1.png"))
+    for data, numbers in ((train, range(1, first + 1)), (val, range(1001, 1001 + second))):
+        data.images.clear()
+        for number in numbers:
+            frame[0, 0] = (number % 256, number // 256, 0)  # other bytes, the same look
+            cv2.imwrite(str(data.folder / f"{number}.png"), frame)
+            data.images.append({"id": number, "file_name": f"{number}.png", "width": 240, "height": 160})
+        for person in data.people:
+            person["image_id"] = numbers[0]
+    val.file = val.root / "val.json"
+    findings = check_sets([(train.write(), train.folder), (val.write(), val.folder)])
+    counts = {(one.code, one.split): one.count for one in findings.found if "alike" in one.code}
+    expected = {
+        ("image-alike", "set.json"): first - 1,
+        ("image-alike", "val.json"): second - 1,
+        ("leakage-alike", "set.json and val.json"): second,
+    }
+    assert counts == {key: count for key, count in expected.items() if count}
+
+
+def test_hashes_half_alike_take_seconds_and_are_told():
+    import time
+
+    draw = np.random.default_rng(0)
+    hashes = draw.integers(0, 2**32, 50_000, dtype=np.uint64) + np.uint64(1 << 40)
+    hashes[-1] = ~hashes[0]
+    start = time.process_time()
+    twins, cut = look_alikes(hashes[:25_000], hashes[25_000:])
+    assert time.process_time() - start < 10
+    assert cut[:-1].mean() > 0.99
+    assert not cut[-1]
+    assert twins[-1] == -1
+    _, cut = look_alikes(hashes, hashes)
+    assert not cut[:1000].any()  # of these all that are further up were compared
+    assert cut[1000:-1].mean() > 0.99
 
 
 def test_splits_with_other_joints(sound):

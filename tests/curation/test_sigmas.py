@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,38 @@ def test_other_joints_or_persons_are_refused(sound):
         image["file_name"] = "x" + image["file_name"]
     with pytest.raises(DistilPoseError, match="No person"):
         estimate_sigmas(one.file, two.write())
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart(sound):
+    one, two = sound(images=2, persons=40), sound(images=2, persons=1, seed=1)
+    one.images[0]["file_name"], one.images[1]["file_name"] = "a/1.png", "b/1.png"
+    for person in one.people:
+        person["image_id"] = 1
+    two.content = json.loads(json.dumps(one.content))
+    for person in two.people:
+        person["image_id"] = 2
+    with pytest.raises(DistilPoseError, match="No person"):
+        estimate_sigmas(one.write(), two.write())
+    for person in two.people:
+        person["image_id"] = 1
+    assert (estimate_sigmas(one.file, two.write())[2] == 40).all()
+
+
+def test_folders_may_differ_where_the_bare_name_is_enough(sound):
+    one, two = sound(images=2, persons=40), sound(images=2, persons=1, seed=1)
+    two.content = json.loads(json.dumps(one.content))
+    one.images[0]["file_name"], two.images[0]["file_name"] = "here/1.png", "there/1.png"
+    one.images[1]["file_name"], two.images[1]["file_name"] = "2.png", "there/2.png"
+    assert (estimate_sigmas(one.write(), two.write())[2] == 40).all()
+
+
+def test_a_person_is_the_twin_of_one_only(sound):
+    one, two = sound(images=20, persons=20), sound(images=20, persons=20, seed=1)
+    two.content["annotations"] = json.loads(json.dumps(one.people))
+    for number, person in enumerate(list(one.people)):  # a second one beside each, whom nobody else labelled
+        again = json.loads(json.dumps(person)) | {"id": 100 + number}
+        again["keypoints"] = [value + 3 if k % 3 == 0 else value for k, value in enumerate(again["keypoints"])]
+        one.people.append(again)
+    _, sigmas, counts = estimate_sigmas(one.write(), two.write())
+    assert (counts == 20).all()
+    assert np.nanmax(sigmas) == 0

@@ -74,7 +74,7 @@ class Findings:
         count = len(places) if count < 0 else count
         if count:
             examples = tuple(_short(place) for place in places[:_SHOWN])
-            self.found.append(Finding(severity, code, self.split, count, examples, told, way_out))
+            self.found.append(Finding(severity, code, self.split, count, examples, _printable(told), way_out))
 
     def count(self, severity: str) -> int:
         """Number of findings of that severity."""
@@ -130,12 +130,16 @@ def write_findings(findings: Findings, folder: Path) -> None:
 
 def _short(place: Any) -> str:
     """A name or id in one line of printable characters."""
-    text = place if isinstance(place, str) else str(place)
-    text = json.dumps(text[: 2 * _LONGEST], ensure_ascii=False)[1:-1] if not text.isprintable() else text
+    text = _printable(str(place)[: 2 * _LONGEST])
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """Text that may hold anything, such as halves of a surrogate pair, with escapes where it cannot be printed."""
+    return text if text.isprintable() else json.dumps(text)[1:-1]
 
 
 def _markdown(cell: Any) -> str:
     """Text that stays in its cell and is no HTML."""
-    text = str(cell).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace("|", "\\|").replace("\n", " ").replace("`", "\\`").replace("[", "\\[")
+    text = _printable(str(cell)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("|", "\\|").replace("`", "\\`").replace("[", "\\[")

@@ -18,6 +18,10 @@ MOST_BYTES = 256 * 2**20
 _ORIENTATION = 0x0112
 
 
+class ImageTooLargeError(DistilPoseError):
+    """An image file, or what it unpacks to, is larger than is read."""
+
+
 class Header(NamedTuple):
     """What an image file says of itself.
 
@@ -72,10 +76,11 @@ def read_header(path: Path) -> Header:
     """Size and kind of an image, from its first bytes.
 
     Raises:
-        DistilPoseError: it is no image of a kind that is read, or unpacks to too many pixels.
+        ImageTooLargeError: it has too many bytes, or unpacks to too many pixels.
+        DistilPoseError: it is no image of a kind that is read.
     """
     if path.stat().st_size > MOST_BYTES:
-        raise DistilPoseError(f"Image {path} is larger than {MOST_BYTES >> 20} MiB: make it smaller.")
+        raise ImageTooLargeError(f"Image {path} is larger than {MOST_BYTES >> 20} MiB: make it smaller.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -94,5 +99,7 @@ def read_header(path: Path) -> Header:
     return header
 
 
-def _too_large(path: Path) -> DistilPoseError:
-    return DistilPoseError(f"Image {path} unpacks to more than {MOST_PIXELS / 1e6:g} million pixels: make it smaller.")
+def _too_large(path: Path) -> ImageTooLargeError:
+    return ImageTooLargeError(
+        f"Image {path} unpacks to more than {MOST_PIXELS / 1e6:g} million pixels: make it smaller."
+    )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.curation.findings import Findings
-from distilpose.curation.image_files import MOST_PIXELS, find_inside, read_header
+from distilpose.curation.image_files import MOST_BYTES, MOST_PIXELS, ImageTooLargeError, find_inside, read_header
 from distilpose.curation.reading import KeypointSet
 from distilpose.data.coco import is_cut_off
 from distilpose.errors import DistilPoseError
@@ -82,12 +82,16 @@ def check_images(data: KeypointSet, findings: Findings, progress: Progress) -> F
 
 _TOLD = {
     "image-path-outside": (
-        "error", "File names lead out of the image folder; they were not opened.", "Name files below the image folder.",
+        "error",
+        "File names, or links on their way, lead out of the image folder; they were not opened. Training follows links.",
+        "Name files below the image folder, with copies or hard links in place of links to files elsewhere.",
     ),
     "image-missing": ("error", "Image files are missing.", "Check the image folder, or remove these images."),
     "image-unreadable": ("error", "Files are cut off or no image that can be read.", "Fetch them again."),
     "image-huge": (
-        "error", f"Images unpack to more than {MOST_PIXELS / 1e6:g} million pixels; they were not opened.",
+        "error",
+        f"Images unpack to more than {MOST_PIXELS / 1e6:g} million pixels, or have more than {MOST_BYTES >> 20} MiB; they were "
+        "not opened.",
         "Make them smaller, with their labels.",
     ),
     "image-size": (
@@ -126,9 +130,9 @@ def _judge(data: KeypointSet, name: str, place: int) -> tuple[list[str], bytes, 
     try:
         header = read_header(path)
         content = path.read_bytes()
-    except DistilPoseError as error:
-        return ["image-huge" if "smaller" in str(error) else "image-unreadable"], b"", 0
-    except OSError:
+    except ImageTooLargeError:
+        return ["image-huge"], b"", 0
+    except (DistilPoseError, OSError):
         return ["image-unreadable"], b"", 0
     small = None if is_cut_off(content) else _decoded_small(content, min(header.width, header.height))
     if small is None:

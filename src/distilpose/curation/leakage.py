@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,11 @@ from distilpose.curation.images import Fingerprints
 from distilpose.curation.reading import KeypointSet
 
 NEAR = 3  # bits of 64 in which two pictures that look alike may differ
-_COMMON = 50  # pictures with the same hash, from which it says nothing (blank frames)
+_MOST = 1000  # hashes that one is compared with; more share half their bits only in sets of one still scene
+_EDGES = np.linspace(0, 64, 2 * NEAR + 1).astype(int).tolist()
+_PARTS = [sum(1 << bit for bit in range(low, high)) for low, high in pairwise(_EDGES)]
+# of six parts, hashes that differ in at most three bits share three
+_MASKS = [np.uint64(sum(parts)) for parts in combinations(_PARTS, NEAR)]
 
 
 def check_within(prints: Fingerprints, findings: Findings) -> None:
@@ -25,13 +30,15 @@ def check_within(prints: Fingerprints, findings: Findings) -> None:
     same = [f"{names[0]} = {other}" for names in groups.values() for other in names[1:]]
     told = "Image files are the same under several names."
     findings.add("warning", "image-double", same, told, "Keep one of each, with all its persons.")
-    alike = [
-        f"{prints.names[one]} ~ {prints.names[other]}"
-        for one, other in near_pairs(prints.hashes, prints.hashes)
-        if one < other and prints.digests[one] != prints.digests[other]
-    ]
-    told = "Images look nearly the same."
-    findings.add("note", "image-alike", alike, told, "Fine within one split; of a video, keep fewer frames.")
+    singles = [place for place, name in enumerate(prints.names) if groups[prints.digests[place]][0] == name]
+    names, hashes = [prints.names[place] for place in singles], prints.hashes[singles]
+    twins, cut = look_alikes(hashes, hashes)
+    earlier = (twins >= 0) & (twins < np.arange(len(twins)))
+    alike = np.flatnonzero(earlier)
+    told = "Images look nearly the same as one further up in the file."
+    way = "Fine within one split; of a video, keep fewer frames."
+    findings.add("note", "image-alike", [f"{names[twins[place]]} ~ {names[place]}" for place in alike], told, way)
+    _tell_unsure([names[place] for place in np.flatnonzero(cut & ~earlier)], findings)
 
 
 def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: Findings) -> None:
@@ -52,13 +59,12 @@ def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: F
         same = [f"{digests[digest]} = {twin}" for digest, twin in pairs if digest in digests]
         told = "The same images are in both splits, so the score of the one is no test of the other."
         findings.add("error", "leakage", same, told, "Remove them from one of the two.")
-        alike = [
-            f"{prints.names[one]} ~ {other_prints.names[two]}"
-            for one, two in near_pairs(prints.hashes, other_prints.hashes)
-            if other_prints.digests[two] not in digests
-        ]
-        told = "Images in both splits look nearly the same."
+        twins, cut = look_alikes(prints.hashes, other_prints.hashes)
+        rest = [place for place, (digest, _) in enumerate(pairs) if digest not in digests]
+        alike = [f"{prints.names[twins[two]]} ~ {pairs[two][1]}" for two in rest if twins[two] >= 0]
+        told = "Images of the second split look nearly the same as one of the first."
         findings.add("warning", "leakage-alike", alike, told, "Put all frames of a scene into one split.")
+        _tell_unsure([pairs[two][1] for two in rest if cut[two] and twins[two] < 0], findings)
         bases = {PurePosixPath(image).name for image in data.names}
         shared = sorted({PurePosixPath(image).name for image in other.names} & bases)
         known = {PurePosixPath(twin).name for digest, twin in pairs if digest in digests}
@@ -66,34 +72,47 @@ def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: F
         findings.add("note", "names-shared", [x for x in shared if x not in known], told, "Make sure they differ.")
 
 
-def near_pairs(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> list[tuple[int, int]]:
-    """Places of hashes that differ in at most `NEAR` bits; hash 0 is like nothing.
+def _tell_unsure(names: list[str], findings: Findings) -> None:
+    told = f"Images were compared with {_MOST} that are half alike, not with all: look-alikes may be missed."
+    findings.add("note", "alike-unsure", names, told, "Of a still scene, keep fewer frames, all in one split.")
 
-    Two such hashes agree in one of four 16-bit parts, so only those that share a part are compared.
+
+def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which picture each of the others looks like: their hashes differ in at most `NEAR` bits; 0 is like nothing.
+
+    Equal hashes are looked at once, and only those that share half their bits are compared, each with `_MOST` at most.
+
+    Returns:
+        (M,) the first place in `hashes` found to be near each of the `others`, -1 where there is none; (M,) whether an
+        earlier one may have been missed.
     """
-    found: set[tuple[int, int]] = set()
-    for part in range(NEAR + 1):
-        shift = np.uint64(16 * part)
-        buckets: dict[int, list[int]] = defaultdict(list)
-        for place, key in enumerate(((others >> shift) & np.uint64(0xFFFF)).tolist()):
-            if others[place]:
-                buckets[key].append(place)
-        for place, key in enumerate(((hashes >> shift) & np.uint64(0xFFFF)).tolist()):
-            near = buckets.get(key)
-            if near and hashes[place]:
-                bits = (
-                    np.bitwise_count(others[near] ^ hashes[place])
-                    if _HAS_COUNT
-                    else _bits(others[near] ^ hashes[place])
-                )
-                close = np.flatnonzero(bits <= NEAR)
-                if len(close) <= _COMMON:
-                    found.update((place, near[index]) for index in close)
-    return sorted(found)
+    asked, back = np.unique(others, return_inverse=True)
+    known, first = np.unique(hashes, return_index=True)
+    in_order = np.argsort(first)
+    known, first = known[in_order], first[in_order]
+    none = len(hashes)
+    best, cut = np.full(len(asked), none), np.zeros(len(asked), dtype=np.bool_)
+    for mask in _MASKS:
+        order = np.argsort(known & mask, kind="stable")  # stable: of equal keys the first in the list comes first
+        ranked = (known & mask)[order]
+        at = np.searchsorted(ranked, asked & mask, "left")
+        end = np.searchsorted(ranked, asked & mask, "right")
+        short = (end - at > _MOST) & (asked != 0)
+        end = np.minimum(end, at + _MOST)
+        rows = np.flatnonzero((at < end) & (asked != 0))
+        while len(rows):
+            twins = order[at[rows]]
+            near = (_bits(known[twins] ^ asked[rows]) <= NEAR) & (known[twins] != 0)
+            best[rows[near]] = np.minimum(best[rows[near]], first[twins[near]])
+            short[rows[near]] = False  # those further down in the list need not be looked at
+            at[rows] += 1
+            rows = rows[~near & (at[rows] < end[rows])]
+        cut |= short
+    return np.where(best == none, -1, best)[back], cut[back]
 
 
-_HAS_COUNT = hasattr(np, "bitwise_count")  # from numpy 2.0
-
-
-def _bits(values: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _bits(values: NDArray[np.uint64]) -> NDArray[np.integer[Any]]:
+    """How many bits are set in each."""
+    if hasattr(np, "bitwise_count"):  # from numpy 2.0
+        return np.bitwise_count(values)
     return np.unpackbits(values.view(np.uint8).reshape(len(values), 8), axis=1).sum(1)

@@ -17,6 +17,7 @@ from distilpose.curation.rows import is_id, read_annotations, read_images
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
+MOST_JOINTS = 1000  # a person of whole-body sets has 133; a small file of many asks for gigabytes
 FORMAT = "write it in COCO keypoint format (docs/data.md), or convert it by `python -m distilpose.dataset convert`"
 
 
@@ -138,6 +139,11 @@ def _category(
         findings.add("error", "no-keypoints", names, told, "List the joints' names there.", count=max(1, len(names)))
         return None
     entry = fits[0]
+    if isinstance(entry["keypoints"], list) and len(entry["keypoints"]) > MOST_JOINTS:
+        told = f"The category has {len(entry['keypoints'])} joints, more than {MOST_JOINTS}."
+        way = "List the joints of one person in 'keypoints', each once."
+        findings.add("error", "joints-too-many", [entry["name"]], told, way)
+        return None
     given = frozenset(key for key in ("skeleton", "OKS_sigmas", "flip_pairs") if entry.get(key))
     try:
         if not isinstance(entry["keypoints"], list) or not all(isinstance(name, str) for name in entry["keypoints"]):

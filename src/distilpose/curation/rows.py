@@ -68,11 +68,11 @@ def read_annotations(
     """The arrays of `KeypointSet` from `ids` on. The list is emptied on the way, for memory."""
     tally, seen = _Tally(), set()
     places = {number: place for place, number in enumerate(image_ids.tolist())}
-    count, kept = len(entries), 0
+    kept, count = 0, sum(isinstance(entry, dict) and entry.get("category_id") == category for entry in entries)
     ids, images = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     boxes, areas = np.full((count, 4), np.nan), np.full(count, np.nan)
     points, counts = np.full((count, 3 * joints), np.nan), np.full(count, np.nan)
-    for position in range(count):
+    for position in range(len(entries)):
         entry, entries[position] = entries[position], None
         number = entry.get("id") if isinstance(entry, dict) else None
         if not is_id(number):
