@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from distilpose.curation.formats.archive import unpack
-from distilpose.curation.formats.common import Person, Progress, Source, read_skeleton, to_coco
+from distilpose.curation.formats.coco import Progress, to_coco
+from distilpose.curation.formats.common import Person, Source, read_skeleton
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
 
-# module, and what its file is called; a folder where None
-_READERS = {
-    "mpii": ("mpii", (".mat", ".json")),
-    "crowdpose": ("crowdpose", (".json",)),
-    "lsp": ("lsp", (".mat",)),
-    "cvat": ("cvat", (".xml",)),
-    "label-studio": ("label_studio", (".json",)),
-    "yolo-pose": ("yolo", None),
+# module, what its file is called (a folder where None), and the choices it has
+_READERS: dict[str, tuple[str, tuple[str, ...] | None, tuple[str, ...]]] = {
+    "mpii": ("mpii", (".mat", ".json"), ()),
+    "crowdpose": ("crowdpose", (".json",), ("category",)),
+    "lsp": ("lsp", (".mat",), ()),
+    "cvat": ("cvat", (".xml",), ("skeleton", "category", "split")),
+    "label-studio": ("label_studio", (".json",), ("skeleton", "category")),
+    "yolo-pose": ("yolo", None, ("skeleton", "category", "split")),
 }
 
 Reader = Callable[[Source], tuple[list[Person], dict[str, Any]]]
@@ -44,7 +45,7 @@ def convert_set(
         images: folder of the images.
         output: annotation file to write; must not exist.
         skeleton: file with the joints' names, limbs, pairs and sigmas.
-        category: name of the kind to convert, where there are several.
+        category: name or number of the kind to convert, where there are several.
         split: part of the set, where it has parts.
         progress: wraps the loop over images.
 
@@ -52,9 +53,12 @@ def convert_set(
         Sentences on what was converted and what was left out.
 
     Raises:
-        DistilPoseError: the source is not of that format, or nothing of it can be used.
+        DistilPoseError: the source is not of that format or lacks what was chosen, or nothing of it can be used.
     """
-    module, suffixes = _READERS[form]
+    module, suffixes, choices = _READERS[form]
+    for option, value in (("skeleton", skeleton), ("category", category), ("split", split)):
+        if value is not None and option not in choices:
+            raise DistilPoseError(f"--{option} means nothing for {form}, got {value}: leave it out.")
     if not path.exists():
         raise DistilPoseError(f"Source {path} does not exist: give the labels' file or folder.")
     if not images.is_dir():

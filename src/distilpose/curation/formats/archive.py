@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 
 from distilpose.curation.image_files import climbs_out
@@ -13,6 +15,8 @@ MOST_BYTES = 2 * 2**30
 MOST_FILES = 200_000
 _LABELS = (".mat", ".json", ".xml", ".txt", ".yaml", ".yml")
 _PIECE = 2**20
+# damage is told by the packing that meets it; bz2 has no error of its own
+_DAMAGED = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
 def unpack(path: Path, folder: Path) -> Path:
@@ -37,12 +41,12 @@ def unpack(path: Path, folder: Path) -> Path:
                         if written > MOST_BYTES:
                             raise _too_large(path)
                         file.write(piece)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise DistilPoseError(f"Archive {path} cannot be unpacked ({error}): write it as a plain zip.") from None
     except FileExistsError as error:
         raise DistilPoseError(
             f"Archive {path} holds a file twice ({Path(error.filename).name}): pack it again."
         ) from None
+    except _DAMAGED as error:
+        raise DistilPoseError(f"Archive {path} cannot be unpacked ({error}): write it as a plain zip.") from None
     return folder
 
 

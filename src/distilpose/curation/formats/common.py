@@ -1,27 +1,25 @@
-"""What all formats have in common: persons as they are read, and the COCO file they become."""
+"""What all formats have in common: persons as they are read, what the user chose, and the files in the folders."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distilpose.curation.image_files import find_inside, read_header
 from distilpose.curation.reading import compact
-from distilpose.data.annotations import AREA_OF_BOX, read_json
+from distilpose.data.annotations import read_json
 from distilpose.errors import DistilPoseError
-from distilpose.skeleton import KNOWN_SIGMAS, Skeleton, side_free
+from distilpose.skeleton import Skeleton
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-_MARGIN = 0.1  # of their extent, around joints that come without a box
-_COMMON_SIGMA = KNOWN_SIGMAS["shoulder"]
+MOST_JOINTS = 1000
+MOST_PIXELS = 1e9  # no coordinate, size or area of a photograph is larger; a number that is can overflow
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -35,6 +33,7 @@ class Person:
         box: x, y, width, height in pixels; None where the format has none.
         area: square pixels, None where the format has none.
         crowd: whether it is a crowd.
+        size: width and height of the image in pixels as the source states them; None where it does not.
     """
 
     image: str
@@ -42,6 +41,7 @@ class Person:
     box: NDArray[np.float64] | None = None
     area: float | None = None
     crowd: bool = False
+    size: tuple[float, float] | None = None
 
 
 @dataclass
@@ -70,8 +70,9 @@ class Source:
         """The category given, if it has as many joints; else joints without names.
 
         Raises:
-            DistilPoseError: it has another number of joints.
+            DistilPoseError: it has another number of joints, or there are too many.
         """
+        refuse_many_joints(count, self.path)
         if self.skeleton is not None:
             names = self.skeleton["keypoints"]
             if len(names) != count:
@@ -101,12 +102,33 @@ def read_skeleton(path: Path) -> dict[str, Any]:
         content = fits[0] if len(fits) == 1 else None
     if not isinstance(content, dict) or not isinstance(content.get("keypoints"), list):
         raise DistilPoseError(f"--skeleton {path} has no list 'keypoints': give a COCO category as JSON.")
-    kept = {key: content[key] for key in ("keypoints", "skeleton", "flip_pairs", "OKS_sigmas") if content.get(key)}
+    kept = joint_fields(content)
     try:
         Skeleton.from_category(kept)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DistilPoseError(f"--skeleton {path} cannot be read: {error}") from None
     return kept
+
+
+def joint_fields(category: Mapping[str, Any]) -> dict[str, Any]:
+    """What a COCO category says of its joints; an empty 'flip_pairs' is kept, for it says that there are none."""
+    kept = {key: category.get(key) for key in ("keypoints", "skeleton", "flip_pairs", "OKS_sigmas")}
+    return {key: value for key, value in kept.items() if value or (key == "flip_pairs" and value is not None)}
+
+
+def refuse_many_joints(count: int, path: Path) -> None:
+    """Stop before arrays are made for a number of joints that nobody labels.
+
+    Raises:
+        DistilPoseError: there are more than MOST_JOINTS.
+    """
+    if count > MOST_JOINTS:
+        raise DistilPoseError(f"{path} lists {count} joints: expected {MOST_JOINTS} or fewer a person.")
+
+
+def is_size(value: Any) -> TypeGuard[float]:
+    """Whether it is a number that a coordinate, a length or an area of a photograph can be."""
+    return type(value) in (int, float) and abs(value) < MOST_PIXELS
 
 
 def read_foreign_json(path: Path) -> Any:
@@ -117,47 +139,6 @@ def read_foreign_json(path: Path) -> Any:
         raise DistilPoseError(f"{path} is nested too deeply to be read: export it again.") from None
     except ValueError as error:
         raise DistilPoseError(f"{path} is not JSON ({' '.join(str(error).split())[:120]}): export it again.") from None
-
-
-def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """The COCO file's content; images that cannot be used are left out with their persons.
-
-    Args:
-        source: counts what is left out.
-        persons: in the order they get their ids.
-        category: keypoints, and what else is known of them.
-        progress: wraps the loop over images.
-
-    Raises:
-        DistilPoseError: nobody is left.
-    """
-    by_image: dict[str, list[Person]] = {}
-    for person in persons:
-        by_image.setdefault(person.image, []).append(person)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for name, group in progress(sorted(by_image.items()), len(by_image)):
-        size = _size_of(source, name, len(group))
-        if size is None:
-            continue
-        images.append({"id": len(images) + 1, "file_name": name, "width": size[0], "height": size[1]})
-        for person in group:
-            row = _annotation(source, person, size)
-            if row is not None:
-                annotations.append({"id": len(annotations) + 1, "image_id": len(images), "category_id": 1, **row})
-    if not annotations:
-        reasons = "; ".join(f"{count} {reason}" for reason, count in source.left_out.items()) or "it lists none"
-        raise DistilPoseError(f"Nobody in {source.path} could be converted ({reasons}): check the source and --images.")
-    entry = {"id": 1, "name": source.category or "person", **category}
-    _complete(entry, source)
-    return {"images": images, "annotations": annotations, "categories": [entry]}
-
-
-def box_around(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x, y, width, height around (N, 2) points, a tenth of the longer side wider on each side."""
-    corner, opposite = points.min(0), points.max(0)
-    margin = _MARGIN * max((opposite - corner).max(), 10.0)  # one joint, or joints in a line, have no extent
-    return np.concatenate([corner - margin, opposite - corner + 2 * margin])
 
 
 def image_index(folder: Path) -> dict[str, list[str]]:
@@ -174,68 +155,3 @@ def image_names(folder: Path) -> Iterator[str]:
         for file in files:
             if file.lower().endswith(SUFFIXES):
                 yield (Path(root) / file).relative_to(folder).as_posix()
-
-
-def _size_of(source: Source, name: str, persons: int) -> tuple[int, int] | None:
-    """Width and height of an image, or None with the reason counted."""
-    try:
-        return read_header(find_inside(source.images, name)).shown
-    except PermissionError:
-        reason = "persons of images whose names lead out of the image folder"
-    except DistilPoseError:
-        reason = "persons of images that cannot be read or are too large"
-    except (OSError, ValueError):
-        reason = "persons of images that are missing"
-    source.left_out[reason] += persons
-    return None
-
-
-def _annotation(source: Source, person: Person, size: tuple[int, int]) -> dict[str, Any] | None:
-    """The fields of a person, or None with the reason counted."""
-    joints = np.where(person.joints[:, 2:] > 0, person.joints, 0.0)
-    if not np.isfinite(joints).all():
-        source.left_out["persons with coordinates that are no numbers"] += 1
-        return None
-    seen = joints[:, 2] > 0
-    outside = seen & ((joints[:, :2] < -1) | (joints[:, :2] > np.array(size) + 1)).any(1)
-    if outside.any():
-        source.left_out["joints outside their image"] += int(outside.sum())
-        joints[outside], seen = 0.0, seen & ~outside
-    box = person.box
-    if box is None:
-        if not seen.any():
-            source.left_out["persons without labelled joints and without a box"] += 1
-            return None
-        box = box_around(joints[seen, :2])
-    corner = np.clip(box[:2], 0, size)
-    extent = np.clip(box[:2] + box[2:], 0, size) - corner
-    if not np.isfinite(extent).all() or (extent <= 1).any():
-        source.left_out["persons whose box is empty or outside the image"] += 1
-        return None
-    area = person.area if person.area is not None and person.area > 0 else AREA_OF_BOX * extent[0] * extent[1]
-    return {
-        "bbox": np.concatenate([corner, extent]).round(2).tolist(),
-        "area": round(float(area), 2),
-        "iscrowd": int(person.crowd),
-        "num_keypoints": int(seen.sum()),
-        "keypoints": joints.round(2).ravel().tolist(),
-    }
-
-
-def _complete(entry: dict[str, Any], source: Source) -> None:
-    """Write left-right pairs and sigmas into the category, and say where they come from."""
-    try:
-        skeleton = Skeleton.from_category(entry)
-    except (TypeError, ValueError) as error:
-        raise DistilPoseError(f"The joints of {source.path} cannot be used: {error}") from None
-    entry["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
-    sigmas = skeleton.sigmas
-    if sigmas is None:
-        known = [KNOWN_SIGMAS.get(side_free(name)) for name in skeleton.names]
-        sigmas = tuple(_COMMON_SIGMA if value is None else value for value in known)
-        unknown = [name for name, value in zip(skeleton.names, known, strict=True) if value is None]
-        source.notes.append(
-            f"No OKS sigma is known for {len(unknown)} of {len(known)} joints (first {unknown[0]}): {_COMMON_SIGMA} is "
-            "written, as for a shoulder; measure them by `dataset sigmas` before you compare AP with others."
-        )
-    entry["OKS_sigmas"] = list(sigmas)

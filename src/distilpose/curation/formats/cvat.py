@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -11,19 +9,29 @@ from xml.parsers import expat
 
 import numpy as np
 
-from distilpose.curation.formats.common import Person, Source
-from distilpose.curation.formats.regions import Box, Drawn, Point, category_of_names, persons_of
+from distilpose.curation.formats.common import Person, Source, is_size
+from distilpose.curation.formats.cvat_labels import read_labels
+from distilpose.curation.formats.regions import (
+    MOST_PAIRS,
+    Box,
+    Drawn,
+    Point,
+    category_of_names,
+    persons_of,
+    smallest_around,
+)  # fmt: skip
 from distilpose.errors import DistilPoseError
 
 _HEAD = 2**20
 _DEEPEST = 50
+_SKELETON = "skeleton "
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     """The persons of all images; the joints' order and limbs come from the labels at the head of the file."""
     _refuse_entities(source.path)
     drawn: list[Drawn] = []
-    lists: list[Person] = []
+    lists: list[tuple[str, Person]] = []
     labels: dict[str, Any] = {}
     depth = 0
     try:
@@ -34,34 +42,34 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
             if event == "end" and element.tag == "track":
                 raise DistilPoseError(f"{source.path} is of 'CVAT for video': export it as 'CVAT for images 1.1'.")
             if event == "end" and element.tag == "labels" and not labels:
-                labels = _labels(element, source)
+                labels = read_labels(element, source)
             if event == "end" and element.tag == "image":
                 one, more = _image(element, source)
                 drawn.append(one)
                 lists += more
                 element.clear()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # LookupError: an encoding that nobody knows
         raise DistilPoseError(f"{source.path} is no XML ({error}): export it again as 'CVAT for images 1.1'.") from None
+    except DistilPoseError:
+        raise
     except ValueError as error:
-        if isinstance(error, DistilPoseError):
-            raise
         raise DistilPoseError(
             f"{source.path} holds a coordinate that is no number ({error}): export it again."
         ) from None
     if not drawn:
         raise DistilPoseError(f"{source.path} lists no <image>: export it as 'CVAT for images 1.1'.")
-    if lists:
-        counts = {len(person.joints) for person in lists}
-        if len(counts) > 1:
-            raise DistilPoseError(
-                f"Lists of points in {source.path} have {min(counts)} to {max(counts)} points: expected as many for each "
-                "person, in the same order; label with skeletons instead."
-            )
-        beside = sum(len(one.points) + len(one.boxes) for one in drawn)
+    points = [point for one in drawn for point in one.points]
+    skeletons = any((point.group or "").startswith(_SKELETON) for point in points)
+    if lists and not skeletons and len(points) < sum(len(person.joints) for _, person in lists):
+        beside = len(points) + sum(len(one.boxes) for one in drawn)
         if beside:
             source.left_out["boxes and points beside lists of points"] += beside
-        return lists, source.joints(counts.pop())
-    used = {point.name for one in drawn for point in one.points}
+        return _persons_of_lists(lists, source)
+    if lists:
+        source.left_out["lists of points beside skeletons or single points"] += len(lists)
+    for one in drawn:
+        _box_skeletons(one)
+    used = {point.name for point in points}
     category = labels if labels and source.skeleton is None else category_of_names(source, used)
     return [person for one in drawn for person in persons_of(one, category["keypoints"], source)], category
 
@@ -86,93 +94,85 @@ def _refuse_entities(path: Path) -> None:
             parser.Parse(file.read(_HEAD), False)
     except Done:
         return
-    except expat.ExpatError as error:
+    except DistilPoseError:
+        raise
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: encodings that expat does not know
         raise DistilPoseError(f"{path} is no XML ({error}): export it again as 'CVAT for images 1.1'.") from None
     raise DistilPoseError(f"{path} has no element in its first {_HEAD >> 20} MiB: export it as 'CVAT for images 1.1'.")
 
 
-def _labels(element: ElementTree.Element, source: Source) -> dict[str, Any]:
-    """Joints and limbs of the skeleton label, if there is one (that of --category, if several)."""
-    found: dict[str, dict[str, list[Any]]] = {}
-    for label in element.findall("label"):
-        name, kind = (label.findtext("name") or "").strip(), (label.findtext("type") or "").strip()
-        parent = (label.findtext("parent") or "").strip()
-        if kind == "skeleton":
-            found[name] = {"keypoints": [], "skeleton": _limbs(label.findtext("svg") or "")}
-        elif parent in found:
-            found[parent]["keypoints"].append(name)
-        for joint in label.iterfind("sublabels/label"):
-            if name in found:
-                found[name]["keypoints"].append((joint.findtext("name") or "").strip())
-    if source.category is not None:
-        found = {name: entry for name, entry in found.items() if name == source.category}
-    if len(found) > 1:
-        raise DistilPoseError(f"{source.path} has several skeletons ({', '.join(found)}): choose one by --category.")
-    for entry in found.values():
-        if not entry["keypoints"]:
-            return {}
-        count = len(entry["keypoints"])
-        if any(not 1 <= joint <= count for limb in entry["skeleton"] for joint in limb):
-            entry["skeleton"] = []
-            source.notes.append("The skeleton's drawing names joints it does not have: written without limbs.")
-    return next(iter(found.values()), {})
-
-
-def _limbs(drawing: str) -> list[list[int]]:
-    """Edges of the skeleton's drawing, whose nodes are counted from 1 in the order of its joints."""
-    edges = re.findall(r"<line[^>]*>", html.unescape(drawing))
-    ends = [(re.search(r'data-node-from="(\d+)"', edge), re.search(r'data-node-to="(\d+)"', edge)) for edge in edges]
-    return [[int(start[1]), int(end[1])] for start, end in ends if start and end]
-
-
-def _image(element: ElementTree.Element, source: Source) -> tuple[Drawn, list[Person]]:
-    """What is drawn on an image, and the persons that are lists of points."""
-    drawn = Drawn(element.get("name", ""))
-    lists: list[Person] = []
+def _image(element: ElementTree.Element, source: Source) -> tuple[Drawn, list[tuple[str, Person]]]:
+    """What is drawn on an image, and the persons that are lists of points, with their labels."""
+    drawn = Drawn(element.get("name", ""), _size(element))
+    lists: list[tuple[str, Person]] = []
     if source.split is not None and element.get("subset") not in (None, source.split):
         return drawn, lists
-    wanted = source.category
     for number, shape in enumerate(element):
-        group = shape.get("group_id")
+        label, group = shape.get("label", "").strip(), shape.get("group_id")
         group = None if group in (None, "0", "") else f"group {group}"
-        if shape.tag == "skeleton" and wanted in (None, shape.get("label")):
+        places = _pairs(shape) if shape.tag == "points" else []
+        if shape.tag == "points" and len(places) == 1:  # labelled with the joint's name, not the person's kind
+            drawn.points.append(_point(shape, places[0], group))
+        elif shape.tag in ("skeleton", "points", "box") and source.category not in (None, label):
+            source.left_out["skeletons, boxes and lists of points of other labels"] += 1
+        elif shape.tag == "skeleton":
             for joint in shape.findall("points"):
-                places = _pairs(joint)
-                if joint.get("outside") != "1" and len(places) == 1:
-                    drawn.points.append(_point(joint, places[0], f"skeleton {number}"))
-                elif joint.get("outside") != "1":
+                if joint.get("outside") == "1":
+                    continue
+                if len(places := _pairs(joint)) == 1:
+                    drawn.points.append(_point(joint, places[0], f"{_SKELETON}{number}"))
+                else:
                     source.left_out["joints that are not one point"] += 1
+        elif shape.tag == "points" and not places:
+            source.left_out["points without a place"] += 1
         elif shape.tag == "points":
-            places = _pairs(shape)
-            if len(places) == 1:
-                drawn.points.append(_point(shape, places[0], group))
-            else:
-                rows = np.array(
-                    [[*place, 1 if shape.get("occluded") == "1" else 2] for place in places], dtype=np.float64
-                )
-                lists.append(Person(drawn.image, rows))
-        elif shape.tag == "box" and wanted in (None, shape.get("label")):
-            left, top, right, low = (float(shape.get(side, "nan")) for side in ("xtl", "ytl", "xbr", "ybr"))
+            seen = 1 if shape.get("occluded") == "1" else 2
+            rows = np.array([[*place, seen] for place in places], dtype=np.float64)
+            lists.append((label, Person(drawn.image, rows, size=drawn.size)))
+        elif shape.tag == "box" and _number(shape.get("rotation", "0")):
+            source.left_out["turned boxes"] += 1
+        elif shape.tag == "box":
+            left, top, right, low = (_number(shape.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
             drawn.boxes.append(Box(np.array([left, top, right - left, low - top]), group))
         elif shape.tag in ("polygon", "polyline", "mask", "ellipse", "cuboid", "tag"):
             source.left_out[f"shapes of kind {shape.tag}"] += 1
-    if any((point.group or "").startswith("skeleton") for point in drawn.points):
-        _box_of_skeletons(drawn)
     return drawn, lists
 
 
-def _box_of_skeletons(drawn: Drawn) -> None:
+def _persons_of_lists(lists: list[tuple[str, Person]], source: Source) -> tuple[list[Person], dict[str, Any]]:
+    """The persons that are lists of points, whose joints have no names."""
+    counts = {len(person.joints) for _, person in lists}
+    labels = {label: None for label, _ in lists}
+    if len(counts) > 1 or len(labels) > 1:
+        raise DistilPoseError(
+            f"Lists of points in {source.path} have {min(counts)} to {max(counts)} points and {len(labels)} labels (first "
+            f"{next(iter(labels))[:40]!r}): choose a label by --category; each person needs as many points, in one order."
+        )
+    return [person for _, person in lists], source.joints(counts.pop())
+
+
+def _box_skeletons(drawn: Drawn) -> None:
     """Give each skeleton the smallest free box around it; boxes of nobody stay persons without joints."""
-    groups = dict.fromkeys(point.group for point in drawn.points if (point.group or "").startswith("skeleton"))
-    for group in groups:
-        places = np.array([(point.x, point.y) for point in drawn.points if point.group == group])
-        fits = [
-            box for box in drawn.boxes
-            if box.group is None or not box.group.startswith("skeleton")
-            if (places >= box.values[:2] - 1).all() and (places <= box.values[:2] + box.values[2:] + 1).all()
-        ]  # fmt: skip
-        if fits:
-            min(fits, key=lambda box: box.values[2:].prod()).group = group
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for point in drawn.points:
+        if point.group is not None and point.group.startswith(_SKELETON):
+            groups.setdefault(point.group, []).append((point.x, point.y))
+    if not groups or len(drawn.points) * len(drawn.boxes) > MOST_PAIRS:
+        return
+    values = np.array([box.values for box in drawn.boxes]).reshape(-1, 4)
+    for group, places in groups.items():
+        place = smallest_around(np.array(places), values, slack=1)
+        if place is not None:
+            drawn.boxes[place].group = group
+            values[place] = np.nan  # no longer free
+
+
+def _size(element: ElementTree.Element) -> tuple[float, float] | None:
+    """Width and height as the file states them."""
+    try:
+        return _number(element.get("width", "")), _number(element.get("height", ""))
+    except ValueError:
+        return None
 
 
 def _point(element: ElementTree.Element, place: tuple[float, float], group: str | None) -> Point:
@@ -184,4 +184,16 @@ def _pairs(element: ElementTree.Element) -> list[tuple[float, float]]:
     pairs = [pair.split(",") for pair in element.get("points", "").split(";") if pair]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(element.get("points", "")[:60])
-    return [(float(x), float(y)) for x, y in pairs]
+    return [(_number(x), _number(y)) for x, y in pairs]
+
+
+def _number(text: str) -> float:
+    """A finite number of a sensible size.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = float(text)
+    if not is_size(value):
+        raise ValueError(text[:60])
+    return value

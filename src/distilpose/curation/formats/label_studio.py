@@ -9,8 +9,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from distilpose.curation.formats.common import Person, Source, image_index, read_foreign_json
+from distilpose.curation.formats.common import Person, Source, image_index, is_size, read_foreign_json
 from distilpose.curation.formats.regions import Box, Drawn, Point, category_of_names, persons_of
+from distilpose.curation.image_files import find_inside, read_header
 from distilpose.errors import DistilPoseError
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # put before the name of an uploaded file
@@ -49,36 +50,59 @@ def _task(task: dict[str, Any], index: dict[str, list[str]], source: Source) -> 
         return None
     if len(done) > 1:
         source.left_out["further annotations of a task, after its first"] += len(done) - 1
-    results = _of_kind(done[0].get("result"), list)
-    drawn = Drawn(name)
+    try:
+        size = read_header(find_inside(source.images, name)).shown
+    except (OSError, ValueError):
+        source.left_out["tasks whose image cannot be read, is too large or lies elsewhere"] += 1
+        return None
+    results = [one for one in _of_kind(done[0].get("result"), list) if isinstance(one, dict)]
+    drawn = Drawn(name, size)
     parents = _relations(results)
+    others = {str(one.get("id")) for one in results if _is_rectangle(one) and not _is_wanted(one, source)}
     for region in results:
-        if isinstance(region, dict) and isinstance(region.get("value"), dict):
-            _region(region, drawn, parents, source)
+        if isinstance(region.get("value"), dict):
+            _region(region, drawn, parents, others, source)
     return drawn
 
 
-def _region(region: dict[str, Any], drawn: Drawn, parents: dict[str, str], source: Source) -> None:
+def _is_rectangle(region: dict[str, Any]) -> bool:
+    return region.get("type") in ("rectanglelabels", "rectangle")
+
+
+def _is_wanted(rectangle: dict[str, Any], source: Source) -> bool:
+    """Whether it is of the kind that --category names."""
+    labels = _of_kind(_of_kind(rectangle.get("value"), dict).get("rectanglelabels"), list)
+    return source.category is None or source.category in labels
+
+
+def _region(region: dict[str, Any], drawn: Drawn, parents: dict[str, str], others: set[str], source: Source) -> None:
+    """Add a rectangle or a key point; its percents count of the file, which may be smaller than what was labelled."""
     kind, value, number = region.get("type"), region["value"], str(region.get("id"))
     if kind not in ("keypointlabels", "rectanglelabels", "keypoint", "rectangle"):
         if kind not in (None, "choices"):
             source.left_out[f"regions of type {str(kind)[:40]}"] += 1
         return
-    sides = ("width", "height") if str(kind).startswith("rectangle") else ()
+    group = parents.get(number) or (str(region["parentID"]) if region.get("parentID") else None)
+    if group in others or (_is_rectangle(region) and number in others):
+        source.left_out["rectangles of other labels, and their key points"] += 1
+        return
+    sides = ("width", "height") if _is_rectangle(region) else ()
     given = [
         region.get("original_width"),
         region.get("original_height"),
         *(value.get(key) for key in ("x", "y", *sides)),
     ]
-    if not all(type(one) in (int, float) and abs(one) < 1e9 for one in given):
+    if not all(map(is_size, given)) or min(given[:2]) <= 0:
         source.left_out["regions without position or size of the image"] += 1
         return
     if region.get("image_rotation") or value.get("rotation"):
         source.left_out["regions on turned images, or turned boxes"] += 1
         return
-    width, height = given[:2]
+    width, height = drawn.size or given[:2]
+    if abs(given[0] * height - given[1] * width) > max(given[:2]):  # more than a pixel from the same shape
+        source.left_out["regions drawn on an image of another shape than the file"] += 1
+        return
     scaled = [one * side / 100 for one, side in zip(given[2:], (width, height) * 2, strict=False)]
-    group = parents.get(number) or (str(region["parentID"]) if region.get("parentID") else None)
     if sides:
         drawn.boxes.append(Box(np.array(scaled, dtype=np.float64), number))
         return
@@ -89,14 +113,12 @@ def _region(region: dict[str, Any], drawn: Drawn, parents: dict[str, str], sourc
     drawn.points.append(Point(labels[0], scaled[0], scaled[1], 2, group))
 
 
-def _relations(results: list[Any]) -> dict[str, str]:
+def _relations(results: list[dict[str, Any]]) -> dict[str, str]:
     """Of each region that a relation joins to a rectangle: the rectangle's id."""
-    boxes = {
-        str(one.get("id")) for one in results if isinstance(one, dict) and str(one.get("type")).startswith("rectangle")
-    }
+    boxes = {str(one.get("id")) for one in results if _is_rectangle(one)}
     parents = {}
     for one in results:
-        if isinstance(one, dict) and one.get("type") == "relation":
+        if one.get("type") == "relation":
             start, end = str(one.get("from_id")), str(one.get("to_id"))
             if end in boxes:
                 parents[start] = end
@@ -112,8 +134,11 @@ def _of_kind(value: Any, kind: type) -> Any:
 
 def _image_name(address: str, index: dict[str, list[str]]) -> str | None:
     """The image of the folder that an address means: an upload, a local file, a URL or a path."""
-    parts = urlsplit(address)
-    path = parse_qs(parts.query).get("d", [parts.path])[0]
+    try:
+        parts = urlsplit(address)
+        path = parse_qs(parts.query).get("d", [parts.path])[0]
+    except ValueError:
+        return None
     base = PurePosixPath(unquote(path).replace("\\", "/")).name
     for name in (base, _UPLOADED.sub("", base)):
         if len(index.get(name, [])) == 1:

@@ -41,11 +41,14 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         if extended
         else "Leeds Sports: joints marked as hidden are labelled with v = 1."
     )
-    by_number = {}
+    by_number: dict[int, str] = {}
     for name in image_names(source.images):
         found = re.fullmatch(r"im(\d{4,6})\.\w+", name.rpartition("/")[2])
-        if found:
-            by_number[int(found[1])] = name
+        if found and (other := by_number.setdefault(int(found[1]), name)) != name:
+            raise DistilPoseError(
+                f"{source.images} holds {other} and {name}, both number {int(found[1])}: give the one folder of the set's "
+                "photographs as --images."
+            )
     persons = []
     for number, row in enumerate(rows, start=1):
         if number in by_number:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
-from scipy.io import loadmat
+from scipy.io import loadmat, whosmat
 
 from distilpose.errors import DistilPoseError
+
+MOST_NUMBERS = 20_000_000
 
 
 def read_mat(path: Path, name: str) -> Any:
     """The variable of that name; its structures as objects with attributes.
 
     Raises:
-        DistilPoseError: it is no MATLAB file that scipy reads (up to version 7), or has no such variable.
+        DistilPoseError: it is no MATLAB file that scipy reads (up to version 7), or has no such variable, or a huge one.
     """
     try:
+        sizes = {one: math.prod(shape) for one, shape, _ in whosmat(path)}  # unpacks no more than the heads
+        if sizes.get(name, 0) > MOST_NUMBERS:
+            raise DistilPoseError(f"{name!r} in {path} holds {sizes[name]} numbers: expected {MOST_NUMBERS} or fewer.")
         content = loadmat(path, struct_as_record=False, squeeze_me=False, variable_names=[name])
     except NotImplementedError:
         raise DistilPoseError(f"{path} is a MATLAB 7.3 file: save it by `save -v7` in MATLAB or Octave.") from None
+    except DistilPoseError:
+        raise
     except Exception as error:  # damaged files make scipy's reader fail in any way
         raise DistilPoseError(f"{path} is no MATLAB file that can be read ({type(error).__name__}).") from None
     if name not in content:

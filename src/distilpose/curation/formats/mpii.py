@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distilpose.curation.formats.common import Person, Source, box_around, category_of, read_foreign_json
+from distilpose.curation.formats.coco import box_around
+from distilpose.curation.formats.common import Person, Source, category_of, is_size, read_foreign_json
 from distilpose.curation.formats.matlab import read_mat
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
@@ -42,7 +43,7 @@ def _of_mat(source: Source) -> Iterator[Person]:
             if image is None:
                 source.left_out["persons without an image name"] += 1
             elif joints is None or not joints[:, 2].any():
-                source.left_out["persons without joints (test images, or not annotated)" if not train else
+                source.left_out["persons without joints (test images, or not annotated)" if _number(train) != 1 else
                                 "training persons without joints"] += 1  # fmt: skip
             else:
                 yield Person(image, joints, _box(joints, rect))
@@ -75,7 +76,7 @@ def _points(points: Any) -> np.ndarray | None:
     joints = np.zeros((len(NAMES), 3))
     for point in points.ravel():
         x, y, place = (_number(getattr(point, key, None)) for key in ("x", "y", "id"))
-        if place in range(len(NAMES)) and np.isfinite([x, y]).all():
+        if place in range(len(NAMES)) and is_size(x) and is_size(y):
             hidden = _number(getattr(point, "is_visible", None)) == 0
             joints[int(place)] = x - 1, y - 1, 1 if hidden else 2
     return joints
@@ -85,7 +86,7 @@ def _box(joints: np.ndarray, rect: Any) -> np.ndarray:
     """Box around the joints and the head's box, a tenth wider on each side."""
     seen = joints[joints[:, 2] > 0, :2]
     head = np.array([[_number(getattr(rect, f"{axis}{end}", None)) - 1 for axis in "xy"] for end in (1, 2)])
-    seen = np.concatenate([seen, head]) if np.isfinite(head).all() else seen
+    seen = np.concatenate([seen, head]) if all(map(is_size, head.ravel().tolist())) else seen
     return box_around(seen)
 
 
@@ -98,7 +99,9 @@ def _of_json(source: Source) -> Iterator[Person]:
             image = row["image"]
             places = np.array(row["joints"], dtype=np.float64).reshape(len(NAMES), 2) - 1
             visible = np.array(row["joints_vis"], dtype=np.float64).reshape(len(NAMES)) > 0
-        except (TypeError, KeyError, ValueError):
+            if not all(map(is_size, places[visible].ravel().tolist())):
+                raise ValueError
+        except (TypeError, KeyError, ValueError, OverflowError):
             source.left_out["persons without 16 'joints' and 'joints_vis' (test images have none)"] += 1
             continue
         if not isinstance(image, str) or not visible.any():

@@ -1,0 +1,59 @@
+"""The labels at the head of a file of CVAT: joints and limbs of a skeleton."""
+
+from __future__ import annotations
+
+import html
+import re
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+from distilpose.curation.formats.common import Source
+from distilpose.errors import DistilPoseError
+
+
+def read_labels(element: ElementTree.Element, source: Source) -> dict[str, Any]:
+    """Joints and limbs of the skeleton label, if there is one (that of --category, if several).
+
+    Raises:
+        DistilPoseError: there are several.
+    """
+    labels = [(_text(label, "name"), _text(label, "type"), label) for label in element.findall("label")]
+    found: dict[str, list[str]] = {name: [] for name, kind, _ in labels if kind == "skeleton"}
+    for name, kind, label in labels:
+        if kind != "skeleton" and (parent := _text(label, "parent")) in found:
+            found[parent].append(name)
+        if name in found:
+            found[name] += [_text(joint, "name") for joint in label.iterfind("sublabels/label")]
+    if source.category is not None:
+        found = {name: joints for name, joints in found.items() if name == source.category}
+    if len(found) > 1:
+        raise DistilPoseError(f"{source.path} has several skeletons ({', '.join(found)}): choose one by --category.")
+    drawings = {name: _text(label, "svg") for name, kind, label in labels if kind == "skeleton"}
+    for name, joints in found.items():
+        if joints:
+            return {"keypoints": joints, "skeleton": _limbs(drawings[name], joints, source)}
+    return {}
+
+
+def _text(label: ElementTree.Element, name: str) -> str:
+    return (label.findtext(name) or "").strip()
+
+
+def _limbs(drawing: str, joints: list[str], source: Source) -> list[list[int]]:
+    """Edges of the skeleton's drawing, by the joints that its nodes name; else nodes count from 1 in the joints' order."""
+    tags = re.findall(r"<[^<>]*>", html.unescape(drawing))
+    nodes = {_value(tag, "node-id"): _value(tag, "label-name") for tag in tags}
+    numbers = {name: number for number, name in enumerate(joints, start=1)}
+    places = {node: numbers[name] for node, name in nodes.items() if node and name in numbers}
+    places = places or {str(number): number for number in numbers.values()}
+    edges = [(_value(tag, "node-from"), _value(tag, "node-to")) for tag in tags]
+    limbs = [(places.get(start), places.get(end)) for start, end in edges if start and end]
+    if any(None in limb for limb in limbs):
+        source.notes.append("The skeleton's drawing names joints it does not have: written without limbs.")
+        return []
+    return [[start, end] for start, end in limbs if start and end]
+
+
+def _value(tag: str, name: str) -> str | None:
+    found = re.search(rf"""\bdata-{name}=(["'])(.*?)\1""", tag)
+    return None if found is None else found[2].strip()
