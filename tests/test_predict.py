@@ -79,8 +79,8 @@ def test_nothing_is_overwritten(tiny_coco, checkpoint, tmp_path):
 def test_images_that_differ_only_in_their_ending(checkpoint, tmp_path):
     source = tmp_path / "photos"
     source.mkdir()
-    for name in ("a.png", "a.jpg"):
+    for name in ("a.png", "a.bmp", "a.png.bmp"):
         cv2.imwrite(str(source / name), torch.zeros(40, 30, 3, dtype=torch.uint8).numpy())
     predict(f"checkpoint={checkpoint}", f"source={source}", f"output={tmp_path / 'out'}")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["a.jpg.jpg", "a.png.jpg", "journal.jsonl", "results.json"]
+    assert names == ["a.bmp.jpg", "a.png.bmp.jpg", "a.png.jpg", "journal.jsonl", "results.json"]

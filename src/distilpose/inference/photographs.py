@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from distilpose.inference.sources import find_images, image_ids
 Image = NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000  # unpacked, three bytes each
+OPENCV_PIXELS = 1 << 30  # more it does not unpack
 
 
 class Frame(NamedTuple):
@@ -52,20 +53,25 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
         DistilPoseError: it is missing, damaged, no image, or too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Header.DecompressionBombWarning)
-            with Header.open(path) as header:
-                width, height = header.size
-        if width * height > max_pixels:
-            raise too_large(str(path), width, height, max_pixels)
-    except Header.DecompressionBombError:
-        raise DistilPoseError(f"Image {path} would unpack to gigabytes and is not read: make it smaller.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, DistilPoseError):
-            raise
+        with _without_pillows_limit(), Header.open(path) as header:
+            width, height = header.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         if os.path.isfile(path):  # what has no header that tells its size is not unpacked at all
             raise DistilPoseError(f"Image {path} is cut off or no image that can be read: fetch it again.") from None
+        width = height = 0
+    if width * height > max_pixels:
+        raise too_large(str(path), width, height, max_pixels)
     return cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Pillow refuses headers of more than 179 million pixels by itself; ours is the limit that counts."""
+    before, Header.MAX_IMAGE_PIXELS = Header.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Header.MAX_IMAGE_PIXELS = before
 
 
 def too_large(name: str, width: int, height: int, max_pixels: int) -> DistilPoseError:

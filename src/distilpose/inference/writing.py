@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +44,9 @@ def drawn(image: Image, rows: Sequence[dict[str, Any]], skeleton: Skeleton, thre
 
 
 def picture_places(output: Path, images: Sequence[Path]) -> dict[str, Path]:
-    """Where the drawings of images go, by their names: NAME.jpg, or NAME.png.jpg where images differ only in their ending."""
-    stems = Counter(image.stem for image in images)
-    return {image.name: output / f"{image.stem if stems[image.stem] == 1 else image.name}.jpg" for image in images}
+    """Where the drawings of images go, by their names: NAME.jpg, or all NAME.png.jpg where some differ only in their ending."""
+    doubled = len({image.stem for image in images}) < len(images)
+    return {image.name: output / f"{image.name if doubled else image.stem}.jpg" for image in images}
 
 
 def write_picture(image: Image, path: Path) -> None:
