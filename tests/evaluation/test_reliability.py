@@ -50,12 +50,12 @@ def test_a_rare_joint_takes_the_curve_of_all():
     labelled[5:, 1] = False
     found = fit_score_map(scores, similarity, labelled, NAMES)
     assert float(found(torch.tensor([[0.9, 0.9]]))[0, 1]) == pytest.approx(0.81, abs=0.05)
-    with pytest.raises(DistilPoseError, match="at least 20 labelled joints .* there are 0"):
+    with pytest.raises(DistilPoseError, match=r"at least 20 labelled joints .* there are 0"):
         fit_score_map(scores, similarity, labelled & False, NAMES)
 
 
 def test_no_image_is_of_both_halves(tiny_coco):
-    """Every other image is found without fault, the rest not at all: a map fitted to the first promises 1 and is always wrong."""
+    """Every other image is found without fault, the rest not at all: the map promises 1 and is always wrong."""
     annotations = load_annotations(tiny_coco(val=12) / "annotations" / "val.json")
     ids = torch.from_numpy(annotations.image_ids)
     first = torch.isin(ids, ids.unique()[::2])

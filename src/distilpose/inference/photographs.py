@@ -31,8 +31,8 @@ class Frame(NamedTuple):
         number: id its persons carry: the photograph's number, or the place in the video, from 0.
         name: file name of a photograph; empty for a frame of a video.
         time: seconds since the start of the video; None of a photograph.
-        image: (H, W, 3) uint8, RGB; None where it was not asked for or cannot be read.
-        fault: why it cannot be read.
+        image: (H, W, 3) uint8, RGB; None where it was not asked for, cannot be read or shows nobody.
+        fault: why it was not read; empty of a photograph that is known to show nobody.
     """
 
     number: int
@@ -89,17 +89,18 @@ class Photographs:
         max_pixels: see `read_photo`.
 
     Attributes:
-        paths: the images to read; may be narrowed.
-        everything: all images there are.
+        paths: the images.
         ids: their numbers, see `image_ids`; may be replaced before reading.
+        empty: those that are known to show nobody, and are not read; may be set before reading.
         live: False.
     """
 
     live = False
 
     def __init__(self, source: str | Path, max_pixels: int = MAX_PIXELS) -> None:
-        self.paths = self.everything = find_images(source)
+        self.paths = find_images(source)
         self.ids = image_ids(self.paths)
+        self.empty: frozenset[Path] = frozenset()
         self.max_pixels = max_pixels
 
     def __len__(self) -> int:
@@ -114,6 +115,9 @@ class Photographs:
         """
         for path in self.paths:
             frame = Frame(self.ids[path], path.name)
+            if path in self.empty:
+                yield frame._replace(fault="")
+                continue
             if unread(path):
                 yield frame
                 continue
