@@ -77,6 +77,24 @@ def test_a_calibration_is_written_and_predicts_the_similarity_to_expect(tiny_coc
             evaluate(root, override, f"calibration={file}", f"output={tmp_path / 'other'}")
 
 
+def test_a_calibration_on_too_little_is_refused_before_the_work(tiny_coco, tmp_path):
+    skeleton = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
+    file = save_model(create_model("student_xs", skeleton=skeleton), tmp_path / "paws.safetensors")
+    settings = [f"checkpoint={file}", f"calibration={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
+    with pytest.raises(
+        DistilPoseError, match=r"at least 20 labelled joints on every other image, but there are \d+: give"
+    ):
+        evaluate(tiny_coco(val=4, skeleton=skeleton), *settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_calibration_on_one_image_says_that_it_is_not_measured(tiny_coco, checkpoint, tmp_path):
+    settings = [f"checkpoint={checkpoint}", f"calibration={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
+    report = evaluate(tiny_coco(val=4), *settings, "data.limit_val=2")
+    assert any("is not measured: the other images have no labelled joint" in note for note in report["notes"])
+    assert json.loads((tmp_path / "c.json").read_text())["error_after"] is None
+
+
 def test_words_are_neither_true_nor_false(tiny_coco, checkpoint):
     for setting in ("rescoring=no", "mean_pose=off"):
         with pytest.raises(DistilPoseError, match=f"{setting} must be true or false"):

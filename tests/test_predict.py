@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
 
 import cv2
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from distilpose import Predictor
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import load_coco, load_results
 from distilpose.models import create_model, save_model
@@ -18,7 +22,8 @@ from distilpose.skeleton import Skeleton
 def predict(*overrides):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("predict", ["device=cpu", *map(str, overrides)])
-    return main.__wrapped__(cfg)
+    main.__wrapped__(cfg)
+    return json.loads((Path(cfg.output) / "results.json").read_text())
 
 
 @pytest.fixture
@@ -51,6 +56,49 @@ def test_each_image_as_one_person(tiny_coco, tmp_path):
     assert [len(row["keypoints"]) for row in rows] == [12, 12, 12]
 
 
+def test_the_padding_of_the_run_is_taken(tiny_coco, checkpoint, tmp_path):
+    """A checkpoint that lies in a run's folder is cropped as it was trained, by the command and in Python."""
+    source = tiny_coco(val=3) / "val" / "000002.jpg"
+    run = tmp_path / "run" / "checkpoints"
+    run.mkdir(parents=True)
+    shutil.copy(checkpoint, run)
+    (run.parent / "config.yaml").write_text("data:\n  padding: 1.6\n")
+    settings = [f"source={source}", "draw=false", "flip_test=false"]
+    own = predict(f"checkpoint={run / checkpoint.name}", *settings, f"output={tmp_path / 'own'}")
+    set_so = predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'set'}", "padding=1.6")
+    default = predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'default'}")
+    assert own == set_so != default
+    found = Predictor(run / checkpoint.name, device="cpu")(source)
+    assert own[0]["keypoints"][0::3] == pytest.approx(found.keypoints[0, :, 0].tolist(), abs=1e-3)
+    with pytest.raises(DistilPoseError, match="padding=0 must be"):
+        predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'none'}", "padding=0")
+    with pytest.raises(DistilPoseError, match=r"padding was 1\.25, is 1\.6"):
+        predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'default'}", "padding=1.6", "resume=auto")
+
+
+@pytest.mark.parametrize("spoilt", ["unreadable", "without a box"])
+def test_images_passed_over_count_as_frames(spoilt, tiny_coco, checkpoint, tmp_path):
+    """A person gone for two images is another one where the patience is one."""
+    root, folder = tiny_coco(val=3), tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        shutil.copy(root / "val" / "000001.jpg", folder / f"{number}.jpg")
+    settings = [f"checkpoint={checkpoint}", f"source={folder}", "track=true", "tracking.least=0", "draw=false"]
+    if spoilt == "without a box":
+        boxes = [{"file_name": f"{number}.jpg", "bbox": [5, 5, 30, 40]} for number in (0, 3)]
+        (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+        settings.append(f"boxes={tmp_path / 'boxes.json'}")
+    else:
+        for number in (1, 2):
+            (folder / f"{number}.jpg").write_bytes(b"")
+    for patience, last in ((1, 2), (2, 1)):
+        output = tmp_path / str(patience)
+        with pytest.raises(DistilPoseError, match="2 of 4") if spoilt == "unreadable" else nullcontext():
+            predict(*settings, f"output={output}", f"tracking.patience={patience}")
+        rows = json.loads((output / "results.json").read_text())
+        assert [row["track_id"] for row in rows] == [1, last]
+
+
 def test_one_image(tiny_coco, checkpoint, tmp_path):
     source = tiny_coco(val=3) / "val" / "000002.jpg"
     rows = predict(f"checkpoint={checkpoint}", f"source={source}", f"output={tmp_path / 'out'}")
@@ -79,8 +127,8 @@ def test_nothing_is_overwritten(tiny_coco, checkpoint, tmp_path):
 def test_images_that_differ_only_in_their_ending(checkpoint, tmp_path):
     source = tmp_path / "photos"
     source.mkdir()
-    for name in ("a.png", "a.jpg"):
+    for name in ("a.png", "a.bmp", "a.png.bmp"):
         cv2.imwrite(str(source / name), torch.zeros(40, 30, 3, dtype=torch.uint8).numpy())
     predict(f"checkpoint={checkpoint}", f"source={source}", f"output={tmp_path / 'out'}")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["a.jpg.jpg", "a.png.jpg", "journal.jsonl", "results.json"]
+    assert names == ["a.bmp.jpg", "a.png.bmp.jpg", "a.png.jpg", "journal.jsonl", "results.json"]

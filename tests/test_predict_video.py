@@ -8,28 +8,36 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from onnx import TensorProto, helper, save
 
 from distilpose import Predictor
 from distilpose.data.synthetic.clip import draw_clip
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
 from distilpose.inference.detectors import WholeImage
-from distilpose.inference.writing import VideoWriter
+from distilpose.inference.journal import Journal
+from distilpose.inference.writing import VideoWriter, drawn
 from distilpose.models import create_model, save_model
 from distilpose.paths import CONFIG_DIR
 from distilpose.predict import main
 
 
-def predict(*overrides):
+def configured(*overrides):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("predict", ["device=cpu", "flip_test=false", *map(str, overrides)])
-    return main.__wrapped__(cfg)
+        return compose("predict", ["device=cpu", "flip_test=false", *map(str, overrides)])
+
+
+def predict(*overrides):
+    cfg = configured(*overrides)
+    main.__wrapped__(cfg)
+    return rows_of(Path(cfg.output))
 
 
 @pytest.fixture
@@ -60,7 +68,6 @@ def test_a_video_with_tracks_and_a_table(clip, checkpoint, tmp_path):
     output = tmp_path / "out"
     settings = [f"checkpoint={checkpoint}", f"source={clip}", f"boxes={tmp_path / 'truth.json'}"]
     rows = predict(*settings, f"output={output}", "track=true", "csv=true")
-    assert rows == rows_of(output)
     assert [row["frame"] for row in rows] == [row["image_id"] for row in rows] == list(range(12))
     assert [row["time"] for row in rows] == pytest.approx([n / 25 for n in range(12)])
     assert {row["track_id"] for row in rows} == {1}
@@ -125,14 +132,17 @@ def test_a_video_that_is_cut_off_keeps_what_was_decoded(clip, checkpoint, tmp_pa
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize("track", [False, True])
-def test_a_half_done_folder_goes_on_and_ends_as_if_nothing_had_happened(track, tiny_coco, checkpoint, tmp_path):
+@pytest.mark.parametrize(("track", "batch_size"), [(False, 1), (True, 1), (True, 2)])
+def test_a_half_done_folder_goes_on_and_ends_as_if_nothing_had_happened(
+    track, batch_size, tiny_coco, checkpoint, tmp_path
+):
     """Stopped after one group of images, with a torn line; another setting is refused."""
     root = tiny_coco(val=12)
+    done = 4 * batch_size
     settings = [
         f"checkpoint={checkpoint}",
         f"source={root / 'val'}",
-        "batch_size=1",
+        f"batch_size={batch_size}",
         f"smooth={str(track).lower()}",
         "csv=true",
     ]
@@ -140,12 +150,14 @@ def test_a_half_done_folder_goes_on_and_ends_as_if_nothing_had_happened(track, t
     predict(*settings, f"output={whole}")
     predict(*settings, f"output={half}")
     lines = (half / "journal.jsonl").read_text().splitlines(keepends=True)
-    (half / "journal.jsonl").write_text("".join(lines[:5]) + lines[5][:40])  # settings, four images, a torn one
-    for name in ("000005.jpg", "000009.jpg", "000002.jpg", "results.json"):
+    (half / "journal.jsonl").write_text("".join(lines[: done + 1]) + lines[done + 1][:40])  # settings, a group, torn
+    for name in ("000010.jpg", "000009.jpg", "000002.jpg", "results.json"):
         (half / name).unlink()
     kept = (half / "000001.jpg").stat().st_mtime_ns
     with pytest.raises(DistilPoseError, match=r"nms_threshold was 0\.9, is 0\.5"):
         predict(*settings, f"output={half}", "resume=auto", "nms_threshold=0.5")
+    with pytest.raises(DistilPoseError, match=r"draw_threshold was 0\.2, is 0\.5"):
+        predict(*settings, f"output={half}", "resume=auto", "draw_threshold=0.5")
     with pytest.raises(DistilPoseError, match="go on with resume=auto"):
         predict(*settings, f"output={half}")
     predict(*settings, f"output={half}", "resume=auto")
@@ -155,12 +167,63 @@ def test_a_half_done_folder_goes_on_and_ends_as_if_nothing_had_happened(track, t
     assert (half / "000001.jpg").stat().st_mtime_ns == kept
 
 
-def test_a_half_done_video_goes_on(clip, checkpoint, tmp_path):
-    settings = [f"checkpoint={checkpoint}", f"source={clip}", "smooth=true", "draw=false", "batch_size=1"]
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_half_done_video_goes_on(batch_size, clip, checkpoint, tmp_path):
+    """With batches of two the groups of a whole work are of eight frames: one that stops after four has others."""
+    settings = [f"checkpoint={checkpoint}", f"source={clip}", "smooth=true", "draw=false", f"batch_size={batch_size}"]
     rows = predict(*settings, f"output={tmp_path / 'whole'}")
-    predict(*settings, f"output={tmp_path / 'half'}", "frames=4")
-    assert len(rows_of(tmp_path / "half")) == 4
+    assert len(predict(*settings, f"output={tmp_path / 'half'}", "frames=4")) == 4
+    found = predict(*settings, f"output={tmp_path / 'half'}", "resume=auto")
+    if batch_size == 1:
+        assert found == rows
+    for row, other in zip(rows, found, strict=True):
+        assert other["keypoints"] == pytest.approx(row["keypoints"], abs=1e-3)
+
+
+def test_a_half_done_video_whose_persons_are_followed_goes_on(clip, checkpoint, tmp_path):
+    """The frames between a detector's looks need the persons of the frame before, also where the work goes on."""
+    row = helper.make_tensor("row", TensorProto.FLOAT, [1, 6], [4, 2, 60, 62, 0.9, 0])
+    image, out = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("i", [1, 3, 64, 64]), ("o", [1, 6]))
+    )
+    graph = helper.make_graph([helper.make_node("Constant", [], ["o"], value=row)], "one", [image], [out])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(tmp_path / "d.onnx"))
+    detector = ["detector=onnx", f"detector.file={tmp_path / 'd.onnx'}", "detector.layout=rows", "detector.every=5"]
+    settings = [f"checkpoint={checkpoint}", f"source={clip}", "smooth=true", "draw=false", *detector]
+    rows = predict(*settings, f"output={tmp_path / 'whole'}")
+    assert len({tuple(row["box"]) for row in rows}) > 2
+    assert len(predict(*settings, f"output={tmp_path / 'half'}", "frames=7")) == 7
     assert predict(*settings, f"output={tmp_path / 'half'}", "resume=auto") == rows
+
+
+@pytest.mark.parametrize("kind", ["video", "folder"])
+def test_a_resumed_work_that_stops_early_loses_nothing(kind, clip, checkpoint, tiny_coco, tmp_path, monkeypatch):
+    source = clip if kind == "video" else tiny_coco(val=6) / "val"
+    settings = [f"checkpoint={checkpoint}", f"source={source}", "smooth=true", "csv=true", f"output={tmp_path / 'out'}"]
+    rows = predict(*settings)
+    table = (tmp_path / "out" / "results.csv").read_bytes()
+    stops = iter([False, False, True])
+
+    def interrupted(*arguments):
+        if next(stops):
+            raise KeyboardInterrupt
+        return drawn(*arguments)
+
+    monkeypatch.setattr("distilpose.predict.drawn", interrupted)
+    for path in (tmp_path / "out").glob("*.jpg"):
+        path.unlink()  # so that images are read again
+    with pytest.raises(SystemExit):
+        main.__wrapped__(configured(*settings, "resume=auto"))
+    assert next(stops, None) is None
+    for row, other in zip(rows, rows_of(tmp_path / "out"), strict=True):
+        assert other["keypoints"] == pytest.approx(row["keypoints"], abs=1e-4)
+        assert other["track_id"] == row["track_id"]
+    assert (tmp_path / "out" / "results.csv").read_bytes().count(b"\n") == table.count(b"\n")
+    if kind == "video":
+        monkeypatch.undo()
+        assert len(predict(*settings, "resume=auto", "frames=3")) == 12
+        annotated = cv2.VideoCapture(str(tmp_path / "out" / "annotated.mp4"))
+        assert annotated.get(cv2.CAP_PROP_FRAME_COUNT) == 12
 
 
 def test_persons_are_followed_between_a_detectors_looks(clip, checkpoint):
@@ -218,8 +281,13 @@ class _Camera:
 
 def test_a_camera_ends_after_the_frames_asked_for(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("distilpose.inference.videos.cv2.VideoCapture", _Camera)
-    rows = predict(f"checkpoint={checkpoint}", "source=0", f"output={tmp_path / 'out'}", "frames=3")
+    journals, add = [], Journal.add
+    monkeypatch.setattr(Journal, "add", lambda self, done: journals.append(self) or add(self, done))
+    rows = predict(f"checkpoint={checkpoint}", "source=0", f"output={tmp_path / 'out'}", "frames=3", "csv=true")
     assert [row["frame"] for row in rows] == [0, 1, 2]
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 4
+    assert len(journals) == 3
+    assert journals[0].rows == {}  # a camera's would fill the memory
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from distilpose.evaluation import (
     PCK,
     Evaluation,
     FlipTest,
-    Reliability,
     check_finite,
     check_flip_test,
     choose_device,
@@ -33,6 +32,7 @@ from distilpose.evaluation import (
     score_dataset,
     truth_of,
 )
+from distilpose.evaluation.reliability import check_labelled, fitted_half
 from distilpose.files import write_json
 from distilpose.models import load_model
 
@@ -119,7 +119,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     datamodule.prepare_data()
     _check_skeleton(cfg, model, datamodule)
     if cfg.calibration is not None:
-        _check_calibration(cfg, boxes, model)
+        _check_calibration(cfg, boxes, model, datamodule)
     if cfg.mean_pose:
         datamodule.train_dataset()  # and that its annotations are there
     output.mkdir(parents=True, exist_ok=True)  # better now than after the work that one cannot write there
@@ -140,7 +140,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
                 write_json(result.rows, output / name)
             if cfg.calibration is not None and kind == "gt" and flip == check_flip_test(cfg.flip_test):
                 calibrated = reliability(found, load_annotations(dataset.annotations_file), dataset.skeleton)
-                notes.append(_write_calibration(cfg, calibrated))
+                notes.append(calibrated.save(cfg.calibration, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test))
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     if "gt" in boxes:
@@ -195,23 +195,15 @@ def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
     return ["gt"], [f"Ground-truth boxes only: of detector boxes {told} (data.boxes=FILE)."]
 
 
-def _check_calibration(cfg: DictConfig, boxes: Sequence[str], model: PoseModel) -> None:
+def _check_calibration(cfg: DictConfig, boxes: Sequence[str], model: PoseModel, datamodule: CocoDataModule) -> None:
     """A calibration that cannot be written is told before the work."""
     if Path(cfg.calibration).exists():
         raise DistilPoseError(f"calibration={cfg.calibration} exists and nothing is overwritten: give a new name.")
     if "gt" not in boxes or not model.scores_trained:
         why = "ground-truth boxes: use protocol=gt" if model.scores_trained else "a model whose scores were trained"
         raise DistilPoseError(f"calibration={cfg.calibration} needs {why}.")
-
-
-def _write_calibration(cfg: DictConfig, found: Reliability) -> str:
-    """Write what predict reads, and tell what it is worth."""
-    figures = {"held_out_persons": found.persons[1], "error_before": found.before, "error_after": found.after}
-    found.score_map.save(cfg.calibration, **figures, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test)
-    return (
-        f"Calibration fitted to {found.persons[0]} persons: {cfg.calibration}. On the {found.persons[1]} persons of the other "
-        f"images its expected calibration error is {found.after:.3f}, the raw scores' {found.before:.3f}."
-    )
+    persons = datamodule.val_dataset().instances
+    check_labelled(persons.labelled[fitted_half(persons.image_ids)])
 
 
 def _check_skeleton(cfg: DictConfig, model: PoseModel, datamodule: CocoDataModule) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,45 @@ from rich.text import Text
 
 from distilpose.command import command
 from distilpose.errors import DistilPoseError, check_flag, check_number
-from distilpose.files import remove_parts, write_json
+from distilpose.exporting.metadata import run_padding
+from distilpose.files import remove_parts
 from distilpose.inference import Predictor
 from distilpose.inference.following import Follower, GivenBoxes
 from distilpose.inference.journal import Journal, digest
-from distilpose.inference.photographs import Frame, Photographs
-from distilpose.inference.pipeline import Pipeline, Row
+from distilpose.inference.photographs import OPENCV_PIXELS, Frame, Photographs
+from distilpose.inference.pipeline import Pipeline
 from distilpose.inference.sources import read_boxes, read_frame_boxes
 from distilpose.inference.tracking import Tracker
 from distilpose.inference.videos import Video, open_source
-from distilpose.inference.writing import drawn, picture_places, video_beside, write_csv, write_picture
+from distilpose.inference.writing import (
+    Spool,
+    drawn,
+    picture_places,
+    video_beside,
+    write_csv,
+    write_picture,
+    write_rows,
+)
 from distilpose.models import load_model
 
 # what the results do not depend on
-_FREE = ("output", "resume", "device", "draw", "csv", "draw_threshold", "frames")
+_FREE = ("output", "resume", "device", "draw", "csv", "frames")
 INTERRUPTED = 130  # exit status, as of any command that Ctrl-C ends
 
 
 @command("predict")
-def main(cfg: DictConfig) -> list[Row]:
+def main(cfg: DictConfig) -> None:
     """Predict, draw, and write results.json; images that cannot be read are named at the end."""
     _check(cfg)
     output = Path(cfg.output)
     source = open_source(cfg.source, cfg.frames, cfg.max_pixels)
     if source.live and cfg.resume is not None:
         raise DistilPoseError(f"'{cfg.source}' cannot be resumed, what it showed is gone: leave resume out.")
-    boxes, without = _boxes(cfg, source)
+    boxes = _boxes(cfg, source)
     pipeline = _pipeline(cfg, source, boxes)
     skeleton = pipeline.predictor.skeleton
-    places = picture_places(output, source.everything) if cfg.draw and isinstance(source, Photographs) else {}
-    rows: list[Row] = []
+    places = picture_places(output, source.paths) if cfg.draw and isinstance(source, Photographs) else {}
+    rows = Spool(output)
     faults: list[str] = []
     seen, stopped = 0, False
     film = (
@@ -54,9 +64,11 @@ def main(cfg: DictConfig) -> list[Row]:
         with film as video, _progress() as progress:
             task = progress.add_task(f"{len(source) or ''} {_kind(source)}".strip(), total=len(source) or None)
             try:
-                for frame, own in pipeline.run(_readable(source, pipeline.journal, places, faults)):
-                    rows += own
-                    seen += 1
+                for frame, own in pipeline.run(_frames(source, pipeline.journal, places)):
+                    rows.add(own)
+                    seen += frame.fault is None
+                    if frame.fault:
+                        faults.append(frame.fault)
                     if cfg.draw and frame.image is not None:
                         picture = drawn(frame.image, own, skeleton, cfg.draw_threshold)
                         if video is not None:
@@ -67,15 +79,17 @@ def main(cfg: DictConfig) -> list[Row]:
             except KeyboardInterrupt:
                 stopped = True
     finally:
-        write_json(rows, output / "results.json")
+        for frame, own in pipeline.run(_rest(source, pipeline)):
+            rows.add(own)
+            seen += frame.fault is None and frame.number in pipeline.journal.rows
+        write_rows(rows, output / "results.json")
         if cfg.csv:
             write_csv(rows, skeleton, output / "results.csv")
-    of = f" of {len(source) + without}" if len(source) else ""
+    of = f" of {len(source)}" if len(source) else ""
     print(f"{len(rows)} persons on {seen}{of} {_kind(source)}: {output / 'results.json'}")
-    if without:
-        print(f"{without} images have no box in {cfg.boxes} and were passed over.")
+    if isinstance(source, Photographs) and source.empty:
+        print(f"{len(source.empty)} images have no box in {cfg.boxes} and were passed over.")
     _tell_end(cfg, source, faults, stopped)
-    return rows
 
 
 def _check(cfg: DictConfig) -> None:
@@ -84,7 +98,7 @@ def _check(cfg: DictConfig) -> None:
         check_flag(name, cfg[name])
     check_number("nms_threshold", cfg.nms_threshold, least=0)
     check_number("fps", cfg.fps, above=0)
-    check_number("max_pixels", cfg.max_pixels, least=1, whole=True)
+    check_number("max_pixels", cfg.max_pixels, least=1, most=OPENCV_PIXELS, whole=True)
     if cfg.frames is not None:
         check_number("frames", cfg.frames, least=1, whole=True)
     if cfg.resume not in (None, "auto"):
@@ -93,28 +107,29 @@ def _check(cfg: DictConfig) -> None:
         raise DistilPoseError("Both boxes=FILE and a detector are given: leave one of them out.")
 
 
-def _boxes(cfg: DictConfig, source: Photographs | Video) -> tuple[Follower | GivenBoxes, int]:
-    """Where the persons are, and how many images are passed over because the file given has no box for them."""
+def _boxes(cfg: DictConfig, source: Photographs | Video) -> Follower | GivenBoxes:
+    """Where the persons are; images for which the file given has no box are passed over."""
     if cfg.boxes is None:
-        return Follower(instantiate(cfg.detector)), 0
+        return Follower(instantiate(cfg.detector))
     if isinstance(source, Video):
-        return GivenBoxes(read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold)), 0
+        return GivenBoxes(read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold))
     found, source.ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold)
-    source.paths = [path for path in source.paths if path in found]
-    boxes = GivenBoxes({source.ids[path]: own for path, own in found.items()})
-    return boxes, len(source.everything) - len(source.paths)
+    source.empty = frozenset(source.paths) - found.keys()
+    return GivenBoxes({source.ids[path]: own for path, own in found.items()})
 
 
 def _pipeline(cfg: DictConfig, source: Photographs | Video, boxes: Follower | GivenBoxes) -> Pipeline:
     """The model and all around it; the output folder is made last, when nothing else can be wrong."""
     model = load_model(cfg.checkpoint, cfg.weights_kind)
-    options = {"calibration": cfg.calibration, "max_pixels": cfg.max_pixels}
+    padding = run_padding(cfg.checkpoint) if cfg.padding is None else cfg.padding
+    options = {"padding": padding, "calibration": cfg.calibration, "max_pixels": cfg.max_pixels}
     predictor = Predictor(model, cfg.device, cfg.batch_size, cfg.flip_test, **options)
     tracker = Tracker(model.skeleton, **cfg.tracking, smoothing=dict(cfg.smoothing) if cfg.smooth else None)
     follows = isinstance(boxes, Follower) and boxes.detector.every > 1
     if follows and isinstance(source, Photographs):
         raise DistilPoseError(f"detector.every={cfg.detector.every} is for videos: leave it at 1 for images.")
-    journal = Journal(Path(cfg.output), _settings(cfg, source), cfg.resume == "auto")
+    settings = {**_settings(cfg, source), "padding": padding}
+    journal = Journal(Path(cfg.output), settings, cfg.resume == "auto", remember=not source.live)
     remove_parts(cfg.output)
     return Pipeline(
         predictor,
@@ -140,27 +155,32 @@ def _settings(cfg: DictConfig, source: Photographs | Video) -> dict[str, Any]:
     settings.update({name: digest(cfg[name]) for name in ("checkpoint", "boxes", "calibration")})
     if isinstance(source, Photographs):
         settings["source"] = [[path.name, source.ids[path]] for path in source.paths]
-    elif not source.live:
+    elif Path(str(cfg.source)).is_file():
         settings["source"] = digest(cfg.source)
     return settings
 
 
-def _readable(
-    source: Photographs | Video, journal: Journal, places: dict[str, Path], faults: list[str]
-) -> Iterator[Frame]:
-    """What to look at, in order. An image that is done and drawn is not read again; what cannot be read goes to `faults`."""
+def _frames(source: Photographs | Video, journal: Journal, places: dict[str, Path]) -> Iterator[Frame]:
+    """What to look at, in order. An image that is done and drawn is not read again."""
     if isinstance(source, Video):
-        yield from source.frames()
-        return
+        return source.frames()
 
     def done(path: Path) -> bool:
         return source.ids[path] in journal.rows and (path.name not in places or places[path.name].exists())
 
-    for frame in source.frames(done):
-        if frame.fault is None:
-            yield frame
-        else:
-            faults.append(frame.fault)
+    return source.frames(done)
+
+
+def _rest(source: Photographs | Video, pipeline: Pipeline) -> Iterator[Frame]:
+    """What an earlier work had found behind the place where this one stopped, without images."""
+    known = pipeline.journal.rows
+    frames: Iterable[Frame] = source.frames(lambda path: True) if isinstance(source, Photographs) else ()
+    if isinstance(source, Video):
+        times = {number: rows[0]["time"] for number, rows in known.items() if rows}
+        frames = (Frame(number, time=times.get(number, 0.0)) for number in range(max(known, default=-1) + 1))
+    left = list(islice(frames, pipeline.place, None))
+    last = max((place for place, frame in enumerate(left) if frame.number in known), default=-1)
+    return iter(left[: last + 1])
 
 
 def _kind(source: Photographs | Video) -> str:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from distilpose.data.annotations import load_annotations
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import ScoreMap, calibration, fit_score_map
+from distilpose.evaluation import ScoreMap, calibration, fit_score_map, reliability
+from distilpose.outputs import Predictions
 from distilpose.skeleton import Skeleton
 
 NAMES = ("snout", "tail")
@@ -48,8 +50,31 @@ def test_a_rare_joint_takes_the_curve_of_all():
     labelled[5:, 1] = False
     found = fit_score_map(scores, similarity, labelled, NAMES)
     assert float(found(torch.tensor([[0.9, 0.9]]))[0, 1]) == pytest.approx(0.81, abs=0.05)
-    with pytest.raises(DistilPoseError, match="at least 20 labelled joints, but there are 0"):
+    with pytest.raises(DistilPoseError, match=r"at least 20 labelled joints .* there are 0"):
         fit_score_map(scores, similarity, labelled & False, NAMES)
+
+
+def test_no_image_is_of_both_halves(tiny_coco):
+    """Every other image is found without fault, the rest not at all: the map promises 1 and is always wrong."""
+    annotations = load_annotations(tiny_coco(val=12) / "annotations" / "val.json")
+    ids = torch.from_numpy(annotations.image_ids)
+    first = torch.isin(ids, ids.unique()[::2])
+    away = 1e4 * (~first).float()[:, None, None]
+    count = len(ids)
+    found = Predictions(
+        torch.from_numpy(annotations.keypoints) + away,
+        torch.full((count, 17), 0.5),
+        ids,
+        torch.from_numpy(annotations.annotation_ids),
+        torch.from_numpy(annotations.boxes).float(),
+        torch.ones(count),
+    )
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    result = reliability(Predictions(*(field[order] for field in found)), annotations, annotations.skeleton)
+    assert result.persons == (int(first.sum()), int((~first).sum()))
+    assert (result.before, result.after) == (0.5, 1.0)
+    alone = reliability(Predictions(*(field[ids == ids[0]] for field in found)), annotations, annotations.skeleton)
+    assert (alone.before, alone.after) == (None, None)
 
 
 def test_written_and_read_back(tmp_path):

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, save
 from torchvision.models import detection as torchvision_detection
 
 from distilpose.errors import DistilPoseError
-from distilpose.inference.detectors import OnnxDetector, TorchvisionDetector, WholeImage
+from distilpose.inference.detectors import TorchvisionDetector, WholeImage
+from distilpose.inference.onnx_detector import OnnxDetector
 
 # what the file says of its 32 x 32 input: two of one person, one of another, a dog, and a doubtful one
 CORNERS = np.array([[4, 8, 12, 24], [5, 8, 12, 24], [20, 8, 28, 16], [0, 8, 8, 16], [16, 16, 20, 20]], np.float32)
@@ -20,17 +21,17 @@ LABELS = np.array([0, 0, 0, 1, 0])
 IMAGE = np.zeros((40, 80, 3), np.uint8)  # letterboxed: 32 x 16 of the input, from its row 8 on
 
 
-def answering(path, *outputs, free=False, kind=TensorProto.FLOAT):
+def answering(path, *outputs, kind=TensorProto.FLOAT, shape=(1, 3, 32, 32), more=()):
     """An ONNX file with an image input that gives these outputs whatever it sees."""
-    side = ["height", "width"] if free else [32, 32]
-    image = helper.make_tensor_value_info("images", kind, [1, 3, *side])
+    image = helper.make_tensor_value_info("images", kind, shape)
+    others = [helper.make_tensor_value_info(name, kind, [1, 2]) for name in more]
     told, nodes = [], []
     for number, value in enumerate(outputs):
         element = TensorProto.INT64 if value.dtype == np.int64 else TensorProto.FLOAT
         constant = helper.make_tensor(f"c{number}", element, value.shape, value.ravel().tolist())
         nodes.append(helper.make_node("Constant", [], [f"out{number}"], value=constant))
         told.append(helper.make_tensor_value_info(f"out{number}", element, value.shape))
-    graph = helper.make_graph(nodes, "detector", [image], told)
+    graph = helper.make_graph(nodes, "detector", [image, *others], told)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
     return path
 
@@ -131,6 +132,39 @@ def test_files_that_are_no_detectors(tmp_path):
         OnnxDetector(tmp_path / "broken.onnx")
     with pytest.raises(DistilPoseError, match="does not exist"):
         OnnxDetector(tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize("about", [{"more": ["size"]}, {"shape": (4, 3, 32, 32)}, {"shape": (1, 1, 32, 32)}])
+def test_files_with_another_input_are_refused_when_loaded(about, tmp_path):
+    with pytest.raises(DistilPoseError, match=r"takes . input\(s\), .*: expected one image"):
+        OnnxDetector(answering(tmp_path / "d.onnx", *outputs_of("rows"), **about), "rows")
+
+
+def test_a_file_that_cannot_run_is_told_when_loaded(tmp_path):
+    nodes = [helper.make_node("Conv", ["images", "kernel"], ["out"])]  # larger than the input
+    kernel = helper.make_tensor("kernel", TensorProto.FLOAT, [1, 3, 64, 64], [0.0] * 3 * 64 * 64)
+    image, out = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("images", "out"))
+    image.type.tensor_type.shape.CopyFrom(helper.make_tensor_type_proto(1, ["n", 3, "h", "w"]).tensor_type.shape)
+    graph = helper.make_graph(nodes, "large", [image], [out], [kernel])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    save(model, str(tmp_path / "d.onnx"))
+    with pytest.raises(DistilPoseError, match=r"cannot run on an image of 32 x 48 pixels"):
+        OnnxDetector(tmp_path / "d.onnx", "rows", (32, 48))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"input_size": [640]}, r"input_size=\[640\] must be two"),
+        ({"overlap": "much"}, "overlap=much must be"),
+        ({"mean": [0, 0]}, r"mean=\[0, 0\] must be three"),
+        ({"std": [1, 0, 1]}, "detector.std=0 must be"),
+        ({"bgr": "no"}, "bgr=no must be true or false"),
+    ],
+)
+def test_settings_of_the_file_out_of_range(settings, message, tmp_path):
+    with pytest.raises(DistilPoseError, match=message):
+        OnnxDetector(answering(tmp_path / "d.onnx", *outputs_of("rows")), "rows", **settings)
 
 
 def test_the_whole_image():

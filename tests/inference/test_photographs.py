@@ -29,8 +29,16 @@ def bomb(path, width, height):
 @pytest.mark.parametrize("size", [(20000, 5001), (30000, 30000)])
 def test_images_that_unpack_to_gigabytes_are_refused_unread(size, tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was unpacked"))
-    with pytest.raises(DistilPoseError, match=r"max_pixels|unpack to gigabytes"):
+    with pytest.raises(DistilPoseError, match=f"{size[0]} x {size[1]} pixels, more than max_pixels=100000000"):
         read_photo(bomb(tmp_path / "big.png", *size))
+
+
+def test_the_limit_may_be_above_pillows_own(tmp_path, monkeypatch):
+    asked, limit = [], Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: asked.append(1) or np.zeros((2, 2, 3), np.uint8))
+    read_photo(bomb(tmp_path / "big.png", 30000, 30000), 900_000_000)
+    assert asked
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_the_limit_is_an_option(tmp_path):

@@ -92,6 +92,16 @@ def test_bad_box_files_are_one_sentence(folder, tmp_path, content, message):
         read_boxes(write(tmp_path, content), image_ids(find_images(folder)), category_id=1)
 
 
+@pytest.mark.parametrize("number", ["x", ["x"], 2**70, 1.5])
+def test_images_whose_id_is_no_number_are_refused(number, folder, tmp_path):
+    content = {
+        "images": [{"id": number, "file_name": "000000000785.jpg"}],
+        "annotations": [{"image_id": 785, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+    }
+    with pytest.raises(DistilPoseError, match=r"gives 000000000785\.jpg the id .*: expected a whole number"):
+        read_boxes(write(tmp_path, content), image_ids(find_images(folder)), category_id=1)
+
+
 def test_boxes_of_a_videos_frames(tmp_path):
     rows = [{"image_id": 0, "bbox": [1, 2, 3, 4]}, {"image_id": 4, "bbox": [1, 2, 3, 4], "score": 0.1}]
     found = read_frame_boxes(write(tmp_path, rows), category_id=1)

@@ -36,6 +36,14 @@ def test_the_sum_of_likenesses_decides_not_the_first_come():
     assert follow(Tracker(COCO), [[0, 20], [11, 29]]) == [[1, 2], [1, 2]]
 
 
+def test_what_is_too_unlike_decides_nothing(monkeypatch):
+    """The largest sum takes 0.14 + 0.14, of which nothing would be left; 0.20 alone is a pair."""
+    tracker = Tracker(COCO, least=0.15)
+    assert follow(tracker, [[0, 300]]) == [[1, 2]]
+    monkeypatch.setattr(tracker, "_likeness", lambda *_: np.array([[0.20, 0.14], [0.14, 0.0]]))
+    assert follow(tracker, [[0, 300]]) == [[1, 3]]
+
+
 def test_a_person_comes_back_within_the_patience_and_is_another_after_it():
     assert follow(Tracker(COCO, patience=2), [[0], [], [], [0]])[-1] == [1]
     assert follow(Tracker(COCO, patience=2), [[0], [], [], [], [0]])[-1] == [2]

@@ -105,8 +105,7 @@ def fit_score_map(scores: NDArray, similarity: NDArray, labelled: NDArray, names
         DistilPoseError: fewer than 20 labelled joints in all.
     """
     labelled = labelled & np.isfinite(scores) & np.isfinite(similarity)
-    if labelled.sum() < _LEAST:
-        raise DistilPoseError(f"A calibration needs at least {_LEAST} labelled joints, but there are {labelled.sum()}.")
+    check_labelled(labelled)
     everything = _curve(scores[labelled], similarity[labelled])
     curves = [
         _curve(scores[seen, joint], similarity[seen, joint]) if seen.sum() >= _LEAST else everything
@@ -130,15 +129,41 @@ class Reliability(NamedTuple):
 
     Attributes:
         persons: (fitted to, measured on).
-        before: expected calibration error of the model's scores, on the half measured on.
+        before: expected calibration error of the model's scores, on the half measured on; None if that has no labelled joint.
         after: of the mapped scores, there.
         score_map: fitted to the first half.
     """
 
     persons: tuple[int, int]
-    before: float
-    after: float
+    before: float | None
+    after: float | None
     score_map: ScoreMap
+
+    def save(self, path: str | Path, **about: Any) -> str:
+        """Write what predict reads, and tell what it is worth."""
+        figures = {"held_out_persons": self.persons[1], "error_before": self.before, "error_after": self.after}
+        self.score_map.save(path, **figures, **about)
+        told = f"Calibration fitted to {self.persons[0]} persons: {path}."
+        if self.before is None or self.after is None:
+            return f"{told} What it is worth is not measured: the other images have no labelled joint."
+        return (
+            f"{told} On the {self.persons[1]} persons of the other images its expected calibration error is {self.after:.3f}, "
+            f"the raw scores' {self.before:.3f}."
+        )
+
+
+def fitted_half(image_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Of each person, by its image, whether it is of the half that is fitted to: every other image, by number."""
+    return np.unique(image_ids, return_inverse=True)[1] % 2 == 0
+
+
+def check_labelled(labelled: NDArray[np.bool_]) -> None:
+    """Refuse to fit to fewer than 20 labelled joints."""
+    if labelled.sum() < _LEAST:
+        raise DistilPoseError(
+            f"A calibration needs at least {_LEAST} labelled joints on every other image, but there are {labelled.sum()}: "
+            "give more images, or leave calibration out."
+        )
 
 
 def reliability(predictions: Predictions, annotations: KeypointAnnotations, skeleton: Skeleton) -> Reliability:
@@ -155,10 +180,10 @@ def reliability(predictions: Predictions, annotations: KeypointAnnotations, skel
         predictions.keypoints.double(), people.keypoints[own], people.area[own], skeleton
     ).numpy()
     labelled, scores = people.labelled[own].numpy().astype(bool), predictions.scores.double().numpy()
-    _, place = np.unique(predictions.image_id.numpy(), return_inverse=True)
-    fitted, held = place % 2 == 0, place % 2 == 1
+    fitted = fitted_half(predictions.image_id.numpy())
+    held = ~fitted
     found = fit_score_map(scores[fitted], similarity[fitted], labelled[fitted], skeleton.names)
     mapped = found(torch.from_numpy(scores)).numpy()
     chosen = labelled & held[:, None]
-    before, after = (calibration(table[chosen], similarity[chosen])[3] for table in (scores, mapped))
-    return Reliability((int(fitted.sum()), int(held.sum())), before, after, found)
+    errors = [calibration(table[chosen], similarity[chosen])[3] if chosen.any() else None for table in (scores, mapped)]
+    return Reliability((int(fitted.sum()), int(held.sum())), errors[0], errors[1], found)

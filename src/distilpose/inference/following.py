@@ -12,6 +12,7 @@ from distilpose.inference.photographs import Frame
 from distilpose.inference.sources import Boxes
 from distilpose.inference.tracking import boxes_of_poses
 
+NOBODY = Boxes(np.zeros((0, 4)), np.zeros(0))
 _GROUP_BATCHES = 4
 _GROUP_PIXELS = 64_000_000
 
@@ -31,13 +32,14 @@ class Follower:
         self._last: tuple[NDArray, NDArray] | None = None
 
     def each(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Boxes]]:
-        """Frames that have an image, each with its boxes."""
+        """Frames, each with its boxes; nobody is on those without an image."""
         for frame in frames:
             yield frame, self.boxes(frame)
 
     def boxes(self, frame: Frame) -> Boxes:
         """The boxes of a frame's persons."""
-        assert frame.image is not None
+        if frame.image is None:
+            return NOBODY
         if self._last is not None and frame.number % self.detector.every:
             found = boxes_of_poses(*self._last, frame.image.shape[:2])
             if len(found):
@@ -60,10 +62,9 @@ class GivenBoxes:
         self._boxes = boxes
 
     def each(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Boxes]]:
-        """Frames, each with its boxes."""
-        nobody = Boxes(np.zeros((0, 4)), np.zeros(0))
+        """Frames, each with its boxes; nobody is on those without an image."""
         for frame in frames:
-            yield frame, self._boxes.get(frame.number, nobody)
+            yield frame, NOBODY if frame.image is None else self._boxes.get(frame.number, NOBODY)
 
     def told(self, keypoints: NDArray, scores: NDArray) -> None:
         """Nothing is learnt from what was found."""
@@ -72,8 +73,8 @@ class GivenBoxes:
 def grouped(frames: Iterable[tuple[Frame, Boxes]], batch_size: int) -> Iterator[list[tuple[Frame, Boxes]]]:
     """Groups of frames in order, each large enough for full batches and small enough for memory.
 
-    Where a group ends depends on what it holds alone, so a work that stopped between two groups and goes on there has the
-    same groups, the same batches, and the same results to the last bit.
+    Where a group ends depends on the images it holds alone, so a work that stopped between two groups and goes on there has
+    the same groups, the same batches, and the same results to the last bit. Frames without an image do not count.
 
     Args:
         frames: with their boxes.
@@ -81,14 +82,16 @@ def grouped(frames: Iterable[tuple[Frame, Boxes]], batch_size: int) -> Iterator[
             each frame.
     """
     group: list[tuple[Frame, Boxes]] = []
-    persons = pixels = 0
+    persons = images = pixels = 0
     for frame, boxes in frames:
         group.append((frame, boxes))
         persons += 1 if boxes.boxes is None else len(boxes.boxes)
-        pixels += 0 if frame.image is None else frame.image.shape[0] * frame.image.shape[1]
+        if frame.image is not None:
+            images += 1
+            pixels += frame.image.shape[0] * frame.image.shape[1]
         full = _GROUP_BATCHES * batch_size
-        if persons >= full or len(group) >= full or pixels >= _GROUP_PIXELS:
+        if persons >= full or images >= full or pixels >= _GROUP_PIXELS:
             yield group
-            group, persons, pixels = [], 0, 0
+            group, persons, images, pixels = [], 0, 0, 0
     if group:
         yield group

@@ -23,6 +23,7 @@ class Journal:
         folder: of the results.
         settings: plain containers; what the results depend on.
         resume: whether to go on with a journal that is there.
+        remember: whether what is added is also kept in `rows`; a camera's would grow without end, and is never asked for.
 
     Attributes:
         rows: by the number of the image or frame, as it was read or added.
@@ -31,7 +32,8 @@ class Journal:
         DistilPoseError: the folder holds something and may not be gone on with, or was made with other settings.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool, remember: bool = True) -> None:
+        self.remember = remember
         self.path = folder / NAME
         self.rows: dict[int, list[dict[str, Any]]] = {}
         self._settings = json.loads(json.dumps(settings))
@@ -48,7 +50,8 @@ class Journal:
     def add(self, done: Sequence[tuple[int, list[dict[str, Any]]]]) -> None:
         """Images that are done together: their numbers and rows."""
         self._append([{"number": number, "rows": rows} for number, rows in done])
-        self.rows.update(done)
+        if self.remember:
+            self.rows.update(done)
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         text = "".join(json.dumps(line) + "\n" for line in lines)

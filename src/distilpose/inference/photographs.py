@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from distilpose.inference.sources import find_images, image_ids
 Image = NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000  # unpacked, three bytes each
+OPENCV_PIXELS = 1 << 30  # more it does not unpack
 
 
 class Frame(NamedTuple):
@@ -30,8 +31,8 @@ class Frame(NamedTuple):
         number: id its persons carry: the photograph's number, or the place in the video, from 0.
         name: file name of a photograph; empty for a frame of a video.
         time: seconds since the start of the video; None of a photograph.
-        image: (H, W, 3) uint8, RGB; None where it was not asked for or cannot be read.
-        fault: why it cannot be read.
+        image: (H, W, 3) uint8, RGB; None where it was not asked for, cannot be read or shows nobody.
+        fault: why it was not read; empty of a photograph that is known to show nobody.
     """
 
     number: int
@@ -52,20 +53,25 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
         DistilPoseError: it is missing, damaged, no image, or too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Header.DecompressionBombWarning)
-            with Header.open(path) as header:
-                width, height = header.size
-        if width * height > max_pixels:
-            raise too_large(str(path), width, height, max_pixels)
-    except Header.DecompressionBombError:
-        raise DistilPoseError(f"Image {path} would unpack to gigabytes and is not read: make it smaller.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, DistilPoseError):
-            raise
+        with _without_pillows_limit(), Header.open(path) as header:
+            width, height = header.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         if os.path.isfile(path):  # what has no header that tells its size is not unpacked at all
             raise DistilPoseError(f"Image {path} is cut off or no image that can be read: fetch it again.") from None
+        width = height = 0
+    if width * height > max_pixels:
+        raise too_large(str(path), width, height, max_pixels)
     return cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Pillow refuses headers of more than 179 million pixels by itself; ours is the limit that counts."""
+    before, Header.MAX_IMAGE_PIXELS = Header.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Header.MAX_IMAGE_PIXELS = before
 
 
 def too_large(name: str, width: int, height: int, max_pixels: int) -> DistilPoseError:
@@ -83,17 +89,18 @@ class Photographs:
         max_pixels: see `read_photo`.
 
     Attributes:
-        paths: the images to read; may be narrowed.
-        everything: all images there are.
+        paths: the images.
         ids: their numbers, see `image_ids`; may be replaced before reading.
+        empty: those that are known to show nobody, and are not read; may be set before reading.
         live: False.
     """
 
     live = False
 
     def __init__(self, source: str | Path, max_pixels: int = MAX_PIXELS) -> None:
-        self.paths = self.everything = find_images(source)
+        self.paths = find_images(source)
         self.ids = image_ids(self.paths)
+        self.empty: frozenset[Path] = frozenset()
         self.max_pixels = max_pixels
 
     def __len__(self) -> int:
@@ -108,6 +115,9 @@ class Photographs:
         """
         for path in self.paths:
             frame = Frame(self.ids[path], path.name)
+            if path in self.empty:
+                yield frame._replace(fault="")
+                continue
             if unread(path):
                 yield frame
                 continue

@@ -22,6 +22,8 @@ from distilpose.evaluation import (
     concatenate,
     predict_batch,
 )
+from distilpose.evaluation.oks import PADDING
+from distilpose.exporting.metadata import run_padding
 from distilpose.inference.detectors import Detector, WholeImage
 from distilpose.inference.following import Follower, grouped
 from distilpose.inference.photographs import MAX_PIXELS, Frame, Image, read_photo
@@ -65,7 +67,7 @@ class Predictor:
         device: "auto", "cpu", "cuda", "cuda:1", …
         batch_size: crops a forward pass.
         flip_test: average each crop with its mirror image; twice the time.
-        padding: factor on the box around a person, as in training.
+        padding: factor on the box around a person, as in training; None takes that of the run a file lies in, else 1.25.
         detector: finds the persons where no boxes are given; by default the whole image is one.
         calibration: file that evaluate wrote, or what it holds; scores are then the similarity (OKS) to expect.
         max_pixels: images of more pixels are not unpacked.
@@ -77,13 +79,16 @@ class Predictor:
         device: str = "auto",
         batch_size: int = 32,
         flip_test: FlipTest = False,
-        padding: float = 1.25,
+        padding: float | None = None,
         detector: Detector | None = None,
         calibration: ScoreMap | str | Path | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.flip_test = check_flip_test(flip_test)
         check_number("batch_size", batch_size, least=1, whole=True)
+        if padding is None:
+            padding = run_padding(model) if isinstance(model, (str, Path)) else PADDING
+        check_number("padding", padding, above=0)
         self.device = choose_device(device)
         loaded = load_model(model) if isinstance(model, (str, Path)) else model
         self.model = loaded.eval().to(self.device)
@@ -134,7 +139,7 @@ class Predictor:
         """The persons of several images, their crops cut into batches whatever image they are of.
 
         Args:
-            frames: images and the boxes on them; None takes the whole image as one person.
+            frames: images and the boxes on them; None takes the whole image as one person. Without an image there are none.
 
         Returns:
             The persons of each image in the order of its boxes, carrying the image's number.
@@ -144,8 +149,10 @@ class Predictor:
         """
         waiting, counts = [], []
         for frame, persons in frames:
-            assert frame.image is not None
-            regions = WholeImage()(frame.image).boxes if persons.boxes is None else persons.boxes
+            regions = persons.boxes
+            if regions is None:
+                assert frame.image is not None
+                regions = WholeImage()(frame.image).boxes
             assert regions is not None
             bad = ~(np.isfinite(regions).all(1) & (regions[:, 2:] > 0).all(1))
             if bad.any():
@@ -193,7 +200,8 @@ class Predictor:
         follower, one_by_one = Follower(self.detector), video.live or self.detector.every > 1
         for group in grouped(follower.each(video.frames()), 0 if one_by_one else self.batch_size):
             for (frame, _), found in zip(group, self.predict_each(group), strict=True):
-                persons, _ = best_persons(found, self.skeleton, self.model.input_size, nms_threshold=nms_threshold)
+                size, padding = self.model.input_size, self.padding
+                persons, _ = best_persons(found, self.skeleton, size, nms_threshold=nms_threshold, padding=padding)
                 points, sure = persons.keypoints.double().numpy(), persons.scores.double().numpy()
                 follower.told(points, sure)
                 numbers = np.zeros(len(points), np.int64)

@@ -88,7 +88,14 @@ def read_boxes(
     if isinstance(content, dict):
         entries = [entry for entry in content.get("images") or () if isinstance(entry, dict)]
         listed = {Path(str(entry.get("file_name"))).name: entry.get("id") for entry in entries}
-        by_id = {listed[image.name]: image for image in ids if listed.get(image.name) is not None}
+        own = {image: listed[image.name] for image in ids if listed.get(image.name) is not None}
+        for named, number in own.items():
+            if not isinstance(number, int) or not -(2**63) <= number < 2**63:
+                raise DistilPoseError(
+                    f"Box file {path} gives {named.name} the id {number!r}: expected a whole number of 64 bits, "
+                    "as in COCO's files."
+                )
+        by_id = {number: image for image, number in own.items()}
         ids = {**ids, **{image: number for number, image in by_id.items()}}
         by_name = {}
     found: dict[Path, list[list[float]]] = {}

@@ -78,6 +78,7 @@ class Tracker:
         self._frame += 1
         self.tracks = [track for track in self.tracks if self._frame - track.seen <= self.patience + 1]
         likeness = self._likeness(keypoints, boxes)
+        likeness[likeness < self.least] = 0  # pairs that are dropped below shall not decide who else is paired
         rows, columns = linear_sum_assignment(likeness, maximize=True)
         pairs = {int(c): self.tracks[r] for r, c in zip(rows, columns, strict=True) if likeness[r, c] >= self.least}
         shown, numbers = np.array(keypoints, dtype=np.float64), np.zeros(len(boxes), np.int64)

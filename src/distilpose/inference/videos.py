@@ -37,7 +37,8 @@ class Video:
 
     Attributes:
         fps: frames a second as the file says; 25 where it does not.
-        live: whether it is a camera or a stream, which has no end and no beginning to come back to.
+        live: whether it is a camera or a stream, which has no end and no beginning to come back to. A file at an address is
+            none: it tells how many frames it has.
         faults: sentences on what was lost, complete once `frames` has ended.
         notes: sentences on what else there is to know, likewise.
 
@@ -61,7 +62,8 @@ class Video:
         if width * height > max_pixels:
             raise too_large(f"A frame of {source}", int(width), int(height), max_pixels)
         self.fps = self.fps if 0 < self.fps < 1000 else 25.0
-        self._counted = int(counted) if 0 < counted < 1e9 and not self.live else 0
+        self._counted = int(counted) if 0 < counted < 1e9 and not isinstance(source, int) else 0
+        self.live = self.live and not self._counted
         self._start = time.monotonic()
         _, image = self._capture.read()
         self._first: Any = image

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,46 @@ from distilpose.skeleton import Skeleton
 COLUMNS = ("image_id", "file_name", "frame", "time", "track_id", "score")
 
 
-def write_csv(rows: Sequence[dict[str, Any]], skeleton: Skeleton, path: Path) -> Path:
+class Spool:
+    """Rows in order on the disk, under no name, so that a camera's do not fill the memory.
+
+    Args:
+        folder: on whose disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8")  # noqa: SIM115 - open as long as there are rows to come
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self._count
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append rows."""
+        self._file.writelines(json.dumps(row) + "\n" for row in rows)
+        self._count += len(rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows, from the first; none may be added meanwhile."""
+        self._file.seek(0)
+        yield from map(json.loads, self._file)
+
+
+def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write rows as one list of JSON, whole or not at all."""
+    with written_beside(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        between = "["
+        for row in rows:
+            file.write(between + json.dumps(row))
+            between = ", "
+        file.write("]" if between == ", " else "[]")
+
+
+def write_csv(rows: Iterable[dict[str, Any]], skeleton: Skeleton, path: Path) -> Path:
     """One line a person: whose it is, score, box, and x, y and score of each joint by its name."""
-    there = [column for column in COLUMNS if not rows or column in rows[0]]
+    first = next(iter(rows), None)
+    there = [column for column in COLUMNS if first is None or column in first]
     joints = [f"{name}_{part}" for name in skeleton.names for part in ("x", "y", "score")]
     with written_beside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -45,9 +84,9 @@ def drawn(image: Image, rows: Sequence[dict[str, Any]], skeleton: Skeleton, thre
 
 
 def picture_places(output: Path, images: Sequence[Path]) -> dict[str, Path]:
-    """Where the drawings of images go, by their names: NAME.jpg, or NAME.png.jpg where images differ only in their ending."""
-    stems = Counter(image.stem for image in images)
-    return {image.name: output / f"{image.stem if stems[image.stem] == 1 else image.name}.jpg" for image in images}
+    """Where the drawings of images go, by their names: NAME.jpg, or all NAME.png.jpg where some differ only in their ending."""
+    doubled = len({image.stem for image in images}) < len(images)
+    return {image.name: output / f"{image.name if doubled else image.stem}.jpg" for image in images}
 
 
 def write_picture(image: Image, path: Path) -> None:
@@ -69,6 +108,7 @@ class VideoWriter:
         self.path, self.fps = path, fps
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self.count = 0
 
     def write(self, image: Image) -> None:
         """Add an RGB frame.
@@ -86,6 +126,7 @@ class VideoWriter:
         else:
             image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        self.count += 1
 
     def close(self) -> None:
         """Finish the file; without any frame there is an empty one."""
@@ -97,10 +138,15 @@ class VideoWriter:
 
 @contextmanager
 def video_beside(path: Path, fps: float) -> Iterator[VideoWriter]:
-    """A writer of a video that has its name once the block ends well, and is removed when it does not."""
+    """A writer of a video that has its name once the block ends well, and is removed when it does not.
+
+    Where there is a longer one of that name, of a work that came further, that one stays.
+    """
     with written_beside(path) as temporary:
         writer = VideoWriter(temporary, fps)
         try:
             yield writer
         finally:
             writer.close()
+        if path.exists() and cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) > writer.count:
+            shutil.copyfile(path, temporary)
