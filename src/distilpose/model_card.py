@@ -67,7 +67,8 @@ def read_about(model: PoseModel, run: Path | None, checkpoint: str, cfg: DictCon
         if not rows or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise DistilPoseError(f"{place} holds no figures of distilpose.evaluate: give the folder it wrote.")
         source = str(found.get("source")).partition(" (")[2].removesuffix(")")
-        if Path(source).resolve() != Path(checkpoint).resolve():
+        place, told = Path(checkpoint).resolve(), Path(source)  # which may count from another folder
+        if told.resolve() != place and (not source or place.parts[-len(told.parts) :] != told.parts):
             raise DistilPoseError(
                 f"{place} holds figures of {source or 'no model'}, not of {checkpoint}: evaluate that one."
             )
