@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from pathlib import Path
 
 import cv2
@@ -13,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from offline import closed_file
 
 from distilpose import create_model
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.models import save_model
-from distilpose.offline_run import find_logged, read_logged
+from distilpose.offline_run import read_logged
 from distilpose.skeleton import COCO
 
 TINY = [
@@ -45,12 +45,7 @@ def trained(trained_by):
 
 
 def logged(folder):
-    """The run's W&B file, which W&B's own process may still be writing to for a moment after the run was closed."""
-    (file,) = find_logged(folder)
-    deadline = time.monotonic() + 30
-    while (run := read_logged(file)).exit_code is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return run
+    return read_logged(closed_file(folder))
 
 
 def last(run, key):

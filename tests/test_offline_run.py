@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import wandb
+from offline import closed_file
 
 from distilpose.errors import DistilPoseError
 from distilpose.offline_run import find_logged, read_logged
@@ -27,11 +26,7 @@ def written(tmp_path_factory):
         run.log(
             {"picture": wandb.Image(np.zeros((4, 4, 3), np.uint8)), "broken": float("nan"), "trainer/global_step": 30}
         )
-    (file,) = find_logged(folder)
-    deadline = time.monotonic() + 30
-    while read_logged(file).exit_code is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return file
+    return closed_file(folder)
 
 
 def test_what_was_logged_is_read(written):

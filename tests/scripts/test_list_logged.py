@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import wandb
+from offline import closed_file
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +17,7 @@ def test_keys_and_configuration(script, tmp_path, capsys):
     with wandb.init(dir=tmp_path, project="p", name="n", group="g", config={"a": {"b": 3}}, settings=settings) as run:
         run.log({"val/PCK": 0.123456, "sigmas": wandb.Histogram([1.0, 2.0])})
         run.log({"val/PCK": 0.25})
+    closed_file(tmp_path)
     script.main([str(tmp_path), "--config", "--markdown"])
     lines = capsys.readouterr().out.splitlines()
     assert "n of project p, group g, " in lines[0]

@@ -1,0 +1,17 @@
+"""W&B's offline files, once they are whole."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from distilpose.offline_run import find_logged, read_logged
+
+
+def closed_file(folder: Path) -> Path:
+    """The one .wandb file in a folder; W&B's own process may still be writing to it for a moment after the run ended."""
+    (file,) = find_logged(folder)
+    deadline = time.monotonic() + 30
+    while read_logged(file).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return file
