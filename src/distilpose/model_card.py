@@ -151,10 +151,9 @@ def _what(model: PoseModel) -> str:
 
 
 def _use(model: PoseModel, digest: str, repository: str | None) -> str:
-    name = repository or "OWNER/NAME"
     return (
         "## Use\n\n```python\nfrom distilpose import load_model\nfrom distilpose.inference import Predictor\n\n"
-        f'predictor = Predictor(load_model("{_plain(name)}"))\n'
+        f'predictor = Predictor(load_model("{_plain(repository or "OWNER/NAME")}"))\n'
         "people = predictor(photo, boxes=[[x, y, width, height]])  # RGB, boxes in pixels\n```\n\n"
         f"SHA-256 of `model.safetensors`: `{digest}`."
     )

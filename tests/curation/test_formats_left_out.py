@@ -340,3 +340,16 @@ def test_sizes_of_photographs_turned_by_exif(converted, sound, tmp_path):
         else:
             with pytest.raises(DistilPoseError, match="another size"):
                 converted("cvat", source, data.folder)
+
+
+def test_a_structure_that_unpacks_to_too_much(tmp_path, sound, monkeypatch):
+    data = sound()
+    release = {"RELEASE": {"annolist": np.zeros(2_000_000), "img_train": np.zeros(3)}}
+    savemat(tmp_path / "mpii.mat", release, do_compression=True)
+    assert (tmp_path / "mpii.mat").stat().st_size < 100_000
+    monkeypatch.setattr("distilpose.curation.formats.matlab.MOST_BYTES", 15 * 2**20)
+    with pytest.raises(DistilPoseError, match="unpacks to more than 15 MiB"):
+        convert_set("mpii", tmp_path / "mpii.mat", data.folder, tmp_path / "out.json")
+    monkeypatch.setattr("distilpose.curation.formats.matlab.MOST_BYTES", 17 * 2**20)
+    with pytest.raises(DistilPoseError, match="it lists none"):
+        convert_set("mpii", tmp_path / "mpii.mat", data.folder, tmp_path / "out.json")
