@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from distilpose.curation.checking import check_sets
+from distilpose.curation.findings import Findings
 from distilpose.skeleton import COCO
 
 # COCO's joints of a person seen from the front, as shares of the box: the person's left is on the right of the picture
@@ -20,7 +22,7 @@ FRONT = np.array(
 
 
 class Sound:
-    """A set without faults: `content` is the file's, `write()` puts it on the disk, `folder` holds the pictures."""
+    """A set without faults: `content` is the file's, which `write()` puts on the disk; `folder` holds the pictures."""
 
     def __init__(self, root: Path, images: int, persons: int, seed: int) -> None:
         self.root, self.folder, self.file = root, root / "images", root / "set.json"
@@ -66,6 +68,10 @@ class Sound:
     def write(self) -> Path:
         self.file.write_text(json.dumps(self.content))
         return self.file
+
+    def check(self) -> Findings:
+        """Write it and check it."""
+        return check_sets([(self.write(), self.folder)])
 
 
 @pytest.fixture

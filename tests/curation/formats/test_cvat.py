@@ -1,0 +1,177 @@
+"""CVAT for images: skeletons, boxes, points and lists of points."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+import pytest
+from annotated import CVAT_BOX, CVAT_SKELETON, cvat_file, rows, truth_of
+from PIL import Image
+
+from distilpose.errors import DistilPoseError
+from distilpose.skeleton import COCO, COCO_NAMES
+
+SVG = "".join(
+    f'<line x1="1" data-type="edge" data-node-from="{a + 1}" data-node-to="{b + 1}"></line>' for a, b in COCO.limbs
+)
+
+
+def export(data, kind):
+    """A sound set, with skeletons or with lists of points."""
+    labels = "".join(
+        f"<label><name>{name}</name><type>points</type><parent>person</parent></label>" for name in COCO_NAMES
+    )
+    escaped = SVG.replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    person = f"<label><name>person</name><type>skeleton</type><svg>{escaped}</svg></label>"
+    head = f"<meta><job><labels>{person}{labels}</labels></job></meta>"
+    shapes = {image["id"]: [] for image in data.images}
+    for row in data.people:
+        points = np.array(row["keypoints"]).reshape(17, 3)
+        if kind == "skeleton":
+            inner = "".join(
+                f'<points label="{name}" occluded="{int(v == 1)}" outside="{int(v == 0)}" points="{x:.2f},{y:.2f}"></points>'
+                for name, (x, y, v) in zip(COCO_NAMES, points, strict=True)
+            )
+            shapes[row["image_id"]].append(f'<skeleton label="person" z_order="0">{inner}</skeleton>')
+        else:
+            text = ";".join(f"{x:.2f},{y:.2f}" for x, y, _ in points)
+            shapes[row["image_id"]].append(f'<points label="person" occluded="0" points="{text}"></points>')
+    images = "".join(
+        f'<image id="{image["id"]}" name={quoteattr(image["file_name"])} width="240" height="160">'
+        f"{''.join(shapes[image['id']])}</image>"
+        for image in data.images
+    )
+    return f'<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>{head}{images}</annotations>'
+
+
+@pytest.mark.parametrize("kind", ["skeleton", "points"])
+def test_cvat(convert, sound, tmp_path, kind):
+    data = sound()
+    if kind == "skeleton":
+        data.people[4]["keypoints"][2], data.people[4]["keypoints"][3:6] = 1, [0, 0, 0]
+    (tmp_path / "annotations.xml").write_text(export(data, kind))
+    content, _ = convert("cvat", tmp_path / "annotations.xml", data.folder)
+    for (name, joints), (true_name, truth, _) in zip(rows(content, 17), truth_of(data), strict=True):
+        assert name == true_name
+        np.testing.assert_allclose(joints, truth, atol=0.006)
+    category = content["categories"][0]
+    assert category["keypoints"] == list(COCO_NAMES)
+    assert category["skeleton"] == [[a + 1, b + 1] for a, b in COCO.limbs]
+
+
+def test_cvat_with_boxes_around_skeletons_and_loose_points(convert, sound, tmp_path):
+    data = sound(images=2)
+    (tmp_path / "annotations.xml").write_text(
+        '<annotations><image name="1.png">'
+        '<skeleton label="person"><points label="nose" outside="0" points="50,40"/></skeleton>'
+        '<box label="person" xtl="30" ytl="20" xbr="90" ybr="120"/><polygon points="1,2;3,4"/></image>'
+        '<image name="2.png"><box label="person" xtl="10" ytl="10" xbr="60" ybr="60"/>'
+        '<box label="person" xtl="100" ytl="10" xbr="160" ybr="60"/>'
+        '<points label="nose" points="20,20"/><points label="nose" points="120,20"/><points label="nose" points="200,99"/>'
+        "</image></annotations>"
+    )
+    content, told = convert("cvat", tmp_path / "annotations.xml", data.folder)
+    found = [(row["bbox"], row["keypoints"][:3]) for row in content["annotations"]]
+    assert found == [
+        ([30, 20, 60, 100], [50, 40, 2]),
+        ([10, 10, 50, 50], [20, 20, 2]),
+        ([100, 10, 60, 50], [120, 20, 2]),
+    ]
+    assert "left out: 1 shapes of kind polygon" in told
+    assert "left out: 1 joints that belong to nobody (no group, no box around them)" in told
+
+
+def document(images, labels=""):
+    head = f"<meta><job><labels>{labels}</labels></job></meta>" if labels else ""
+    return f"<annotations><version>1.1</version>{head}{images}</annotations>"
+
+
+def skeleton(*names, label="hand"):
+    inner = "".join(
+        f'<points label="{name}" occluded="0" outside="0" points="{30 + 20 * n},{40 + 10 * n}"></points>'
+        for n, name in enumerate(names)
+    )
+    return f'<skeleton label="{label}">{inner}</skeleton>'
+
+
+def test_one_stray_shape_does_not_displace_skeletons(converted, sound, tmp_path):
+    data = sound(images=1)
+    stray = '<points label="x" points="1,1;2,2"></points>'
+    (tmp_path / "a.xml").write_text(
+        document(f'<image id="0" name="1.png" width="240" height="160">{skeleton("a", "b", "c")}{stray}</image>')
+    )
+    content, told = converted("cvat", tmp_path / "a.xml", data.folder)
+    assert content["categories"][0]["keypoints"] == ["a", "b", "c"]
+    assert len(content["annotations"]) == 1
+    assert any("left out" in line for line in told)
+
+
+def test_photographs_that_were_resized_are_not_taken_as_they_are(converted, sound, tmp_path):
+    data = sound(images=2)
+    images = "".join(
+        f'<image id="{n}" name="{n}.png" width="{240 * n}" height="{160 * n}">{skeleton("a", "b", "c")}</image>'
+        for n in (1, 2)
+    )
+    (tmp_path / "a.xml").write_text(document(images))
+    content, told = converted("cvat", tmp_path / "a.xml", data.folder)
+    assert [image["file_name"] for image in content["images"]] == ["1.png"]
+    assert any("left out: 1" in line and "size" in line for line in told), told
+
+
+def test_sizes_of_photographs_turned_by_exif(converted, sound, tmp_path):
+    data = sound(images=1)
+    picture, exif = Image.open(data.folder / "1.png").convert("RGB"), Image.Exif()
+    exif[0x0112] = 6
+    picture.save(data.folder / "1.jpg", exif=exif)
+    for size, fits in (('width="160" height="240"', True), ('width="240" height="160"', False)):
+        source = cvat_file(tmp_path / "a.xml", CVAT_SKELETON.format("p"), size=size)
+        source.write_text(source.read_text().replace("1.png", "1.jpg"))
+        if fits:
+            converted("cvat", source, data.folder)
+        else:
+            with pytest.raises(DistilPoseError, match="another size"):
+                converted("cvat", source, data.folder)
+
+
+def test_lists_of_points_are_chosen_by_their_label(converted, sound, tmp_path):
+    shapes = '<points label="person" points="20,20;60,60;90,40"/><points label="x" points="1,1;2,2"/>'
+    source = cvat_file(tmp_path / "a.xml", shapes)
+    content, told = converted("cvat", source, sound(images=1).folder, category="person")
+    assert content["annotations"][0]["keypoints"] == [20, 20, 2, 60, 60, 2, 90, 40, 2]
+    assert any("other labels" in line for line in told)
+    with pytest.raises(DistilPoseError, match="--category"):
+        converted("cvat", source, sound(images=1, seed=1).folder)
+
+
+def test_boxes_and_skeletons_that_are_left_out_are_counted(converted, sound, tmp_path):
+    shapes = (
+        CVAT_BOX.format("p", ' group_id="1"') * 2 + CVAT_BOX.format("p", ' rotation="30"') + CVAT_SKELETON.format("dog")
+    )
+    shapes += '<points label="a" group_id="1" points="40,40"/>'
+    content, told = converted("cvat", cvat_file(tmp_path / "a.xml", shapes), sound(images=1).folder, category="p")
+    assert len(content["annotations"]) == 1
+    for reason in ("1 further boxes of a group", "1 turned boxes", "1 skeletons, boxes and lists of points of other"):
+        assert any(f"left out: {reason}" in line for line in told), told
+
+
+def test_limbs_are_between_the_joints_that_the_drawing_names(converted, sound, tmp_path):
+    data = sound(images=1)
+    nodes = "".join(
+        f'&lt;circle data-node-id="{n}" data-label-name="{name}"/&gt;' for n, name in ((1, "b"), (2, "c"), (3, "a"))
+    )
+    svg = f'{nodes}&lt;line data-node-from="1" data-node-to="2"/&gt;'
+    labels = f"<label><name>hand</name><type>skeleton</type><svg>{svg}</svg></label>"
+    labels += "".join(f"<label><name>{name}</name><type>points</type><parent>hand</parent></label>" for name in "abc")
+    image = f'<image id="0" name="1.png" width="240" height="160">{skeleton("a", "b", "c")}</image>'
+    (tmp_path / "a.xml").write_text(document(image, labels))
+    category = converted("cvat", tmp_path / "a.xml", data.folder)[0]["categories"][0]
+    assert [[category["keypoints"][end - 1] for end in limb] for limb in category["skeleton"]] == [["b", "c"]]
+
+
+def test_joints_before_their_skeleton_label(converted, sound, tmp_path):
+    labels = "".join(f"<label><name>{name}</name><type>points</type><parent>hand</parent></label>" for name in "ba")
+    labels += "<label><name>hand</name><type>skeleton</type><svg></svg></label>"
+    source = cvat_file(tmp_path / "a.xml", CVAT_SKELETON.format("hand"), labels)
+    content, _ = converted("cvat", source, sound(images=1).folder)
+    assert content["categories"][0]["keypoints"] == ["b", "a"]

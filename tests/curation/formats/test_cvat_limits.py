@@ -1,0 +1,86 @@
+"""CVAT's XML that is hostile, damaged or endless."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+
+import pytest
+from annotated import CVAT_BOX, CVAT_SKELETON, cvat_file
+
+from distilpose.curation.formats import convert_set
+from distilpose.errors import DistilPoseError
+
+BOMB = '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]><annotations>&b;</annotations>'
+FETCH = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotations><image name="&x;"/></annotations>'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (BOMB, "document type"),
+        (FETCH, "document type"),
+        (BOMB.encode("utf-16"), "document type"),
+        ("<annotations>" + "<a>" * 5000, "nested too deeply"),
+        ("<annotations><track/></annotations>", "CVAT for video"),
+        ("<annotations></annotations>", "lists no <image>"),
+        ("no xml", "is no XML"),
+        ('<annotations><image name="1.png"><points label="a" points="1,x"/></image></annotations>', "no number"),
+    ],
+)
+def test_hostile_xml(tmp_path, sound, text, told):
+    data = sound()
+    (tmp_path / "a.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DistilPoseError, match=told):
+        convert_set("cvat", tmp_path / "a.xml", data.folder, tmp_path / "out.json")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "utf-7", "shift_jis", "idna", "hex"])
+def test_encodings_that_nobody_knows(sound, tmp_path, name):
+    source = cvat_file(tmp_path / "a.xml", "", head=f'<?xml version="1.0" encoding="{name}"?>')
+    with pytest.raises(DistilPoseError):
+        convert_set("cvat", source, sound(images=1).folder, tmp_path / "out.json")
+
+
+ODD_TEXT = ["", "x", "nan", "inf", "1e400", "1e308", "-1e308", "-1", "9" * 5000, "1,1", ";", "1,1;2,2", "[", "\u20ac"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("odd", ODD_TEXT, ids=[str(n) for n in range(len(ODD_TEXT))])
+def test_rubbish_in_every_attribute_of_cvat(sound, tmp_path, odd):
+    data = sound(images=1)
+    labels = (
+        '<label><name>hand</name><type>skeleton</type><svg>&lt;circle data-node-id="1" data-label-name="a"&gt;'
+        '&lt;line data-node-from="1" data-node-to="2"&gt;</svg></label>'
+        "<label><name>a</name><type>points</type><parent>hand</parent></label>"
+    )
+    shapes = CVAT_SKELETON.format("hand") + CVAT_BOX.format("hand", ' rotation="0" group_id="1"')
+    shapes += '<points label="c" occluded="0" group_id="1" points="40,40"/>'
+    cvat_file(tmp_path / "good.xml", shapes, labels)
+    good = (tmp_path / "good.xml").read_text()
+    for number, found in enumerate(re.finditer(r'(?<==")[^"]*(?=")', good)):
+        (tmp_path / "bad.xml").write_text(good[: found.start()] + odd + good[found.end() :], encoding="utf-8")
+        with contextlib.suppress(DistilPoseError):
+            convert_set("cvat", tmp_path / "bad.xml", data.folder, tmp_path / f"{number}.json")
+
+
+def test_thousands_of_shapes_on_an_image_take_no_hours(sound, tmp_path):
+    boxes = "".join(f'<box label="p" xtl="1" ytl="1" xbr="{9 + n % 99}" ybr="99"/>' for n in range(3000))
+    points = "".join(f'<points label="a" points="{1 + n % 99},9"/>' for n in range(3000))
+    start = time.perf_counter()
+    convert_set("cvat", cvat_file(tmp_path / "a.xml", boxes + points), sound(images=1).folder, tmp_path / "a.json")
+    assert time.perf_counter() - start < 2
+    (tmp_path / "b.xml").write_text("")
+    source = cvat_file(tmp_path / "b.xml", boxes * 10 + points * 10)
+    start = time.perf_counter()
+    with pytest.raises(DistilPoseError, match="thousands of boxes and points"):
+        convert_set("cvat", source, sound(images=1, seed=1).folder, tmp_path / "b.json")
+    assert time.perf_counter() - start < 5
+
+
+def test_thousands_of_skeletons_and_boxes(sound, tmp_path):
+    shapes = CVAT_SKELETON.format("p") * 1500 + CVAT_BOX.format("p", "") * 1500
+    start = time.perf_counter()
+    convert_set("cvat", cvat_file(tmp_path / "a.xml", shapes), sound(images=1).folder, tmp_path / "a.json")
+    assert time.perf_counter() - start < 2

@@ -1,0 +1,170 @@
+"""YOLO-pose: its settings and the lines of its labels."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+
+import numpy as np
+import pytest
+from annotated import YOLO_LINE, YOLO_SETTINGS, rows, truth_of
+
+from distilpose.curation.formats import convert_set
+from distilpose.errors import DistilPoseError
+from distilpose.skeleton import COCO, COCO_NAMES
+
+
+def yolo(data, folder, numbers=3, extra="", layout="labels/train"):
+    (folder / layout).mkdir(parents=True)
+    lines = {}
+    for row in data.people:
+        x, y, width, height = row["bbox"]
+        points = np.array(row["keypoints"]).reshape(17, 3)[:, :numbers] / (
+            [240, 160, 1] if numbers == 3 else [240, 160]
+        )
+        words = [0, (x + width / 2) / 240, (y + height / 2) / 160, width / 240, height / 160, *points.ravel()]
+        lines.setdefault(row["image_id"], []).append(" ".join(f"{word:.7g}" for word in words))
+    for number, text in lines.items():
+        (folder / layout / f"{number}.txt").write_text("\n".join(text) + extra)
+    flip = COCO.flip_order
+    (folder / "data.yaml").write_text(
+        f"train: images/train\nkpt_shape: [17, {numbers}]\nflip_idx: {flip}\nnames:\n  0: person\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("numbers", [2, 3])
+@pytest.mark.parametrize("packed", [False, True])
+def test_yolo_pose(convert, sound, tmp_path, numbers, packed):
+    data = sound()
+    data.people[4]["keypoints"][:3] = [0, 0, 0]
+    folder = yolo(data, tmp_path / "yolo", numbers, extra="\n0 0.5 0.5\n1 " + " ".join(["0.5"] * (4 + 17 * numbers)))
+    source = folder
+    if packed:
+        source = tmp_path / "yolo.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for path in folder.rglob("*.*"):
+                archive.write(path, path.relative_to(folder))
+    content, told = convert("yolo-pose", source, data.folder, split="train")
+    assert any(f"6 lines without {5 + 17 * numbers} numbers" in line for line in told)
+    assert any("6 objects of other classes" in line for line in told)
+    for (name, joints), (true_name, truth, box), row in zip(
+        rows(content, 17), truth_of(data), content["annotations"], strict=True
+    ):
+        assert name == true_name
+        np.testing.assert_allclose(joints, truth, atol=0.011)
+        np.testing.assert_allclose(row["bbox"], box, atol=0.011)
+    assert content["categories"][0]["keypoints"] == list(COCO_NAMES)
+
+
+def test_yolo_pose_with_its_own_joints(convert, sound, tmp_path):
+    """Nothing but data.yaml says what the joints are: no code is needed for a new skeleton."""
+    data = sound(images=2)
+    (tmp_path / "hands").mkdir()
+    (tmp_path / "hands/1.txt").write_text(YOLO_LINE)
+    (tmp_path / "hands/data.yaml").write_text(YOLO_SETTINGS)
+    content, told = convert("yolo-pose", tmp_path / "hands", data.folder)
+    assert content["categories"][0]["keypoints"] == ["joint_0", "joint_1", "joint_2"]
+    assert content["categories"][0]["flip_pairs"] == [[0, 1]]
+    assert content["annotations"][0]["keypoints"] == [96, 64, 2, 144, 64, 1, 0, 0, 0]
+    assert any("No OKS sigma is known for 3 of 3 joints" in line for line in told)
+    (tmp_path / "hands/data.yaml").write_text(YOLO_SETTINGS + "kpt_names: {0: [left tip, right tip, palm]}\n")
+    content, _ = convert("yolo-pose", tmp_path / "hands", data.folder)
+    assert content["categories"][0]["keypoints"] == ["left tip", "right tip", "palm"]
+
+
+def test_joints_of_the_class_that_was_asked_for(converted, sound, tmp_path):
+    data = sound(images=1)
+    (tmp_path / "animals").mkdir()
+    (tmp_path / "animals/1.txt").write_text("1" + YOLO_LINE[1:])
+    names = "names: [cat, dog]\nkpt_names: {0: [a, b, c], 1: [nose, ear, tail]}\n"
+    (tmp_path / "animals/data.yaml").write_text("kpt_shape: [3, 3]\n" + names)
+    content, _ = converted("yolo-pose", tmp_path / "animals", data.folder, category="dog")
+    assert content["categories"][0]["keypoints"] == ["nose", "ear", "tail"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("names: [person]", "no kpt_shape"),
+        ("kpt_shape: [17, 4]", "no kpt_shape"),
+        ("kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]\nnames: [hand]", "in pairs"),
+        ("kpt_shape: [3, 3]\nflip_idx: [0, 1]\nnames: [hand]", "each of 0..2"),
+        ("kpt_shape: [3, 3]\nnames: [cat, dog]", "choose one by --category"),
+        ("!!python/object/apply:os.system ['true']", "is no YAML"),
+        ("- a", "holds no settings"),
+    ],
+)
+def test_bad_yolo_settings(tmp_path, sound, settings, told):
+    data = sound()
+    (tmp_path / "yolo").mkdir()
+    (tmp_path / "yolo/data.yaml").write_text(settings)
+    with pytest.raises(DistilPoseError, match=told):
+        convert_set("yolo-pose", tmp_path / "yolo", data.folder, tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_many_joints_are_refused(sound, tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/data.yaml").write_text("kpt_shape: [1001, 3]\nnames: [hand]\n")
+    with pytest.raises(DistilPoseError, match="1000 or fewer"):
+        convert_set("yolo-pose", tmp_path / "set", sound(images=1).folder, tmp_path / "out.json")
+
+
+ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ALIASES + "kpt_shape: [3, 3]\nnames: [*a9]\n",
+        ALIASES + "kpt_shape: [3, 3]\nnames: [hand]\nflip_idx: *a9\n",
+        "kpt_shape: [3, 3]\nnames: [hand]\nflip_idx: ['1', '0', '2']\n",
+        "kpt_shape: [3, 3]\nnames: [[hand]]\n",
+    ],
+    ids=["aliases in names", "aliases in pairs", "words for numbers", "a list for a name"],
+)
+def test_settings_that_blow_up_or_are_of_another_kind(converted, sound, tmp_path, settings):
+    data = sound(images=1)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/1.txt").write_text(YOLO_LINE)
+    (tmp_path / "set/data.yaml").write_text(settings)
+    with pytest.raises(DistilPoseError):
+        converted("yolo-pose", tmp_path / "set", data.folder)
+
+
+TEMPLATE = "kpt_shape: {}\nflip_idx: {}\nnames: {}\nkpt_names: {}\n"
+ODD_YAML = ["null", "1", "-1", "1.5", "x", "[]", "{}", "[1]", "[[1]]", "{a: 1}", "true", "!!int ''", "!!bool x",
+            "!!timestamp x", "0x" + "f" * 5000, "[0x" + "f" * 5000 + "]", "[1000000000, 3]", "['1','0','2']", ".inf",
+            "[.nan, .nan, .nan]", "{0: [x]}", "{[1]: 2}", '"\\ud800"', "[9999999999999, 3]", "[true, true, true]"]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD_YAML, ids=[str(n) for n in range(len(ODD_YAML))])
+def test_rubbish_in_every_setting_of_yolo(sound, tmp_path, odd):
+    data = sound(images=1)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/1.txt").write_text(YOLO_LINE)
+    good = ["[3, 3]", "[1, 0, 2]", "[hand]", "[a, b, c]"]
+    for place in range(4):
+        (tmp_path / "set/data.yaml").write_text(TEMPLATE.format(*good[:place], odd, *good[place + 1 :]))
+        with contextlib.suppress(DistilPoseError):
+            convert_set("yolo-pose", tmp_path / "set", data.folder, tmp_path / f"{place}.json")
+
+
+@pytest.mark.filterwarnings("error")
+def test_rubbish_in_every_word_of_yolo(sound, tmp_path):
+    data = sound(images=1)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/data.yaml").write_text("kpt_shape: [1, 3]\nnames: [hand]\n")
+    good = ["0", "0.5", "0.5", "0.4", "0.5", "0.4", "0.4", "2"]
+    lines = [
+        " ".join([*good[:place], odd, *good[place + 1 :]])
+        for place in range(8) for odd in ("nan", "inf", "-inf", "1e308", "-1e308", "x", "", "9" * 500, "-1", "7", "\x00")
+    ]  # fmt: skip
+    (tmp_path / "set/1.txt").write_text("\n".join([*lines, " ".join(good)]))
+    convert_set("yolo-pose", tmp_path / "set", data.folder, tmp_path / "out.json")
+    text = (tmp_path / "out.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text

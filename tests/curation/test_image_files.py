@@ -1,0 +1,38 @@
+"""Names of images that climb out of their folder, and those that do not."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from distilpose.curation import images
+from distilpose.curation.image_files import climbs_out
+
+
+def test_names_that_climb_out_are_never_opened(sound, tmp_path, monkeypatch):
+    data = sound()
+    secret = tmp_path / "secret.png"
+    secret.write_bytes((data.folder / "1.png").read_bytes())
+    (data.folder / "link.png").symlink_to(secret)
+    (data.folder / "up").symlink_to(tmp_path)
+    os.mkfifo(data.folder / "pipe.png")
+    names = ["../../secret.png", str(secret), "link.png", "up/secret.png", "C:\\secret.png", "..\\secret.png", "a\0b"]
+    data.images.extend({"id": 50 + k, "file_name": name, "width": 240, "height": 160} for k, name in enumerate(names))
+    data.images.append({"id": 70, "file_name": "pipe.png", "width": 240, "height": 160})
+    data.images.append({"id": 71, "file_name": "x" * 5000, "width": 240, "height": 160})
+
+    opened = []
+    real = images.read_header
+    monkeypatch.setattr(images, "read_header", lambda path: opened.append(path.name) or real(path))
+    result = data.check().found
+    findings = {one.code: one.count for one in result}
+    assert findings["image-path-outside"] == len(names)
+    assert "links" in next(one.told for one in result if one.code == "image-path-outside")
+    assert findings["image-missing"] == 2
+    assert sorted(opened) == [f"{number}.png" for number in range(1, 7)]
+
+
+@pytest.mark.parametrize("name", ["a/b.jpg", "a..b.jpg", "...jpg", "ünï.jpg"])
+def test_names_that_stay_inside(name):
+    assert not climbs_out(name)
