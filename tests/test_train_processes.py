@@ -165,7 +165,7 @@ def test_any_number_of_processes_trains_and_evaluates_alike(tiny_coco, tmp_path,
     ]
     settings += [f"optimizer.lr={rate}", f"trainer.max_epochs={2 if rate else 1}", "data.val_batch_size=2"]
     tables = []
-    for processes in (1, 2, 3):
+    for processes in (1, 2) if rate else (1, 2, 3):
         arguments = [f"data.batch_size={6 // processes}", f"trainer.devices={processes}", "trainer.strategy=ddp"]
         status, _, err = finish(start(tmp_path, *settings, *arguments, f"hydra.run.dir=run{processes}"))
         assert status == 0, err
@@ -207,10 +207,10 @@ def test_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, launcher
     monkeypatch.setenv("MASTER_PORT", "29517")  # of an earlier training; side by side they cannot both have it
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco()}", "logger=none", "model=student_xs", "trainer.max_epochs=1"]
     two = ["trainer.devices=2", "trainer.strategy=ddp", "seed=0,1", "hydra.sweep.dir=sweep", "resume=auto"]
-    for again in (False, True):
+    for again in (False,) if launcher else (False, True):
         status, out, err = finish(start(tmp_path, "-m", *settings, *two, *launcher, "hydra.sweep.subdir=seed${seed}"))
         assert status == 0, err
-        assert not again or launcher or out.count("has run to its end already") == 2
+        assert not again or out.count("has run to its end already") == 2
     for seed in (0, 1):
         folder = tmp_path / "sweep" / f"seed{seed}"
         assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == seed

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from distilpose.starting import pause_collector
+
 if TYPE_CHECKING:
     from distilpose.inference import Predictor
     from distilpose.models import create_model, list_models, load_model
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = ["Predictor", "__version__", "create_model", "list_models", "load_model"]
+
+pause_collector()
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from distilpose.errors import DistilPoseError
 from distilpose.faults import told_in_a_sentence
 from distilpose.paths import CONFIG_DIR
+from distilpose.starting import resume_collector
 
 TRACE = "HYDRA_FULL_ERROR"
 MISTAKES = (CompactHydraException, OmegaConfBaseException, OSError)
@@ -36,6 +37,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(task)
         def main() -> None:
+            resume_collector()
             asked = os.environ.get(TRACE, "0")
             start = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")
             if asked not in ("", "0"):

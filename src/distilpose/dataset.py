@@ -19,6 +19,7 @@ from rich.progress import track
 
 from distilpose.command import MISTAKES, sentence
 from distilpose.errors import DistilPoseError
+from distilpose.starting import resume_collector
 
 
 def check(given: argparse.Namespace) -> int:
@@ -81,6 +82,7 @@ def sigmas(given: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
+    resume_collector()
     given = _parser().parse_args(arguments)
     try:
         sys.exit(given.run(given))

@@ -27,6 +27,7 @@ from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.exported_file import network_input, open_session
 from distilpose.skeleton import Skeleton
+from distilpose.starting import resume_collector
 
 MAX_SIDE = 32_766  # of an image: OpenCV before version 5 warps no longer one
 
@@ -145,6 +146,7 @@ class Runtime:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
+    resume_collector()
     parser = argparse.ArgumentParser(
         prog="python -m distilpose.runtime", description="Poses from an exported ONNX file."
     )

@@ -1,0 +1,81 @@
+"""Python's collector pauses while a command's libraries load, and no longer."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+import distilpose
+from distilpose.starting import pause_collector, resume_collector
+
+COMMANDS = [
+    name
+    for _, name, package in pkgutil.iter_modules(distilpose.__path__)
+    if not package and '__name__ == "__main__"' in (Path(distilpose.__path__[0]) / f"{name}.py").read_text()
+]
+
+
+@pytest.fixture(autouse=True)
+def collecting():
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+def test_only_a_command_pauses_it(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/place/of/a/program.py"])
+    pause_collector()
+    assert gc.isenabled()
+    monkeypatch.setattr(sys, "argv", ["-m", "model=student_s"])
+    pause_collector()
+    assert not gc.isenabled()
+
+
+def test_what_there_is_at_the_start_is_passed_over_once():
+    gc.disable()
+    resume_collector()
+    assert gc.isenabled()
+    frozen = gc.get_freeze_count()
+    assert frozen > 0
+    kept = [[] for _ in range(1000)]
+    resume_collector()
+    assert gc.get_freeze_count() == frozen
+    del kept
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_starts_it_again(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(f"distilpose.{name}")
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    GlobalHydra.instance().clear()
+    gc.disable()
+    with contextlib.suppress(SystemExit):
+        module.main()
+    assert gc.isenabled()
+    assert capsys.readouterr().out
+
+
+def test_python_says_so_while_it_looks_for_the_module(tmp_path):
+    """What it says, and when, is Python's own affair: a real process shows it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, gc\natexit.register(lambda: print('frozen', gc.get_freeze_count() > 10_000))\n"
+    )
+    code = "import distilpose, gc; print('collecting', gc.isenabled())"
+    for words, told in ((["-m", "distilpose.dataset", "--help"], "frozen True"), (["-c", code], "collecting True")):
+        out = subprocess.run(
+            [sys.executable, *words],
+            env={"PYTHONPATH": f"{tmp_path}:{Path(distilpose.__path__[0]).parent}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert told in out
