@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders, UploadFile
@@ -62,7 +63,7 @@ def make_app(poses: Poses, limits: Limits, hosts: Iterable[str] = ()) -> Starlet
 
     async def predict(request: Request) -> Response:
         try:
-            if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            if _from_another_page(request):
                 raise RefusedError(403, "This request comes from another page: use the page itself.")
             with line.memory() as hold:
                 photo, boxes = await _in_time(_read_form(request, limits, hold), limits)
@@ -84,7 +85,7 @@ def make_app(poses: Poses, limits: Limits, hosts: Iterable[str] = ()) -> Starlet
         ],
         middleware=[
             Middleware(_WithHeaders),
-            Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, *hosts], www_redirect=False),
+            Middleware(_KnownHosts, names=[*LOCAL, *hosts]),
         ],
         exception_handlers={
             RefusedError: _refused,
@@ -100,6 +101,15 @@ def _serve(path: Path) -> Any:
         return FileResponse(path, media_type=TYPES[path.suffix])
 
     return endpoint
+
+
+def _from_another_page(request: Request) -> bool:
+    """What the browser says of the page that asks; programs say nothing."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("origin")  # all there is from older browsers, and without https or localhost
+    return origin is not None and urlsplit(origin).hostname != request.url.hostname
 
 
 def _work(poses: Poses, photo: bytes, boxes: str | None, limits: Limits) -> dict[str, Any]:
@@ -164,6 +174,30 @@ class _WithHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class _KnownHosts:
+    """Starlette's test of the name in the address, with an answer that tells the way out."""
+
+    def __init__(self, app: ASGIApp, names: list[str]):
+        self.app = app
+        self.gate = TrustedHostMiddleware(self._let_in, allowed_hosts=names, www_redirect=False)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["known_host"] = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.gate(scope, receive, _say_nothing)
+        if scope.get("known_host"):
+            return await self.app(scope, receive, send)
+        sentence = (
+            "The page does not answer to this name: start it with names=[…], in which the name of the address stands."
+        )
+        return await _error(400, sentence)(scope, receive, send)
+
+
+async def _say_nothing(message: Message) -> None:
+    pass
 
 
 def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
