@@ -8,7 +8,14 @@ import pytest
 from distilpose.paths import CONFIG_DIR
 from distilpose.train import fit
 
-QUICK = ["logger=none", "data.num_workers=0", "~callbacks.pictures", "~callbacks.health", "~callbacks.progress"]
+QUICK = [
+    "logger=none",
+    "data.num_workers=0",
+    "~callbacks.pictures",
+    "~callbacks.health",
+    "~callbacks.details",
+    "~callbacks.progress",
+]
 
 
 def train(folder, *overrides):

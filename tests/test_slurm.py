@@ -17,6 +17,7 @@ TINY = [
     "model.depth=1", "model.width=32", "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0",
     "optimizer.lr=5e-3", "trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.check_val_every_n_epoch=1",
     "trainer.num_sanity_val_steps=0", "trainer.max_epochs=4", "logger=none", "~callbacks.pictures", "~callbacks.health",
+    "~callbacks.details",
     "callbacks=ema", "callbacks.ema.decay=0.9",
 ]  # fmt: skip
 # each writes down how it was called

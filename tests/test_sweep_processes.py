@@ -23,7 +23,7 @@ TINY = [
     "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "loss=regression", "model=student_xs",
     "model.depth=1", "model.width=32", "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0",
     "optimizer.lr=5e-3", "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=1", "trainer.num_sanity_val_steps=0",
-    "logger=none", "~callbacks.pictures", "~callbacks.health", "resume=auto", "data.monitor=val/PCK",
+    "logger=none", "~callbacks.pictures", "~callbacks.health", "~callbacks.details", "resume=auto", "data.monitor=val/PCK",
 ]  # fmt: skip
 GRID = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed${seed}"]
 JOBLIB = ["launcher=local", "hydra.launcher.n_jobs=2"]
@@ -139,12 +139,17 @@ def test_jobs_side_by_side_leave_with_their_sweep_and_go_on_with_it(tiny_coco, t
     assert all((folder / "metrics.csv").stat().st_mtime_ns == written for folder, written in before.items())
 
 
-@pytest.mark.parametrize("launcher", [JOBLIB, ["hydra/launcher=submitit_local"]], ids=["joblib", "submitit"])
-def test_a_job_whose_process_is_killed_takes_no_other_with_it(tiny_coco, tmp_path, launcher):
+@pytest.mark.parametrize(
+    ("launcher", "count"),
+    [(JOBLIB, 3), (["hydra/launcher=submitit_local"], 2)],  # submitit waits 15 s for each that does not come back
+    ids=["joblib", "submitit"],
+)
+def test_a_job_whose_process_is_killed_takes_no_other_with_it(tiny_coco, tmp_path, launcher, count):
     killer = tmp_path / "own" / "callbacks"
     killer.mkdir(parents=True)
     (killer / "deadly.yaml").write_text(
-        "defaults: [default]\ndeadly:\n  _target_: deadly.Deadly\n  seed: ${seed}\npictures: null\nhealth: null\n"
+        "defaults: [default]\ndeadly:\n  _target_: deadly.Deadly\n  seed: ${seed}\n"
+        "pictures: null\nhealth: null\ndetails: null\n"
     )
     (tmp_path / "deadly.py").write_text(
         "import os, signal\nfrom lightning import Callback\n\n\nclass Deadly(Callback):\n"
@@ -155,7 +160,16 @@ def test_a_job_whose_process_is_killed_takes_no_other_with_it(tiny_coco, tmp_pat
     settings = [word for word in TINY if not word.startswith("~")]
     settings += [*GRID, *launcher, f"data.root={tiny_coco()}", "trainer.max_epochs=1", "callbacks=deadly"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "distilpose.train", "--config-dir", "own", "-m", *settings, "seed=0,1,2"],
+        [
+            sys.executable,
+            "-m",
+            "distilpose.train",
+            "--config-dir",
+            "own",
+            "-m",
+            *settings,
+            f"seed={','.join(map(str, range(count)))}",
+        ],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         stdout=subprocess.PIPE,
@@ -164,8 +178,8 @@ def test_a_job_whose_process_is_killed_takes_no_other_with_it(tiny_coco, tmp_pat
     )
     status, _, err = finish(process)
     assert status == 1
-    assert "error: 1 of 3 jobs failed, sweep/seed1 (its process died" in err
-    assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done", "failed", "done"]
+    assert f"error: 1 of {count} jobs failed, sweep/seed1 (its process died" in err
+    assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done", "failed", "done"][:count]
     assert "--config-dir" in OmegaConf.load(tmp_path / "sweep" / "best.yaml").command
 
 

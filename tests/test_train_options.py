@@ -19,7 +19,7 @@ TINY = [
     "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "model=student_xs", "model.depth=1",
     "model.width=32", "model.heads=2", "loss=regression", "optimizer.lr=5e-3", "scheduler.warmup_steps=0", "logger=none",
     "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=2",
-    "trainer.num_sanity_val_steps=0", "~callbacks.pictures", "~callbacks.health", "~callbacks.progress",
+    "trainer.num_sanity_val_steps=0", "~callbacks.pictures", "~callbacks.health", "~callbacks.details", "~callbacks.progress",
 ]  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def test_sixteen_persons_are_learnt_by_heart(run_train, tmp_path):
     drawn = ["data=synthetic", "data.num_train=30", "data.num_val=8", "data.max_persons=1", "data.image_size=96"]
     status, told = run_train(
         "experiment=overfit", *drawn, "model=student_xs", "loss=regression", "data.num_workers=0", "threads=1",
-        "trainer.accelerator=cpu", "~callbacks.pictures", "~callbacks.health", "hydra.run.dir=run",
+        "trainer.accelerator=cpu", "~callbacks.pictures", "~callbacks.health", "~callbacks.details", "hydra.run.dir=run",
     )  # fmt: skip
     assert status == 0, told
     scores = [row["val/AP"] for row in read_table(tmp_path / "run" / "metrics.csv") if "val/AP" in row]

@@ -27,7 +27,7 @@ TINY = [
     "model.width=32", "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0", "optimizer.lr=5e-3",
     "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=1", "trainer.num_sanity_val_steps=0",
 ]  # fmt: skip
-UNDRAWN = ["~callbacks.pictures", "~callbacks.health"]
+UNDRAWN = ["~callbacks.pictures", "~callbacks.health", "~callbacks.details"]
 
 
 def test_a_killed_training_goes_on_by_the_same_command_and_ends_the_same(tiny_coco, tmp_path, monkeypatch):

@@ -127,7 +127,7 @@ def test_a_training_is_the_same_with_and_without(run_train, tiny_coco, tmp_path)
         "data=custom", f"data.root={root}", "data.batch_size=4", "data.num_workers=0", "augmentation=none",
         "model=student_xs", "model.depth=1", "model.width=32", "model.heads=2", "loss=regression", "logger=none",
         "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.num_sanity_val_steps=0", "callbacks=diagnosis",
-        "~callbacks.pictures", "~callbacks.health",
+        "~callbacks.pictures", "~callbacks.health", "~callbacks.details",
     ]  # fmt: skip
     for name, override in (("with", "callbacks.gradient_share.every=1"), ("without", "~callbacks.gradient_share")):
         status, told = run_train(*arguments, override, f"hydra.run.dir={name}")

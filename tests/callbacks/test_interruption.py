@@ -19,6 +19,7 @@ TINY = [
     "data=custom", "data.batch_size=4", "data.num_workers=0", "model=student_xs", "model.depth=1", "model.width=32",
     "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0", "optimizer.lr=5e-3", "loss=regression",
     "trainer.accelerator=cpu", "trainer.num_sanity_val_steps=0", "logger=none", "~callbacks.pictures", "~callbacks.health",
+    "~callbacks.details",
     "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=1", "resume=auto",
 ]  # fmt: skip
 EMA = ["callbacks=ema", "callbacks.ema.decay=0.9"]
