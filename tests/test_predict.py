@@ -76,6 +76,18 @@ def test_the_padding_of_the_run_is_taken(tiny_coco, checkpoint, tmp_path):
         predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'default'}", "padding=1.6", "resume=auto")
 
 
+def test_a_shared_folder(tiny_coco, checkpoint, tmp_path):
+    """It gives what its file does, and is gone on with by either name."""
+    source, shared = tiny_coco(val=3) / "val" / "000002.jpg", tmp_path / "shared"
+    shared.mkdir()
+    shutil.copy(checkpoint, shared / "model.safetensors")
+    settings = [f"source={source}", "draw=false", f"output={tmp_path / 'out'}"]
+    own = predict(f"checkpoint={shared}", *settings)
+    assert predict(f"checkpoint={shared / 'model.safetensors'}", *settings, "resume=auto") == own
+    found = Predictor(str(shared), device="cpu", flip_test=True)(source)
+    assert own[0]["keypoints"][0::3] == pytest.approx(found.keypoints[0, :, 0].tolist(), abs=1e-3)
+
+
 @pytest.mark.parametrize("spoilt", ["unreadable", "without a box"])
 def test_images_passed_over_count_as_frames(spoilt, tiny_coco, checkpoint, tmp_path):
     """A person gone for two images is another one where the patience is one."""

@@ -36,6 +36,7 @@ from distilpose.inference.writing import (
     write_rows,
 )
 from distilpose.models import load_model
+from distilpose.models.remote import local_file
 
 # what the results do not depend on
 _FREE = ("output", "resume", "device", "draw", "csv", "frames")
@@ -120,15 +121,16 @@ def _boxes(cfg: DictConfig, source: Photographs | Video) -> Follower | GivenBoxe
 
 def _pipeline(cfg: DictConfig, source: Photographs | Video, boxes: Follower | GivenBoxes) -> Pipeline:
     """The model and all around it; the output folder is made last, when nothing else can be wrong."""
-    model = load_model(cfg.checkpoint, cfg.weights_kind)
-    padding = run_padding(cfg.checkpoint) if cfg.padding is None else cfg.padding
+    file = local_file(cfg.checkpoint)
+    model = load_model(file, cfg.weights_kind)
+    padding = run_padding(file) if cfg.padding is None else cfg.padding
     options = {"padding": padding, "calibration": cfg.calibration, "max_pixels": cfg.max_pixels}
     predictor = Predictor(model, cfg.device, cfg.batch_size, cfg.flip_test, **options)
     tracker = Tracker(model.skeleton, **cfg.tracking, smoothing=dict(cfg.smoothing) if cfg.smooth else None)
     follows = isinstance(boxes, Follower) and boxes.detector.every > 1
     if follows and isinstance(source, Photographs):
         raise DistilPoseError(f"detector.every={cfg.detector.every} is for videos: leave it at 1 for images.")
-    settings = {**_settings(cfg, source), "padding": padding}
+    settings = {**_settings(cfg, source), "checkpoint": digest(file), "padding": padding}
     journal = Journal(Path(cfg.output), settings, cfg.resume == "auto", remember=not source.live)
     remove_parts(cfg.output)
     return Pipeline(
@@ -152,7 +154,7 @@ def _settings(cfg: DictConfig, source: Photographs | Video) -> dict[str, Any]:
     detector = settings.pop("detector")
     detector.pop("device", None)
     settings["detector"] = {**detector, "file": digest(detector.get("file"))}
-    settings.update({name: digest(cfg[name]) for name in ("checkpoint", "boxes", "calibration")})
+    settings.update({name: digest(cfg[name]) for name in ("boxes", "calibration")})
     if isinstance(source, Photographs):
         settings["source"] = [[path.name, source.ids[path]] for path in source.paths]
     elif Path(str(cfg.source)).is_file():
