@@ -26,7 +26,8 @@ def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) 
 
     Args:
         folder: of images.
-        boxes: a detector's list of {image_id or file_name, bbox, score}; images without a box are left out.
+        boxes: a detector's list of {image_id or file_name, bbox, score}; images without a box are left out, as are boxes
+            without a size or wholly outside their image.
         like: annotation file whose joints the category takes; COCO's 17 by default.
 
     Raises:
@@ -42,8 +43,8 @@ def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) 
         if found is not None and image not in found:
             continue
         height, width = size = read_image(image).shape[:2]
-        boxes = np.array([[0.0, 0.0, width, height]]) if found is None else found[image].boxes
-        persons = boxes[on_image(boxes, size)].tolist()
+        every = np.array([[0.0, 0.0, width, height]]) if found is None else found[image].boxes
+        persons = every[on_image(every, size)].tolist()
         if not persons:
             continue
         images.append({"id": number, "file_name": image.name, "width": width, "height": height})
