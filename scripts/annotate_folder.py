@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distilpose.data.annotations import load_annotations
 from distilpose.data.coco import read_image
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
-from distilpose.inference.sources import find_images, image_ids, read_boxes
+from distilpose.inference.sources import find_images, image_ids, on_image, read_boxes
 from distilpose.skeleton import COCO, Skeleton
 
 
@@ -24,7 +26,8 @@ def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) 
 
     Args:
         folder: of images.
-        boxes: a detector's list of {image_id or file_name, bbox, score}; images without a box are left out.
+        boxes: a detector's list of {image_id or file_name, bbox, score}; images without a box are left out, as are boxes
+            without a size or wholly outside their image.
         like: annotation file whose joints the category takes; COCO's 17 by default.
 
     Raises:
@@ -39,9 +42,13 @@ def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) 
     for image, number in ids.items():
         if found is not None and image not in found:
             continue
-        height, width = read_image(image).shape[:2]
+        height, width = size = read_image(image).shape[:2]
+        every = np.array([[0.0, 0.0, width, height]]) if found is None else found[image].boxes
+        persons = every[on_image(every, size)].tolist()
+        if not persons:
+            continue
         images.append({"id": number, "file_name": image.name, "width": width, "height": height})
-        for box in [[0, 0, width, height]] if found is None else found[image].boxes.tolist():
+        for box in persons:
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": box})
     limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]
     category = {"id": 1, "name": "person", "keypoints": list(skeleton.names), "skeleton": limbs}

@@ -64,16 +64,19 @@ def test_one_table_of_names_and_files(run, tmp_path):
     torch.manual_seed(0)
     model = create_model("student_xs", depth=1, width=32, heads=2)
     save_model(model, tmp_path / "mine.safetensors")
+    save_model(model, tmp_path / "shared" / "model.safetensors")
     threads = torch.get_num_threads()
     try:
-        told = run("models=[teacher_xs,mine.safetensors]", "rounds=2", "warmup=1", "device=cpu", "threads=1")
+        told = run("models=[teacher_xs,mine.safetensors,shared]", "rounds=2", "warmup=1", "device=cpu", "threads=1")
     finally:
         torch.set_num_threads(threads)
     rows = [line for line in told.splitlines() if "64x48" in line]
-    assert ["teacher_xs" in rows[0], "mine.safetensors" in rows[1], len(rows)] == [True, True, 2]
-    assert f"{count_parameters(model):,}" in rows[1]
+    assert [name in row for name, row in zip(("teacher_xs", "mine.safetensors", "shared"), rows, strict=True)] == [
+        True
+    ] * 3
+    assert all(f"{count_parameters(model):,}" in row for row in rows[1:])
     assert rows[0].rstrip(" │").endswith("1.00")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors", "shared"]
 
 
 def test_an_unknown_model_is_told(run):

@@ -69,11 +69,17 @@ def test_a_task_gets_its_configuration(run, tmp_path):
     ("arguments", "message"),
     [
         (["trainer.max_epoch=3"], "error: Could not override 'trainer.max_epoch'."),
-        (["model=student_m"], "error: In 'train': Could not find 'model/student_m'"),
+        (["model=student_m"], "error: model=student_m is not known: expected one of student_l, student_s, "),
+        (
+            ["callbacks=[ema,nothing]"],
+            "error: callbacks=nothing is not known: expected one of default, diagnosis, early_stopping",
+        ),
+        (["hydra/launcher=nothing"], "error: hydra/launcher=nothing is not known: expected one of basic"),
+        (["--config-name", "nothing"], "error: Cannot find primary config 'nothing'."),
         (["trainer.max_epochs=[3"], "error: "),
         (["hydra.run.dir=file/run"], "error: Cannot use "),
     ],
-    ids=["misspelt name", "unknown choice", "syntax", "unwritable folder"],
+    ids=["misspelt name", "unknown choice", "in a list", "of Hydra", "no command", "syntax", "unwritable folder"],
 )
 def test_mistakes_before_the_task_are_one_line(run, tmp_path, arguments, message):
     (tmp_path / "file").write_text("no folder")
@@ -82,6 +88,7 @@ def test_mistakes_before_the_task_are_one_line(run, tmp_path, arguments, message
     assert status == 1
     assert told.startswith(message)
     assert len(told.splitlines()) == 1
+    assert "provider" not in told
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,8 @@ def test_a_likelihoods_pull_is_told_where_its_flow_was_kept(undrawn, tiny_coco, 
     }
     torch.save(content, tmp_path / "last.ckpt")
     root, teacher = tiny_coco(val=4), f"teacher.checkpoint={files['teacher']}"
-    for number, file in enumerate((tmp_path / "last.ckpt", files["student"])):
+    save_model(student, tmp_path / "shared" / "model.safetensors")
+    for number, file in enumerate((tmp_path / "last.ckpt", files["student"], tmp_path / "shared")):
         report = diagnose(
             root, f"checkpoint={file}", teacher, "loss=distilpose_plus", f"output={tmp_path / str(number)}"
         )

@@ -95,6 +95,16 @@ def test_each_format(run, student, tmp_path, name):
     assert "not overwritten" in told
 
 
+def test_a_shared_folder(run, student, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "model.safetensors").write_bytes(student.read_bytes())
+    status, told = run(f"checkpoint={shared}", "output=a.onnx", "limit=2")
+    assert status == 0, told
+    about = Runtime(tmp_path / "a.onnx").about["checkpoint"]
+    assert (about["file"], about["sha256"]) == ("model.safetensors", hashlib.sha256(student.read_bytes()).hexdigest())
+
+
 def test_int8_with_calibration(run, student, tmp_path, tiny_coco):
     root = tiny_coco(val=6)
     status, told = run(

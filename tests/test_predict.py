@@ -44,7 +44,60 @@ def test_a_folder_with_boxes(tiny_coco, checkpoint, tmp_path, capsys):
     ]  # fmt: skip
     drawn, given = (cv2.imread(str(place / "000001.jpg")) for place in (output, root / "val"))
     assert drawn.shape == given.shape
-    assert "1 images have no box" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"Passed over, without a box in {boxes}: 1 image." in told
+    assert "Left out" not in told
+
+
+def test_boxes_that_are_on_no_image_are_left_out_and_counted(tiny_coco, checkpoint, tmp_path, capsys):
+    """An image that has no other box is looked at, and nobody found."""
+    root, output, boxes = tiny_coco(val=4), tmp_path / "out", tmp_path / "boxes.json"
+    given = [("1", [5, 5, 30, 40]), ("1", [9999, 9999, 30, 40]), ("2", [20, 20, -9, 40]), ("3", [-90, 5, 30, 40])]
+    boxes.write_text(json.dumps([{"file_name": f"00000{name}.jpg", "bbox": box} for name, box in given]))
+    rows = predict(f"checkpoint={checkpoint}", f"source={root / 'val'}", f"boxes={boxes}", f"output={output}")
+    assert [(row["image_id"], row["box"]) for row in rows] == [(1, [5, 5, 30, 40])]
+    told = capsys.readouterr().out
+    assert "1 person on 3 of 4 images" in told
+    assert "Left out, without a size or wholly outside the image: 3 of the boxes" in told
+    assert f"without a box in {boxes}: 1 image." in told
+
+
+def test_the_rows_are_keypoints_to_pycocotools(tiny_coco, checkpoint, tmp_path):
+    """A first row with `bbox` would make it take the area of the box for the person's."""
+    root, output = tiny_coco(val=3), tmp_path / "out"
+    rows = predict(f"checkpoint={checkpoint}", f"source={root / 'val'}", f"output={output}", "draw=false")
+    truth = load_coco(root / "annotations" / "val.json")
+    for number, read in truth.loadRes(str(output / "results.json")).anns.items():
+        joints = torch.tensor(rows[number - 1]["keypoints"]).view(-1, 3)[:, :2]
+        width, height = (joints.max(0).values - joints.min(0).values).tolist()
+        assert read["area"] == pytest.approx(width * height, rel=1e-4)
+        assert read["box"] == rows[number - 1]["box"]
+
+
+def test_pictures_may_be_drawn_otherwise_when_a_work_goes_on(tiny_coco, checkpoint, tmp_path):
+    """What was drawn stays, what is missing is drawn with the new threshold, and no pose is looked for again."""
+    settings = [f"checkpoint={checkpoint}", f"source={tiny_coco(val=3) / 'val'}", f"output={tmp_path / 'out'}"]
+    rows = predict(*settings, "draw_threshold=9")
+    first, second = (tmp_path / "out" / f"00000{number}.jpg" for number in (1, 2))
+    kept, bare = first.read_bytes(), second.read_bytes()
+    second.unlink()
+    journal = (tmp_path / "out" / "journal.jsonl").read_bytes()
+    assert predict(*settings, "draw_threshold=-9", "max_pixels=1000000", "resume=auto") == rows
+    assert first.read_bytes() == kept
+    assert second.read_bytes() != bare
+    assert (tmp_path / "out" / "journal.jsonl").read_bytes() == journal
+
+
+def test_a_source_that_is_no_image(checkpoint, tmp_path):
+    (tmp_path / "note.txt").write_text("hello")
+    with pytest.raises(DistilPoseError, match="is no image or video by its ending"):
+        predict(f"checkpoint={checkpoint}", f"source={tmp_path / 'note.txt'}", f"output={tmp_path / 'out'}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_without_an_ending(tiny_coco, checkpoint, tmp_path):
+    shutil.copy(tiny_coco(val=2) / "val" / "000001.jpg", tmp_path / "photo")
+    assert len(predict(f"checkpoint={checkpoint}", f"source={tmp_path / 'photo'}", f"output={tmp_path / 'out'}")) == 1
 
 
 def test_each_image_as_one_person(tiny_coco, tmp_path):
@@ -74,6 +127,18 @@ def test_the_padding_of_the_run_is_taken(tiny_coco, checkpoint, tmp_path):
         predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'none'}", "padding=0")
     with pytest.raises(DistilPoseError, match=r"padding was 1\.25, is 1\.6"):
         predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'default'}", "padding=1.6", "resume=auto")
+
+
+def test_a_shared_folder(tiny_coco, checkpoint, tmp_path):
+    """It gives what its file does, and is gone on with by either name."""
+    source, shared = tiny_coco(val=3) / "val" / "000002.jpg", tmp_path / "shared"
+    shared.mkdir()
+    shutil.copy(checkpoint, shared / "model.safetensors")
+    settings = [f"source={source}", "draw=false", f"output={tmp_path / 'out'}"]
+    own = predict(f"checkpoint={shared}", *settings)
+    assert predict(f"checkpoint={shared / 'model.safetensors'}", *settings, "resume=auto") == own
+    found = Predictor(str(shared), device="cpu", flip_test=True)(source)
+    assert own[0]["keypoints"][0::3] == pytest.approx(found.keypoints[0, :, 0].tolist(), abs=1e-3)
 
 
 @pytest.mark.parametrize("spoilt", ["unreadable", "without a box"])

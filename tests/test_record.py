@@ -52,6 +52,14 @@ def test_a_checkpoint_is_recorded_in_its_own_crops(tiny_coco, checkpoint, tmp_pa
     assert (record(root, f"teacher.checkpoint={checkpoint}", f"output={output}").maps == made.maps).all()
 
 
+def test_a_shared_folder_is_the_teacher_its_file_is(tiny_coco, checkpoint, tmp_path):
+    root, shared = tiny_coco(train=3), tmp_path / "shared"
+    shared.mkdir()
+    (shared / "model.safetensors").write_bytes(checkpoint.read_bytes())
+    made = [record(root, f"teacher.checkpoint={one}", f"output={tmp_path / 'out'}") for one in (shared, checkpoint)]
+    assert made[0].path == made[1].path
+
+
 def test_a_recording_finds_its_own_place(tiny_coco, checkpoint, tmp_path):
     root = tiny_coco(train=4, val=3)
     train, val = (

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from distilpose import create_model, load_model, share
 from distilpose.files import sha256_of
 from distilpose.models import save_model
+from distilpose.runtime import Runtime
 
 TINY = [
     "data=custom", "data.num_workers=0", "data.batch_size=4", "model=student_xs", "model.depth=1", "model.width=32",
@@ -135,6 +136,33 @@ def test_mistakes_are_told_in_a_sentence(command, tmp_path, monkeypatch, argumen
     assert status == 1
     assert words in told
     assert not (tmp_path / "out").exists()
+
+
+USE = """
+import sys
+from distilpose import export, predict
+name, source = sys.argv[1:]
+for main, *words in ((predict.main, f"source={source}", "output=found", "device=cpu"), (export.main, "output=net.onnx")):
+    sys.argv[1:] = [f"checkpoint={name}", *words]
+    main()
+"""
+
+
+@pytest.mark.slow
+def test_commands_take_a_name_of_the_hub(tmp_path, tiny_coco):
+    """And keep the digest of the weights it means."""
+    file = save_model(create_model("student_xs", depth=1, width=32, heads=2), tmp_path / "student.safetensors")
+    with hub() as (address, files):
+        files["me/mine"] = {"model.safetensors": file.read_bytes()}
+        told = subprocess.run(
+            [sys.executable, "-c", USE, "me/mine", tiny_coco(val=2) / "val"],
+            env=os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")},
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    settings = json.loads((tmp_path / "found" / "journal.jsonl").read_text().splitlines()[0])["settings"]
+    assert settings["checkpoint"] == f"model.safetensors {sha256_of(file)[:12]}"
+    assert Runtime(tmp_path / "net.onnx").about["checkpoint"]["sha256"] == sha256_of(file)
 
 
 SEND = """

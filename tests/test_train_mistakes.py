@@ -39,7 +39,7 @@ def mistakes(root, tmp_path):
             "pass teacher.check=false",
         ),
         "misspelt value": (["trainer.max_epoch=3"], "Could not override 'trainer.max_epoch'"),
-        "misspelt choice": (["model=student_m"], "Could not find 'model/student_m'"),
+        "misspelt choice": (["model=student_m"], "model=student_m is not known: expected one of"),
         "unwritable folder": ([*tiny, *ALONE, "hydra.run.dir=file/run"], "Cannot use "),
         "taken folder": (
             [*tiny, *ALONE, "hydra.run.dir=taken"],

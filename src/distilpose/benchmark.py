@@ -25,7 +25,8 @@ def main(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.threads)
     device = choose_device(cfg.device)
     models = {
-        str(name): (load_model(name) if Path(name).is_file() else create_model(name)).eval() for name in cfg.models
+        str(name): (load_model(name) if _lies_somewhere(str(name)) else create_model(name)).eval()
+        for name in cfg.models
     }
     times = latencies(
         {name: model.to(device) for name, model in models.items()}, cfg.batch_size, cfg.rounds, cfg.warmup
@@ -41,6 +42,11 @@ def main(cfg: DictConfig) -> None:
         figures = f"{count_parameters(model):,}", f"{count_gmacs(model):.4f}", f"{times[name]:.1f}"
         table.add_row(name, size, *figures, f"{times[name] / first:.2f}")
     Console(width=None).print(table)
+
+
+def _lies_somewhere(name: str) -> bool:
+    """Whether it is what `load_model` takes, and no model's name."""
+    return "/" in name or Path(name).exists()
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -106,9 +106,20 @@ def sentence(error: BaseException) -> str:
         cause = cause.__cause__
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is not set: give {error.full_key}=…, and see --help for what it takes."
+    if isinstance(error, MissingConfigException):
+        return _not_known(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"Cannot use '{error.filename}': {error.strerror}; give a path that exists and may be read and written."
     return " ".join(_from_worker(str(error)).split())
+
+
+def _not_known(error: MissingConfigException) -> str:
+    """What there is in place of a choice that is not there; Hydra's own text goes on with where it looked."""
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml") if group)
+    if not options:
+        return " ".join(str(error).partition("Config search path:")[0].split())
+    return f"{group}={name} is not known: expected one of {', '.join(options)}."
 
 
 def _from_worker(text: str) -> str:

@@ -20,6 +20,7 @@ from distilpose.files import written_beside
 from distilpose.models import PoseModel, create_model, list_models, load_model, model_spec, save_model
 from distilpose.models.checkpoint import fit_weights, read_torch_file
 from distilpose.models.released import POSITIONS, ours_to_released, released_kind, released_to_ours
+from distilpose.models.remote import local_file
 
 _SAME_TABLE = 1e-5
 
@@ -119,7 +120,8 @@ def main(cfg: DictConfig) -> None:
             "source=FILE.safetensors output=RELEASED.pth reverse=true."
         )
     check_flag("reverse", cfg.reverse)
-    source, output = Path(str(cfg.source)), Path(str(cfg.output))
+    output = Path(str(cfg.output))
+    source = local_file(cfg.source) if cfg.reverse else Path(str(cfg.source))
     if not source.is_file():
         raise DistilPoseError(f"source={source} is not a file: give the checkpoint to convert.")
     if output.exists():

@@ -17,6 +17,7 @@ from distilpose.errors import DistilPoseError, check_number
 from distilpose.exporting.metadata import run_padding
 from distilpose.inference import Predictor
 from distilpose.models import load_model
+from distilpose.models.remote import local_file
 
 
 @command("demo")
@@ -66,8 +67,9 @@ def main(cfg: DictConfig) -> None:
 
 def _predictor(cfg: DictConfig, file: str, persons: int) -> Predictor:
     """The model of a file; all persons of a photograph are one batch."""
-    padding = run_padding(file) if cfg.padding is None else cfg.padding
-    return Predictor(load_model(file, cfg.weights_kind), cfg.device, persons, cfg.flip_test, padding)
+    found = local_file(file)
+    padding = run_padding(found) if cfg.padding is None else cfg.padding
+    return Predictor(load_model(found, cfg.weights_kind), cfg.device, persons, cfg.flip_test, padding)
 
 
 def check_names(names: Any) -> None:

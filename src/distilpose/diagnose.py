@@ -23,6 +23,7 @@ from distilpose.inference.observation import Observation, observe
 from distilpose.losses import DistillationLoss
 from distilpose.models import load_model
 from distilpose.models.checkpoint import read_torch_file
+from distilpose.models.remote import local_file
 from distilpose.modules.teacher import floor_of
 from distilpose.outputs import Predictions
 
@@ -84,7 +85,7 @@ def _check_loss(cfg: DictConfig) -> None:
 
 def _loss(cfg: DictConfig, teacher: PoseModel) -> DistillationLoss | None:
     """The loss whose pull is measured; None where no term is left."""
-    flow = _flow(Path(cfg.checkpoint)) if cfg.loss.likelihood > 0 else {}
+    flow = _flow(local_file(cfg.checkpoint)) if cfg.loss.likelihood > 0 else {}
     if cfg.loss.likelihood > 0 and not flow:
         print(f"{cfg.checkpoint} keeps no flow of a likelihood, so the pull is told without that term.")
     without = OTHER_TERMS | ({} if flow else {"likelihood": 0})

@@ -17,6 +17,7 @@ from distilpose.exporting.graph import trace
 from distilpose.exporting.metadata import describe, run_padding
 from distilpose.exporting.quantisation import quantise
 from distilpose.models import PoseModel, load_model
+from distilpose.models.remote import local_file
 
 
 @command("export")
@@ -33,10 +34,11 @@ def main(cfg: DictConfig) -> Difference:
             "precision=int8 needs images like those it will be used on: give calibration.images=FOLDER, and "
             "calibration.annotations=FILE for the boxes of the persons in them."
         )
-    model = load_model(cfg.checkpoint, cfg.weights_kind)
-    padding = run_padding(cfg.checkpoint) if cfg.padding is None else cfg.padding
+    checkpoint = local_file(cfg.checkpoint)
+    model = load_model(checkpoint, cfg.weights_kind)
+    padding = run_padding(checkpoint) if cfg.padding is None else cfg.padding
     check_number("padding", padding, above=0)
-    about = describe(model, cfg.checkpoint, cfg.weights_kind, cfg.precision, cfg.normalise, cfg.sigmas, padding)
+    about = describe(model, checkpoint, cfg.weights_kind, cfg.precision, cfg.normalise, cfg.sigmas, padding)
     crops = collect_crops(cfg.annotations, cfg.images, model.input_size, padding, cfg.limit)
     sample = None
     if cfg.precision == "int8":

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from distilpose.command import command
 from distilpose.errors import DistilPoseError, check_flag, check_number
@@ -23,7 +22,9 @@ from distilpose.inference.following import Follower, GivenBoxes
 from distilpose.inference.journal import Journal, digest
 from distilpose.inference.photographs import OPENCV_PIXELS, Frame, Photographs
 from distilpose.inference.pipeline import Pipeline
+from distilpose.inference.smoothing import OneEuroFilter
 from distilpose.inference.sources import read_boxes, read_frame_boxes
+from distilpose.inference.telling import counted, progress_bar, unread
 from distilpose.inference.tracking import Tracker
 from distilpose.inference.videos import Video, open_source
 from distilpose.inference.writing import (
@@ -36,9 +37,11 @@ from distilpose.inference.writing import (
     write_rows,
 )
 from distilpose.models import load_model
+from distilpose.models.remote import local_file
 
-# what the results do not depend on
-_FREE = ("output", "resume", "device", "draw", "csv", "frames")
+# what the poses found do not depend on
+_FREE = ("output", "resume", "device", "draw", "draw_threshold", "csv", "frames", "max_pixels")
+_PATHS = ("checkpoint", "source", "output", "boxes", "calibration", "detector.file")
 INTERRUPTED = 130  # exit status, as of any command that Ctrl-C ends
 
 
@@ -61,8 +64,9 @@ def main(cfg: DictConfig) -> None:
         video_beside(output / "annotated.mp4", source.fps) if cfg.draw and isinstance(source, Video) else nullcontext()
     )
     try:
-        with film as video, _progress() as progress:
-            task = progress.add_task(f"{len(source) or ''} {_kind(source)}".strip(), total=len(source) or None)
+        with film as video, progress_bar() as progress:
+            known = len(pipeline.journal.rows)
+            task = progress.add_task(f"{_kind(source)}s", total=len(source) or None, known=known)
             try:
                 for frame, own in pipeline.run(_frames(source, pipeline.journal, places)):
                     rows.add(own)
@@ -85,18 +89,34 @@ def main(cfg: DictConfig) -> None:
         write_rows(rows, output / "results.json")
         if cfg.csv:
             write_csv(rows, skeleton, output / "results.csv")
-    of = f" of {len(source)}" if len(source) else ""
-    print(f"{len(rows)} persons on {seen}{of} {_kind(source)}: {output / 'results.json'}")
+    looked_at = f"{seen} of {counted(len(source), _kind(source))}" if len(source) else counted(seen, _kind(source))
+    print(f"{counted(len(rows), 'person')} on {looked_at}: {output / 'results.json'}")
     if isinstance(source, Photographs) and source.empty:
-        print(f"{len(source.empty)} images have no box in {cfg.boxes} and were passed over.")
+        print(f"Passed over, without a box in {cfg.boxes}: {counted(len(source.empty), 'image')}.")
+    if boxes.left_out:
+        print(
+            f"Left out, without a size or wholly outside the {_kind(source)}: {boxes.left_out} of the boxes in {cfg.boxes}."
+        )
     _tell_end(cfg, source, faults, stopped)
 
 
 def _check(cfg: DictConfig) -> None:
-    """Refuse settings that are no good."""
+    """Refuse settings that are no good; a path such as 2024, which is read as a number, becomes text."""
+    for name in _PATHS:
+        value = OmegaConf.select(cfg, name, throw_on_missing=name in _PATHS[:3])
+        if not isinstance(value, (str, int, float, NoneType)) or isinstance(value, bool):
+            raise DistilPoseError(f"{name}={value} must be one path.")
+        if value is None and name in _PATHS[:3]:
+            raise DistilPoseError(f"{name} is not set: give {name}=…, and see --help for what it takes.")
+        if value is not None:
+            OmegaConf.update(cfg, name, str(value))
     for name in ("track", "smooth", "draw", "csv"):
         check_flag(name, cfg[name])
     check_number("nms_threshold", cfg.nms_threshold, least=0)
+    for name in ("box_threshold", "draw_threshold"):
+        check_number(name, cfg[name])
+    check_number("category_id", cfg.category_id, whole=True)
+    OneEuroFilter(**cfg.smoothing)
     check_number("fps", cfg.fps, above=0)
     check_number("max_pixels", cfg.max_pixels, least=1, most=OPENCV_PIXELS, whole=True)
     if cfg.frames is not None:
@@ -120,15 +140,16 @@ def _boxes(cfg: DictConfig, source: Photographs | Video) -> Follower | GivenBoxe
 
 def _pipeline(cfg: DictConfig, source: Photographs | Video, boxes: Follower | GivenBoxes) -> Pipeline:
     """The model and all around it; the output folder is made last, when nothing else can be wrong."""
-    model = load_model(cfg.checkpoint, cfg.weights_kind)
-    padding = run_padding(cfg.checkpoint) if cfg.padding is None else cfg.padding
+    file = local_file(cfg.checkpoint)
+    model = load_model(file, cfg.weights_kind)
+    padding = run_padding(file) if cfg.padding is None else cfg.padding
     options = {"padding": padding, "calibration": cfg.calibration, "max_pixels": cfg.max_pixels}
     predictor = Predictor(model, cfg.device, cfg.batch_size, cfg.flip_test, **options)
     tracker = Tracker(model.skeleton, **cfg.tracking, smoothing=dict(cfg.smoothing) if cfg.smooth else None)
     follows = isinstance(boxes, Follower) and boxes.detector.every > 1
     if follows and isinstance(source, Photographs):
         raise DistilPoseError(f"detector.every={cfg.detector.every} is for videos: leave it at 1 for images.")
-    settings = {**_settings(cfg, source), "padding": padding}
+    settings = {**_settings(cfg, source), "checkpoint": digest(file), "padding": padding}
     journal = Journal(Path(cfg.output), settings, cfg.resume == "auto", remember=not source.live)
     remove_parts(cfg.output)
     return Pipeline(
@@ -152,7 +173,7 @@ def _settings(cfg: DictConfig, source: Photographs | Video) -> dict[str, Any]:
     detector = settings.pop("detector")
     detector.pop("device", None)
     settings["detector"] = {**detector, "file": digest(detector.get("file"))}
-    settings.update({name: digest(cfg[name]) for name in ("checkpoint", "boxes", "calibration")})
+    settings.update({name: digest(cfg[name]) for name in ("boxes", "calibration")})
     if isinstance(source, Photographs):
         settings["source"] = [[path.name, source.ids[path]] for path in source.paths]
     elif Path(str(cfg.source)).is_file():
@@ -184,22 +205,7 @@ def _rest(source: Photographs | Video, pipeline: Pipeline) -> Iterator[Frame]:
 
 
 def _kind(source: Photographs | Video) -> str:
-    return "images" if isinstance(source, Photographs) else "frames"
-
-
-class _Speed(ProgressColumn):
-    """Frames a second."""
-
-    def render(self, task: Task) -> Text:
-        """The speed of late."""
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()
-    )
+    return "image" if isinstance(source, Photographs) else "frame"
 
 
 def _tell_end(cfg: DictConfig, source: Photographs | Video, faults: list[str], stopped: bool) -> None:
@@ -213,10 +219,7 @@ def _tell_end(cfg: DictConfig, source: Photographs | Video, faults: list[str], s
         print(f"Stopped; what was found is in {cfg.output}, and resume=auto goes on.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     if faults:
-        raise DistilPoseError(
-            f"{len(faults)} of {len(source)} images could not be read and were passed over, "
-            f"the others are in {cfg.output}: {' '.join(faults)}"
-        )
+        raise DistilPoseError(unread(faults, len(source), cfg.output))
 
 
 if __name__ == "__main__":

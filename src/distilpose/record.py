@@ -13,6 +13,7 @@ from distilpose.errors import DistilPoseError, check_number
 from distilpose.evaluation import choose_device
 from distilpose.files import sha256_of
 from distilpose.models.blazepose import BlazePose
+from distilpose.models.remote import local_file
 from distilpose.modules import load_blazepose, load_teacher
 from distilpose.modules.recorder import find_recording, joints_found, record, told_found
 from distilpose.modules.recording import Recording
@@ -57,7 +58,9 @@ def source_of(cfg: DictConfig, padding: float) -> Source:
         return BlazePoseSource(BlazePose(teacher.file, teacher.threads), teacher.turns, teacher.passes)
     if kind is load_teacher:
         model = instantiate(cfg.teacher).model
-        return CheckpointSource(model, sha256_of(cfg.teacher.checkpoint), padding, choose_device(cfg.device))
+        return CheckpointSource(
+            model, sha256_of(local_file(cfg.teacher.checkpoint)), padding, choose_device(cfg.device)
+        )
     raise DistilPoseError(f"teacher={cfg.teacher._target_} cannot be recorded: pass teacher=blazepose or checkpoint.")
 
 

@@ -143,6 +143,10 @@ def test_missing_file_and_folder(tmp_path, sound):
         check_sets([(tmp_path / "absent.json", tmp_path)])
     with pytest.raises(DistilPoseError, match="does not exist"):
         check_sets([(data.write(), tmp_path / "absent")])
+    with pytest.raises(DistilPoseError, match="is a folder: give the file first, then the folder of its images"):
+        check_sets([(data.folder, data.file)])
+    with pytest.raises(DistilPoseError, match=r"Image folder .* is a file"):
+        check_sets([(data.file, data.file)])
 
 
 def test_many_persons_take_seconds(sound):

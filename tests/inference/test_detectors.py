@@ -188,6 +188,8 @@ def test_torchvision_from_a_file(tmp_path):
     assert (found.boxes[:, :2] + found.boxes[:, 2:] <= [80.001, 60.001]).all()
     with pytest.raises(DistilPoseError, match="does not hold the weights of fasterrcnn"):
         TorchvisionDetector(file=tmp_path / "weights.pth", device="cpu")
+    with pytest.raises(DistilPoseError, match=r"detector\.file=nothere does not exist"):
+        TorchvisionDetector(file="nothere", device="cpu")
 
 
 def test_torchvision_without_a_network_or_a_name(monkeypatch):

@@ -73,7 +73,9 @@ def test_after_a_long_absence_the_old_place_hardly_counts():
     assert run(5.0, np.full((1, 2), 100.0), SURE, 100.0).min() > 98
 
 
-@pytest.mark.parametrize("settings", [{"min_cutoff": 0}, {"beta": -1}, {"derivative_cutoff": float("nan")}])
+@pytest.mark.parametrize(
+    "settings", [{"min_cutoff": 0}, {"beta": -1}, {"derivative_cutoff": float("nan")}, {"threshold": "abc"}]
+)
 def test_settings_out_of_range(settings):
     with pytest.raises(DistilPoseError, match=next(iter(settings))):
         OneEuroFilter(**settings)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distilpose.errors import DistilPoseError
-from distilpose.inference.sources import find_images, image_ids, read_boxes, read_frame_boxes
+from distilpose.inference.sources import find_images, image_ids, on_image, read_boxes, read_frame_boxes
 
 
 @pytest.fixture
@@ -55,10 +55,10 @@ def test_a_detectors_list(folder, tmp_path):
     ]
     boxes, numbers = read_boxes(write(tmp_path, rows), ids, category_id=1, threshold=0.5)
     assert {path.name: found.boxes.tolist() for path, found in boxes.items()} == {
-        "000000000785.jpg": [[1, 2, 3, 4]],
+        "000000000785.jpg": [[1, 2, 3, 4], [1, 2, 0, 4]],
         "000000000007.PNG": [[5, 6, 7, 8]],
     }
-    assert np.concatenate([found.scores for found in boxes.values()]).tolist() == [0.9, 1.0]
+    assert np.concatenate([found.scores for found in boxes.values()]).tolist() == [0.9, 0.9, 1.0]
     assert numbers == ids
 
 
@@ -100,6 +100,18 @@ def test_images_whose_id_is_no_number_are_refused(number, folder, tmp_path):
     }
     with pytest.raises(DistilPoseError, match=r"gives 000000000785\.jpg the id .*: expected a whole number"):
         read_boxes(write(tmp_path, content), image_ids(find_images(folder)), category_id=1)
+
+
+@pytest.mark.parametrize(
+    ("box", "good"),
+    [
+        ([1, 2, 3, 4], True), ([-5, -5, 6, 6], True), ([79, 39, 50, 50], True), ([-99, -99, 900, 900], True),
+        ([80, 2, 3, 4], False), ([1, 40, 3, 4], False), ([-3, 2, 3, 4], False), ([1, -4, 3, 4], False),
+        ([1, 2, 0, 4], False), ([60, 20, -9, 4], False), ([60, 20, 9, -4], False),
+    ],
+)  # fmt: skip
+def test_boxes_on_an_image(box, good):
+    assert on_image(np.array([box], dtype=float), (40, 80)).tolist() == [good]
 
 
 def test_boxes_of_a_videos_frames(tmp_path):

@@ -43,6 +43,10 @@ def test_each_photograph_is_one_person(script, photos, tmp_path):
 def test_boxes_and_joints_of_ones_own(script, photos, tmp_path, tiny_coco):
     boxes = [{"file_name": "photo 1.png", "bbox": [1, 2, 10, 11], "score": 0.5}]
     boxes += [{"file_name": "photo 1.png", "bbox": [20, 3, 10, 12], "score": 0.6}]
+    boxes += [
+        {"file_name": "photo 1.png", "bbox": [999, 3, 10, 12]},
+        {"file_name": "photo 1.png", "bbox": [1, 2, -3, 4]},
+    ]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     like = tiny_coco() / "annotations" / "train.json"
     content = script.annotate(photos, tmp_path / "boxes.json", like)

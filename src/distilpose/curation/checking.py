@@ -28,9 +28,13 @@ def check_sets(
     """
     for file, folder in splits:
         if not file.is_file():
-            raise DistilPoseError(f"Annotation file {file} does not exist: give the path of one.")
+            wrong = "is a folder" if file.is_dir() else "does not exist"
+            raise DistilPoseError(
+                f"Annotation file {file} {wrong}: give the file first, then the folder of its images."
+            )
         if not folder.is_dir():
-            raise DistilPoseError(f"Image folder {folder} does not exist: give the folder the file's names are below.")
+            wrong = "is a file" if folder.exists() else "does not exist"
+            raise DistilPoseError(f"Image folder {folder} {wrong}: give the folder the file's names are below.")
     findings = Findings()
     read: list[tuple[str, KeypointSet, Fingerprints]] = []
     for file, folder in splits:

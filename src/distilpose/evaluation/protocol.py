@@ -42,7 +42,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise DistilPoseError(
             f"Device {name!r} cannot be used ({reason}): use device=cpu, or device=auto for what is there."

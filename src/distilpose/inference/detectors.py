@@ -88,6 +88,10 @@ def _torchvision_model(name: str, file: str | Path | None) -> nn.Module:
         raise DistilPoseError(
             f"detector.name={name} is not known: expected one of {', '.join(list_models(detectors))}."
         )
+    if file is not None and not Path(file).is_file():
+        raise DistilPoseError(
+            f"detector.file={file} does not exist: give the weights of {name} that torchvision offers."
+        )
     if file is None:
         try:
             return get_model(name, weights="DEFAULT")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distilpose.inference.detectors import Detector
 from distilpose.inference.photographs import Frame
-from distilpose.inference.sources import Boxes
+from distilpose.inference.sources import Boxes, on_image
 from distilpose.inference.tracking import boxes_of_poses
 
 NOBODY = Boxes(np.zeros((0, 4)), np.zeros(0))
@@ -26,6 +26,8 @@ class Follower:
     Args:
         detector: see `Detector`.
     """
+
+    left_out = 0
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
@@ -55,16 +57,27 @@ class GivenBoxes:
     """Where the persons are, as a file says; used like a `Follower`.
 
     Args:
-        boxes: by the number of the image or frame; nobody is on the others.
+        boxes: by the number of the image or frame; nobody is on the others. Nor is anybody where a box has no size or lies
+            wholly outside.
+
+    Attributes:
+        left_out: how many such boxes there were in the frames asked for.
     """
 
     def __init__(self, boxes: Mapping[int, Boxes]) -> None:
         self._boxes = boxes
+        self.left_out = 0
 
     def each(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Boxes]]:
         """Frames, each with its boxes; nobody is on those without an image."""
         for frame in frames:
-            yield frame, NOBODY if frame.image is None else self._boxes.get(frame.number, NOBODY)
+            boxes, scores = self._boxes.get(frame.number, NOBODY)
+            if frame.image is None or boxes is None or scores is None:
+                yield frame, NOBODY
+                continue
+            good = on_image(boxes, frame.image.shape[:2])
+            self.left_out += int((~good).sum())
+            yield frame, Boxes(boxes[good], scores[good])
 
     def told(self, keypoints: NDArray, scores: NDArray) -> None:
         """Nothing is learnt from what was found."""

@@ -16,7 +16,7 @@ from PIL import UnidentifiedImageError
 
 from distilpose.data.coco import read_image
 from distilpose.errors import DistilPoseError
-from distilpose.inference.sources import find_images, image_ids
+from distilpose.inference.sources import SUFFIXES, find_images, image_ids
 
 Image = NDArray[np.uint8]
 
@@ -57,7 +57,14 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
             width, height = header.size
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         if os.path.isfile(path):  # what has no header that tells its size is not unpacked at all
-            raise DistilPoseError(f"Image {path} is cut off or no image that can be read: fetch it again.") from None
+            if Path(path).suffix.lower() in SUFFIXES:
+                raise DistilPoseError(
+                    f"Image {path} is cut off or no image that can be read: fetch it again."
+                ) from None
+            raise DistilPoseError(
+                f"{path} is no image or video by its ending, and cannot be read as an image: give a file that ends as one, "
+                "such as .jpg, .png or .mp4, or a folder."
+            ) from None
         width = height = 0
     if width * height > max_pixels:
         raise too_large(str(path), width, height, max_pixels)

@@ -32,6 +32,7 @@ from distilpose.inference.tracking import Tracker
 from distilpose.inference.videos import Video, open_source
 from distilpose.models import load_model
 from distilpose.models.model import PoseModel
+from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, Predictions
 from distilpose.skeleton import Skeleton
 
@@ -63,7 +64,7 @@ class Predictor:
         >>> persons.keypoints  # (1, 17, 2) image pixels
 
     Args:
-        model: a student or a teacher, or the file of one (.ckpt or .safetensors).
+        model: a student or a teacher, or the file of one (.ckpt or .safetensors), or what else `load_model` takes.
         device: "auto", "cpu", "cuda", "cuda:1", …
         batch_size: crops a forward pass.
         flip_test: average each crop with its mirror image; twice the time.
@@ -86,11 +87,13 @@ class Predictor:
     ) -> None:
         self.flip_test = check_flip_test(flip_test)
         check_number("batch_size", batch_size, least=1, whole=True)
+        if isinstance(model, (str, Path)):
+            model = local_file(model)
         if padding is None:
-            padding = run_padding(model) if isinstance(model, (str, Path)) else PADDING
+            padding = run_padding(model) if isinstance(model, Path) else PADDING
         check_number("padding", padding, above=0)
         self.device = choose_device(device)
-        loaded = load_model(model) if isinstance(model, (str, Path)) else model
+        loaded = load_model(model) if isinstance(model, Path) else model
         self.model = loaded.eval().to(self.device)
         self.batch_size, self.padding, self.max_pixels = batch_size, padding, max_pixels
         self.detector: Detector = WholeImage() if detector is None else detector

@@ -30,6 +30,7 @@ class OneEuroFilter:
         check_number("smoothing.min_cutoff", min_cutoff, above=0)
         check_number("smoothing.beta", beta, least=0)
         check_number("smoothing.derivative_cutoff", derivative_cutoff, above=0)
+        check_number("smoothing.threshold", threshold)
         self.min_cutoff, self.beta, self.derivative_cutoff = min_cutoff, beta, derivative_cutoff
         self.threshold = threshold
         self._places: NDArray | None = None

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from distilpose.errors import DistilPoseError
-from distilpose.inference.photographs import MAX_PIXELS, Frame, Photographs, too_large
+from distilpose.inference.photographs import MAX_PIXELS, Frame, Photographs, read_photo, too_large
+from distilpose.inference.sources import SUFFIXES
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".mjpeg", ".mjpg",
@@ -155,6 +156,8 @@ def open_source(
         return Video(text, max_frames, max_pixels)
     if max_frames is not None:
         raise DistilPoseError(f"frames={max_frames} is for videos, webcams and streams, but '{text}' is none.")
+    if Path(text).is_file() and Path(text).suffix.lower() not in SUFFIXES:
+        read_photo(text, max_pixels)  # what is no image is told before there is a folder for its poses
     return Photographs(text, max_pixels)
 
 

@@ -79,7 +79,7 @@ def load_model(path: str | Path, weights_kind: str = "averaged") -> PoseModel:
     Raises:
         DistilPoseError: if the file is missing, unreadable, not this package's, or does not fit its own configuration.
     """
-    if weights_kind not in WEIGHTS:
+    if weights_kind not in tuple(WEIGHTS):  # a list cannot be looked up
         raise DistilPoseError(f"weights_kind={weights_kind} must be averaged or raw.")
     path = local_file(path)
     about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights_kind)
