@@ -11,7 +11,7 @@ import yaml
 from hub import hub
 from hydra.core.global_hydra import GlobalHydra
 
-from distilpose import create_model, load_model, share
+from distilpose import Predictor, create_model, load_model, share
 from distilpose.files import sha256_of
 from distilpose.models import save_model
 from distilpose.runtime import Runtime
@@ -79,6 +79,14 @@ def test_the_card_tells_what_the_run_knows(command, run, tmp_path):
     shared, trained = load_model(tmp_path / "out"), load_model(run / "checkpoints" / "best.ckpt")
     assert all(torch.equal(value, shared.state_dict()[name]) for name, value in trained.state_dict().items())
     assert shared.skeleton == trained.skeleton
+
+
+def test_the_padding_of_the_run_goes_with_the_weights(command, trained_by, tmp_path):
+    run = trained_by([*TINY, "data.padding=1.4"])("wide")
+    assert command(f"run={run}", f"output={tmp_path / 'out'}")[0] == 0
+    assert Predictor(tmp_path / "out").padding == 1.4
+    assert command(f"checkpoint={tmp_path / 'out'}", f"output={tmp_path / 'again'}")[0] == 0
+    assert Predictor(tmp_path / "again").padding == 1.4
 
 
 def test_figures_of_an_evaluation_go_into_the_header(command, run, tmp_path):

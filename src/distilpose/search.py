@@ -10,11 +10,12 @@ import numpy as np
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
 from distilpose.errors import DistilPoseError, check_number
-from distilpose.sweeping import Jobs
 from distilpose.trials import DONE, FAILED, LEFT, PRUNED, Trial, best_of, known, refuse_failed
 
 if TYPE_CHECKING:
     import optuna
+
+    from distilpose.sweeping import Jobs  # which imports callbacks, one of which prunes
 
 JOURNAL = "study.journal"
 # optuna's words in those of the tables; what is running there when a search begins was left off

@@ -9,10 +9,11 @@ from omegaconf import DictConfig
 
 from distilpose.command import command
 from distilpose.errors import DistilPoseError, check_flag
+from distilpose.exporting.metadata import run_padding
 from distilpose.files import sha256_of, write_text
 from distilpose.model_card import model_card, read_about
 from distilpose.models import load_model, save_model
-from distilpose.models.remote import WEIGHTS_FILE
+from distilpose.models.remote import WEIGHTS_FILE, local_file
 
 CHECKPOINT, CURVES = "checkpoints/best.ckpt", "curves.png"
 
@@ -34,7 +35,7 @@ def main(cfg: DictConfig) -> Path:
     checkpoint = cfg.checkpoint if run is None or cfg.checkpoint is not None else run / CHECKPOINT
     model = load_model(checkpoint, cfg.weights_kind)
     about = read_about(model, run, str(checkpoint), cfg)
-    weights = save_model(model, output / WEIGHTS_FILE)
+    weights = save_model(model, output / WEIGHTS_FILE, padding=run_padding(local_file(checkpoint)))
     curves = None if run is None else run / "pictures" / CURVES
     pictures = []
     if curves is not None and curves.is_file():

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 import distilpose
 from distilpose.exported_file import FORMAT
 from distilpose.exporting.graph import output_names
+from distilpose.models.checkpoint import saved_padding
 from distilpose.models.model import PoseModel
 from distilpose.provenance import digests
 from distilpose.run_folders import CONFIG, SUMMARY
@@ -76,7 +77,10 @@ def run_metrics(checkpoint: str | Path) -> dict[str, Any] | None:
 
 
 def run_padding(checkpoint: str | Path) -> float:
-    """The factor on boxes the run was trained with; 1.25 where its settings are not there."""
+    """The factor on boxes the model was trained with, as its file or its run's settings have it; 1.25 where neither does."""
+    told = saved_padding(Path(checkpoint))
+    if told is not None:
+        return told
     for folder in _run_folders(checkpoint):
         try:
             found = OmegaConf.select(OmegaConf.load(folder / CONFIG), "data.padding")

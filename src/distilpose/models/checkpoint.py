@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,13 +39,14 @@ _NUMPY_NUMBERS: list[Any] = [
 ]
 
 
-def save_model(model: PoseModel, path: str | Path, overwrite: bool = False) -> Path:
+def save_model(model: PoseModel, path: str | Path, overwrite: bool = False, padding: float | None = None) -> Path:
     """Write weights and configuration to one `.safetensors` file, beside and then renamed.
 
     Args:
         model: the model; `load_model` gives it back with its skeleton, input size, mean, std and `scores_trained`.
         path: ending in `.safetensors`.
         overwrite: whether a file of that name may be replaced.
+        padding: the factor on boxes it was trained with, where that is known; see `saved_padding`.
 
     Returns:
         The path.
@@ -58,6 +60,7 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False) -> P
     if path.exists() and not overwrite:
         raise DistilPoseError(f"{path} exists and is not overwritten: choose another name or remove it first.")
     about = {"format": _FORMAT, "config": model.config, "mean": list(model.mean), "std": list(model.std)}
+    about |= {} if padding is None else {"padding": padding}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with written_beside(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(about)}))
@@ -148,6 +151,16 @@ def read_torch_file(path: Path) -> Any:
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         reason = "it is truncated, damaged or no PyTorch file"
         raise DistilPoseError(f"{path} cannot be read: {reason}; copy or download it again.") from error
+
+
+def saved_padding(path: Path) -> float | None:
+    """The factor on boxes that `save_model` was told; None where it was not, and of other files."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}")).get("padding")
+    except (SafetensorError, OSError, ValueError, AttributeError):
+        return None
+    return float(found) if isinstance(found, (int, float)) and 0 < found < math.inf else None
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
