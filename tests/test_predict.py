@@ -173,11 +173,18 @@ def test_one_image(tiny_coco, checkpoint, tmp_path):
 def test_unreadable_images_are_named_and_the_others_done(tiny_coco, checkpoint, tmp_path):
     root, output = tiny_coco(val=4), tmp_path / "out"
     cut = root / "val" / "000002.jpg"
-    cut.write_bytes(cut.read_bytes()[:500])
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:500])
+    settings = [f"checkpoint={checkpoint}", f"source={root / 'val'}", f"output={output}"]
     with pytest.raises(DistilPoseError, match=r"1 of 4 images could not be read .*000002\.jpg"):
-        predict(f"checkpoint={checkpoint}", f"source={root / 'val'}", f"output={output}")
+        predict(*settings)
     rows = json.loads((output / "results.json").read_text())
     assert [row["image_id"] for row in rows] == [1, 3, 4]
+    (line,) = (output / "unread.txt").read_text().splitlines()
+    assert "000002.jpg" in line
+    cut.write_bytes(whole)
+    assert [row["image_id"] for row in predict(*settings, "resume=auto")] == [1, 2, 3, 4]
+    assert not (output / "unread.txt").exists()
 
 
 def test_nothing_is_overwritten(tiny_coco, checkpoint, tmp_path):

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from distilpose.command import command
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.exporting.metadata import run_padding
-from distilpose.files import remove_parts
+from distilpose.files import remove_parts, write_text
 from distilpose.inference import Predictor
 from distilpose.inference.following import Follower, GivenBoxes
 from distilpose.inference.journal import Journal, digest
@@ -24,7 +24,7 @@ from distilpose.inference.photographs import OPENCV_PIXELS, Frame, Photographs
 from distilpose.inference.pipeline import Pipeline
 from distilpose.inference.smoothing import OneEuroFilter
 from distilpose.inference.sources import read_boxes, read_frame_boxes
-from distilpose.inference.telling import counted, progress_bar, unread
+from distilpose.inference.telling import UNREAD, counted, progress_bar, unread
 from distilpose.inference.tracking import Tracker
 from distilpose.inference.videos import Video, open_source
 from distilpose.inference.writing import (
@@ -89,6 +89,9 @@ def main(cfg: DictConfig) -> None:
         write_rows(rows, output / "results.json")
         if cfg.csv:
             write_csv(rows, skeleton, output / "results.csv")
+    (output / UNREAD).unlink(missing_ok=True)  # of an earlier work, whose images may have been mended
+    if faults:
+        write_text("".join(f"{fault}\n" for fault in faults), output / UNREAD)
     looked_at = f"{seen} of {counted(len(source), _kind(source))}" if len(source) else counted(seen, _kind(source))
     print(f"{counted(len(rows), 'person')} on {looked_at}: {output / 'results.json'}")
     if isinstance(source, Photographs) and source.empty:

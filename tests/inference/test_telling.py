@@ -39,5 +39,7 @@ def test_images_that_could_not_be_read():
     assert unread(faults[:1], 7, "out") == (
         "1 of 7 images could not be read and was passed over, the others are in out: a is bad."
     )
-    assert unread(faults, 7, "out").endswith("are in out: a is bad. b is bad. c is bad. … and 2 more.")
+    assert unread(faults, 7, "out").endswith(
+        "are in out: a is bad. b is bad. c is bad. … and 2 more, see out/unread.txt."
+    )
     assert unread(faults, 5, "out").startswith("None of the 5 images could be read: a is bad.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+UNREAD = "unread.txt"  # where all reasons stand
 _REASONS = 3
 
 
@@ -52,7 +54,7 @@ def unread(faults: Sequence[str], images: int, output: str) -> str:
         return faults[0]
     reasons = " ".join(faults[:_REASONS])
     if len(faults) > _REASONS:
-        reasons += f" … and {len(faults) - _REASONS} more."
+        reasons += f" … and {len(faults) - _REASONS} more, see {Path(output) / UNREAD}."
     if len(faults) == images:
         return f"None of the {images} images could be read: {reasons}"
     were = "was" if len(faults) == 1 else "were"
