@@ -20,7 +20,7 @@ def mistakes(root, tmp_path):
     (tmp_path / "taken" / "config.yaml").write_text("model: another\n")
     tiny = [*TINY, f"data.root={root}"]
     return {
-        "COCO absent": (["loss=regression"], "Data folder data/coco does not exist: fetch COCO with scripts/"),
+        "COCO absent": (["loss=regression"], "Data folder data/coco does not exist: name your folder with data.root"),
         "too few devices": (
             ["model=student_l", "trainer.devices=8"],
             "trainer.devices=8 asks for 8 GPUs but this machine",

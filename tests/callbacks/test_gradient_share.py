@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning import LightningModule
 from torch.utils.data import default_collate
 
 from distilpose import create_model
@@ -141,3 +142,11 @@ def test_a_training_is_the_same_with_and_without(run_train, tiny_coco, tmp_path)
             name: plain[name] for name in plain.keys() & shared
         }
         assert {name for name in shared - plain.keys() if not name.startswith("train/share_")} == set()
+
+
+def test_of_a_teacher_there_is_nothing_to_measure(tmp_path, capsys):
+    callback = GradientShare(tmp_path)
+    callback.on_fit_start(SimpleNamespace(is_global_zero=True), LightningModule())
+    assert "of a teacher it draws nothing" in capsys.readouterr().out
+    callback.on_fit_start(SimpleNamespace(is_global_zero=False), LightningModule())
+    assert capsys.readouterr().out == ""

@@ -49,6 +49,11 @@ class GradientShare(Callback):
         """Take up the shares of the run that is resumed."""
         self.epochs = list(state_dict["epochs"])
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so where there is nothing to measure."""
+        if trainer.is_global_zero and not isinstance(pl_module, DistillationModule):
+            print("callbacks.gradient_share measures the terms of a student's loss: of a teacher it draws nothing.")
+
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PoseBatch, batch_idx: int
     ) -> None:

@@ -227,8 +227,8 @@ class CocoDataModule(LightningDataModule):
     def _read(self, path: Path, unlabelled: bool = False) -> KeypointAnnotations:
         if not self.root.is_dir():
             raise DistilPoseError(
-                f"Data folder {self.root} does not exist: fetch COCO with scripts/download_coco.py, "
-                "or name your folder with data.root=FOLDER."
+                f"Data folder {self.root} does not exist: name your folder with data.root=FOLDER, "
+                "or fetch COCO with scripts/download_coco.py."
             )
         return load_annotations(path, self.category, self._skeleton_options, unlabelled)
 
