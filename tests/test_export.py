@@ -114,6 +114,7 @@ def test_int8_with_calibration(run, student, tmp_path, tiny_coco):
     )  # fmt: skip
     assert status == 0, told
     assert "PCK" in told
+    assert "give 50 or more" in told
     import onnx
 
     model = onnx.load(tmp_path / "int8.onnx")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -106,6 +107,13 @@ def test_figures_of_an_evaluation_go_into_the_header(command, run, tmp_path):
     assert {one["type"]: one["value"] for one in result["metrics"]} == {"AP": 0.25, "PCK": 0.5}
     assert result["dataset"]["name"] == "mine/val"
     assert "A note." in text
+    assert "Whether it beats the mean pose" in text
+    evaluation["rows"].append({"model": "mean training pose", "boxes": "gt", "persons": 5, "AP": 0.0, "PCK": 0.125})
+    (tmp_path / "ev" / "metrics.json").write_text(json.dumps(evaluation))
+    assert command(f"run={run}", f"output={tmp_path / 'both'}", f"evaluations=[{tmp_path / 'ev'}]")[0] == 0
+    both = (tmp_path / "both" / "README.md").read_text()
+    assert re.search(r"\| mean training pose +\|.* 12.5 ", both)
+    assert "Whether it beats the mean pose" not in both
     assert "somebody" not in text
     assert "licence" in told
 

@@ -14,6 +14,7 @@ from distilpose.command import command
 from distilpose.data.annotations import load_annotations
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import (
+    MEAN_POSE,
     PCK,
     Evaluation,
     FlipTest,
@@ -168,7 +169,7 @@ def _mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str
     found = predict_mean_pose(mean_pose(datamodule.train_dataset()), dataset)
     truth = truth_of(dataset)
     result = score_dataset(found, dataset, nms_threshold=nms_threshold, truth=truth)
-    about = {"model": "mean training pose", "boxes": "gt", "persons": len(found.scores)}
+    about = {"model": MEAN_POSE, "boxes": "gt", "persons": len(found.scores)}
     return {**about, **result.metrics, **_detail(result, found, dataset, truth)}
 
 

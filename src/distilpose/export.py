@@ -19,6 +19,8 @@ from distilpose.exporting.quantisation import quantise
 from distilpose.models import PoseModel, load_model
 from distilpose.models.remote import local_file
 
+FEW = 50  # crops, below which the range of activations is a guess
+
 
 @command("export")
 def main(cfg: DictConfig) -> Difference:
@@ -44,9 +46,18 @@ def main(cfg: DictConfig) -> Difference:
     if cfg.precision == "int8":
         chosen = cfg.calibration
         sample = collect_crops(chosen.annotations, chosen.images, model.input_size, padding, chosen.limit)
+        if len(sample.images) < FEW:
+            print(
+                f"Calibrated on no more than {sample.told}: what is brighter or darker than these may leave the range of int8; "
+                f"give {FEW} or more."
+            )
     difference = export(model, about, cfg.format, output, crops, sample)
     megabytes = sum(file.stat().st_size for file in formats.files_of(cfg.format, output)) / 1e6
     print(f"{output}: {model.name}, {cfg.format}, {cfg.precision}, {megabytes:.1f} MB: {', '.join(about['outputs'])}")
+    if cfg.format == "openvino":
+        print(
+            "Newer processors compute it in bfloat16 unless told {'INFERENCE_PRECISION_HINT': 'f32'}: docs/export.md."
+        )
     return difference
 
 

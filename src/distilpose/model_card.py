@@ -3,92 +3,26 @@
 from __future__ import annotations
 
 import html
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from omegaconf import DictConfig, OmegaConf
 
-from distilpose.errors import DistilPoseError
-from distilpose.evaluation import markdown_table
+from distilpose.card_facts import About
+from distilpose.evaluation import MEAN_POSE, markdown_table
 from distilpose.models import PoseModel, count_gmacs, count_parameters
-from distilpose.run_folders import CONFIG, SUMMARY, UNREADABLE, flatten
 
 TASK = "keypoint-detection"
-# of a run's checkpoints, whose figures its metrics.json has
-MEASURED = {"checkpoints/best.ckpt": "best", "checkpoints/last.ckpt": "last"}
 SETTINGS = {
 "teacher.checkpoint": "teacher",
     "trainer.max_epochs": "epochs", "data.batch_size": "crops a process and step", "optimizer.lr": "learning rate",
     "seed": "seed", "trainer.precision": "precision",
 }  # fmt: skip
-COLUMNS = ("boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "AR", "PCK", "PCK up", "PCK other")
+COLUMNS = ("model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "AR", "PCK", "PCK up", "PCK other")
 MADE_WITH = ("distilpose", "torch", "lightning")
 NO_LICENCE = "None is stated: ask the authors before you use the weights."
 FIGURES = ("AP", "AP50", "AP75", "AR", "PCK", "PCK_upright", "PCK_other")
-
-
-class About(NamedTuple):
-    """What the files say, not yet fit for a page.
-
-    Attributes:
-        data: a sentence on it by whoever shares.
-        config: of the run, by dotted key.
-        validation: its own figures for this checkpoint, by metrics.csv's columns.
-        evaluations: metrics.json of `evaluate`.
-    """
-
-    name: str
-    licence: str | None
-    data: str | None
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    validation: dict[str, float]
-    evaluations: list[dict[str, Any]]
-
-
-def read_about(model: PoseModel, run: Path | None, checkpoint: str, cfg: DictConfig) -> About:
-    """Gather it from a run's folder and those of evaluations, which must be of that checkpoint."""
-    config: dict[str, Any] = {}
-    environment: dict[str, Any] = {}
-    figures: dict[str, Any] = {}
-    if run is not None:
-        config = flatten(_read(run / CONFIG))
-        environment = _read(run / "environment.json") if (run / "environment.json").is_file() else {}
-        which = MEASURED.get(Path(os.path.relpath(checkpoint, run)).as_posix())
-        if which is not None and cfg.weights_kind == "averaged" and (run / SUMMARY).is_file():
-            figures = _read(run / SUMMARY).get(which) or {}
-    evaluations = [_read(Path(place) / SUMMARY if Path(place).is_dir() else Path(place)) for place in cfg.evaluations]
-    for place, found in zip(cfg.evaluations, evaluations, strict=True):
-        rows = found.get("rows")
-        if not rows or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise DistilPoseError(f"{place} holds no figures of distilpose.evaluate: give the folder it wrote.")
-        source = str(found.get("source")).partition(" (")[2].removesuffix(")")
-        place, told = Path(checkpoint).resolve(), Path(source)  # which may count from another folder
-        if told.resolve() != place and (not source or place.parts[-len(told.parts) :] != told.parts):
-            raise DistilPoseError(
-                f"{place} holds figures of {source or 'no model'}, not of {checkpoint}: evaluate that one."
-            )
-    measured = {key.removeprefix("val/"): value for key, value in figures.items() if key.startswith("val/")}
-    name = cfg.name or config.get("name") or model.name
-    return About(str(name), cfg.licence, cfg.data_note, config, environment, measured, evaluations)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """A file of plain containers, YAML or JSON."""
-    try:
-        text = file.read_text()
-        content: Any = json.loads(text) if file.suffix == ".json" else OmegaConf.to_container(OmegaConf.create(text))
-    except UNREADABLE as error:
-        raise DistilPoseError(
-            f"{file} cannot be read ({' '.join(str(error).split())}): give a folder of a run."
-        ) from error
-    if not isinstance(content, dict):
-        raise DistilPoseError(f"{file} holds no settings or figures: give a folder that a run or an evaluation wrote.")
-    return content
 
 
 def model_card(
@@ -228,7 +162,12 @@ def _limits(model: PoseModel, about: About) -> str:
         limits.append("It was trained on people drawn by rule: its figures say nothing of photographs.")
     up, other = about.validation.get("PCK_upright"), about.validation.get("PCK_other")
     if up is not None and other is not None:
-        limits.append(f"PCK is {up:.1%} of persons who are upright, {other:.1%} of others.")
+        limits.append(f"On persons who are upright PCK is {100 * up:.1f}, on others {100 * other:.1f}.")
+    rows = [row for found in about.evaluations for row in found["rows"]]
+    if not any(row.get("model") == MEAN_POSE for row in rows):
+        limits.append(
+            "Whether it beats the mean pose, an answer that never looks, was not measured (`evaluate mean_pose=true`)."
+        )
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
+from distilpose.data.geometry import given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.exported_file import network_input, open_session
 from distilpose.skeleton import Skeleton
@@ -96,7 +96,7 @@ class Runtime:
             boxes: (N, 4) x, y, width, height in image pixels; the whole image as one box if not given.
 
         Raises:
-            DistilPoseError: the image is not RGB uint8 or too long, or a box is empty or not finite.
+            DistilPoseError: the image is not RGB uint8 or too long, or a box is empty, not finite or outside the image.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             told = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -105,15 +105,8 @@ class Runtime:
             raise DistilPoseError(
                 f"The image has a side of {max(image.shape)} pixels, above {MAX_SIDE}: make it smaller."
             )
-        if boxes is None:
-            boxes = [[0, 0, image.shape[1], image.shape[0]]]
-        regions = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-        bad = ~(np.isfinite(regions).all(1) & (regions[:, 2:] > 0).all(1))
-        if bad.any():
-            raise DistilPoseError(
-                f"Box {regions[bad][0].tolist()} is empty or not finite: expected x, y, width, height in pixels, "
-                "with width and height above 0."
-            )
+        height, width = image.shape[:2]
+        regions = given_boxes([0, 0, width, height] if boxes is None else boxes, (height, width))
         count, size, padding = self.skeleton.num_keypoints, self.input_size, self.about["padding"]
         keypoints = np.zeros((len(regions), count, 2), np.float32)
         scores = np.zeros((len(regions), count), np.float32)
@@ -163,13 +156,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = runtime(_read_rgb(given.image), None if given.boxes is None else np.reshape(given.boxes, (-1, 4)))
     except DistilPoseError as error:
         sys.exit(f"error: {error}")
-    if given.json:
-        content = {"names": list(runtime.skeleton.names), **{k: v.tolist() for k, v in found._asdict().items()}}
+    try:
+        _print(runtime.skeleton, found, given.json)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(skeleton: Skeleton, found: Poses, as_json: bool) -> None:
+    if as_json:
+        content = {"names": list(skeleton.names), **{k: v.tolist() for k, v in found._asdict().items()}}
         print(json.dumps(content))
         return
     for number, (keypoints, scores) in enumerate(zip(found.keypoints, found.scores, strict=True), start=1):
         print(f"person {number}")
-        for name, (x, y), score in zip(runtime.skeleton.names, keypoints, scores, strict=True):
+        for name, (x, y), score in zip(skeleton.names, keypoints, scores, strict=True):
             print(f"  {name:<16} {x:8.1f} {y:8.1f}   {score:.3f}")
 
 

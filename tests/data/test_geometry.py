@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 
 import cv2
 import numpy as np
 import pytest
 
-from distilpose.data.geometry import Region, region_of_box, warp_image, warp_of_region, warp_points
+from distilpose.data.geometry import Region, given_boxes, region_of_box, warp_image, warp_of_region, warp_points
+from distilpose.errors import DistilPoseError
 
 SIZE = (256, 192)
 
@@ -76,3 +78,26 @@ def test_points_land_where_the_pixels_do():
     rows, columns = np.indices(crop.shape)
     blob = [(columns * crop).sum() / crop.sum(), (rows * crop).sum() / crop.sum()]
     np.testing.assert_allclose(warp_points(np.array([[33, 60]]), warp)[0], blob, atol=0.05)
+
+
+@pytest.mark.parametrize("boxes", [[1, 2, 3, 4], [[1, 2, 3, 4]], ((1.0, 2, 3, 4),), np.array([1, 2, 3, 4], np.float32)])
+def test_boxes_as_people_give_them(boxes):
+    assert given_boxes(boxes, (9, 9)).tolist() == [[1, 2, 3, 4]]
+    assert given_boxes([], (9, 9)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "told"),
+    [
+        ([[1, 2, 3, 4, 0.9]], "are 1 x 5: expected x, y, width, height in pixels for each person, without a score"),
+        ([1, 2, 3, 4, 5, 6, 7, 8], "are 8: expected"), (7, "are one number: expected"), ([[[1, 2, 3, 4]]], "are 1 x 1 x 4"),
+        ("1 2 3 4", "no table of numbers"), ([[1, 2, 3, 4], [5]], "no table of numbers"), ([[1, None, {}, 4]], "no table"),
+        ([[0, 0, 4, 4], [0, 0, 0, 5]], r"Box \[0.0, 0.0, 0.0, 5.0\] is empty"), ([[1, 2, -3, 4]], "is empty"),
+        ([[0, 0, 5, math.nan]], "not finite"), ([[math.inf, 0, 5, 5]], "not finite"),
+        ([[20, 0, 5, 5]], "wholly outside the image of 20 x 10"), ([[-5, 0, 5, 5]], "outside"),
+        ([[0, 10, 5, 5]], "outside"),
+    ],
+)  # fmt: skip
+def test_boxes_that_are_none(boxes, told):
+    with pytest.raises(DistilPoseError, match=told):
+        given_boxes(boxes, (10, 20))

@@ -68,7 +68,7 @@ def test_what_is_no_image(content, tmp_path):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(DistilPoseError, match=r"a\.jpg is cut off or no image"):
         read_photo(tmp_path / "a.jpg")
-    with pytest.raises(DistilPoseError, match=r"b\.jpg cannot be read"):
+    with pytest.raises(DistilPoseError, match=r"b\.jpg does not exist"):
         read_photo(tmp_path / "b.jpg")
 
 

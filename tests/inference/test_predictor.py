@@ -9,6 +9,8 @@ from distilpose.data.coco import CocoKeypoints
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import predict_batches
 from distilpose.inference import Predictor
+from distilpose.inference.photographs import Frame
+from distilpose.inference.sources import Boxes
 from distilpose.models import create_model, save_model
 from distilpose.outputs import PoseBatch
 
@@ -58,7 +60,15 @@ def test_what_is_no_rgb_image_is_refused(model, image):
         Predictor(model, device="cpu")(image)
 
 
-@pytest.mark.parametrize("box", [[0, 0, 0, 5], [0, 0, 5, float("nan")], [1, 2, -3, 4]])
-def test_empty_boxes_are_refused(model, box):
-    with pytest.raises(DistilPoseError, match="empty or not finite"):
-        Predictor(model, device="cpu")(np.zeros((8, 8, 3), np.uint8), [[0, 0, 4, 4], box])
+def test_empty_boxes_are_refused(model):
+    predictor, image = Predictor(model, device="cpu"), np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(DistilPoseError, match="empty, not finite"):
+        predictor(image, [[0, 0, 4, 4], [0, 0, 0, 5]])
+    with pytest.raises(DistilPoseError, match="empty or not finite"):  # as a detector may find
+        predictor.predict_each([(Frame(0, image=image), Boxes(np.array([[0, 0, 5, np.nan]]), None))])
+
+
+def test_a_photograph_that_is_not_there(model, tmp_path):
+    for path, told in ((tmp_path / "no.jpg", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(DistilPoseError, match=told):
+            Predictor(model, device="cpu")(path)

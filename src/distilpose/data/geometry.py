@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from distilpose.errors import DistilPoseError
+
 UNIT = 200.0  # pixels; the release keeps box sizes in this unit, and rounds them in it
 
 
@@ -24,6 +26,37 @@ class Region(NamedTuple):
 
     centre: NDArray[np.float32]
     size: NDArray[np.float32]
+
+
+def given_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+    """The boxes that someone gives for an image, as an (N, 4) array.
+
+    Args:
+        boxes: (N, 4) x, y, width, height in image pixels, or the four numbers of one.
+        size: (H, W) of the image.
+
+    Raises:
+        DistilPoseError: they have another shape, or one is empty, not finite, or wholly outside the image.
+    """
+    expected = "expected x, y, width, height in pixels for each person"
+    try:
+        table = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DistilPoseError(f"The boxes are no table of numbers ({str(boxes)[:60]}): {expected}.") from None
+    if table.size == 0:
+        return np.zeros((0, 4))
+    if table.shape[-1:] != (4,) or table.ndim > 2:
+        shape = " x ".join(map(str, table.shape)) or "one number"
+        raise DistilPoseError(f"The boxes are {shape}: {expected}, without a score.")
+    table = table.reshape(-1, 4)
+    start, extent = table[:, :2], table[:, 2:]
+    good = np.isfinite(table).all(1) & ((extent > 0) & (start < (size[1], size[0])) & (start + extent > 0)).all(1)
+    if not good.all():
+        raise DistilPoseError(
+            f"Box {table[~good][0].tolist()} is empty, not finite or wholly outside the image of {size[1]} x {size[0]} pixels: "
+            f"{expected}."
+        )
+    return table
 
 
 def region_of_box(bbox: ArrayLike, input_size: tuple[int, int], padding: float = 1.25) -> Region:

@@ -13,7 +13,7 @@ from distilpose.evaluation.error_types import (
     shares_of_types,
 )
 from distilpose.evaluation.flip import FlipTest, check_flip_test, predict_crops, predict_crops_each
-from distilpose.evaluation.mean_pose import mean_pose, predict_mean_pose
+from distilpose.evaluation.mean_pose import MEAN_POSE, mean_pose, predict_mean_pose
 from distilpose.evaluation.oks import oks, oks_nms, padded_area
 from distilpose.evaluation.orientation import OrientedPCK, is_upright, pck_by_orientation
 from distilpose.evaluation.pck import PCK, allowed_distance, pck, pck_of_predictions
@@ -39,6 +39,7 @@ from distilpose.evaluation.transfer import Inherited, TokenDistance, inherited_e
 __all__ = [
     "COCO_METRICS",
     "ERROR_TYPES",
+    "MEAN_POSE",
     "NEAR",
     "PCK",
     "Evaluation",

@@ -14,6 +14,8 @@ from distilpose.outputs import Predictions
 if TYPE_CHECKING:
     from distilpose.data.coco import CocoKeypoints
 
+MEAN_POSE = "mean training pose"  # its name in tables
+
 
 def mean_pose(dataset: CocoKeypoints) -> Tensor:
     """(K, 2) float64 mean of the labelled joints in [0, 1] of their upright crops; the centre for one never labelled."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distilpose.errors import DistilPoseError
+from distilpose.run_folders import flatten
 
 NAME = "journal.jsonl"
 
@@ -72,10 +73,11 @@ class Journal:
             self.rows = {int(line["number"]): list(line["rows"]) for line in lines}
         except (ValueError, KeyError, TypeError) as error:
             raise DistilPoseError(f"{self.path} is damaged ({error}): give a new output=FOLDER.") from None
+        before, now = flatten(made_with), flatten(self._settings)
         unlike = [
-            f"{key} was {told(made_with.get(key))}, is {told(self._settings.get(key))}"
-            for key in sorted(made_with.keys() | self._settings.keys())
-            if made_with.get(key) != self._settings.get(key)
+            f"{key} was {told(before.get(key))}, is {told(now.get(key))}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
         ]
         if unlike:
             raise DistilPoseError(

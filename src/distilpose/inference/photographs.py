@@ -65,7 +65,8 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
                 f"{path} is no image or video by its ending, and cannot be read as an image: give a file that ends as one, "
                 "such as .jpg, .png or .mp4, or a folder."
             ) from None
-        width = height = 0
+        wrong = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise DistilPoseError(f"Image {path} {wrong}: give the path of a photograph.") from None
     if width * height > max_pixels:
         raise too_large(str(path), width, height, max_pixels)
     return cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)

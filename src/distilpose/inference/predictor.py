@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
+from distilpose.data.geometry import given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.evaluation import (
     FlipTest,
@@ -122,16 +122,14 @@ class Predictor:
             image_id: the number the predictions carry.
 
         Raises:
-            DistilPoseError: the image cannot be read or is not RGB uint8, or a box is empty or not finite.
+            DistilPoseError: the image cannot be read or is not RGB uint8, or a box is empty, not finite or outside the image.
         """
         if isinstance(image, (str, Path)):
             image = read_photo(image, self.max_pixels)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             told = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {told}.")
-        found = (
-            self.detector(image) if boxes is None else Boxes(np.asarray(boxes, dtype=np.float64).reshape(-1, 4), None)
-        )
+        found = self.detector(image) if boxes is None else Boxes(given_boxes(boxes, image.shape[:2]), None)
         if scores is not None:
             found = Boxes(found.boxes, np.asarray(scores, dtype=np.float64))
         (persons,) = self.predict_each([(Frame(image_id, image=image), found)])
