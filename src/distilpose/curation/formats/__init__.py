@@ -70,12 +70,19 @@ def convert_set(
         raise DistilPoseError(f"--output {output} exists and is not overwritten: choose another name.")
     given = None if skeleton is None else read_skeleton(skeleton)
     read: Reader = import_module(f"{__name__}.{module}").read
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, archive = Path(temporary).resolve(), path
         if path.suffix.lower() == ".zip":
-            path = unpack(path, Path(folder))
-        source = Source(_labels(path, suffixes, form), images, given, category, split, box_labels)
-        persons, entry = read(source)
-        content = to_coco(source, persons, entry, progress)
+            path = unpack(archive, folder)
+        try:
+            source = Source(_labels(path, suffixes, form), images, given, category, split, box_labels)
+            persons, entry = read(source)
+            content = to_coco(source, persons, entry, progress)
+        except DistilPoseError as error:
+            if path == archive:
+                raise
+            # files of a zip are named by where they were unpacked
+            raise DistilPoseError(str(error).replace(str(folder), str(archive))) from None
     write_json(content, output)
     joints = len(content["categories"][0]["keypoints"])
     told = [f"{len(content['annotations'])} persons on {len(content['images'])} images, {joints} joints: {output}"]
