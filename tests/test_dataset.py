@@ -87,6 +87,25 @@ def test_convert_then_check_then_browse(run, tiny_coco, tmp_path):
     )
 
 
+def test_convert_with_the_label_of_persons_boxes(run, tiny_coco, tmp_path):
+    root = tiny_coco()
+    image = json.loads((root / "annotations/val.json").read_text())["images"][0]
+    boxes = (
+        '<box label="person" xtl="2" ytl="2" xbr="40" ybr="40"/><box label="hat" xtl="4" ytl="4" xbr="30" ybr="30"/>'
+    )
+    shapes = f'<points label="nose" points="9,9"/>{boxes}'
+    (tmp_path / "a.xml").write_text(
+        f'<annotations><image name="{image["file_name"]}">{shapes}</image></annotations>', encoding="utf-8"
+    )
+    command = ["convert", "cvat", tmp_path / "a.xml", "--images", root / "val", "--output", tmp_path / "new.json"]
+    status, _, told = run(*command)
+    assert (status, "'hat', 'person': name by --box-label" in told) == (1, True)
+    status, _, _ = run(*command, "--box-label", "person")
+    assert status == 0
+    (row,) = json.loads((tmp_path / "new.json").read_text())["annotations"]
+    assert (row["bbox"], row["num_keypoints"]) == ([2, 2, 38, 38], 1)
+
+
 def test_sigmas_of_one_file_against_itself(run, tiny_coco):
     root = tiny_coco()
     file = root / "annotations/train.json"

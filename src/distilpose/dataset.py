@@ -66,7 +66,7 @@ def convert(given: argparse.Namespace) -> int:
     from distilpose.curation.formats import convert_set
 
     _must_be_new(given.output, "--output")
-    how = (given.skeleton, given.category, given.split)
+    how = (given.skeleton, given.category, given.split, tuple(given.box_label))
     told = convert_set(given.format, given.source, given.images, given.output, *how, _progress("images"))
     print("\n".join(told))
     return 0
@@ -140,6 +140,10 @@ def _parser() -> argparse.ArgumentParser:
         help="JSON of a COCO category (keypoints, skeleton, flip_pairs, OKS_sigmas), or an annotation file that has one",
     )  # fmt: skip
     one.add_argument("--split", help="yolo-pose: train, val or test of data.yaml; cvat: only images of this subset")
+    one.add_argument(
+        "--box-label", action="append", default=[], metavar="NAME",
+        help="cvat, label-studio: label of the rectangles that are persons' boxes, where others are drawn; may be repeated",
+    )  # fmt: skip
 
     one = commands.add_parser("sigmas", help="measure OKS sigmas from persons that two people labelled")
     one.set_defaults(run=sigmas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import tempfile
 import zipfile
 
 import numpy as np
@@ -69,3 +70,25 @@ def test_damage_of_each_packing(sound, tmp_path, packing):
         source.write_bytes(content)
         with pytest.raises(DistilPoseError):
             convert_set("crowdpose", source, data.folder, tmp_path / "out.json")
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "content"),
+    [
+        ("cvat", "annotations.xml", "no xml"),
+        ("label-studio", "export.json", "no json"),
+        ("crowdpose", "export.json", "{}"),
+        ("mpii", "export.json", "{}"),
+        ("lsp", "joints.mat", "no matlab"),
+        ("yolo-pose", "data.yaml", "- a"),
+        ("cvat", "a.json", "{}"),
+    ],
+)
+def test_errors_name_the_zip_that_was_given(sound, tmp_path, form, name, content):
+    source = tmp_path / "set.zip"
+    with zipfile.ZipFile(source, "w") as packed:
+        packed.writestr(name, content)
+    with pytest.raises(DistilPoseError) as caught:
+        convert_set(form, source, sound(images=1).folder, tmp_path / "out.json")
+    assert str(source) in str(caught.value)
+    assert f"{tempfile.gettempdir()}/tmp" not in str(caught.value)

@@ -151,7 +151,7 @@ def test_boxes_and_skeletons_that_are_left_out_are_counted(converted, sound, tmp
     shapes += '<points label="a" group_id="1" points="40,40"/>'
     content, told = converted("cvat", cvat_file(tmp_path / "a.xml", shapes), sound(images=1).folder, category="p")
     assert len(content["annotations"]) == 1
-    for reason in ("1 further boxes of a group", "1 turned boxes", "1 skeletons, boxes and lists of points of other"):
+    for reason in ("1 further boxes of a group", "1 turned boxes", "1 skeletons and lists of points of other"):
         assert any(f"left out: {reason}" in line for line in told), told
 
 

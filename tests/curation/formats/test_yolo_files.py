@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 import zipfile
 
 import pytest
@@ -65,3 +66,87 @@ def test_images_of_another_split_are_counted_and_flat_folders_are_found(converte
         assert [row["bbox"][2] for row in content["annotations"]] == [width]
     with pytest.raises(DistilPoseError):
         converted("yolo-pose", tmp_path / "set", data.folder)
+
+
+def line(width):
+    return f"0 0.5 0.5 {width / 240} 0.5 0.4 0.4 2 0.6 0.4 1 0.5 0.6 0\n"
+
+
+def photographs(data, folder, *names):
+    """Photographs in folders of their own."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data.folder / "1.png", folder / name)
+    return folder
+
+
+def packed(path, **labels):
+    """A zip as CVAT writes it: labels by their way, with the list of images that it puts beside them."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.yaml", YOLO_SETTINGS + "train: train.txt\n")
+        archive.writestr("train.txt", "data/images/train/a/1.png\n")
+        for way, text in labels.items():
+            archive.writestr(f"labels/{way}.txt", text)
+    return path
+
+
+def widths(content):
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    return {names[row["image_id"]]: row["bbox"][2] for row in content["annotations"]}
+
+
+def test_photographs_beside_a_zip_of_one_split(converted, sound, tmp_path):
+    folder = photographs(sound(images=1), tmp_path / "photos", "a/1.png", "b/1.png", "b/2.png")
+    source = packed(tmp_path / "set.zip", **{"train/a/1": line(96), "train/b/1": line(48)})
+    content, told = converted("yolo-pose", source, folder)
+    assert widths(content) == {"a/1.png": 96, "b/1.png": 48}
+    assert "left out: 1 images without labels" in told
+    assert not any("files of labels" in entry for entry in told)  # train.txt is none
+
+
+def test_photographs_in_other_folders_are_told_by_names_that_are_there_once(converted, sound, tmp_path):
+    data = sound(images=1)
+    source = packed(tmp_path / "set.zip", **{"train/a/1": line(96), "train/b/2": line(48)})
+    content, _ = converted("yolo-pose", source, photographs(data, tmp_path / "one", "new/1.png", "old/2.png"))
+    assert widths(content) == {"new/1.png": 96, "old/2.png": 48}
+    with pytest.raises(DistilPoseError, match=r"1\.png or y/1\.png: give --images"):
+        converted("yolo-pose", source, photographs(data, tmp_path / "two", "x/1.png", "y/1.png"))
+
+
+def test_names_in_two_splits_are_not_guessed_and_the_zip_is_named(converted, sound, tmp_path):
+    folder = photographs(sound(images=1), tmp_path / "photos", "a/1.png")
+    source = packed(tmp_path / "set.zip", **{"train/a/1": line(96), "val/a/1": line(48)})
+    with pytest.raises(DistilPoseError, match="choose one by --split") as caught:
+        converted("yolo-pose", source, folder)
+    assert str(source) in str(caught.value)
+    for split, width in (("train", 96), ("val", 48)):
+        assert widths(converted("yolo-pose", source, folder, split=split)[0]) == {"a/1.png": width}
+
+
+@pytest.mark.parametrize("place", ["val", "val/images"])
+def test_images_of_a_split_do_not_get_labels_of_another(converted, sound, tmp_path, place):
+    folder = photographs(sound(images=1), tmp_path / place, "1.png")
+    source = packed(tmp_path / "set.zip", **{"train/1": line(96)})
+    with pytest.raises(DistilPoseError, match="lies in a folder 'val'"):
+        converted("yolo-pose", source, folder)
+
+
+def test_lists_and_notes_are_no_labels(converted, splits):
+    root = splits("roboflow")
+    (root / "README.roboflow.txt").write_text("\nset - v1\n30 images\n")
+    (root / "train.txt").write_text("001.png\n")
+    (root / "val.txt").write_text("./images/val/2.png\n")
+    (root / "train/labels/3.txt").write_text("")
+    content, told = converted("yolo-pose", root, root)
+    assert len(content["annotations"]) == 2
+    assert "left out: 1 files of labels without an image in --images" in told
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_of_other_systems(converted, sound, tmp_path, forms):
+    """macOS writes é as two characters, other systems as one."""
+    of_labels, of_image = (unicodedata.normalize(form, "café") for form in forms)
+    folder = photographs(sound(images=1), tmp_path / "photos", f"{of_image}/{of_image}.png")
+    source = packed(tmp_path / "set.zip", **{f"{of_labels}/{of_labels}": line(96)})
+    content, _ = converted("yolo-pose", source, folder)
+    assert widths(content) == {f"{of_image}/{of_image}.png": 96}

@@ -19,8 +19,8 @@ _READERS: dict[str, tuple[str, tuple[str, ...] | None, tuple[str, ...]]] = {
     "mpii": ("mpii", (".mat", ".json"), ()),
     "crowdpose": ("crowdpose", (".json",), ("category",)),
     "lsp": ("lsp", (".mat",), ()),
-    "cvat": ("cvat", (".xml",), ("skeleton", "category", "split")),
-    "label-studio": ("label_studio", (".json",), ("skeleton", "category")),
+    "cvat": ("cvat", (".xml",), ("skeleton", "category", "split", "box-label")),
+    "label-studio": ("label_studio", (".json",), ("skeleton", "category", "box-label")),
     "yolo-pose": ("yolo", None, ("skeleton", "category", "split")),
 }
 
@@ -35,6 +35,7 @@ def convert_set(
     skeleton: Path | None = None,
     category: str | None = None,
     split: str | None = None,
+    box_labels: tuple[str, ...] = (),
     progress: Progress = lambda jobs, count: jobs,
 ) -> list[str]:
     """Read a set in another format and write it as a COCO file.
@@ -47,6 +48,7 @@ def convert_set(
         skeleton: file with the joints' names, limbs, pairs and sigmas.
         category: name or number of the kind to convert, where there are several.
         split: part of the set, where it has parts.
+        box_labels: labels of the rectangles that are persons' boxes, where there are others.
         progress: wraps the loop over images.
 
     Returns:
@@ -56,7 +58,8 @@ def convert_set(
         DistilPoseError: the source is not of that format or lacks what was chosen, or nothing of it can be used.
     """
     module, suffixes, choices = _READERS[form]
-    for option, value in (("skeleton", skeleton), ("category", category), ("split", split)):
+    named = ", ".join(box_labels) or None
+    for option, value in (("skeleton", skeleton), ("category", category), ("split", split), ("box-label", named)):
         if value is not None and option not in choices:
             raise DistilPoseError(f"--{option} means nothing for {form}, got {value}: leave it out.")
     if not path.exists():
@@ -67,12 +70,19 @@ def convert_set(
         raise DistilPoseError(f"--output {output} exists and is not overwritten: choose another name.")
     given = None if skeleton is None else read_skeleton(skeleton)
     read: Reader = import_module(f"{__name__}.{module}").read
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, archive = Path(temporary).resolve(), path
         if path.suffix.lower() == ".zip":
-            path = unpack(path, Path(folder))
-        source = Source(_labels(path, suffixes, form), images, given, category, split)
-        persons, entry = read(source)
-        content = to_coco(source, persons, entry, progress)
+            path = unpack(archive, folder)
+        try:
+            source = Source(_labels(path, suffixes, form), images, given, category, split, box_labels)
+            persons, entry = read(source)
+            content = to_coco(source, persons, entry, progress)
+        except DistilPoseError as error:
+            if path == archive:
+                raise
+            # files of a zip are named by where they were unpacked
+            raise DistilPoseError(str(error).replace(str(folder), str(archive))) from None
     write_json(content, output)
     joints = len(content["categories"][0]["keypoints"])
     told = [f"{len(content['annotations'])} persons on {len(content['images'])} images, {joints} joints: {output}"]

@@ -54,6 +54,7 @@ class Source:
         skeleton: a COCO category to take joints from, where given.
         category: name of the kind to convert, where there are several.
         split: part of the set, where it has parts.
+        box_labels: labels of the rectangles that are persons' boxes, where they are named.
         left_out: reasons, with how often each applied.
         notes: sentences on choices made.
     """
@@ -63,6 +64,7 @@ class Source:
     skeleton: Mapping[str, Any] | None = None
     category: str | None = None
     split: str | None = None
+    box_labels: tuple[str, ...] = ()
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 

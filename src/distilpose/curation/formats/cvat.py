@@ -17,7 +17,8 @@ from distilpose.curation.formats.regions import (
     Drawn,
     Point,
     category_of_names,
-    persons_of,
+    choose_boxes,
+    persons_of_all,
     smallest_around,
 )  # fmt: skip
 from distilpose.errors import DistilPoseError
@@ -67,11 +68,12 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         return _persons_of_lists(lists, source)
     if lists:
         source.left_out["lists of points beside skeletons or single points"] += len(lists)
+    choose_boxes(drawn, source)
     for one in drawn:
         _box_skeletons(one)
     used = {point.name for point in points}
     category = labels if labels and source.skeleton is None else category_of_names(source, used)
-    return [person for one in drawn for person in persons_of(one, category["keypoints"], source)], category
+    return persons_of_all(drawn, category["keypoints"], source), category
 
 
 def _refuse_entities(path: Path) -> None:
@@ -113,8 +115,10 @@ def _image(element: ElementTree.Element, source: Source) -> tuple[Drawn, list[tu
         places = _pairs(shape) if shape.tag == "points" else []
         if shape.tag == "points" and len(places) == 1:  # labelled with the joint's name, not the person's kind
             drawn.points.append(_point(shape, places[0], group))
-        elif shape.tag in ("skeleton", "points", "box") and source.category not in (None, label):
-            source.left_out["skeletons, boxes and lists of points of other labels"] += 1
+        elif shape.tag in ("skeleton", "points") and source.category not in (None, label):
+            source.left_out["skeletons and lists of points of other labels"] += 1
+        elif shape.tag == "box" and not source.box_labels and source.category not in (None, label):
+            source.left_out["boxes of other labels than --category (those of persons are named by --box-label)"] += 1
         elif shape.tag == "skeleton":
             for joint in shape.findall("points"):
                 if joint.get("outside") == "1":
@@ -133,7 +137,7 @@ def _image(element: ElementTree.Element, source: Source) -> tuple[Drawn, list[tu
             source.left_out["turned boxes"] += 1
         elif shape.tag == "box":
             left, top, right, low = (_number(shape.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
-            drawn.boxes.append(Box(np.array([left, top, right - left, low - top]), group))
+            drawn.boxes.append(Box(np.array([left, top, right - left, low - top]), group, label))
         elif shape.tag in ("polygon", "polyline", "mask", "ellipse", "cuboid", "tag"):
             source.left_out[f"shapes of kind {shape.tag}"] += 1
     return drawn, lists

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from distilpose.curation.formats.common import Person, Source, image_index, is_size, read_foreign_json
-from distilpose.curation.formats.regions import Box, Drawn, Point, category_of_names, persons_of
+from distilpose.curation.formats.regions import Box, Drawn, Point, category_of_names, choose_boxes, persons_of_all
 from distilpose.curation.image_files import find_inside, read_header
 from distilpose.errors import DistilPoseError
 
@@ -31,7 +31,8 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         raise DistilPoseError(
             f"{source.path} holds no key points (regions of type 'keypointlabels'): nothing to convert."
         )
-    return [person for one in drawn for person in persons_of(one, category["keypoints"], source)], category
+    choose_boxes(drawn, source)
+    return persons_of_all(drawn, category["keypoints"], source), category
 
 
 def _task(task: dict[str, Any], index: dict[str, list[str]], source: Source) -> Drawn | None:
@@ -70,9 +71,16 @@ def _is_rectangle(region: dict[str, Any]) -> bool:
 
 
 def _is_wanted(rectangle: dict[str, Any], source: Source) -> bool:
-    """Whether it is of the kind that --category names."""
-    labels = _of_kind(_of_kind(rectangle.get("value"), dict).get("rectanglelabels"), list)
+    """Whether it is of the kind that --box-label names, or --category where that is not given."""
+    labels = _labels(rectangle)
+    if source.box_labels:
+        return not set(labels).isdisjoint(source.box_labels)
     return source.category is None or source.category in labels
+
+
+def _labels(rectangle: dict[str, Any]) -> list[str]:
+    labels = _of_kind(_of_kind(rectangle.get("value"), dict).get("rectanglelabels"), list)
+    return [label for label in labels if isinstance(label, str)]
 
 
 def _region(region: dict[str, Any], drawn: Drawn, parents: dict[str, str], others: set[str], source: Source) -> None:
@@ -104,7 +112,9 @@ def _region(region: dict[str, Any], drawn: Drawn, parents: dict[str, str], other
         return
     scaled = [one * side / 100 for one, side in zip(given[2:], (width, height) * 2, strict=False)]
     if sides:
-        drawn.boxes.append(Box(np.array(scaled, dtype=np.float64), number))
+        chosen = source.box_labels or (source.category,)
+        label = next((one for one in _labels(region) if one in chosen), None) or next(iter(_labels(region)), "")
+        drawn.boxes.append(Box(np.array(scaled, dtype=np.float64), number, label))
         return
     labels = value.get("keypointlabels")
     if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):

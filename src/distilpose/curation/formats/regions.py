@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.curation.formats.common import Person, Source, category_of, refuse_many_joints
+from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO
 
 MOST_PAIRS = 10_000_000  # of a point and a box, of which an image with more takes seconds
@@ -29,10 +30,11 @@ class Point:
 
 @dataclass
 class Box:
-    """A person's box: x, y, width, height in pixels, and what its joints are grouped by."""
+    """A person's box: x, y, width, height in pixels, what its joints are grouped by, and its label."""
 
     values: NDArray[np.float64]
     group: str | None = None
+    label: str = ""
 
 
 @dataclass
@@ -55,6 +57,46 @@ def category_of_names(source: Source, used: set[str]) -> dict[str, Any]:
         f"{len(used)} joints in alphabetical order, without limbs: give --skeleton to set both, the same for all splits."
     )
     return {"keypoints": sorted(used)}
+
+
+def choose_boxes(images: Sequence[Drawn], source: Source) -> None:
+    """Keep the boxes of persons: those of --box-label; without it all, if they have one label.
+
+    Raises:
+        DistilPoseError: they have several labels and none was named, or no box has a label that was named.
+    """
+    labels = sorted({box.label for drawn in images for box in drawn.boxes})
+    listed = ", ".join(repr(label[:40]) for label in labels[:10])
+    if not source.box_labels:
+        if len(labels) > 1:
+            raise DistilPoseError(
+                f"{source.path} has rectangles of the labels {listed}: name by --box-label those that are persons' boxes."
+            )
+        return
+    if not set(labels) & set(source.box_labels):
+        raise DistilPoseError(
+            f"--box-label {', '.join(source.box_labels)} is the label of no rectangle in {source.path}: "
+            f"{f'choose of {listed}' if labels else 'leave it out'}."
+        )
+    for drawn in images:
+        kept = [box for box in drawn.boxes if box.label in source.box_labels]
+        if len(kept) < len(drawn.boxes):
+            source.left_out["rectangles of other labels than --box-label"] += len(drawn.boxes) - len(kept)
+        drawn.boxes = kept
+
+
+def persons_of_all(images: Sequence[Drawn], names: Sequence[str], source: Source) -> list[Person]:
+    """The persons of all images; a note tells which rectangles were taken as their boxes."""
+    persons = [person for drawn in images for person in persons_of(drawn, names, source)]
+    boxed = [person for person in persons if person.box is not None]
+    if boxed:
+        labels = sorted({box.label for drawn in images for box in drawn.boxes})
+        without = sum(not person.joints[:, 2].any() for person in boxed)
+        source.notes.append(
+            f"{len(boxed)} rectangles labelled {', '.join(repr(label[:40]) for label in labels[:10])} were taken as "
+            f"persons' boxes, {without} of them without joints."
+        )
+    return persons
 
 
 def persons_of(drawn: Drawn, names: Sequence[str], source: Source) -> list[Person]:

@@ -30,8 +30,10 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     unused = labels.chosen()
     chosen = frozenset(unused)
     persons: list[Person] = []
-    for name in sorted(image_names(source.images)):
-        file = labels.of(name)
+    names = sorted(image_names(source.images))
+    files = labels.of(names)
+    for name in names:
+        file = files.get(name)
         if file not in chosen:
             source.left_out["images without labels" if file is None else "images of other splits"] += 1
             continue
