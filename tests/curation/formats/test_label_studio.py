@@ -91,7 +91,7 @@ def test_label_studio_with_a_skeleton_file(convert, sound, tmp_path):
     assert content["annotations"][0]["keypoints"] == [48, 80, 2, 36, 80, 2, 24, 80, 2]
     assert content["categories"][0]["OKS_sigmas"] == [0.1, 0.05, 0.02]
     assert "left out: 1 joints whose name is not in the skeleton" in told
-    assert "left out: 1 tasks whose image is not in the folder, or several times" in told
+    assert "left out: 1 tasks of images that are missing (first: no '9.png' below --images)" in told
 
 
 def test_no_pairs_are_what_was_asked_for(converted, sound, tmp_path):
