@@ -7,13 +7,14 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from distilpose.curation.formats.common import Source, image_names
 from distilpose.curation.image_files import find_inside
 
-# how sure it is that the photograph is the one that is meant, best last
-_SANITISED, _NAME, _END_OF_WAY, _EXACT = range(4)
+# how sure it is that a photograph is meant: between the two, how many ends of its path and of the name are the same
+_SANITISED, _EXACT = 0, 1000
 
 
 @dataclass
@@ -77,7 +78,7 @@ def _shared_out(
                 source.leave_out(f"{what} that are missing", wanted[name].count, example)
             elif ties > 1 and best < _EXACT:  # two images of one base name, of which one photograph is there
                 reason = f"{what} with different names that one photograph fits"
-                source.leave_out(reason, wanted[name].count, f"{photograph!r} fits {name[-60:]!r}")
+                source.leave_out(reason, wanted[name].count, f"{photograph!r} fits {_shown(wanted[name])}")
             else:
                 kept.append((name, photograph))
     return kept
@@ -125,9 +126,9 @@ class _Photographs:
             if ranked[-1][0] == _EXACT:
                 return ranked[-1]
         if one.uploaded is not None:
-            ranked.append((_NAME, self._by_end.get(_composed(one.uploaded), [])))
+            ranked.append((1, self._by_end.get(_composed(one.uploaded), [])))
             ranked.append((_SANITISED, self._by_sanitised.get(_composed(one.uploaded), [])))
-        return max((pair for pair in ranked if pair[1]), key=lambda pair: pair[0], default=(_NAME, []))
+        return max((pair for pair in ranked if pair[1]), key=lambda pair: pair[0], default=(0, []))
 
     def _of(self, name: str) -> tuple[int, list[str]]:
         try:
@@ -142,11 +143,17 @@ class _Photographs:
             (_EXACT, self._by_path.get(way, [])),
             (_EXACT, self._by_end.get(way, [])),
             *((_EXACT, self._by_path.get(end, [])) for head, end in splits if f"{self.root}/".endswith(f"/{head}/")),
-            *((_END_OF_WAY, self._by_path.get(end, [])) for _, end in splits if "/" in end),
+            *((end.count("/") + 1, self._by_path.get(end, [])) for _, end in splits if "/" in end),
         ):
             if found:
                 return rank, found
-        return _NAME, self._by_end.get(way.rpartition("/")[2], [])
+        found = self._by_end.get(splits[-1][1], [])
+        return self._same_ends(way, found[0]) if len(found) == 1 else 1, found
+
+    def _same_ends(self, way: str, name: str) -> int:
+        """How many parts, from the last, the path in the labels and that of the photograph have in common."""
+        pairs = zip(reversed(way.split("/")), reversed(f"{self.root}/{_composed(name)}".split("/")), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _splits(way: str) -> Iterator[tuple[str, str]]:
