@@ -36,6 +36,6 @@ def meaning_of(address: str) -> Wanted:
 
 
 def _below(path: str) -> str:
-    """The path without its root and steps up, so that it can be looked for below a folder."""
-    parts = [part for part in path.replace("\\", "/").replace("\0", "").split("/") if part not in ("", ".", "..")]
-    return "/".join(part.rstrip(":") if number == 0 else part for number, part in enumerate(parts)) or "."
+    """The path without drive, root and steps up, so that it can be looked for below a folder."""
+    parts = re.sub(r"^[A-Za-z]:", "", path.replace("\0", "")).replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", ".", "..")) or "."
