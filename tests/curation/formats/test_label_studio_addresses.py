@@ -70,3 +70,10 @@ def test_two_uploads_of_one_name_do_not_share_its_photograph(converted, tmp_path
     content, told = converted("label-studio", export(tmp_path / "a.json", *uploads), folder)
     assert [row["file_name"] for row in content["images"]] == ["y.jpg"]
     assert any(line.startswith("left out: 2 tasks of images with different names that one") for line in told)
+
+
+def test_a_task_without_an_address_is_counted(converted, tmp_path):
+    folder = photographs(tmp_path / "set", "y.jpg")
+    content, told = converted("label-studio", export(tmp_path / "a.json", "", "y.jpg"), folder)
+    assert len(content["images"]) == 1
+    assert "left out: 1 tasks without the address of an image" in told

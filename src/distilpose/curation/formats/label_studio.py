@@ -54,8 +54,10 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         )
     wanted: dict[str, Wanted] = {}
     for task in tasks:
-        address = address_of(task)
-        wanted.setdefault(address, meaning_of(address)).count += 1
+        if address := address_of(task):
+            wanted.setdefault(address, meaning_of(address)).count += 1
+        else:
+            source.left_out["tasks without the address of an image"] += 1
     photographs = find_photographs(source, wanted, "tasks of images")
     drawn = [
         one
