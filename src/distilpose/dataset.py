@@ -131,7 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     names = ("mpii", "crowdpose", "lsp", "cvat", "label-studio", "yolo-pose")
     one.add_argument("format", choices=names, help="of the source")
     one.add_argument("source", type=Path, help="the labels: a file, a folder (yolo-pose), or a .zip of them")
-    one.add_argument("--images", type=Path, required=True, help="folder of the images")
+    one.add_argument(
+        "--images", type=Path, required=True,
+        help="folder of the images; each is looked for by its path there, then by its name in any folder below",
+    )  # fmt: skip
     one.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="annotation file to write; must not exist"
     )

@@ -82,6 +82,25 @@ def test_cvat_with_boxes_around_skeletons_and_loose_points(convert, sound, tmp_p
     assert "left out: 1 joints that belong to nobody (no group, no box around them)" in told
 
 
+def test_a_hand_may_reach_out_of_the_box(convert, sound, tmp_path):
+    """The box around all of another skeleton is not taken from it, though it is smaller and holds most of the first."""
+    data = sound(images=1)
+    places = {"near": [(50, 50), (60, 60), (70, 70), (99, 60)], "inner": [(50, 50), (52, 52), (54, 54), (56, 56)]}
+    skeletons = "".join(
+        '<skeleton label="person">'
+        + "".join(f'<points label="{name}" points="{x},{y}"/>' for name, (x, y) in zip("abcd", joints, strict=True))
+        + "</skeleton>"
+        for joints in places.values()
+    )
+    boxes = (
+        '<box label="box" xtl="45" ytl="45" xbr="75" ybr="75"/><box label="box" xtl="40" ytl="40" xbr="80" ybr="80"/>'
+    )
+    (tmp_path / "a.xml").write_text(f'<annotations><image name="1.png">{boxes}{skeletons}</image></annotations>')
+    content, _ = convert("cvat", tmp_path / "a.xml", data.folder)
+    found = {tuple(row["bbox"]): row["keypoints"][9:11] for row in content["annotations"]}
+    assert found == {(45, 45, 30, 30): [56, 56], (40, 40, 40, 40): [99, 60]}
+
+
 def document(images, labels=""):
     head = f"<meta><job><labels>{labels}</labels></job></meta>" if labels else ""
     return f"<annotations><version>1.1</version>{head}{images}</annotations>"

@@ -91,7 +91,7 @@ def test_label_studio_with_a_skeleton_file(convert, sound, tmp_path):
     assert content["annotations"][0]["keypoints"] == [48, 80, 2, 36, 80, 2, 24, 80, 2]
     assert content["categories"][0]["OKS_sigmas"] == [0.1, 0.05, 0.02]
     assert "left out: 1 joints whose name is not in the skeleton" in told
-    assert "left out: 1 tasks whose image is not in the folder, or several times" in told
+    assert "left out: 1 tasks of images that are missing (first: no '9.png' below --images)" in told
 
 
 def test_no_pairs_are_what_was_asked_for(converted, sound, tmp_path):
@@ -155,3 +155,43 @@ def test_an_address_that_is_none(sound, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(DistilPoseError):
         convert_set("label-studio", tmp_path / "a.json", sound(images=1).folder, tmp_path / "out.json")
+
+
+def choice(number, *words):
+    return {"id": number, "type": "choices", "value": {"x": 25, "y": 25, "choices": list(words)}, **SIZE}
+
+
+def test_a_choice_of_a_key_point_says_that_it_is_hidden(converted, sound, tmp_path):
+    words = {"a": "occluded", "b": "Not-visible", "c": "visible", "d": "not occluded", "e": "blurred", "f": "Hidden "}
+    results = [point(name, 20 + n) for n, name in enumerate(words)]
+    results += [choice(name, word) for name, word in words.items()] + [choice("image", "occluded")]
+    content, told = converted("label-studio", tasks(tmp_path / "a.json", results), sound(images=1).folder)
+    assert content["annotations"][0]["keypoints"][2::3] == [1, 1, 2, 2, 2, 1]
+    assert "left out: 2 choices that do not say of a key point whether it is hidden (first: 'blurred')" in told
+
+
+def test_the_joints_of_coco_that_are_labelled(convert, sound, tmp_path):
+    data = sound(images=2)
+    results = [point("left_hip", 20), point("nose", 25), point("right_shoulder", 30), point("left_shoulder", 35)]
+    content = [
+        {"data": {"image": name}, "annotations": [{"result": results[start : start + 3]}]}
+        for name, start in (("1.png", 0), ("not here.png", 1))
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    content, told = convert("label-studio", tmp_path / "a.json", data.folder)
+    (category,) = content["categories"]  # left_shoulder is labelled on the other image only, which another split has
+    assert category["keypoints"] == ["nose", "left_shoulder", "right_shoulder", "left_hip"]
+    assert sorted(map(sorted, category["skeleton"])) == [[2, 3], [2, 4]]
+    assert category["flip_pairs"] == [[1, 2]]
+    assert category["OKS_sigmas"] == [0.026, 0.079, 0.079, 0.107]
+    assert content["annotations"][0]["keypoints"] == [60, 40, 2, 0, 0, 0, 72, 40, 2, 48, 40, 2]
+    assert any(line.startswith("4 of COCO's 17 joints are labelled") for line in told)
+
+
+def test_an_empty_annotation_is_counted(converted, sound, tmp_path):
+    content = json.loads(tasks(tmp_path / "a.json", [point()]).read_text())
+    content.append({"data": {"image": "2.png"}, "annotations": [{"result": []}]})
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    content, told = converted("label-studio", tmp_path / "a.json", sound(images=2).folder)
+    assert len(content["images"]) == 1
+    assert "left out: 1 tasks whose annotation has no key point and no rectangle to take (first: '2.png')" in told

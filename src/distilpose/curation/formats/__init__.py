@@ -86,7 +86,7 @@ def convert_set(
     write_json(content, output)
     joints = len(content["categories"][0]["keypoints"])
     told = [f"{len(content['annotations'])} persons on {len(content['images'])} images, {joints} joints: {output}"]
-    told += [f"left out: {count} {reason}" for reason, count in source.left_out.items()]
+    told += [f"left out: {reason}" for reason in source.reasons()]
     return told + source.notes
 
 

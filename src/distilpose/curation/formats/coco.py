@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.curation.formats.common import Person, Source
+from distilpose.curation.formats.photographs import Wanted, find_photographs
 from distilpose.curation.image_files import find_inside, read_header
 from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.errors import DistilPoseError
@@ -31,9 +32,15 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any],
     Raises:
         DistilPoseError: nobody is left.
     """
+    wanted: dict[str, Wanted] = {}
+    persons = list(persons)
+    for person in persons:
+        wanted.setdefault(person.image, Wanted([person.image])).count += 1
+    photographs = find_photographs(source, wanted, "persons of images")
     by_image: dict[str, list[Person]] = {}
     for person in persons:
-        by_image.setdefault(person.image, []).append(person)
+        if person.image in photographs:
+            by_image.setdefault(photographs[person.image], []).append(person)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for name, group in progress(sorted(by_image.items()), len(by_image)):
@@ -49,7 +56,7 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any],
             if row is not None:
                 annotations.append({"id": len(annotations) + 1, "image_id": len(images), "category_id": 1, **row})
     if not annotations:
-        reasons = "; ".join(f"{count} {reason}" for reason, count in source.left_out.items()) or "it lists none"
+        reasons = "; ".join(source.reasons()) or "it lists none"
         raise DistilPoseError(f"Nobody in {source.path} could be converted ({reasons}): check the source and --images.")
     entry = {"id": 1, "name": source.category or "person", **category}
     _complete(entry, source)

@@ -56,6 +56,7 @@ class Source:
         split: part of the set, where it has parts.
         box_labels: labels of the rectangles that are persons' boxes, where they are named.
         left_out: reasons, with how often each applied.
+        examples: of some reasons, what it applied to first.
         notes: sentences on choices made.
     """
 
@@ -66,7 +67,21 @@ class Source:
     split: str | None = None
     box_labels: tuple[str, ...] = ()
     left_out: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def leave_out(self, reason: str, count: int, example: str = "") -> None:
+        """Count what is left out, and keep the first example of the reason."""
+        self.left_out[reason] += count
+        if example:
+            self.examples.setdefault(reason, example)
+
+    def reasons(self) -> list[str]:
+        """What was left out, a phrase for each reason."""
+        return [
+            f"{count} {reason}" + (f" (first: {self.examples[reason]})" if reason in self.examples else "")
+            for reason, count in self.left_out.items()
+        ]
 
     def joints(self, count: int) -> dict[str, Any]:
         """The category given, if it has as many joints; else joints without names.
@@ -141,14 +156,6 @@ def read_foreign_json(path: Path) -> Any:
         raise DistilPoseError(f"{path} is nested too deeply to be read: export it again.") from None
     except ValueError as error:
         raise DistilPoseError(f"{path} is not JSON ({' '.join(str(error).split())[:120]}): export it again.") from None
-
-
-def image_index(folder: Path) -> dict[str, list[str]]:
-    """The images below a folder by their bare name."""
-    found: dict[str, list[str]] = {}
-    for name in image_names(folder):
-        found.setdefault(os.path.basename(name), []).append(name)
-    return found
 
 
 def image_names(folder: Path) -> Iterator[str]:

@@ -26,6 +26,7 @@ from distilpose.errors import DistilPoseError
 _HEAD = 2**20
 _DEEPEST = 50
 _SKELETON = "skeleton "
+MOST_OF_IT = 0.75  # of a skeleton's joints: hands often reach out of the box somebody drew
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
@@ -156,7 +157,7 @@ def _persons_of_lists(lists: list[tuple[str, Person]], source: Source) -> tuple[
 
 
 def _box_skeletons(drawn: Drawn) -> None:
-    """Give each skeleton the smallest free box around it; boxes of nobody stay persons without joints."""
+    """Give each skeleton the smallest free box around it, or most of it; boxes of nobody stay persons without joints."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for point in drawn.points:
         if point.group is not None and point.group.startswith(_SKELETON):
@@ -164,11 +165,13 @@ def _box_skeletons(drawn: Drawn) -> None:
     if not groups or len(drawn.points) * len(drawn.boxes) > MOST_PAIRS:
         return
     values = np.array([box.values for box in drawn.boxes]).reshape(-1, 4)
-    for group, places in groups.items():
-        place = smallest_around(np.array(places), values, slack=1)
-        if place is not None:
-            drawn.boxes[place].group = group
-            values[place] = np.nan  # no longer free
+    for share in (1.0, MOST_OF_IT):
+        for group, places in list(groups.items()):
+            place = smallest_around(np.array(places), values, slack=1, share=share)
+            if place is not None:
+                drawn.boxes[place].group = group
+                values[place] = np.nan  # no longer free
+                del groups[group]
 
 
 def _size(element: ElementTree.Element) -> tuple[float, float] | None:

@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from distilpose.curation.formats.common import Person, Source, image_index, is_size, read_foreign_json
-from distilpose.curation.formats.regions import Box, Drawn, Point, category_of_names, choose_boxes, persons_of_all
+from distilpose.curation.formats.common import Person, Source, is_size, read_foreign_json
+from distilpose.curation.formats.label_studio_addresses import address_of, meaning_of
+from distilpose.curation.formats.photographs import Wanted, find_photographs
+from distilpose.curation.formats.regions import (
+    Box,
+    Drawn,
+    Point,
+    category_of_names,
+    choose_boxes,
+    persons_of_all,
+)
 from distilpose.curation.image_files import find_inside, read_header
 from distilpose.errors import DistilPoseError
+from distilpose.skeleton import COCO
 
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # put before the name of an uploaded file
+HIDDEN = ("hidden", "invisible", "not visible", "obscured", "occluded")  # choices that make a key point v = 1
+SEEN = ("seen", "visible", "not hidden", "not occluded")
+
+
+@dataclass
+class _Related:
+    """What regions of an annotation say of others, by the id of the region.
+
+    Attributes:
+        parents: the rectangle that a relation joins it to.
+        others: rectangles of another kind than --category names.
+        hidden: key points whose choice says that they are hidden.
+    """
+
+    parents: dict[str, str] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
+
+    def group(self, region: dict[str, Any]) -> str | None:
+        """The rectangle that a key point belongs to."""
+        return self.parents.get(str(region.get("id"))) or (str(region["parentID"]) if region.get("parentID") else None)
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
@@ -24,28 +53,47 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         raise DistilPoseError(f"{source.path} is no list of tasks: export from Label Studio as JSON.")
     if tasks and not any("annotations" in task for task in tasks):
         raise DistilPoseError(f"{source.path} has no 'annotations' in its tasks: export as JSON, not JSON-MIN.")
-    index = image_index(source.images)
-    drawn = [one for task in tasks if (one := _task(task, index, source)) is not None]
-    category = category_of_names(source, {point.name for one in drawn for point in one.points})
-    if not category["keypoints"]:
+    # of all tasks, so that one export with two folders of photographs gives two splits with the same joints
+    used = {name for task in tasks for name in _names(task, source)}
+    if not used:
         raise DistilPoseError(
             f"{source.path} holds no key points (regions of type 'keypointlabels'): nothing to convert."
         )
+    wanted: dict[str, Wanted] = {}
+    for task in tasks:
+        if address := address_of(task):
+            wanted.setdefault(address, meaning_of(address)).count += 1
+        else:
+            source.left_out["tasks without the address of an image"] += 1
+    photographs = find_photographs(source, wanted, "tasks of images")
+    drawn = [
+        one
+        for task in tasks
+        if (name := photographs.get(address_of(task))) is not None and (one := _task(task, name, source)) is not None
+    ]
     choose_boxes(drawn, source)
+    category = _category(used, source)
     return persons_of_all(drawn, category["keypoints"], source), category
 
 
-def _task(task: dict[str, Any], index: dict[str, list[str]], source: Source) -> Drawn | None:
-    data = _of_kind(task.get("data"), dict)
-    texts = [value for value in data.values() if isinstance(value, str)]
-    address = data.get("image") or data.get("img") or next((text for text in texts if "." in text), None)
-    name = _image_name(address, index) if isinstance(address, str) else None
-    if name is None:
-        source.left_out["tasks whose image is not in the folder, or several times"] += 1
-        return None
-    done = [
-        one for one in _of_kind(task.get("annotations"), list) if isinstance(one, dict) and not one.get("was_cancelled")
-    ]
+def _category(used: set[str], source: Source) -> dict[str, Any]:
+    """The joints; of COCO's only those that occur, as a network learns nothing of a joint that nobody labelled."""
+    if source.skeleton is not None or not used < set(COCO.names):
+        return category_of_names(source, used)
+    names = [name for name in COCO.names if name in used]
+    limbs = [(COCO.names[a], COCO.names[b]) for a, b in COCO.limbs]
+    source.notes.append(
+        f"{len(names)} of COCO's {len(COCO.names)} joints are labelled and were taken, in COCO's order: give --skeleton for "
+        "others, and the same for all exports that are trained on or compared."
+    )
+    return {
+        "keypoints": names,
+        "skeleton": [[names.index(a) + 1, names.index(b) + 1] for a, b in limbs if {a, b} <= used],
+    }
+
+
+def _task(task: dict[str, Any], name: str, source: Source) -> Drawn | None:
+    done = _done(task)
     if not done:
         source.left_out["tasks without an annotation"] += 1
         return None
@@ -56,14 +104,40 @@ def _task(task: dict[str, Any], index: dict[str, list[str]], source: Source) -> 
     except (OSError, ValueError):
         source.left_out["tasks whose image cannot be read, is too large or lies elsewhere"] += 1
         return None
-    results = [one for one in _of_kind(done[0].get("result"), list) if isinstance(one, dict)]
+    results = _results(task)
     drawn = Drawn(name, size)
-    parents = _relations(results)
-    others = {str(one.get("id")) for one in results if _is_rectangle(one) and not _is_wanted(one, source)}
+    related = _related(results, source)
+    related.hidden = _hidden(results, source)
     for region in results:
         if isinstance(region.get("value"), dict):
-            _region(region, drawn, parents, others, source)
+            _region(region, drawn, related, source)
+    if not drawn.points and not drawn.boxes:
+        source.leave_out("tasks whose annotation has no key point and no rectangle to take", 1, repr(name[-60:]))
+        return None
     return drawn
+
+
+def _done(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """The annotations that were not cancelled."""
+    annotations = _of_kind(task.get("annotations"), list)
+    return [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
+
+
+def _results(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """The regions and relations of the annotation that is taken."""
+    results = next((one.get("result") for one in _done(task)), None)
+    return [one for one in _of_kind(results, list) if isinstance(one, dict)]
+
+
+def _names(task: dict[str, Any], source: Source) -> set[str]:
+    """The joints that a task names."""
+    results = _results(task)
+    related = _related(results, source)
+    points = [
+        one for one in results if one.get("type") == "keypointlabels" and related.group(one) not in related.others
+    ]
+    labels = [_of_kind(_of_kind(one.get("value"), dict).get("keypointlabels"), list) for one in points]
+    return {one[0] for one in labels if len(one) == 1 and isinstance(one[0], str)}
 
 
 def _is_rectangle(region: dict[str, Any]) -> bool:
@@ -83,15 +157,15 @@ def _labels(rectangle: dict[str, Any]) -> list[str]:
     return [label for label in labels if isinstance(label, str)]
 
 
-def _region(region: dict[str, Any], drawn: Drawn, parents: dict[str, str], others: set[str], source: Source) -> None:
+def _region(region: dict[str, Any], drawn: Drawn, related: _Related, source: Source) -> None:
     """Add a rectangle or a key point; its percents count of the file, which may be smaller than what was labelled."""
     kind, value, number = region.get("type"), region["value"], str(region.get("id"))
     if kind not in ("keypointlabels", "rectanglelabels", "keypoint", "rectangle"):
-        if kind not in (None, "choices"):
+        if kind not in (None, "choices"):  # choices are counted where they are read
             source.left_out[f"regions of type {str(kind)[:40]}"] += 1
         return
-    group = parents.get(number) or (str(region["parentID"]) if region.get("parentID") else None)
-    if group in others or (_is_rectangle(region) and number in others):
+    group = related.group(region)
+    if group in related.others or (_is_rectangle(region) and number in related.others):
         source.left_out["rectangles of other labels, and their key points"] += 1
         return
     sides = ("width", "height") if _is_rectangle(region) else ()
@@ -120,40 +194,43 @@ def _region(region: dict[str, Any], drawn: Drawn, parents: dict[str, str], other
     if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
         source.left_out["key points without exactly one label"] += 1
         return
-    drawn.points.append(Point(labels[0], scaled[0], scaled[1], 2, group))
+    drawn.points.append(Point(labels[0], scaled[0], scaled[1], 1 if number in related.hidden else 2, group))
 
 
-def _relations(results: list[dict[str, Any]]) -> dict[str, str]:
-    """Of each region that a relation joins to a rectangle: the rectangle's id."""
+def _related(results: list[dict[str, Any]], source: Source) -> _Related:
+    """The rectangle that a relation joins each region to, and the rectangles that are not wanted."""
     boxes = {str(one.get("id")) for one in results if _is_rectangle(one)}
-    parents = {}
+    related = _Related(
+        others={str(one.get("id")) for one in results if _is_rectangle(one) and not _is_wanted(one, source)}
+    )
     for one in results:
         if one.get("type") == "relation":
             start, end = str(one.get("from_id")), str(one.get("to_id"))
             if end in boxes:
-                parents[start] = end
+                related.parents[start] = end
             elif start in boxes:
-                parents[end] = start
-    return parents
+                related.parents[end] = start
+    return related
+
+
+def _hidden(results: list[dict[str, Any]], source: Source) -> set[str]:
+    """The key points whose own choice is one of HIDDEN; choices that say something else are counted."""
+    points = {str(one.get("id")) for one in results if one.get("type") in ("keypointlabels", "keypoint")}
+    hidden = set()
+    for region in results:
+        if region.get("type") != "choices":
+            continue
+        number = str(region.get("id"))
+        for choice in _of_kind(_of_kind(region.get("value"), dict).get("choices"), list):
+            word = " ".join(re.split(r"[\s_-]+", str(choice).strip().lower()))
+            if number in points and word in HIDDEN:
+                hidden.add(number)
+            elif number not in points or word not in SEEN:
+                reason = "choices that do not say of a key point whether it is hidden"
+                source.leave_out(reason, 1, repr(str(choice)[:40]))
+    return hidden
 
 
 def _of_kind(value: Any, kind: type) -> Any:
     """The value, or an empty one where it is of another kind."""
     return value if isinstance(value, kind) else kind()
-
-
-def _image_name(address: str, index: dict[str, list[str]]) -> str | None:
-    """The image of the folder that an address means: an upload, a local file, a URL or a path."""
-    try:
-        parts = urlsplit(address)
-        path = parse_qs(parts.query).get("d", [parts.path])[0]
-    except ValueError:
-        return None
-    base = PurePosixPath(unquote(path).replace("\\", "/")).name
-    for name in (base, _UPLOADED.sub("", base)):
-        if len(index.get(name, [])) == 1:
-            return index[name][0]
-        fits = [one for one in index.get(name, []) if path.endswith("/" + one)]
-        if len(fits) == 1:
-            return fits[0]
-    return None

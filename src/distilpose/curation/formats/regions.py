@@ -136,8 +136,10 @@ def persons_of(drawn: Drawn, names: Sequence[str], source: Source) -> list[Perso
     return persons
 
 
-def smallest_around(places: NDArray[np.float64], boxes: NDArray[np.float64], slack: float = 0.0) -> int | None:
-    """Place of the smallest of (B, 4) boxes that holds all (N, 2) places, some pixels outside it too, or None."""
-    lowest, highest = boxes[:, :2] - slack, boxes[:, :2] + boxes[:, 2:] + slack
-    inside = ((lowest <= places.min(0)) & (places.max(0) <= highest)).all(1)
+def smallest_around(
+    places: NDArray[np.float64], boxes: NDArray[np.float64], slack: float = 0.0, share: float = 1.0
+) -> int | None:
+    """Place of the smallest of (B, 4) boxes that holds that share of (N, 2) places, some pixels outside it too, or None."""
+    lowest, highest = boxes[:, None, :2] - slack, boxes[:, None, :2] + boxes[:, None, 2:] + slack
+    inside = ((lowest <= places) & (places <= highest)).all(2).mean(1) >= share
     return int(np.where(inside, boxes[:, 2:].prod(1), np.inf).argmin()) if inside.any() else None

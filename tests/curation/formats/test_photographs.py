@@ -1,0 +1,98 @@
+"""Which photograph a name in the labels means, in all formats."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+
+from distilpose.curation.formats.common import Source
+from distilpose.curation.formats.photographs import Wanted, find_photographs
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Makes empty files and looks names up below `below`: what was found, and what was told of the others."""
+
+    def call(files, names, below="."):
+        for name in files:
+            (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "photos" / name).touch()
+        source = Source(tmp_path, tmp_path / "photos" / below)
+        found = find_photographs(source, {name: Wanted([name], 1) for name in names}, "persons of images")
+        return found, source.reasons()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "below", "photograph"),
+    [
+        (["a/x.jpg", "b/x.jpg"], "a/x.jpg", ".", "a/x.jpg"),
+        (["a/x.jpg", "b/x.jpg", "x.jpg"], "x.jpg", ".", "x.jpg"),
+        (["a/x.jpg", "b/y.jpg"], "x.jpg", ".", "a/x.jpg"),
+        (["a/x.jpg", "b/x.jpg"], "elsewhere/b/x.jpg", ".", "b/x.jpg"),
+        (["train/a/x.jpg", "train/b/x.jpg"], "b/x.jpg", ".", "train/b/x.jpg"),
+        (["train/a/x.jpg", "train/b/x.jpg"], "train/b/x.jpg", "train", "b/x.jpg"),
+        (["x.jpg"], "another/x.jpg", ".", "x.jpg"),
+        (["a/x.jpg", "b/x.jpg"], "a\\x.jpg", ".", "a/x.jpg"),
+        (["a/" + unicodedata.normalize("NFD", "é.jpg")], "é.jpg", ".", "a/" + unicodedata.normalize("NFD", "é.jpg")),
+    ],
+)
+def test_a_name_that_means_one_photograph(look, files, name, below, photograph):
+    assert look(files, [name], below) == ({name: photograph}, [])
+
+
+def test_missing_and_ambiguous_names_are_told_apart_with_an_example(look):
+    found, told = look(["a/x.jpg", "b/x.jpg", "y.jpg"], ["x.jpg", "c/x.jpg", "z.jpg", "y.jpg"])
+    assert found == {"y.jpg": "y.jpg"}
+    assert told == [
+        "2 persons of images whose name several photographs have (first: 'x.jpg' is 'a/x.jpg' or 'b/x.jpg')",
+        "1 persons of images that are missing (first: no 'z.jpg' below --images)",
+    ]
+
+
+def test_two_names_never_share_a_photograph_of_one_of_them(look):
+    found, told = look(["val/x.jpg"], ["train/x.jpg", "val/x.jpg"], "val")
+    assert found == {"val/x.jpg": "x.jpg"}
+    assert told == [
+        "1 persons of images that are missing (first: no 'train/x.jpg' below --images but that of another name)"
+    ]
+    found, told = look(["val/x.jpg"], ["a/x.jpg", "b/x.jpg"], "val")
+    assert found == {}
+    assert told == [
+        "2 persons of images with different names that one photograph fits (first: 'x.jpg' fits 'a/x.jpg')",
+    ]
+
+
+def test_links_that_lead_out_are_left_out(look, tmp_path):
+    (tmp_path / "secret.jpg").touch()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/x.jpg").symlink_to(tmp_path / "secret.jpg")
+    assert look([], ["x.jpg"]) == ({}, ["1 persons of images whose names lead out of the image folder"])
+
+
+def in_folder(data, folder):
+    """The photographs of a set, a folder deeper."""
+    (data.folder / folder).mkdir()
+    for row in data.images:
+        (data.folder / row["file_name"]).rename(data.folder / folder / row["file_name"])
+
+
+def test_crowdpose_with_photographs_in_a_folder(convert, sound):
+    data = sound(images=4, persons=40)
+    in_folder(data, "shoot 1")
+    content, _ = convert("crowdpose", data.write(), data.folder)
+    assert [row["file_name"] for row in content["images"]] == [f"shoot 1/{number}.png" for number in range(1, 5)]
+    assert len(content["annotations"]) == 40
+
+
+def test_mpii_with_photographs_in_a_folder(converted, sound, tmp_path):
+    data = sound(images=1)
+    in_folder(data, "a")
+    person = {"image": "1.png", "joints": [[9.0 * k, 9.0 * k] for k in range(16)], "joints_vis": [1] * 16}
+    (tmp_path / "a.json").write_text(json.dumps([person]))
+    content, _ = converted("mpii", tmp_path / "a.json", data.folder)
+    assert [row["file_name"] for row in content["images"]] == ["a/1.png"]
+    assert len(content["annotations"]) == 1
