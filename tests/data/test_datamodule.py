@@ -180,7 +180,7 @@ def test_absent_boxes_matter_only_when_asked_for(tiny_coco):
 
 
 def test_missing_root_says_how_to_get_data(tmp_path):
-    with pytest.raises(DistilPoseError, match=r"nowhere does not exist: .*download_coco\.py.*data\.root=FOLDER"):
+    with pytest.raises(DistilPoseError, match=r"nowhere does not exist: .*data\.root=FOLDER.*download_coco\.py"):
         _ = module(tmp_path / "nowhere").skeleton
 
 
