@@ -15,9 +15,10 @@ import numpy as np
 
 from distilpose.data.annotations import load_annotations
 from distilpose.data.coco import read_image
+from distilpose.data.geometry import on_image
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
-from distilpose.inference.sources import find_images, image_ids, on_image, read_boxes
+from distilpose.inference.sources import find_images, image_ids, read_boxes
 from distilpose.skeleton import COCO, Skeleton
 
 

@@ -30,13 +30,22 @@ def collecting():
     gc.enable()
 
 
-def test_only_a_command_pauses_it(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/place/of/a/program.py"])
+@pytest.mark.parametrize(
+    ("argv", "before", "paused"),
+    [
+        (["-m", "model=student_s"], ["python", "-u", "-m", "distilpose.train"], True),
+        (["-m"], ["python", "-m", "distilpose.train"], True),
+        (["-m", "distilpose.train"], ["python", "-m", "theirs.job"], False),  # which imports this package
+        (["-m"], ["python", "-m", "theirs.job"], False),
+        (["-c", "x"], ["python", "-c"], False),
+        (["/place/of/a/program.py"], ["python", "/place/of/a/program.py"], False),
+    ],
+)
+def test_only_a_command_pauses_it(monkeypatch, argv, before, paused):
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", [*before, *argv[1:]])
     pause_collector()
-    assert gc.isenabled()
-    monkeypatch.setattr(sys, "argv", ["-m", "model=student_s"])
-    pause_collector()
-    assert not gc.isenabled()
+    assert gc.isenabled() is not paused
 
 
 def test_what_there_is_at_the_start_is_passed_over_once():

@@ -13,7 +13,9 @@ import sys
 
 def pause_collector() -> None:
     """Stop it, if Python is about to run one of our modules as a command (`python -m distilpose.train`)."""
-    if sys.argv[:1] == ["-m"]:  # which is Python's word for it while it looks for the module
+    # "-m" is Python's word for a module that it looks for, which may be another package's that imports this one
+    given = sys.orig_argv[: -len(sys.argv[1:]) or None]
+    if sys.argv[:1] == ["-m"] and given[-1].startswith("distilpose."):
         gc.disable()
 
 

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from distilpose.data.geometry import on_image
 from distilpose.errors import DistilPoseError
-from distilpose.inference.sources import find_images, image_ids, on_image, read_boxes, read_frame_boxes
+from distilpose.inference.sources import find_images, image_ids, read_boxes, read_frame_boxes
 
 
 @pytest.fixture

@@ -103,6 +103,8 @@ def test_an_endless_file_is_let_go(served, file, tmp_path, monkeypatch):
 
 def test_a_folder_that_was_shared_is_a_model(file):
     assert load_model(file.parent).name == "student_xs"
+    with pytest.raises(DistilPoseError, match=r"holds no model\.safetensors"):
+        load_model(file.parent.parent)
 
 
 @pytest.mark.parametrize("name", ["nowhere.ckpt", "runs/nowhere.safetensors", "a/b/c", "{here}/nowhere", "hf://a"])

@@ -5,6 +5,7 @@ Sizes are rounded to float32 where the released pipeline rounds them, so that it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from distilpose.errors import DistilPoseError
 
+LEAST, MOST = 0.01, 1e6  # pixels; of boxes beyond these no crop has a map that can be turned round in float32
 UNIT = 200.0  # pixels; the release keeps box sizes in this unit, and rounds them in it
 
 
@@ -36,7 +38,7 @@ def given_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
         size: (H, W) of the image.
 
     Raises:
-        DistilPoseError: they have another shape, or one is empty, not finite, or wholly outside the image.
+        DistilPoseError: they have another shape, or one is empty, huge, not finite, or wholly outside the image.
     """
     expected = "expected x, y, width, height in pixels for each person"
     try:
@@ -49,14 +51,25 @@ def given_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
         shape = " x ".join(map(str, table.shape)) or "one number"
         raise DistilPoseError(f"The boxes are {shape}: {expected}, without a score.")
     table = table.reshape(-1, 4)
-    start, extent = table[:, :2], table[:, 2:]
-    good = np.isfinite(table).all(1) & ((extent > 0) & (start < (size[1], size[0])) & (start + extent > 0)).all(1)
+    good = on_image(table, size)
     if not good.all():
         raise DistilPoseError(
-            f"Box {table[~good][0].tolist()} is empty, not finite or wholly outside the image of {size[1]} x {size[0]} pixels: "
-            f"{expected}."
+            f"Box {table[~good][0].tolist()} is empty, huge, not finite or wholly outside the image of {size[1]} x {size[0]} "
+            f"pixels: {expected}."
         )
     return table
+
+
+def on_image(boxes: NDArray[np.float64], size: Sequence[int]) -> NDArray[np.bool_]:
+    """(N,) whether a box has a size that a crop can be made of and lies, if only in part, on the image.
+
+    Args:
+        boxes: (N, 4) x, y, width, height.
+        size: (H, W) of the image.
+    """
+    start, extent = boxes[:, :2], boxes[:, 2:]
+    inside = (extent >= LEAST) & (extent <= MOST) & (start < (size[1], size[0])) & (start + extent > 0)
+    return np.asarray(inside.all(1), dtype=np.bool_)
 
 
 def region_of_box(bbox: ArrayLike, input_size: tuple[int, int], padding: float = 1.25) -> Region:

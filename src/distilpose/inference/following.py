@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from distilpose.data.geometry import on_image
 from distilpose.inference.detectors import Detector
 from distilpose.inference.photographs import Frame
-from distilpose.inference.sources import Boxes, on_image
+from distilpose.inference.sources import Boxes
 from distilpose.inference.tracking import boxes_of_poses
 
 NOBODY = Boxes(np.zeros((0, 4)), np.zeros(0))
@@ -46,7 +47,11 @@ class Follower:
             found = boxes_of_poses(*self._last, frame.image.shape[:2])
             if len(found):
                 return Boxes(found, np.ones(len(found)))
-        return self.detector(frame.image)
+        boxes, scores = self.detector(frame.image)
+        if boxes is None or scores is None:
+            return Boxes(boxes, scores)
+        good = on_image(boxes, frame.image.shape[:2])  # detectors, too, find slivers and what lies beside
+        return Boxes(boxes[good], scores[good])
 
     def told(self, keypoints: NDArray, scores: NDArray) -> None:
         """What was found in the frame asked for last: (N, K, 2) pixels and (N, K)."""

@@ -60,7 +60,7 @@ def read_boxes(
     """The boxes of the images, from a COCO annotation file or a detector's list.
 
     Rows for other images or of another category, crowds, and boxes below the threshold are passed over. Boxes without size are
-    among those given, for `on_image` to tell.
+    among those given, for `distilpose.data.geometry.on_image` to tell.
 
     Args:
         path: COCO annotation file, or a list of {image_id or file_name, bbox, score (1 if absent), category_id (any if
@@ -151,18 +151,6 @@ def _wanted(
         wanted = row.get("category_id", category_id) == category_id and not row.get("iscrowd", 0)
         if wanted and score >= threshold:
             yield row, [*box, score]
-
-
-def on_image(boxes: NDArray[np.float64], size: Sequence[int]) -> NDArray[np.bool_]:
-    """(N,) whether a box has a size and lies, if only in part, on the image.
-
-    Args:
-        boxes: (N, 4) x, y, width, height.
-        size: (H, W) of the image.
-    """
-    start, extent = boxes[:, :2], boxes[:, 2:]
-    inside = (extent > 0) & (start < (size[1], size[0])) & (start + extent > 0)
-    return np.asarray(inside.all(1), dtype=np.bool_)
 
 
 def _tables(found: dict[Key, list[list[float]]]) -> dict[Key, Boxes]:

@@ -41,6 +41,10 @@ def local_file(source: str | Path) -> Path:
         return path
     if (path / WEIGHTS_FILE).is_file():
         return path / WEIGHTS_FILE
+    if path.is_dir():
+        raise DistilPoseError(
+            f"{text} holds no {WEIGHTS_FILE}: give a shared folder, or a .ckpt of a run's checkpoints/."
+        )
     named = _HUB_NAME.fullmatch(text)
     meant_here = path.parent.is_dir() and not text.startswith("hf:")
     if not named or meant_here or text.endswith(_FILES):

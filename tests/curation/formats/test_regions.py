@@ -104,3 +104,8 @@ def test_rectangles_of_label_studio(converted, sound, tmp_path):
         assert boxes_of(content) == [PERSON]
         assert content["annotations"][0]["num_keypoints"] == 1
         assert "1 rectangles labelled 'Person' were taken as persons' boxes, 0 of them without joints." in told
+    result[2]["parentID"] = "p"  # so that none is left where nobody's rectangle is taken
+    (tmp_path / "b.json").write_text(json.dumps([{"data": {"image": "1.png"}, "annotations": [{"result": result}]}]))
+    for how in ({"box_labels": ("person",)}, {"category": "person"}):
+        with pytest.raises(DistilPoseError, match=r"person is the label of no rectangle .*choose of 'Person', 'Vest'"):
+            converted("label-studio", tmp_path / "b.json", folder, **how)

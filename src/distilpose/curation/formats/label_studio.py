@@ -56,6 +56,15 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     # of all tasks, so that one export with two folders of photographs gives two splits with the same joints
     used = {name for task in tasks for name in _names(task, source)}
     if not used:
+        labels = sorted(
+            {label for task in tasks for one in _results(task) if _is_rectangle(one) for label in _labels(one)}
+        )
+        named = source.box_labels or (source.category,)
+        if labels and named != (None,) and not set(named) & set(labels):
+            raise DistilPoseError(
+                f"{', '.join(map(str, named))} is the label of no rectangle in {source.path}: "
+                f"choose of {', '.join(repr(label[:40]) for label in labels[:10])}."
+            )
         raise DistilPoseError(
             f"{source.path} holds no key points (regions of type 'keypointlabels'): nothing to convert."
         )
