@@ -102,6 +102,29 @@ def test_spellings_of_the_very_path_share_the_photograph(look):
     assert (set(found.values()), len(found), told) == ({"a/x.jpg"}, 3, [])
 
 
+@pytest.mark.parametrize(
+    "name", ["/data/a/x.jpg", "C:\\d\\a\\x.jpg", "D:/a/x.jpg", "\\\\host\\a\\x.jpg", "/a//x.jpg", "C:a/x.jpg"]
+)
+def test_absolute_names_are_found_by_their_ends(look, name):
+    assert look(["a/x.jpg", "b/x.jpg"], [name]) == ({name: "a/x.jpg"}, [])
+
+
+def test_an_absolute_name_is_never_that_very_path(look):
+    found, told = look(["x.jpg"], ["/x.jpg", "x.jpg"])
+    assert found == {"x.jpg": "x.jpg"}
+    assert told == ["1 persons of images that are missing (first: no '/x.jpg' below --images but that of another name)"]
+
+
+@pytest.mark.parametrize("name", ["/data/../x.jpg", "C:\\..\\x.jpg", "../x.jpg", "/", "C:", "/C:/x.jpg", "/x.jpg\0"])
+def test_names_that_lead_out_are_left_out(look, name):
+    assert look(["x.jpg"], [name]) == ({}, ["1 persons of images whose names lead out of the image folder"])
+
+
+def test_an_absolute_name_opens_nothing_outside_of_the_folder(look, tmp_path):
+    (tmp_path / "secret.jpg").touch()
+    assert look(["x.jpg"], [str(tmp_path / "secret.jpg")])[0] == {}
+
+
 def test_links_that_lead_out_are_left_out(look, tmp_path):
     (tmp_path / "secret.jpg").touch()
     (tmp_path / "photos").mkdir()

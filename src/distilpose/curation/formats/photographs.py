@@ -10,11 +10,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from distilpose.curation.formats.common import Source, image_names
-from distilpose.curation.image_files import find_inside
+from distilpose.curation.image_files import climbs_out, find_inside
 
 # how sure it is that a photograph is meant: between the two, how many parts the ends of its path and of the name share
 _SANITISED, _EXACT = 0, 1_000_000
 _PARTS_OF_ROOT = 3  # folders above the photographs that a name may tell too
+_ABSOLUTE = re.compile(
+    r"^(?:[A-Za-z]:[\\/]*|[\\/]+)"
+)  # what a path of any system begins with that is no path in a folder
 
 
 @dataclass
@@ -131,16 +134,20 @@ class _Photographs:
         return max((pair for pair in ranked if pair[1]), key=lambda pair: pair[0], default=(0, []))
 
     def _of(self, name: str) -> tuple[int, list[str]]:
+        below = _ABSOLUTE.sub("", name)
+        way = _composed(PurePosixPath(below.replace("\\", "/")).as_posix())
+        if below != name:  # where it was on another machine: never opened, only its ends are looked for
+            if climbs_out(below):
+                raise PermissionError(name)
+            return self._ending_as(way)
         try:
             find_inside(self.folder, name)
             return _EXACT, [PurePosixPath(name).as_posix()]
         except PermissionError:
             raise
         except (OSError, ValueError):  # not there, or no name that a file can have
-            way = _composed(PurePosixPath(name.replace("\\", "/")).as_posix())
-        if found := self._by_path.get(way):
-            return _EXACT, found
-        return self._ending_as(way)
+            found = self._by_path.get(way, [])
+        return (_EXACT, found) if found else self._ending_as(way)
 
     def _ending_as(self, way: str) -> tuple[int, list[str]]:
         """The images that share the longest end with the path."""
