@@ -66,6 +66,65 @@ def test_two_names_never_share_a_photograph_of_one_of_them(look):
     ]
 
 
+@pytest.mark.parametrize(
+    ("file", "names", "below", "meant"),
+    [
+        ("b/x.jpg", ["b/x.jpg", "x.jpg"], ".", "b/x.jpg"),
+        ("p/a/x.jpg", ["x.jpg", "a/x.jpg"], ".", "a/x.jpg"),
+        ("im/x.jpg", ["im/x.jpg", "other/x.jpg", "x.jpg"], "im", "x.jpg"),
+        ("im/a/x.jpg", ["im/a/x.jpg", "x.jpg", "q/a/x.jpg"], "im", "im/a/x.jpg"),
+    ],
+)
+def test_the_name_that_tells_most_of_the_path_has_the_photograph(look, file, names, below, meant):
+    found, told = look([file], names, below)
+    assert found == {meant: file.removeprefix(f"{below}/")}
+    first = next(name for name in names if name != meant)
+    assert told == [
+        f"{len(names) - 1} persons of images that are missing "
+        f"(first: no {first!r} below --images but that of another name)"
+    ]
+
+
+def test_names_that_tell_as_much_of_the_path_are_left_out(look):
+    found, told = look(["p/a/x.jpg"], ["q/a/x.jpg", "a/x.jpg", "x.jpg"])
+    assert found == {}
+    assert told[0].startswith("2 persons of images with different names that one photograph fits")
+
+
+def test_a_photograph_that_fits_as_well_makes_a_name_ambiguous(look):
+    found, told = look(["train/x.jpg", "train/a/train/x.jpg"], ["train/x.jpg"], "train")
+    assert found == {}
+    assert "several photographs" in told[0]
+
+
+def test_spellings_of_the_very_path_share_the_photograph(look):
+    found, told = look(["a/x.jpg"], ["a/x.jpg", "./a/x.jpg", "a\\x.jpg"])
+    assert (set(found.values()), len(found), told) == ({"a/x.jpg"}, 3, [])
+
+
+@pytest.mark.parametrize(
+    "name", ["/data/a/x.jpg", "C:\\d\\a\\x.jpg", "D:/a/x.jpg", "\\\\host\\a\\x.jpg", "/a//x.jpg", "C:a/x.jpg"]
+)
+def test_absolute_names_are_found_by_their_ends(look, name):
+    assert look(["a/x.jpg", "b/x.jpg"], [name]) == ({name: "a/x.jpg"}, [])
+
+
+def test_an_absolute_name_is_never_that_very_path(look):
+    found, told = look(["x.jpg"], ["/x.jpg", "x.jpg"])
+    assert found == {"x.jpg": "x.jpg"}
+    assert told == ["1 persons of images that are missing (first: no '/x.jpg' below --images but that of another name)"]
+
+
+@pytest.mark.parametrize("name", ["/data/../x.jpg", "C:\\..\\x.jpg", "../x.jpg", "/", "C:", "/C:/x.jpg", "/x.jpg\0"])
+def test_names_that_lead_out_are_left_out(look, name):
+    assert look(["x.jpg"], [name]) == ({}, ["1 persons of images whose names lead out of the image folder"])
+
+
+def test_an_absolute_name_opens_nothing_outside_of_the_folder(look, tmp_path):
+    (tmp_path / "secret.jpg").touch()
+    assert look(["x.jpg"], [str(tmp_path / "secret.jpg")])[0] == {}
+
+
 def test_links_that_lead_out_are_left_out(look, tmp_path):
     (tmp_path / "secret.jpg").touch()
     (tmp_path / "photos").mkdir()

@@ -7,14 +7,17 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from distilpose.curation.formats.common import Source, image_names
-from distilpose.curation.image_files import find_inside
+from distilpose.curation.image_files import climbs_out, find_inside
 
-# how sure it is that a photograph is meant: between the two, how many ends of its path and of the name are the same
-_SANITISED, _EXACT = 0, 1000
+# how sure it is that a photograph is meant: between the two, how many parts the ends of its path and of the name share
+_SANITISED, _EXACT = 0, 1_000_000
+_PARTS_OF_ROOT = 3  # folders above the photographs that a name may tell too
+_ABSOLUTE = re.compile(
+    r"^(?:[A-Za-z]:[\\/]*|[\\/]+)"
+)  # what a path of any system begins with that is no path in a folder
 
 
 @dataclass
@@ -35,8 +38,8 @@ class Wanted:
 def find_photographs(source: Source, wanted: Mapping[str, Wanted], what: str) -> dict[str, str]:
     """The photographs of all names that mean exactly one; the others are counted, with an example.
 
-    A name is taken for the file of that path below the folder; else for the only photograph whose path ends as it does, or
-    has its base name. Where several names mean one photograph, the one that tells most of its path has it.
+    A name is taken for the file of that path below the folder; else for the only photograph whose path ends most alike, at
+    least with the same base name. Where several names mean one photograph, the one that tells most of its path has it.
 
     Args:
         source: holds the folder, and counts what is left out.
@@ -89,14 +92,14 @@ class _Photographs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.root = _composed(folder.resolve().as_posix())
+        self.root = _composed("/".join(folder.resolve().parts[1:][-_PARTS_OF_ROOT:]))
 
     @cached_property
     def _by_end(self) -> dict[str, list[str]]:
-        """The images by each end of their path: x.jpg, a/x.jpg and so on."""
+        """The images by each end of their path: x.jpg, a/x.jpg and so on, up to some folders above --images."""
         found: dict[str, list[str]] = {}
         for name in image_names(self.folder):
-            for _, end in _splits(_composed(name)):
+            for end in _ends(f"{self.root}/{_composed(name)}"):
                 found.setdefault(end, []).append(name)
         return found
 
@@ -131,35 +134,33 @@ class _Photographs:
         return max((pair for pair in ranked if pair[1]), key=lambda pair: pair[0], default=(0, []))
 
     def _of(self, name: str) -> tuple[int, list[str]]:
+        below = _ABSOLUTE.sub("", name)
+        way = _composed(PurePosixPath(below.replace("\\", "/")).as_posix())
+        if below != name:  # where it was on another machine: never opened, only its ends are looked for
+            if climbs_out(below):
+                raise PermissionError(name)
+            return self._ending_as(way)
         try:
             find_inside(self.folder, name)
             return _EXACT, [PurePosixPath(name).as_posix()]
         except PermissionError:
             raise
         except (OSError, ValueError):  # not there, or no name that a file can have
-            way = _composed(name.replace("\\", "/"))
-        splits = list(_splits(way))
-        for rank, found in (
-            (_EXACT, self._by_path.get(way, [])),
-            (_EXACT, self._by_end.get(way, [])),
-            *((_EXACT, self._by_path.get(end, [])) for head, end in splits if f"{self.root}/".endswith(f"/{head}/")),
-            *((end.count("/") + 1, self._by_path.get(end, [])) for _, end in splits if "/" in end),
-        ):
-            if found:
-                return rank, found
-        found = self._by_end.get(splits[-1][1], [])
-        return self._same_ends(way, found[0]) if len(found) == 1 else 1, found
+            found = self._by_path.get(way, [])
+        return (_EXACT, found) if found else self._ending_as(way)
 
-    def _same_ends(self, way: str, name: str) -> int:
-        """How many parts, from the last, the path in the labels and that of the photograph have in common."""
-        pairs = zip(reversed(way.split("/")), reversed(f"{self.root}/{_composed(name)}".split("/")), strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    def _ending_as(self, way: str) -> tuple[int, list[str]]:
+        """The images that share the longest end with the path."""
+        for end in _ends(way):
+            if found := self._by_end.get(end):
+                return end.count("/") + 1, found
+        return 0, []
 
 
-def _splits(way: str) -> Iterator[tuple[str, str]]:
-    """The path cut in two at each of its folders, from the whole path to the base name: ("", a/x.jpg), (a, x.jpg)."""
+def _ends(way: str) -> Iterator[str]:
+    """The ends of a path, from the whole path to the base name: a/x.jpg, x.jpg."""
     parts = way.split("/")
-    return (("/".join(parts[:place]), "/".join(parts[place:])) for place in range(len(parts)))
+    return ("/".join(parts[place:]) for place in range(len(parts)))
 
 
 def _shown(one: Wanted) -> str:
