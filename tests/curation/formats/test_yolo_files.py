@@ -150,3 +150,20 @@ def test_accents_of_other_systems(converted, sound, tmp_path, forms):
     source = packed(tmp_path / "set.zip", **{f"{of_labels}/{of_labels}": line(96)})
     content, _ = converted("yolo-pose", source, folder)
     assert widths(content) == {f"{of_image}/{of_image}.png": 96}
+
+
+@pytest.mark.parametrize("other", ["2.txt", "val/labels/2.txt"])
+def test_two_files_of_labels_of_one_name_are_refused(converted, splits, other):
+    root = splits("ultralytics")
+    shutil.copy(root / "labels/val/2.txt", root / "labels/2.txt")
+    (root / other).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(root / "labels/val/2.txt", root / other)
+    with pytest.raises(DistilPoseError, match=r"2\.txt and .*2\.txt in .* are labels of one name"):
+        converted("yolo-pose", root, root)
+
+
+def test_one_file_of_labels_is_not_given_to_two_images(converted, splits):
+    root = splits("ultralytics")
+    shutil.copy(root / "images/val/2.png", root / "images/val/2.jpg")
+    with pytest.raises(DistilPoseError, match=r"can be the labels of .*2\.jpg or .*2\.png"):
+        converted("yolo-pose", root, root)

@@ -40,21 +40,36 @@ class LabelFiles:
     by_key: dict[Key, Path] = field(init=False)
 
     def __post_init__(self):
-        """Find the files; links are passed over, and so are lists of images or classes and notes."""
+        """Find the files; links are passed over, and so are lists of images or classes and notes.
+
+        Raises:
+            DistilPoseError: two files are labels of one name.
+        """
         self.root, self.images = self.root.resolve(), self.images.resolve()
         self.by_key = {}
         for path in sorted(self.root.rglob("*.txt")):
             if path.is_file() and not path.is_symlink() and path.stem != "classes" and _holds_labels(path):
-                self.by_key.setdefault(_key(path.relative_to(self.root), "labels"), path)
+                other = self.by_key.setdefault(_key(path.relative_to(self.root), "labels"), path)
+                if other != path:
+                    raise DistilPoseError(
+                        f"{other.relative_to(self.root)} and {path.relative_to(self.root)} in {self.root} are labels of one "
+                        "name: remove one, or move it out of the set."
+                    )
 
     def of(self, names: Sequence[str]) -> dict[str, Path]:
         """The labels of the images that have some, by the images' names relative to their folder.
 
         Raises:
-            DistilPoseError: no image has the way of its labels, and their names fit several files or another split's.
+            DistilPoseError: two images have the same labels; or no image has the way of its labels, and their names fit
+                several files or another split's.
         """
-        whole = {name: file for name in names if (file := self._of_whole_way(name)) is not None}
-        return whole or self._of_own_way(names, bare=False) or self._of_own_way(names, bare=True)
+        whole: dict[Path, str] = {}
+        for name in names:
+            if (file := self._of_whole_way(name)) is not None:
+                self._give(file, name, whole)
+        if whole:
+            return {name: file for file, name in whole.items()}
+        return self._of_own_way(names, bare=False) or self._of_own_way(names, bare=True)
 
     def chosen(self) -> set[Path]:
         """The files of the split, or all."""
@@ -86,13 +101,18 @@ class LabelFiles:
             if len(fits) > 1:
                 others = " or ".join(str(self.by_key[key].relative_to(self.root)) for key in fits[:2])
                 raise DistilPoseError(f"The labels of {name} can be {others} in {self.root}: choose one by --split.")
-            if file in found:
-                raise DistilPoseError(
-                    f"{file} can be the labels of {found[file]} or {name}: give --images a folder laid out as the labels are."
-                )
             self._refuse_other_split(name, fits[0])
-            found[file] = name
+            self._give(file, name, found)
         return {name: file for file, name in found.items()}
+
+    def _give(self, file: Path, name: str, found: dict[Path, str]) -> None:
+        """One file is the labels of one image."""
+        if file in found:
+            raise DistilPoseError(
+                f"{file} can be the labels of {found[file]} or {name}: give --images a folder laid out as the labels are, "
+                "without the other."
+            )
+        found[file] = name
 
     def _refuse_other_split(self, name: str, key: Key) -> None:
         """Numbers as names begin anew in each split: an image in a folder 'val' has no labels of 'train'."""
