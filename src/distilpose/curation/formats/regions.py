@@ -140,6 +140,9 @@ def smallest_around(
     places: NDArray[np.float64], boxes: NDArray[np.float64], slack: float = 0.0, share: float = 1.0
 ) -> int | None:
     """Place of the smallest of (B, 4) boxes that holds that share of (N, 2) places, some pixels outside it too, or None."""
-    lowest, highest = boxes[:, None, :2] - slack, boxes[:, None, :2] + boxes[:, None, 2:] + slack
-    inside = ((lowest <= places) & (places <= highest)).all(2).mean(1) >= share
+    lowest, highest = boxes[:, :2] - slack, boxes[:, :2] + boxes[:, 2:] + slack
+    if share == 1:
+        inside = ((lowest <= places.min(0)) & (places.max(0) <= highest)).all(1)
+    else:
+        inside = ((lowest[:, None] <= places) & (places <= highest[:, None])).all(2).mean(1) >= share
     return int(np.where(inside, boxes[:, 2:].prod(1), np.inf).argmin()) if inside.any() else None
