@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from offline import closed_file
+from processes import finish, start
 
 from distilpose import create_model
 from distilpose.callbacks.metrics_table import read_table
@@ -210,10 +211,14 @@ def test_without_a_logger_the_folder_tells_what_it_was_made_with(trained, run_tr
     assert resumed["digests"] == content["started"]["digests"]
 
 
-def test_two_processes_log_one_run(trained, student):
-    two = ["trainer.devices=2", "trainer.strategy=ddp_fork", "data.batch_size=2"]
-    folder = trained("run", *student, *two, "logger.wandb.mode=offline")
-    run = logged(folder)
+@pytest.mark.slow
+def test_two_processes_log_one_run(tiny_coco, student, tmp_path):
+    """As a command: a process that has computed gradients cannot be forked for others that do."""
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2", "logger.wandb.mode=offline"]
+    place = [f"data.root={tiny_coco(train=10)}", "hydra.run.dir=run"]
+    status, _, err = finish(start(tmp_path, *TINY, *student, *two, *place))
+    assert status == 0, err
+    run = logged(tmp_path / "run")
     assert run.exit_code == 0
     assert run.config["environment"]["processes"] == 2
     for key in ("tables/persons", "curves/precision_recall_table", "share/likelihood", "val_joints/PCK/nose"):
