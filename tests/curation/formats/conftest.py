@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from distilpose.curation.checking import check_sets
 from distilpose.curation.formats import convert_set
 from distilpose.data import CocoKeypoints
+from distilpose.errors import DistilPoseError
 
 
 def new_file(folder):
@@ -42,5 +44,24 @@ def convert(tmp_path):
         assert [list(pair) for pair in loaded.skeleton.flip_pairs] == content["categories"][0]["flip_pairs"]
         assert list(loaded.skeleton.sigmas) == content["categories"][0]["OKS_sigmas"]
         return content, told
+
+    return call
+
+
+@pytest.fixture
+def convert_rubbish(tmp_path):
+    """Converts what may be rubbish: a sentence and no file, or a file in which `check` finds nothing that stops a training.
+
+    Returns whether there is a file.
+    """
+
+    def call(form, source, images):
+        output = new_file(tmp_path)
+        with contextlib.suppress(DistilPoseError):  # any other error is a failure
+            convert_set(form, source, images, output)
+        if not output.exists():
+            return False
+        assert check_sets([(output, images)]).codes("error") == set(), output.read_text()[:3000]
+        return True
 
     return call

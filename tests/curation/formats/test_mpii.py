@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 
 import numpy as np
@@ -10,9 +9,7 @@ import pytest
 from annotated import rows
 from scipy.io import savemat
 
-from distilpose.curation.formats import convert_set
 from distilpose.curation.formats.mpii import NAMES
-from distilpose.errors import DistilPoseError
 
 
 def struct(**fields):
@@ -82,7 +79,7 @@ def test_mpii_json(convert, sound, tmp_path):
 @pytest.mark.parametrize(
     "value", [np.zeros((0, 0)), "x", 1.0, np.ones((2, 2)), np.array([["a", 1]], dtype=object), 1e308, np.nan]
 )
-def test_rubbish_in_every_field_of_mpii_mat(sound, tmp_path, value):
+def test_rubbish_in_every_field_of_mpii_mat(convert_rubbish, sound, tmp_path, value):
     def release(bad):
         def pick(name, good):
             return value if name == bad else good
@@ -97,5 +94,6 @@ def test_rubbish_in_every_field_of_mpii_mat(sound, tmp_path, value):
     data = sound(images=1)
     for bad in ("x", "y", "id", "v", "x1", "points", "point", "image", "name", "rect", "list", "train", "all"):
         savemat(tmp_path / "a.mat", {"RELEASE": release(bad)})
-        with contextlib.suppress(DistilPoseError):
-            convert_set("mpii", tmp_path / "a.mat", data.folder, tmp_path / f"{bad}.json")
+        convert_rubbish("mpii", tmp_path / "a.mat", data.folder)
+    savemat(tmp_path / "a.mat", {"RELEASE": release(None)})
+    assert convert_rubbish("mpii", tmp_path / "a.mat", data.folder)

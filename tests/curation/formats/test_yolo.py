@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import zipfile
 
 import numpy as np
@@ -142,15 +141,16 @@ ODD_YAML = ["null", "1", "-1", "1.5", "x", "[]", "{}", "[1]", "[[1]]", "{a: 1}",
 
 
 @pytest.mark.parametrize("odd", ODD_YAML, ids=[str(n) for n in range(len(ODD_YAML))])
-def test_rubbish_in_every_setting_of_yolo(sound, tmp_path, odd):
+def test_rubbish_in_every_setting_of_yolo(convert_rubbish, sound, tmp_path, odd):
     data = sound(images=1)
     (tmp_path / "set").mkdir()
     (tmp_path / "set/1.txt").write_text(YOLO_LINE)
     good = ["[3, 3]", "[1, 0, 2]", "[hand]", "[a, b, c]"]
     for place in range(4):
         (tmp_path / "set/data.yaml").write_text(TEMPLATE.format(*good[:place], odd, *good[place + 1 :]))
-        with contextlib.suppress(DistilPoseError):
-            convert_set("yolo-pose", tmp_path / "set", data.folder, tmp_path / f"{place}.json")
+        convert_rubbish("yolo-pose", tmp_path / "set", data.folder)
+    (tmp_path / "set/data.yaml").write_text(TEMPLATE.format(*good))
+    assert convert_rubbish("yolo-pose", tmp_path / "set", data.folder)
 
 
 @pytest.mark.filterwarnings("error")

@@ -55,8 +55,8 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any],
             row = _annotation(source, person, size)
             if row is not None:
                 annotations.append({"id": len(annotations) + 1, "image_id": len(images), "category_id": 1, **row})
-    if not annotations:
-        reasons = "; ".join(source.reasons()) or "it lists none"
+    if not any(row["num_keypoints"] for row in annotations):
+        reasons = "; ".join(source.reasons()) or ("nobody has a labelled joint" if annotations else "it lists none")
         raise DistilPoseError(f"Nobody in {source.path} could be converted ({reasons}): check the source and --images.")
     entry = {"id": 1, "name": source.category or "person", **category}
     _complete(entry, source)
@@ -87,8 +87,8 @@ def _size_of(source: Source, name: str, persons: int) -> tuple[int, int] | None:
 def _annotation(source: Source, person: Person, size: tuple[int, int]) -> dict[str, Any] | None:
     """The fields of a person, or None with the reason counted."""
     joints = np.where(person.joints[:, 2:] > 0, person.joints, 0.0)
-    if not np.isfinite(joints).all() or (joints[:, 2] > 2).any():
-        source.left_out["persons with coordinates that are no numbers, or a visibility above 2"] += 1
+    if not np.isfinite(joints).all() or not np.isin(joints[:, 2], (0, 1, 2)).all():
+        source.left_out["persons with coordinates that are no numbers, or a visibility other than 0, 1, 2"] += 1
         return None
     seen = joints[:, 2] > 0
     outside = seen & ((joints[:, :2] < -1) | (joints[:, :2] > np.array(size) + 1)).any(1)
