@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from distilpose.starting import pause_collector
+from distilpose.process import pause_collector
 
 if TYPE_CHECKING:
     from distilpose.inference import Predictor

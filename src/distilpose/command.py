@@ -20,7 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from distilpose.errors import DistilPoseError
 from distilpose.faults import told_in_a_sentence
 from distilpose.paths import CONFIG_DIR
-from distilpose.starting import resume_collector
+from distilpose.process import resume_collector, stop_talking
 
 TRACE = "HYDRA_FULL_ERROR"
 MISTAKES = (CompactHydraException, OmegaConfBaseException, OSError)
@@ -46,7 +46,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 try:
                     return start(_told_in_a_sentence(task, asked))()
                 except BrokenPipeError:
-                    _stop_talking()
+                    stop_talking()
                 except MISTAKES as error:
                     sys.exit(f"error: {sentence(error)}")
 
@@ -65,7 +65,7 @@ def _told_in_a_sentence(task: Callable[[DictConfig], Any], asked: str) -> Callab
                 with told_in_a_sentence():
                     return task(cfg)
             except BrokenPipeError:
-                _stop_talking()
+                stop_talking()
             except MISTAKES as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
@@ -77,11 +77,6 @@ def _told_in_a_sentence(task: Callable[[DictConfig], Any], asked: str) -> Callab
                 raise
 
     return job
-
-
-def _stop_talking() -> None:
-    """The reader of our output, such as `head`, has what it wanted."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

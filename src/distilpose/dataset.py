@@ -19,7 +19,7 @@ from rich.progress import track
 
 from distilpose.command import MISTAKES, sentence
 from distilpose.errors import DistilPoseError
-from distilpose.starting import resume_collector
+from distilpose.process import resume_collector, stop_talking
 
 
 def check(given: argparse.Namespace) -> int:
@@ -36,9 +36,10 @@ def check(given: argparse.Namespace) -> int:
         _must_be_new(given.report, "--report")
     findings = check_sets(splits, _progress("images"), given.category)
     console = Console()
+    if given.report is not None:  # first, as the reader of what is printed may have gone
+        write_findings(findings, given.report)
     print_findings(findings, console)
     if given.report is not None:
-        write_findings(findings, given.report)
         console.print(f"written to {given.report / 'check.md'} and check.json", markup=False, highlight=False)
     return 1 if findings.count("error") else 0
 
@@ -85,9 +86,14 @@ def main(arguments: list[str] | None = None) -> None:
     resume_collector()
     given = _parser().parse_args(arguments)
     try:
-        sys.exit(given.run(given))
+        status = given.run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        stop_talking()
+        status = 0
     except MISTAKES as error:
         sys.exit(f"error: {sentence(error)}")
+    sys.exit(status)
 
 
 def _must_be_new(path: Path, option: str) -> None:

@@ -26,8 +26,8 @@ from numpy.typing import ArrayLike, NDArray
 from distilpose.data.geometry import given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.exported_file import network_input, open_session
+from distilpose.process import resume_collector, stop_talking
 from distilpose.skeleton import Skeleton
-from distilpose.starting import resume_collector
 
 MAX_SIDE = 32_766  # of an image: OpenCV before version 5 warps no longer one
 
@@ -159,8 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _print(runtime.skeleton, found, given.json)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output, such as `head`, has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        stop_talking()
 
 
 def _print(skeleton: Skeleton, found: Poses, as_json: bool) -> None:

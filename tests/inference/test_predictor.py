@@ -64,7 +64,7 @@ def test_empty_boxes_are_refused(model):
     predictor, image = Predictor(model, device="cpu"), np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(DistilPoseError, match="empty, huge, not finite"):
         predictor(image, [[0, 0, 4, 4], [0, 0, 0, 5]])
-    with pytest.raises(DistilPoseError, match="empty or not finite"):  # as a detector may find
+    with pytest.raises(DistilPoseError, match="empty, huge or not finite"):  # as a detector may find
         predictor.predict_each([(Frame(0, image=image), Boxes(np.array([[0, 0, 5, np.nan]]), None))])
 
 

@@ -60,16 +60,23 @@ def given_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
     return table
 
 
+def can_be_cropped(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) whether each of (N, 4) boxes, x, y, width, height, is finite and has a size that a crop can be made of."""
+    extent = boxes[:, 2:]
+    good = np.isfinite(boxes).all(1) & ((extent >= LEAST) & (extent <= MOST)).all(1)
+    return np.asarray(good, dtype=np.bool_)
+
+
 def on_image(boxes: NDArray[np.float64], size: Sequence[int]) -> NDArray[np.bool_]:
-    """(N,) whether a box has a size that a crop can be made of and lies, if only in part, on the image.
+    """(N,) whether a box can be cropped and lies, if only in part, on the image.
 
     Args:
         boxes: (N, 4) x, y, width, height.
         size: (H, W) of the image.
     """
     start, extent = boxes[:, :2], boxes[:, 2:]
-    inside = (extent >= LEAST) & (extent <= MOST) & (start < (size[1], size[0])) & (start + extent > 0)
-    return np.asarray(inside.all(1), dtype=np.bool_)
+    overlaps = ((start < (size[1], size[0])) & (start + extent > 0)).all(1)
+    return np.asarray(can_be_cropped(boxes) & overlaps, dtype=np.bool_)
 
 
 def region_of_box(bbox: ArrayLike, input_size: tuple[int, int], padding: float = 1.25) -> Region:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from distilpose.data.geometry import given_boxes, region_of_box, warp_image, warp_of_region
+from distilpose.data.geometry import can_be_cropped, given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.evaluation import (
     FlipTest,
@@ -146,7 +146,7 @@ class Predictor:
             The persons of each image in the order of its boxes, carrying the image's number.
 
         Raises:
-            DistilPoseError: a box is empty or not finite.
+            DistilPoseError: a box is empty, huge or not finite.
         """
         waiting, counts = [], []
         for frame, persons in frames:
@@ -155,11 +155,10 @@ class Predictor:
                 assert frame.image is not None
                 regions = WholeImage()(frame.image).boxes
             assert regions is not None
-            bad = ~(np.isfinite(regions).all(1) & (regions[:, 2:] > 0).all(1))
-            if bad.any():
+            good = can_be_cropped(regions)
+            if not good.all():
                 raise DistilPoseError(
-                    f"Box {regions[bad][0].tolist()} is empty or not finite: expected x, y, width, height in pixels, "
-                    "with width and height above 0."
+                    f"Box {regions[~good][0].tolist()} is empty, huge or not finite: expected x, y, width, height in pixels."
                 )
             sure = np.ones(len(regions)) if persons.scores is None else persons.scores
             counts.append(len(regions))

@@ -15,9 +15,8 @@ from distilpose.curation.image_files import climbs_out, find_inside
 # how sure it is that a photograph is meant: between the two, how many parts the ends of its path and of the name share
 _SANITISED, _EXACT = 0, 1_000_000
 _PARTS_OF_ROOT = 3  # folders above the photographs that a name may tell too
-_ABSOLUTE = re.compile(
-    r"^(?:[A-Za-z]:[\\/]*|[\\/]+)"
-)  # what a path of any system begins with that is no path in a folder
+# what a path of any system begins with that is no path in a folder
+_ABSOLUTE = re.compile(r"^(?:[A-Za-z]:[\\/]*|[\\/]+)")
 
 
 @dataclass
@@ -95,10 +94,14 @@ class _Photographs:
         self.root = _composed("/".join(folder.resolve().parts[1:][-_PARTS_OF_ROOT:]))
 
     @cached_property
+    def _names(self) -> list[str]:
+        return list(image_names(self.folder))
+
+    @cached_property
     def _by_end(self) -> dict[str, list[str]]:
         """The images by each end of their path: x.jpg, a/x.jpg and so on, up to some folders above --images."""
         found: dict[str, list[str]] = {}
-        for name in image_names(self.folder):
+        for name in self._names:
             for end in _ends(f"{self.root}/{_composed(name)}"):
                 found.setdefault(end, []).append(name)
         return found
@@ -106,14 +109,14 @@ class _Photographs:
     @cached_property
     def _by_path(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for name in image_names(self.folder):
+        for name in self._names:
             found.setdefault(_composed(name), []).append(name)
         return found
 
     @cached_property
     def _by_sanitised(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for name in image_names(self.folder):
+        for name in self._names:
             found.setdefault(_sanitised(_composed(name.rpartition("/")[2])), []).append(name)
         return found
 

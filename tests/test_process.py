@@ -14,7 +14,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import distilpose
-from distilpose.starting import pause_collector, resume_collector
+from distilpose.process import pause_collector, resume_collector
 
 COMMANDS = [
     name
