@@ -152,7 +152,9 @@ def read_boxes(text: str | None, size: tuple[int, int], limits: Limits) -> NDArr
         raise RefusedError(422, f"There are {len(rows)} boxes; at most {limits.max_persons} are taken: delete some.")
     try:
         boxes = np.stack([numbers(row, 4, "box") for row in rows])
-    except (DistilPoseError, OverflowError):
+        if any(isinstance(value, bool) for row in rows for value in row):  # NumPy counts true as 1
+            raise TypeError
+    except (DistilPoseError, OverflowError, TypeError):
         raise RefusedError(422, "A box is not four finite numbers: send x, y, width and height in pixels.") from None
     height, width = size
     start, extent, picture = boxes[:, :2], boxes[:, 2:], np.array([width, height])
