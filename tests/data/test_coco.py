@@ -102,7 +102,7 @@ def test_travels_to_workers(folder):
 
 def test_missing_images_are_told_at_once(folder):
     (folder / "val" / "000002.jpg").unlink()
-    with pytest.raises(DistilPoseError, match=r"1 of 3 images .*000002\.jpg: check data\.root"):
+    with pytest.raises(DistilPoseError, match=r"1 of 3 images .*000002\.jpg: check the folder of images"):
         val_set(folder)
 
 

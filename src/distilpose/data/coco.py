@@ -156,7 +156,7 @@ class CocoKeypoints(Dataset[PoseBatch]):
         if missing:
             raise DistilPoseError(
                 f"{len(missing)} of {len(self._names)} images that {self.annotations_file} needs are missing, "
-                f"first {self.folder / missing[0]}: check data.root and the image folder below it."
+                f"first {self.folder / missing[0]}: check the folder of images, in a training data.root."
             )
 
 
@@ -171,7 +171,7 @@ def read_image(path: str | Path) -> NDArray:
             content = file.read()
     except OSError as error:
         raise DistilPoseError(
-            f"Image {path} cannot be read ({error.strerror}): check data.root and the image folder below it."
+            f"Image {path} cannot be read ({error.strerror}): check the folder of images, in a training data.root."
         ) from None
     try:
         image = (

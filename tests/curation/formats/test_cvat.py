@@ -194,3 +194,20 @@ def test_joints_before_their_skeleton_label(converted, sound, tmp_path):
     source = cvat_file(tmp_path / "a.xml", CVAT_SKELETON.format("hand"), labels)
     content, _ = converted("cvat", source, sound(images=1).folder)
     assert content["categories"][0]["keypoints"] == ["b", "a"]
+
+
+def test_a_subset_is_converted_by_itself_and_one_that_is_not_there_is_told(converted, sound, tmp_path):
+    data, source = sound(images=2), tmp_path / "subsets.xml"
+    names = [image["file_name"] for image in data.images]
+    images = [
+        f'<image name="{name}" subset="{part}" width="240" height="160">{CVAT_SKELETON.format("hand")}</image>'
+        for name, part in zip(names, ("train", "val"), strict=True)
+    ]
+    source.write_text(f"<annotations>{''.join(images)}</annotations>")
+    for name, part in zip(names, ("train", "val"), strict=True):
+        content, _ = converted("cvat", source, data.folder, split=part)
+        assert [image["file_name"] for image in content["images"]] == [name]
+    with pytest.raises(DistilPoseError, match=r"--split 'vale' is no part of .*: choose of 'train', 'val'"):
+        converted("cvat", source, data.folder, split="vale")
+    with pytest.raises(DistilPoseError, match="it has no parts, so leave the option out"):
+        converted("cvat", cvat_file(tmp_path / "one.xml", CVAT_SKELETON.format("hand")), data.folder, split="train")

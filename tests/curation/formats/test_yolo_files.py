@@ -44,6 +44,12 @@ def test_each_layout_of_yolo_and_each_place_for_its_images(converted, splits, la
     assert len(above["annotations"]) == 1
 
 
+def test_a_split_that_is_not_there_is_told_with_those_that_are(converted, splits):
+    root = splits("ultralytics")
+    with pytest.raises(DistilPoseError, match=r"--split 'vale' is no part of .*: choose of 'train', 'val'"):
+        converted("yolo-pose", root, root, split="vale")
+
+
 def test_a_zip_with_a_folder_at_its_top(converted, splits, tmp_path):
     root = splits("ultralytics")
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:

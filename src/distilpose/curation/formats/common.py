@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -82,6 +82,18 @@ class Source:
             f"{count} {reason}" + (f" (first: {self.examples[reason]})" if reason in self.examples else "")
             for reason, count in self.left_out.items()
         ]
+
+    def refuse_unknown_split(self, known: Collection[str]) -> None:
+        """Check the choice against the parts there are.
+
+        Raises:
+            DistilPoseError: the part that was chosen is not among them.
+        """
+        if self.split is None or self.split in known:
+            return
+        there = ", ".join(repr(part[:40]) for part in sorted(known)[:10])
+        way_out = f"choose of {there}" if there else "it has no parts, so leave the option out"
+        raise DistilPoseError(f"--split {self.split[:40]!r} is no part of {self.path}: {way_out}.")
 
     def joints(self, count: int) -> dict[str, Any]:
         """The category given, if it has as many joints; else joints without names.

@@ -35,6 +35,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     drawn: list[Drawn] = []
     lists: list[tuple[str, Person]] = []
     labels: dict[str, Any] = {}
+    subsets: set[str] = set()
     depth = 0
     try:
         for event, element in ElementTree.iterparse(source.path, events=("start", "end")):
@@ -46,6 +47,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
             if event == "end" and element.tag == "labels" and not labels:
                 labels = read_labels(element, source)
             if event == "end" and element.tag == "image":
+                subsets.add(element.get("subset", ""))
                 one, more = _image(element, source)
                 drawn.append(one)
                 lists += more
@@ -60,6 +62,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         ) from None
     if not drawn:
         raise DistilPoseError(f"{source.path} lists no <image>: export it as 'CVAT for images 1.1'.")
+    source.refuse_unknown_split(subsets - {""})
     points = [point for one in drawn for point in one.points]
     skeletons = any((point.group or "").startswith(_SKELETON) for point in points)
     if lists and not skeletons and len(points) < sum(len(person.joints) for _, person in lists):

@@ -27,6 +27,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     category = source.joints(joints) if unnamed else _named(options, joints, kind, source)
     _add_pairs(category, options, joints, source)
     labels = LabelFiles(root, source.images, source.split)
+    source.refuse_unknown_split(labels.splits())
     unused = labels.chosen()
     chosen = frozenset(unused)
     persons: list[Person] = []

@@ -75,6 +75,10 @@ class LabelFiles:
         """The files of the split, or all."""
         return {path for key, path in self.by_key.items() if self.split is None or self.split in key[:-1]}
 
+    def splits(self) -> set[str]:
+        """The folders that may be chosen as a split."""
+        return {folder for key in self.by_key for folder in key[:-1]}
+
     def _of_whole_way(self, name: str) -> Path | None:
         path, relative = self.images / name, _key(PurePosixPath(name), "images")
         whole = _key(path, "images")
