@@ -154,6 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
         if ws is None:
             raise DistilPoseError("Dashboards need the wandb-workspaces library: pip install 'distilpose[dashboards]'.")
         if given.output is not None:
+            if given.output.exists():
+                raise DistilPoseError(f"--output {given.output} exists and is not overwritten: choose another name.")
             write_json(specification(given.entity, given.project), given.output)
             print(f"Written to {given.output}, nothing was sent")
             return

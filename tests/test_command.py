@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -108,6 +109,23 @@ def test_mistakes_in_the_task_are_one_line(run, error, message):
     assert status == 1
     assert told.startswith(message)
     assert len(told.splitlines()) == 1
+
+
+def test_a_mistake_leaves_no_empty_folder_but_all_that_was_written(run, tmp_path):
+    assert run(raising(DistilPoseError("no")), "hydra.run.dir=empty")[0] == 1
+    assert list(tmp_path.iterdir()) == []
+
+    def task(cfg):
+        (Path(cfg.folder) / "metrics.csv").write_text("epoch\n")
+        raise DistilPoseError("no")
+
+    assert run(task, "hydra.run.dir=begun")[0] == 1
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.csv")] == ["begun/metrics.csv"]
+
+
+def test_a_mistake_leaves_the_current_folder_where_it_is(run, tmp_path):
+    assert run(raising(DistilPoseError("no")), "hydra.run.dir=.")[0] == 1
+    assert tmp_path.is_dir()
 
 
 def test_our_sentence_is_found_beneath_hydras(run):

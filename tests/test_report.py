@@ -695,7 +695,9 @@ def test_the_command(make_run, tmp_path, monkeypatch, capsys):
     line = "python -m distilpose.report 'runs/lr=0.1, [a]' gone at=best 'baseline=distilpose, [a]' output=out"
     assert f"Made by `{line}`." in printed
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"curves.png", "report.json", "report.md"}
-    told = "error: There is no run to report: gone is left out: it does not exist."
+    told = (
+        "error: There is no run to report: gone is left out: it does not exist; give folders of runs, such as runs/*."
+    )
     assert ran("gone", "output=other") == (told, "")  # which the interpreter prints on its way out, with status 1
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "out"}
 

@@ -7,7 +7,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -70,6 +71,7 @@ def _told_in_a_sentence(task: Callable[[DictConfig], Any], asked: str) -> Callab
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
                     raise
+                _leave_no_empty_folder()
                 sys.exit(f"error: {sentence(error)}")
             except Exception:  # a sweeper tells its sentence at the end, when the trace is gone
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -77,6 +79,14 @@ def _told_in_a_sentence(task: Callable[[DictConfig], Any], asked: str) -> Callab
                 raise
 
     return job
+
+
+def _leave_no_empty_folder() -> None:
+    """Remove the folder that Hydra made for the run, if nothing was written; commands without one have the current folder."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder != Path.cwd():
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
 
 
 @contextmanager

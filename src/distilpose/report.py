@@ -116,8 +116,8 @@ def usable_rows(cfg: DictConfig) -> tuple[list[Row], list[str]]:
     rows, unused = group_runs(usable, [str(key) for key in cfg.ignore], cfg.metric)
     notes += unused
     if not rows:
-        why = "; ".join(note.rstrip(".") for note in notes) or "give folders of runs, such as runs/*"
-        raise DistilPoseError(f"There is no run to report: {why}.")
+        why = "".join(f"{note.rstrip('.')}; " for note in notes)
+        raise DistilPoseError(f"There is no run to report: {why}give folders of runs, such as runs/*.")
     return rows, notes
 
 

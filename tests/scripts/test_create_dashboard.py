@@ -24,6 +24,10 @@ def test_what_would_be_sent_is_written_down(script, tmp_path, capsys):
     assert names == list(script.sections())
     text = json.dumps(spec["report"])
     assert all(json.dumps(name) in text for name in (*names, "Sweeps"))
+    before = (tmp_path / "spec.json").read_bytes()
+    with pytest.raises(SystemExit, match=r"spec\.json exists and is not overwritten: choose another name"):
+        script.main(["--output", str(tmp_path / "spec.json")])
+    assert (tmp_path / "spec.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -211,3 +211,13 @@ def test_a_subset_is_converted_by_itself_and_one_that_is_not_there_is_told(conve
         converted("cvat", source, data.folder, split="vale")
     with pytest.raises(DistilPoseError, match="it has no parts, so leave the option out"):
         converted("cvat", cvat_file(tmp_path / "one.xml", CVAT_SKELETON.format("hand")), data.folder, split="train")
+
+
+def test_of_cocos_joints_those_that_nobody_labelled_are_none(converted, sound, tmp_path):
+    shapes = '<points label="left_hip" points="20,30"/><points label="nose" points="40,50"/>' + CVAT_BOX.format(
+        "person", ""
+    )
+    content, told = converted("cvat", cvat_file(tmp_path / "points.xml", shapes), sound(images=1).folder)
+    assert content["categories"][0]["keypoints"] == ["nose", "left_hip"]
+    assert any("2 of COCO's 17 joints" in line for line in told)
+    assert rows(content, 2)[0][1].tolist() == [[40, 50, 2], [20, 30, 2]]

@@ -21,7 +21,6 @@ from distilpose.curation.formats.regions import (
 )
 from distilpose.curation.image_files import find_inside, read_header
 from distilpose.errors import DistilPoseError
-from distilpose.skeleton import COCO
 
 HIDDEN = ("hidden", "invisible", "not visible", "obscured", "occluded")  # choices that make a key point v = 1
 SEEN = ("seen", "visible", "not hidden", "not occluded")
@@ -81,24 +80,8 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         if (name := photographs.get(address_of(task))) is not None and (one := _task(task, name, source)) is not None
     ]
     choose_boxes(drawn, source)
-    category = _category(used, source)
+    category = category_of_names(source, used)
     return persons_of_all(drawn, category["keypoints"], source), category
-
-
-def _category(used: set[str], source: Source) -> dict[str, Any]:
-    """The joints; of COCO's only those that occur, as a network learns nothing of a joint that nobody labelled."""
-    if source.skeleton is not None or not used < set(COCO.names):
-        return category_of_names(source, used)
-    names = [name for name in COCO.names if name in used]
-    limbs = [(COCO.names[a], COCO.names[b]) for a, b in COCO.limbs]
-    source.notes.append(
-        f"{len(names)} of COCO's {len(COCO.names)} joints are labelled and were taken, in COCO's order: give --skeleton for "
-        "others, and the same for all exports that are trained on or compared."
-    )
-    return {
-        "keypoints": names,
-        "skeleton": [[names.index(a) + 1, names.index(b) + 1] for a, b in limbs if {a, b} <= used],
-    }
 
 
 def _task(task: dict[str, Any], name: str, source: Source) -> Drawn | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distilpose.curation.formats.common import Person, Source, category_of, refuse_many_joints
+from distilpose.curation.formats.common import Person, Source, refuse_many_joints
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO
 
@@ -48,15 +48,28 @@ class Drawn:
 
 
 def category_of_names(source: Source, used: set[str]) -> dict[str, Any]:
-    """The joints: those of --skeleton, COCO's if all are its, else the names in alphabetical order."""
+    """The joints: those of --skeleton; of COCO's those that occur, if no others do; else the names in alphabetical order.
+
+    COCO's joints that nobody labelled are left out, as a network learns nothing of them.
+    """
     if source.skeleton is not None:
         return dict(source.skeleton)
-    if used and used <= set(COCO.names):
-        return category_of(COCO)
-    source.notes.append(
-        f"{len(used)} joints in alphabetical order, without limbs: give --skeleton to set both, the same for all splits."
-    )
-    return {"keypoints": sorted(used)}
+    if not used or not used <= set(COCO.names):
+        source.notes.append(
+            f"{len(used)} joints in alphabetical order, without limbs: give --skeleton to set both, the same for all splits."
+        )
+        return {"keypoints": sorted(used)}
+    if len(used) < len(COCO.names):
+        source.notes.append(
+            f"{len(used)} of COCO's {len(COCO.names)} joints are labelled and were taken, in COCO's order: give --skeleton "
+            "for others, and the same for all exports that are trained on or compared."
+        )
+    names = [name for name in COCO.names if name in used]
+    limbs = [(COCO.names[a], COCO.names[b]) for a, b in COCO.limbs]
+    return {
+        "keypoints": names,
+        "skeleton": [[names.index(a) + 1, names.index(b) + 1] for a, b in limbs if {a, b} <= used],
+    }
 
 
 def choose_boxes(images: Sequence[Drawn], source: Source) -> None:
