@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from distilpose import create_model, list_models
+from distilpose.errors import DistilPoseError
 from distilpose.evaluation import markdown_table
 from distilpose.exported_file import network_input
 from distilpose.exporting import formats
@@ -43,7 +45,7 @@ COLUMNS = (
 )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("annotations", type=Path)
@@ -52,8 +54,16 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list_models())
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=10)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    try:
+        compare_models(given)
+    except (DistilPoseError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def compare_models(given: argparse.Namespace) -> None:
+    """Add the rows of each model that the output lacks."""
     rows: list[dict[str, Any]] = json.loads(given.output.read_text()) if given.output.exists() else []
     for name in given.models:
         if name in {row["model"] for row in rows}:

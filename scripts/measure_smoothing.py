@@ -65,6 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         clips = [Clip(name.with_name(f"{name.name}.json"), name / "results.json") for name in given.clips]
+    except FileNotFoundError as error:
+        sys.exit(
+            f"error: {error.filename} is not there: a clip NAME has its truth in NAME.json and what predict found in NAME."
+        )
     except (DistilPoseError, OSError, ValueError, KeyError) as error:
         sys.exit(f"error: {error}")
     print("| clip | smoothing | jitter (px/frame^2) | acceleration error | mean error (px) | PCK@0.2 |")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
 
 from distilpose import resuming  # noqa: F401  (the train configuration needs its resolver)
 from distilpose.command import command
@@ -69,7 +70,14 @@ def test_a_task_gets_its_configuration(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trainer.max_epoch=3"], "error: Could not override 'trainer.max_epoch'."),
+        (["trainer.max_epoch=3"], "error: trainer.max_epoch is not known: did you mean trainer.max_epochs?"),
+        (["trainr.max_epochs=3"], "error: trainr is not known: did you mean trainer?"),
+        (
+            ["experiment=demo_student", "data.num_trian=3"],
+            "error: data.num_trian is not known: did you mean data.num_train or",
+        ),
+        (["zzzz=3"], "error: Could not override 'zzzz'. To append to your config use +zzzz=3"),
+        (["seed.x=3"], "error: Could not override 'seed.x'."),
         (["model=student_m"], "error: model=student_m is not known: expected one of student_l, student_s, "),
         (
             ["callbacks=[ema,nothing]"],
@@ -80,7 +88,19 @@ def test_a_task_gets_its_configuration(run, tmp_path):
         (["trainer.max_epochs=[3"], "error: "),
         (["hydra.run.dir=file/run"], "error: Cannot use "),
     ],
-    ids=["misspelt name", "unknown choice", "in a list", "of Hydra", "no command", "syntax", "unwritable folder"],
+    ids=[
+        "misspelt name",
+        "misspelt group",
+        "of a choice",
+        "like nothing",
+        "below a value",
+        "unknown choice",
+        "in a list",
+        "of Hydra",
+        "no command",
+        "syntax",
+        "unwritable folder",
+    ],
 )
 def test_mistakes_before_the_task_are_one_line(run, tmp_path, arguments, message):
     (tmp_path / "file").write_text("no folder")
@@ -129,14 +149,21 @@ def test_a_mistake_leaves_the_current_folder_where_it_is(run, tmp_path):
 
 
 def test_our_sentence_is_found_beneath_hydras(run):
-    from hydra.utils import instantiate
-
     def task(cfg):
         instantiate({"_target_": "distilpose.create_model", "name": "student_xs", "input_size": [65, 48]})
 
     status, _, told = run(task)
     assert status == 1
     assert told.startswith("error: input_size 65 x 48")
+    assert len(told.splitlines()) == 1
+
+
+def test_a_setting_of_another_choice_is_told(run):
+    status, _, told = run(lambda cfg: instantiate(cfg.data), "experiment=demo_student", "data=coco")
+    assert status == 1
+    assert told.startswith(
+        "error: data.num_train is no setting of CocoDataModule: take it out by ~data.num_train, or choose"
+    )
     assert len(told.splitlines()) == 1
 
 

@@ -201,7 +201,7 @@ def test_files_that_are_no_released_checkpoint(small, tmp_path):
             ("source=ours.safetensors", "output=x.safetensors", "model=studnet"),
             "model=studnet is not known: expected one of",
         ),
-        (("source=ours.safetensors", "ouput=x.safetensors"), "Could not override 'ouput'"),
+        (("source=ours.safetensors", "ouput=x.safetensors"), "ouput is not known: did you mean output"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(run, tmp_path, arguments, message):

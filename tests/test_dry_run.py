@@ -75,8 +75,9 @@ class Fails(Callback):
         (["hydra.run.dir=/proc/run"], "/proc/run"),
         (["trainer=ddp", "trainer.devices=2"], "trainer.sync_batchnorm=false"),
         (["+trainer.val_check_interval=50"], "trainer.val_check_interval=50 is more than the"),
+        (["lr_find=true"], "check=true and lr_find=true are two questions"),
     ],
-    ids=["teacher", "validation", "monitor", "devices", "folder", "batch norms", "interval"],
+    ids=["teacher", "validation", "monitor", "devices", "folder", "batch norms", "interval", "rate"],
 )
 def test_what_would_fail_later_fails_now(run_train, tiny_coco, tmp_path, fault, message):
     root = tiny_coco()

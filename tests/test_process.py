@@ -14,6 +14,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import distilpose
+from distilpose import process
 from distilpose.process import pause_collector, resume_collector
 
 COMMANDS = [
@@ -46,6 +47,24 @@ def test_only_a_command_pauses_it(monkeypatch, argv, before, paused):
     monkeypatch.setattr(sys, "orig_argv", [*before, *argv[1:]])
     pause_collector()
     assert gc.isenabled() is not paused
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["-m", "distilpose.train"], True),
+        (["-m", "distilpose.runtime"], False),
+        (["-m", "theirs.job"], False),
+        (["-c", "import distilpose"], False),
+    ],
+)
+def test_without_torch_a_command_says_what_it_needs(monkeypatch, words, refused):
+    monkeypatch.setattr(process, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", words[:1])
+    monkeypatch.setattr(sys, "orig_argv", ["python", *words])
+    expected = pytest.raises(SystemExit, match=r"error: distilpose\.train needs PyTorch .*: pip install distilpose")
+    with expected if refused else contextlib.nullcontext():
+        process.refuse_without_torch()
 
 
 def test_what_there_is_at_the_start_is_passed_over_once():

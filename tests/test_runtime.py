@@ -118,6 +118,10 @@ def test_the_command_prints_a_table(student, photograph, tmp_path, capsys):
     for arguments in (["--boxes", "1", "2", "3"], []):
         with pytest.raises(SystemExit, match="error: "):
             main([str(student[1]), str(tmp_path / "missing.png"), *arguments])
+    (tmp_path / "notes.png").write_text("no picture")
+    for name, words in (("missing.png", "No such file or directory"), ("notes.png", "is no image OpenCV can read")):
+        with pytest.raises(SystemExit, match=rf"{name} .*{words}"):
+            main([str(student[1]), str(tmp_path / name)])
 
 
 def test_a_reader_that_has_enough_is_no_error(student, photograph, tmp_path):

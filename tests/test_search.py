@@ -216,6 +216,12 @@ def test_ranges(tmp_path, text, low, high):
     assert getattr(kind, "log", False) == ("log" in text)
 
 
+@pytest.mark.parametrize("text", ["x=interval(9,1)", "x=tag(log,interval(1e-2,1e-4))", "x=tag(log,interval(0,1))"])
+def test_intervals_without_a_number_are_told(tmp_path, text):
+    with pytest.raises(DistilPoseError, match=r"cannot be searched: expected interval\(low,high\) with low < high"):
+        search(tmp_path, text)
+
+
 def test_the_command_line_fixes_what_the_file_searches(tmp_path):
     found = search(tmp_path, "x=interval(0.0,1.0)", "y=interval(0.0,1.0)", "y=0.5")
     assert list(found.space) == ["x"]

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,7 +121,8 @@ def test_figures_of_an_evaluation_go_into_the_header(command, run, tmp_path):
 
 
 def test_figures_are_of_the_checkpoint_that_is_shared(command, run, tmp_path):
-    copy = tmp_path / "another.ckpt"
+    run = shutil.copytree(run, tmp_path / "run")
+    copy = run / "checkpoints" / "another.ckpt"
     copy.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
     for number, given in enumerate(([f"checkpoint={copy}"], ["weights_kind=raw"])):
         command(f"run={run}", f"output={tmp_path / str(number)}", *given)
@@ -130,7 +133,16 @@ def test_figures_are_of_the_checkpoint_that_is_shared(command, run, tmp_path):
         status, told = command(f"run={run}", f"output={tmp_path / 'out'}", f"evaluations=[{tmp_path / 'metrics.json'}]")
         assert status == 1
         assert words in told
+        assert told.startswith(f"error: {tmp_path / 'metrics.json'} holds")
         assert not (tmp_path / "out").exists()
+
+
+def test_the_card_of_a_run_is_for_its_own_checkpoints(command, run, tmp_path):
+    copy = Path(shutil.copyfile(run / "checkpoints" / "best.ckpt", tmp_path / "another.ckpt"))
+    status, told = command(f"run={run}", f"checkpoint={copy}", f"output={tmp_path / 'out'}")
+    assert status == 1
+    assert f"checkpoint={copy} is not in run={run}, whose card it would get" in told
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +151,8 @@ def test_figures_are_of_the_checkpoint_that_is_shared(command, run, tmp_path):
         ([], "Give what to share"),
         (["run=nowhere"], "is no folder"),
         (["checkpoint=nowhere.ckpt"], "is not a file"),
-        (["checkpoint={file}", "evaluations=[nowhere]"], "cannot be read"),
+        (["checkpoint={file}", "evaluations=[nowhere]"], "nowhere cannot be read"),
+        (["checkpoint={file}", "evaluations=nowhere"], "nowhere cannot be read"),
         (["checkpoint={file}", "output={folder}"], "not an empty folder"),
         (["checkpoint={file}", "private=maybe"], "private=maybe"),
     ],

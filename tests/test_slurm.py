@@ -52,6 +52,14 @@ def played(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_where_there_is_no_slurm_that_is_told(tmp_path):
+    command = [sys.executable, "-m", "distilpose.train", "-m", "launcher=slurm", "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: launcher=slurm needs SLURM, and its command srun is not here")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def submitted(folder, *arguments: str) -> str:
     """The script that the launcher hands to sbatch; the launcher itself would wait for the job."""
     command = [sys.executable, "-m", "distilpose.train", "-m", "launcher=slurm", *arguments]

@@ -56,6 +56,8 @@ def figures(folder):
 )
 def test_what_failed_stops_no_other_and_the_best_trains_again(tiny_coco, tmp_path, launcher):
     settings = [*TINY, f"data.root={tiny_coco(train=17)}", "trainer.max_epochs=2", *GRID, *launcher]
+    if launcher == JOBLIB:  # whose processes start others by a way of their own
+        settings.append("data.num_workers=1")
     status, out, err = finish(start(tmp_path, "-m", *settings, "seed=-1,0,1"))
     assert status == 1
     assert err.splitlines()[-1].startswith("error: 1 of 3 jobs failed, sweep/seed-1 (seed=-1 must be")
@@ -71,8 +73,14 @@ def test_what_failed_stops_no_other_and_the_best_trains_again(tiny_coco, tmp_pat
     best = OmegaConf.load(tmp_path / "sweep" / "best.yaml")
     assert best.folder == f"sweep/{max(values, key=values.get)}"
     assert best.command in out
-    if launcher != JOBLIB[:0]:
+    if launcher:
         return
+    before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()}
+    status, _, err = finish(start(tmp_path, "-m", *settings, "resume=null", "seed=0"))
+    assert status == 1
+    assert "1 of 1 jobs have a run in their folder already (first sweep/seed0): give resume=auto" in err
+    before |= {path: path.read_bytes() for path in before if path.name == "multirun.yaml"}
+    assert {path: path.read_bytes() for path in before} == before
     words = shlex.split(best.command)
     assert words[:3] == ["python", "-m", "distilpose.train"]
     status, _, err = finish(start(tmp_path, *words[3:]))

@@ -38,7 +38,7 @@ def mistakes(root, tmp_path):
             [*tiny, "model=student_xs", f"teacher.checkpoint={teacher}", "trainer.max_epochs=1"],
             "pass teacher.check=false",
         ),
-        "misspelt value": (["trainer.max_epoch=3"], "Could not override 'trainer.max_epoch'"),
+        "misspelt value": (["trainer.max_epoch=3"], "trainer.max_epoch is not known: did you mean trainer.max_epochs?"),
         "misspelt choice": (["model=student_m"], "model=student_m is not known: expected one of"),
         "unwritable folder": ([*tiny, *ALONE, "hydra.run.dir=file/run"], "Cannot use "),
         "taken folder": (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from distilpose.process import pause_collector
+from distilpose.process import pause_collector, refuse_without_torch
 
 if TYPE_CHECKING:
     from distilpose.inference import Predictor
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor", "__version__", "create_model", "list_models", "load_model"]
 
+refuse_without_torch()
 pause_collector()
 
 

@@ -47,14 +47,15 @@ def read_about(model: PoseModel, run: Path | None, checkpoint: str, cfg: DictCon
         which = MEASURED.get(Path(os.path.relpath(checkpoint, run)).as_posix())
         if which is not None and cfg.weights_kind == "averaged" and (run / SUMMARY).is_file():
             figures = _read(run / SUMMARY).get(which) or {}
-    evaluations = [_read(Path(place) / SUMMARY if Path(place).is_dir() else Path(place)) for place in cfg.evaluations]
-    for place, found in zip(cfg.evaluations, evaluations, strict=True):
+    places = [cfg.evaluations] if isinstance(cfg.evaluations, str) else list(cfg.evaluations or [])
+    evaluations = [_read(Path(place) / SUMMARY if Path(place).is_dir() else Path(place)) for place in places]
+    for place, found in zip(places, evaluations, strict=True):
         rows = found.get("rows")
         if not rows or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise DistilPoseError(f"{place} holds no figures of distilpose.evaluate: give the folder it wrote.")
         source = str(found.get("source")).partition(" (")[2].removesuffix(")")
-        place, told = Path(checkpoint).resolve(), Path(source)  # which may count from another folder
-        if told.resolve() != place and (not source or place.parts[-len(told.parts) :] != told.parts):
+        own, told = Path(checkpoint).resolve(), Path(source)  # which may count from another folder
+        if told.resolve() != own and (not source or own.parts[-len(told.parts) :] != told.parts):
             raise DistilPoseError(
                 f"{place} holds figures of {source or 'no model'}, not of {checkpoint}: evaluate that one."
             )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, MissingConfigException
 from hydra.types import RunMode
@@ -23,6 +26,9 @@ from distilpose.faults import told_in_a_sentence
 from distilpose.paths import CONFIG_DIR
 from distilpose.process import resume_collector, stop_talking
 
+# what Hydra says of an override of nothing, and of a setting that the class it builds does not take
+_UNKNOWN = re.compile(r"Could not override '([^']+)'")
+_UNEXPECTED = re.compile(r"call to target '([^']+)'.*unexpected keyword argument '([^']+)'.*full_key: (\S+)", re.DOTALL)
 TRACE = "HYDRA_FULL_ERROR"
 MISTAKES = (CompactHydraException, OmegaConfBaseException, OSError)
 
@@ -49,7 +55,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 except BrokenPipeError:
                     stop_talking()
                 except MISTAKES as error:
-                    sys.exit(f"error: {sentence(error)}")
+                    sys.exit(f"error: {_near_name(error, config_name) or sentence(error)}")
 
         return main
 
@@ -115,6 +121,11 @@ def sentence(error: BaseException) -> str:
         return _not_known(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"Cannot use '{error.filename}': {error.strerror}; give a path that exists and may be read and written."
+    unexpected = _UNEXPECTED.search(str(error))
+    if unexpected is not None:
+        target, name, group = unexpected.groups()
+        target = target.rpartition(".")[2]
+        return f"{group}.{name} is no setting of {target}: take it out by ~{group}.{name}, or choose another {group}."
     return " ".join(_from_worker(str(error)).split())
 
 
@@ -125,6 +136,29 @@ def _not_known(error: MissingConfigException) -> str:
     if not options:
         return " ".join(str(error).partition("Config search path:")[0].split())
     return f"{group}={name} is not known: expected one of {', '.join(options)}."
+
+
+def _near_name(error: BaseException, config_name: str) -> str | None:
+    """A misspelt setting with the names that are like it, where there are any."""
+    found = _UNKNOWN.match(str(error))
+    if found is None:
+        return None
+    chosen = [
+        each for each in sys.argv[1:] if (CONFIG_DIR / each.partition("=")[0]).is_dir()
+    ]  # groups have settings of their own
+    GlobalHydra.instance().clear()
+    with suppress(*MISTAKES), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        node: Any = hydra.compose(config_name, chosen)
+        parts = found[1].split(".")
+        for place, part in enumerate(parts):
+            if not isinstance(node, DictConfig):
+                return None
+            if part not in node:
+                before = "".join(f"{each}." for each in parts[:place])
+                near = " or ".join(before + name for name in get_close_matches(part, map(str, node)))
+                return f"{before}{part} is not known: did you mean {near}?" if near else None
+            node = node._get_node(part)
+    return None
 
 
 def _from_worker(text: str) -> str:

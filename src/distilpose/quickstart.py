@@ -19,7 +19,7 @@ from distilpose.command import command
 from distilpose.data.coco import CocoKeypoints
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import evaluate_dataset, markdown_table, predict_batches, predict_crops
-from distilpose.files import write_json
+from distilpose.files import write_json, write_text
 from distilpose.inference.drawing import contact_sheet, crop_image, draw_skeleton, heatmap_image
 from distilpose.losses import simulated_heatmaps
 from distilpose.models import PoseModel, count_gmacs, count_parameters, load_model
@@ -60,10 +60,14 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     )
     report = {"protocol": protocol, "minutes": round(minutes, 1), "rows": rows}
     write_json(report, output / "metrics.json")
-    print(f"\n{markdown_table(rows, COLUMNS)}\n\n{protocol}")
-    gain = rows[2]["AP"] - rows[1]["AP"]
-    print(f"The teacher changed the student's AP by {gain:+.3f}. {minutes:.1f} minutes in all.")
-    print(f"Contact sheet: {output / 'contact_sheet.png'}\nRuns, curves and pictures of each epoch: {output}")
+    gain = 100 * (rows[2]["AP"] - rows[1]["AP"])
+    told = (
+        f"{markdown_table(rows, COLUMNS)}\n\n{protocol}\n\nThe teacher changed the student's AP by {gain:+.1f} points."
+    )
+    write_text(f"{told}\n", output / "table.md")
+    print(f"\n{told} {minutes:.1f} minutes in all.")
+    print(f"Table: {output / 'table.md'}\nContact sheet: {output / 'contact_sheet.png'}")
+    print(f"Runs, curves and pictures of each epoch: {output}")
     return report
 
 

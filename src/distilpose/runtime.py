@@ -177,11 +177,13 @@ def _print(skeleton: Skeleton, found: Poses, as_json: bool) -> None:
 def _read_rgb(path: str) -> NDArray[np.uint8]:
     try:
         image = cv2.imdecode(np.frombuffer(Path(path).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
+    except OSError as error:
+        raise DistilPoseError(f"{path} cannot be read ({error.strerror}): give a photograph.") from None
+    except cv2.error:
         image = None
     if image is None:
         raise DistilPoseError(
-            f"{path} is missing, no image OpenCV can read, or has more than 100 million pixels: give a photograph."
+            f"{path} is no image OpenCV can read, or has more than 100 million pixels: give a photograph."
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 

@@ -154,7 +154,7 @@ class Search:
         refuse_failed(
             self.launcher.place,
             [*others, *failed[self.failed_before :]],
-            "the same command draws others in their place",
+            "mend what is told, and the same command draws others in their place",
         )
         return best_of(told)
 
@@ -234,6 +234,10 @@ def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
     value = override.value()
     if isinstance(value, IntervalSweep):
         log, low, high = "log" in value.tags, value.start, value.end
+        if not (low or 0) < (high or 0) or (log and not (low or 0) > 0):
+            raise DistilPoseError(
+                f"{override.input_line} cannot be searched: expected interval(low,high) with low < high, both above 0 for log."
+            )
         if isinstance(low, int) and isinstance(high, int):
             return IntDistribution(low, high, log=log)
         return FloatDistribution(float(low or 0), float(high or 0), log=log)

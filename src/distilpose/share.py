@@ -34,6 +34,10 @@ def main(cfg: DictConfig) -> Path:
             f"run={run} is no folder: give that of a training, which holds config.yaml and checkpoints/."
         )
     checkpoint = cfg.checkpoint if run is None or cfg.checkpoint is not None else run / CHECKPOINT
+    if run is not None and not Path(checkpoint).resolve().is_relative_to(run.resolve()):
+        raise DistilPoseError(
+            f"checkpoint={checkpoint} is not in run={run}, whose card it would get: give the run it is of, or leave run out."
+        )
     model = load_model(checkpoint, cfg.weights_kind)
     about = read_about(model, run, str(checkpoint), cfg)
     weights = save_model(model, output / WEIGHTS_FILE, padding=run_padding(local_file(checkpoint)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -40,6 +41,11 @@ class Jobs:
         self.monitor = str(config.data.monitor)
         self._folders: dict[tuple[str, ...], Path] = {}  # composing takes a while
         kind = str(config.hydra.launcher._target_)
+        if "Slurm" in kind and shutil.which("srun") is None:
+            raise DistilPoseError(
+                "launcher=slurm needs SLURM, and its command srun is not here: start it where jobs are submitted, or take "
+                "launcher=local."
+            )
         self.one_by_one, self._watched = kind.endswith("BasicLauncher"), "joblib" in kind
 
     @contextmanager
@@ -156,6 +162,7 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
     if jobs.one_by_one:  # the table then grows with each
         batches = [[job] for batch in batches for job in batch]
     every = [job for batch in batches for job in batch]
+    _refuse_taken(jobs, every)
     trials: list[Trial] = []
     try:
         for batch in batches:
@@ -168,6 +175,18 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
         print(f"\n{text}\n\nWritten to {jobs.place}")
     refuse_failed(jobs.place, trials, "the same command with resume=auto tries them again")
     return [trial.value for trial in trials]
+
+
+def _refuse_taken(jobs: Jobs, every: Sequence[Sequence[str]]) -> None:
+    """Without resume=auto a folder that holds a run would fail its job, and the table tell of a failure in place of the run."""
+    if jobs.config.resume is not None or not jobs.writes:
+        return
+    taken = [folder for number, job in enumerate(every) if ((folder := jobs.folder(job, number)) / CONFIG).is_file()]
+    if taken:
+        raise DistilPoseError(
+            f"{len(taken)} of {len(every)} jobs have a run in their folder already (first {taken[0]}): give resume=auto to go "
+            "on with them, or choose another hydra.sweep.dir."
+        )
 
 
 def _tell(jobs: Jobs, every: Sequence[Any], trials: Sequence[Trial]) -> str:

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -33,6 +33,8 @@ def main(cfg: DictConfig) -> float | None:
     check_flag("check", cfg.check)
     check_flag("lr_find", cfg.lr_find)
     multirun.check_folder(cfg)
+    if cfg.check and cfg.lr_find:
+        raise DistilPoseError("check=true and lr_find=true are two questions: ask them one after the other.")
     if cfg.check:
         if cfg.resume not in (None, resuming.AUTO):
             cfg, _ = resuming.resume(cfg)  # of the run in that folder
@@ -57,6 +59,8 @@ def main(cfg: DictConfig) -> float | None:
 
 def check(cfg: DictConfig) -> dict[str, float]:
     """Do on a small scale all that the run will do, write nothing, and tell how long it will take."""
+    if "may_record" in cfg.teacher:  # which can take hours, and stays
+        cfg = OmegaConf.merge(cfg, {"teacher": {"may_record": False}})  # type: ignore[assignment]
     datamodule, module = build(cfg)
     return dry_run(cfg, module, datamodule, build_trainer)
 
@@ -108,6 +112,8 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
         teacher = instantiate(cfg.teacher)
         # one that is recorded for these persons takes the data
         parts["teacher"] = teacher(data=datamodule) if isinstance(teacher, partial) else teacher
+    elif model.kind == "student" and cfg.teacher.get("checkpoint") is not None:
+        print(f"The loss has no use for a teacher: teacher.checkpoint={cfg.teacher.checkpoint} is not read.")
     parts["optimizer"] = instantiate(cfg.optimizer, lr=runs.scaled_rate(cfg))
     parts["scheduler"] = instantiate(cfg.scheduler) if cfg.scheduler else None
     check_recipe(parts["optimizer"], parts["scheduler"])

@@ -180,8 +180,10 @@ def test_absent_boxes_matter_only_when_asked_for(tiny_coco):
 
 
 def test_missing_root_says_how_to_get_data(tmp_path):
-    with pytest.raises(DistilPoseError, match=r"nowhere does not exist: .*data\.root=FOLDER.*download_coco\.py"):
-        _ = module(tmp_path / "nowhere").skeleton
+    with pytest.raises(DistilPoseError, match=r"coco does not exist: .*data\.root=FOLDER.*download_coco\.py"):
+        _ = module(tmp_path / "coco").skeleton
+    with pytest.raises(DistilPoseError, match=r"mine does not exist: name your folder with data\.root=FOLDER\."):
+        _ = module(tmp_path / "mine").skeleton
 
 
 def test_splits_must_have_the_same_joints(tiny_coco):

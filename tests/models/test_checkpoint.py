@@ -141,6 +141,21 @@ def test_bad_files_are_told_apart(model, tmp_path):
         load_model(tmp_path / "object.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("student.onnx", b"\x08\x07", "is an exported file: predict with it by python -m distilpose.runtime"),
+        ("photo.jpg", b"\xff\xd8\xff\xe0", "is no PyTorch file: give a .ckpt or .safetensors"),
+        ("notes.ckpt", b"these are notes", "no PyTorch file"),
+    ],
+)
+def test_files_of_another_kind_are_not_to_be_trusted(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DistilPoseError, match=words) as told:
+        load_model(tmp_path / name)
+    assert "weights_only=False" not in str(told.value)
+
+
 def test_weights_of_another_model_are_told(model, tmp_path):
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
     other = create_model("student_xs", num_keypoints=5, **XS).config

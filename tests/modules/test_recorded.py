@@ -13,7 +13,8 @@ from distilpose import create_model
 from distilpose.data import CocoKeypoints, PoseAugmentation
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
-from distilpose.modules import DistillationModule, RecordedTeacher, load_recorded
+from distilpose.modules import DistillationModule, RecordedTeacher, load_blazepose, load_recorded
+from distilpose.modules import recorded as recorded_module
 from distilpose.modules.recorder import find_recording, joints_found, record
 from distilpose.modules.recording import Recording
 from distilpose.modules.sources import Answer
@@ -278,6 +279,18 @@ def test_a_recording_serves_any_part_of_its_persons(tiny_coco, tmp_path):
     record(painter, dataset, place)
     assert find_recording(painter, persons(root, limit=5), tmp_path) == place
     assert find_recording(painter, persons(tiny_coco(train=12, seed=5)), tmp_path) != place
+
+
+def test_blazepose_is_not_recorded_where_nothing_may_stay(tiny_coco, tmp_path, monkeypatch):
+    dataset = persons(tiny_coco(train=4))
+    data = type("Data", (), {"prepare_data": lambda self: None, "train_dataset": lambda self: dataset})()
+    monkeypatch.setattr(recorded_module, "BlazePose", lambda *_: None)
+    monkeypatch.setattr(recorded_module, "BlazePoseSource", lambda *_: Painter(dataset))
+    with pytest.raises(DistilPoseError, match=r"not been recorded for these 5 persons.*python -m distilpose\.record"):
+        load_blazepose(None, data, folder=tmp_path / "recordings", may_record=False)
+    assert not (tmp_path / "recordings").exists()
+    load_blazepose(None, data, folder=tmp_path / "recordings")
+    load_blazepose(None, data, folder=tmp_path / "recordings", may_record=False)
 
 
 @pytest.mark.parametrize("file", [None, "nowhere"])

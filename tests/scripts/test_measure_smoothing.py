@@ -32,6 +32,10 @@ def test_a_clip_drawn_and_measured(load_script, tmp_path, capsys):
     assert calm[0] < 0.5 * raw[0]
     measure([str(name), "--tune"])
     assert "Least jitter first" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"nowhere\.json is not there: a clip NAME has its truth in NAME\.json"):
+        measure([str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit, match=r"cannot write a video that ends in '\.xyz' here: take \.avi or \.mp4"):
+        load_script("draw_clip").main([f"{name}.xyz", f"{name}_xyz.json", "--frames", "2", "--size", "64"])
     write_json(rows[:-1], name / "results.json")
     with pytest.raises(SystemExit, match="has not one person in each of the 10 frames"):
         measure([str(name)])

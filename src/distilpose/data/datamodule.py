@@ -16,7 +16,7 @@ from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.sampler import BatchShare, ViewSampler, progress_of, taken_up
-from distilpose.data.workers import settle
+from distilpose.data.workers import settle, start_method
 from distilpose.errors import DistilPoseError, check_flag, check_number, check_size
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
@@ -226,9 +226,9 @@ class CocoDataModule(LightningDataModule):
 
     def _read(self, path: Path, unlabelled: bool = False) -> KeypointAnnotations:
         if not self.root.is_dir():
+            fetch = ", or fetch COCO with scripts/download_coco.py" if "coco" in self.root.name.lower() else ""
             raise DistilPoseError(
-                f"Data folder {self.root} does not exist: name your folder with data.root=FOLDER, "
-                "or fetch COCO with scripts/download_coco.py."
+                f"Data folder {self.root} does not exist: name your folder with data.root=FOLDER{fetch}."
             )
         return load_annotations(path, self.category, self._skeleton_options, unlabelled)
 
@@ -241,6 +241,7 @@ class CocoDataModule(LightningDataModule):
             dataset,
             **order,
             num_workers=self.num_workers,
+            multiprocessing_context=start_method() if self.num_workers else None,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             worker_init_fn=settle,

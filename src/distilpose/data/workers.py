@@ -1,7 +1,8 @@
-"""What each loading process does before it loads."""
+"""How loading processes start, and what each does before it loads."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -27,3 +28,11 @@ def _obey_the_training() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
+
+
+def start_method() -> str | None:
+    """How loading processes are started; None is as usual.
+
+    In a job of joblib's the usual way is joblib's own, by which only joblib can start processes: there it is the system's.
+    """
+    return multiprocessing.get_all_start_methods()[0] if multiprocessing.get_start_method() == "loky" else None

@@ -120,7 +120,10 @@ class VideoWriter:
             self._size = (image.shape[1] // 2 * 2, image.shape[0] // 2 * 2)
             self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, self._size)
             if not self._writer.isOpened():
-                raise DistilPoseError("OpenCV cannot write a video here: leave it out with draw=false.")
+                raise DistilPoseError(
+                    f"OpenCV cannot write a video that ends in '{self.path.suffix}' here: take .avi or .mp4, or leave the "
+                    "video of predict out by draw=false."
+                )
         if image.shape[1] // 2 * 2 == self._size[0] and image.shape[0] // 2 * 2 == self._size[1]:
             image = image[: self._size[1], : self._size[0]]
         else:

@@ -85,6 +85,10 @@ def load_model(path: str | Path, weights_kind: str = "averaged") -> PoseModel:
     if weights_kind not in tuple(WEIGHTS):  # a list cannot be looked up
         raise DistilPoseError(f"weights_kind={weights_kind} must be averaged or raw.")
     path = local_file(path)
+    if path.suffix == ".onnx":
+        raise DistilPoseError(
+            f"{path} is an exported file: predict with it by python -m distilpose.runtime, and give the checkpoint here."
+        )
     about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights_kind)
     try:
         model = create_model(**_harmless(about["config"]))
@@ -143,14 +147,22 @@ def read_torch_file(path: Path) -> Any:
         with torch.serialization.safe_globals(_NUMPY_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not _is_torch_file(path):
+            raise DistilPoseError(f"{path} is no PyTorch file: give a .ckpt or .safetensors of a model.") from error
         raise DistilPoseError(
-            f"{path} cannot be read safely: it is no PyTorch file, or holds objects besides tensors, numbers and "
-            "plain containers; if you trust it, load it with torch.load(..., weights_only=False) and save its "
+            f"{path} cannot be read safely: it is damaged, or holds objects besides tensors, numbers and plain "
+            "containers; if you trust it, load it with torch.load(..., weights_only=False) and save its "
             "{'state_dict': ...} alone to a new file."
         ) from error
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         reason = "it is truncated, damaged or no PyTorch file"
         raise DistilPoseError(f"{path} cannot be read: {reason}; copy or download it again.") from error
+
+
+def _is_torch_file(path: Path) -> bool:
+    """Whether it begins like one: a zip, or a pickle of torch before 1.6."""
+    with open(path, "rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
 
 
 def saved_padding(path: Path) -> float | None:

@@ -196,6 +196,7 @@ def load_blazepose(
     threads: int = 1,
     turns: int = 8,
     passes: int = 2,
+    may_record: bool = True,
     **options: Any,
 ) -> RecordedTeacher:
     """BlazePose as a teacher: recorded for the training persons the first time, read from there ever after.
@@ -208,10 +209,19 @@ def load_blazepose(
         threads: CPU threads of the network.
         turns: of `BlazePoseSource`.
         passes: of `BlazePoseSource`.
+        may_record: whether persons who are not recorded are, which takes a while and stays; else they are refused.
         **options: of `RecordedTeacher`.
+
+    Raises:
+        DistilPoseError: they are not recorded and may not be.
     """
     source = BlazePoseSource(BlazePose(file, threads), turns, passes)
     data.prepare_data()
     dataset = data.train_dataset()
-    place = find_recording(source, dataset, folder) if recording is None else recording
+    place = Path(find_recording(source, dataset, folder) if recording is None else recording)
+    if not may_record and not place.exists():
+        raise DistilPoseError(
+            f"BlazePose has not been recorded for these {len(dataset)} persons, which stays and takes a while: do so first, by "
+            "python -m distilpose.record with the same teacher and data."
+        )
     return RecordedTeacher(record(source, dataset, place), **options)

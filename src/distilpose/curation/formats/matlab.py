@@ -34,7 +34,9 @@ def read_mat(path: Path, name: str) -> Any:
     except DistilPoseError:
         raise
     except Exception as error:  # damaged files make scipy's reader fail in any way
-        raise DistilPoseError(f"{path} is no MATLAB file that can be read ({type(error).__name__}).") from None
+        raise DistilPoseError(
+            f"{path} is no MATLAB file that can be read ({type(error).__name__}): fetch it again."
+        ) from None
     if name not in content:
         raise DistilPoseError(f"{path} has no variable {name!r}: give the file of the official release.")
     return content[name]
