@@ -160,9 +160,10 @@ def read_torch_file(path: Path) -> Any:
 
 
 def _is_torch_file(path: Path) -> bool:
-    """Whether it begins like one: a zip, or a pickle of torch before 1.6."""
+    """Whether it begins like one: a zip, or a pickle, which torch wrote before 1.6."""
     with open(path, "rb") as file:
-        return file.read(2) in (b"PK", b"\x80\x02")
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"
 
 
 def saved_padding(path: Path) -> float | None:
