@@ -143,9 +143,8 @@ def _near_name(error: BaseException, config_name: str) -> str | None:
     found = _UNKNOWN.match(str(error))
     if found is None:
         return None
-    chosen = [
-        each for each in sys.argv[1:] if (CONFIG_DIR / each.partition("=")[0]).is_dir()
-    ]  # groups have settings of their own
+    # of the choices on the command line, as each has settings of its own
+    chosen = [word for word in sys.argv[1:] if (CONFIG_DIR / word.partition("=")[0]).is_dir()]
     GlobalHydra.instance().clear()
     with suppress(*MISTAKES), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         node: Any = hydra.compose(config_name, chosen)
