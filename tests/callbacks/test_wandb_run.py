@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import wandb
 from lightning.pytorch.loggers import WandbLogger
+from trackers import tracker
 
 from distilpose.callbacks import make_wandb_logger, wandb_run
 from distilpose.callbacks.wandb_run import finish_wandb
 from distilpose.errors import DistilPoseError
+from distilpose.offline_run import read_logged
 
 
 @pytest.fixture
@@ -20,8 +25,8 @@ def chosen(monkeypatch, tmp_path):
     def choose(mode="auto", account=False, answers=False):
         seen = {}
         monkeypatch.setattr(wandb_run, "_has_account", lambda url: account)
-        monkeypatch.setattr(wandb_run, "_answers", lambda url, timeout=2.0: answers)
-        monkeypatch.setattr(wandb_run, "ClosedWandbLogger", lambda **options: seen.update(options))
+        monkeypatch.setattr(wandb_run, "answers", lambda url, timeout=2.0: answers)
+        monkeypatch.setattr(wandb_run, "LastingWandbLogger", lambda **options: seen.update(options))
         make_wandb_logger("project", "name", str(tmp_path / "run"), mode)
         return seen["mode"]
 
@@ -74,8 +79,8 @@ def test_an_account_is_a_key_in_the_environment_or_the_netrc_file(monkeypatch, t
 def test_whether_a_server_answers():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        assert wandb_run._answers(url, timeout=1)
-    assert not wandb_run._answers(url, timeout=1)
+        assert wandb_run.answers(url, timeout=1)
+    assert not wandb_run.answers(url, timeout=1)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -121,6 +126,76 @@ def test_a_server_behind_a_proxy_answers_where_the_proxy_does(monkeypatch):
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        assert wandb_run._answers("https://wandb.invalid")
+        assert wandb_run.answers("https://wandb.invalid")
         monkeypatch.setenv("no_proxy", "wandb.invalid")
-        assert not wandb_run._answers("https://wandb.invalid")
+        assert not wandb_run.answers("https://wandb.invalid")
+
+
+@pytest.fixture
+def wandb_at(tmp_path):
+    """Runs a program with a W&B server in its environment: what it said."""
+
+    def call(address: str, program: str) -> str:
+        keys = {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40, "HOME": str(tmp_path), "WANDB_MODE": "online"}
+        environment = {**{name: value for name, value in os.environ.items() if "WANDB" not in name}, **keys}
+        done = subprocess.run(
+            [sys.executable, "-c", LOGGER + program],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    return call
+
+
+LOGGER = """
+from types import SimpleNamespace
+from distilpose.callbacks import finish_wandb, make_wandb_logger, wandb_run
+wandb_run.FINISH = 2
+logger = make_wandb_logger("distilpose", "run", "run")
+trainer = SimpleNamespace(loggers=[logger])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_the_server_refuses_is_offline(wandb_at, tmp_path):
+    with tracker(status=401) as server:
+        said = wandb_at(server.address, "with finish_wandb(trainer):\n    logger.log_metrics({'loss': 1.0}, step=0)")
+    assert server.sent
+    assert "W&B does not take the run (" in said
+    assert "401" in said
+    (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    assert "loss" in read_logged(run).history
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_costs_no_training(wandb_at, tmp_path):
+    program = (
+        "import urllib.request\n"
+        "with finish_wandb(trainer):\n"
+        "    logger.log_metrics({'before': 1.0}, step=0)\n"
+        "    urllib.request.urlopen('ADDRESS/gone')\n"
+        "    for step in range(3):\n"
+        "        logger.log_table('table', ['number'], [[1]], step=step)\n"
+        "    logger.log_metrics({'after': 2.0}, step=3)\n"
+    )
+    with tracker() as server:
+        said = wandb_at(server.address, program.replace("ADDRESS", server.address))
+    assert said.count("W&B does not take table") == 1
+    assert "wandb sync" in said
+    (run,) = (tmp_path / "run" / "wandb").glob("run-*/*.wandb")
+    assert {"before", "after"} <= set(read_logged(run).history)
+
+
+def test_the_server_is_the_one_that_wandb_would_take(monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    public = wandb_run.server_url()
+    assert public.startswith("https://")
+    (tmp_path / "settings").write_text("[default]\nbase_url = https://wandb.own.example\n")
+    assert wandb_run.server_url() == "https://wandb.own.example"
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert wandb_run.server_url() == "http://127.0.0.1:9"
+    monkeypatch.setenv("WANDB_BASE_URL", "rubbish")
+    with pytest.raises(DistilPoseError, match="correct the variables that begin with WANDB_"):
+        wandb_run.server_url()

@@ -6,6 +6,7 @@ from distilpose.callbacks.gradient_share import GradientShare
 from distilpose.callbacks.health import DistillationHealth
 from distilpose.callbacks.interruption import Interruption
 from distilpose.callbacks.metrics_table import MetricsTable
+from distilpose.callbacks.mlflow_run import make_mlflow_logger
 from distilpose.callbacks.pictures import Pictures
 from distilpose.callbacks.provenance import Provenance
 from distilpose.callbacks.pruning import Pruning
@@ -26,5 +27,6 @@ __all__ = [
     "Speed",
     "ValidationDetails",
     "finish_wandb",
+    "make_mlflow_logger",
     "make_wandb_logger",
 ]

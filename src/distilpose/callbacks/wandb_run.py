@@ -5,7 +5,8 @@ from __future__ import annotations
 import netrc
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,24 +19,56 @@ from hydra.types import RunMode
 from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
 
 from distilpose.errors import DistilPoseError
 
 DATA = "WANDB_DATA_DIR"
 DATA_IS_GIVEN = DATA in os.environ
 MODES = ("auto", "online", "offline", "disabled")
+FINISH = 90  # seconds that the end of a run may wait for the server: less than a cluster leaves after its signal
+LOST = (wandb.errors.Error, OSError)  # of a server that has gone; a timeout is the latter
 SWEEP = "DISTILPOSE_SWEEP"  # tells jobs of a multirun that are commands of their own which sweep they belong to
 
 
-class ClosedWandbLogger(WandbLogger):
-    """Lightning's WandbLogger, whose run is closed also where a forked process began it (ddp_fork).
+class LastingWandbLogger(WandbLogger):
+    """Lightning's WandbLogger, which goes on where the server is gone or refuses, and closes its run in any process.
 
-    Such a process ends without a word to W&B, and the last rows would be lost. Elsewhere `finish_wandb` closes the run.
+    A forked process (ddp_fork) ends without a word to W&B, and its last rows would be lost. Elsewhere `finish_wandb` closes
+    the run.
     """
 
     def __init__(self, **options: Any):
         super().__init__(**options)
         self._made_in = os.getpid()
+        self._misses = False
+
+    @property
+    def experiment(self) -> Any:
+        """W&B's run, begun at the first call; offline, with a word, where the server does not take it."""
+        try:
+            return super().experiment
+        except wandb.errors.CommError as error:  # a key that is refused, a server that breaks down or never answers
+            print(f"W&B does not take the run ({_first_line(error)}): it is offline, send it later by wandb sync.")
+            self._wandb_init["mode"] = "offline"
+            return super().experiment
+        except wandb.errors.UsageError as error:
+            raise DistilPoseError(
+                f"W&B refuses the run ({_first_line(error)}): correct logger.wandb.…, or give logger.wandb.mode=offline."
+            ) from error
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Figures, tables and plots at a step; tables and plots ask the server, and are left out where it is gone."""
+        try:
+            super().log_metrics(metrics, step)
+        except LOST as error:
+            if not self._misses:
+                tqdm.write(
+                    f"W&B does not take {', '.join(metrics)} ({_first_line(error)}): the training goes on without, and with "
+                    "what else it does not take."
+                )
+            self._misses = True
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -43,7 +76,7 @@ class ClosedWandbLogger(WandbLogger):
         super().finalize(status)
         attached = getattr(self, "_attach_id", None) is not None  # to its parent's run, as spawned processes are
         if os.getpid() != self._made_in and not attached and wandb.run is not None:
-            wandb.finish(exit_code=int(status != "success"))
+            _finish(int(status != "success"))
 
 
 def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto", **options: Any) -> WandbLogger:
@@ -63,10 +96,10 @@ def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto"
     mode = os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode
     if mode not in MODES:
         raise DistilPoseError(f"logger.wandb.mode={mode} must be one of {', '.join(MODES)}.")
-    server = str(wandb.Settings().base_url)
+    server = server_url()
     if mode == "auto":
-        mode = "online" if _has_account(server) and _answers(server) else "offline"
-    elif mode == "online" and not _answers(server):
+        mode = "online" if _has_account(server) and answers(server) else "offline"
+    elif mode == "online" and not answers(server):
         rank_zero_only(print)(f"W&B does not answer at {server}: the run is offline, send it later by wandb sync.")
         mode = "offline"
     Path(save_dir).mkdir(parents=True, exist_ok=True)
@@ -80,17 +113,34 @@ def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto"
     # reinit: a multirun's jobs share a process, and each is a run of its own
     wanted: dict[str, Any] = {"silent": True, "reinit": "finish_previous"}
     if "finish_timeout" in wandb.Settings.model_fields:  # for a server that has gone since; the run lies in save_dir
-        wanted["finish_timeout"] = 300
+        wanted |= {"finish_timeout": FINISH, "finish_timeout_raises": True}
     settings = wandb.Settings(**wanted)
-    return ClosedWandbLogger(project=project, name=name, save_dir=save_dir, mode=mode, settings=settings, **options)
+    return LastingWandbLogger(project=project, name=name, save_dir=save_dir, mode=mode, settings=settings, **options)
+
+
+def server_url() -> str:
+    """Address of W&B's server: of WANDB_BASE_URL, of the settings that `wandb login --host` writes, or the public one."""
+    # as wandb.init does, which would start W&B's own process in every process of the run
+    settings = wandb.Settings()
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    settings.settings_system = str(folder / "settings")
+    try:
+        settings.update_from_system_settings()
+        settings.update_from_env_vars(dict(os.environ))
+    except ValueError as error:
+        raise DistilPoseError(
+            f"W&B does not take its settings in the environment ({' '.join(str(error).split())}): correct the variables "
+            "that begin with WANDB_, or leave W&B out by logger=none."
+        ) from error
+    return str(settings.base_url)
 
 
 def unreachable() -> str | None:
     """Why W&B's server cannot be used from here, in a few words; None where it can."""
-    server = str(wandb.Settings().base_url)
+    server = server_url()
     if not _has_account(server):
         return f"no account is set up for {server}"
-    return None if _answers(server) else f"{server} does not answer"
+    return None if answers(server) else f"{server} does not answer"
 
 
 def sweep_name() -> str | None:
@@ -109,7 +159,24 @@ def finish_wandb(trainer: Trainer) -> Iterator[None]:
         code = 0
     finally:
         if any(isinstance(logger, WandbLogger) for logger in trainer.loggers) and wandb.run is not None:
-            wandb.finish(exit_code=code)
+            _finish(code)
+
+
+def _finish(code: int) -> None:
+    """Close W&B's run, in a limited time."""
+    run: Any = wandb.run
+    try:
+        wandb.finish(exit_code=code)
+    except LOST as error:
+        folder = Path(run.dir).parent
+        print(
+            f"W&B has not taken the whole run ({_first_line(error)}): send it by wandb sync {folder}.", file=sys.stderr
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, without the rest of W&B's explanations."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _has_account(url: str) -> bool:
@@ -122,7 +189,7 @@ def _has_account(url: str) -> bool:
         return False
 
 
-def _answers(url: str, timeout: float = 2.0) -> bool:
+def answers(url: str, timeout: float = 2.0) -> bool:
     """Whether the server, or the proxy on the way to it, accepts a connection within `timeout` seconds."""
     address = urlparse(url)
     proxy = None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)

@@ -1,0 +1,80 @@
+"""The servers of W&B and MLflow in a process of one's own, as much of them as beginning, logging and ending a run takes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+PROJECT = {"id": "P", "name": "distilpose", "entity": {"id": "E", "name": "me"}}
+RUN = {
+    "id": "R", "name": "run", "displayName": "run", "description": "", "config": "{}", "sweepName": None, "project": PROJECT,
+    "historyLineCount": 0, "summaryMetrics": "{}",
+}  # fmt: skip
+VIEWER = {"id": "V", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}
+QUERIES = {
+    "RunResumeStatus": {"model": {**PROJECT, "bucket": None}},
+    "UpsertBucket": {"upsertBucket": {"bucket": RUN, "inserted": True}},
+    "iewer": {"viewer": VIEWER},
+    "ServerFeatures": {"serverInfo": {"features": []}},
+}
+MLFLOW = {
+    "experiments/get-by-name": {
+        "experiment": {"experiment_id": "1", "name": "distilpose", "lifecycle_stage": "active"}
+    },
+    "runs/create": {"run": {"info": {"run_id": "a" * 32, "experiment_id": "1"}, "data": {}}},
+    "runs/get": {"run": {"info": {"run_id": "a" * 32, "experiment_id": "1"}, "data": {}}},
+}
+
+
+@contextmanager
+def tracker(status: int = 200):
+    """Gives its address, what was sent, as text, and the status it answers with; asked for /gone, it changes to 401."""
+    played = SimpleNamespace(status=status, sent=[])
+
+    class Answers(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args):
+            pass
+
+        def answer(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+            played.sent.append(f"{self.path} {body.decode(errors='replace')}")
+            found = {}
+            if self.path == "/gone":
+                played.status, status = 401, played.status
+                return self.reply({}, status)
+            if self.path == "/graphql":
+                query = json.loads(body)["query"]
+                found = {"data": next((given for name, given in QUERIES.items() if name in query), {})}
+                if "CreateRunFiles" in query:
+                    names = json.loads(body)["variables"]["files"]
+                    files = [{"name": name, "uploadUrl": f"{played.address}/file"} for name in names]
+                    found = {"data": {"createRunFiles": {"runID": "R", "uploadHeaders": [], "files": files}}}
+            elif "/mlflow/" in self.path:
+                found = MLFLOW.get(self.path.partition("/mlflow/")[2].partition("?")[0], {})
+            self.reply(found if played.status == 200 else {"errors": [{"message": "no"}]}, played.status)
+
+        def reply(self, found, status):
+            content = json.dumps(found).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names that http.server looks for
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    played.address = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield played
+    finally:
+        server.shutdown()
+        server.server_close()
