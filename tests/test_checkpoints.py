@@ -37,6 +37,20 @@ def test_the_furthest_is_taken_whatever_the_clock_says(save, tmp_path):
     assert newest_intact(tmp_path) == (last, 130)
 
 
+class Pickled(torch.nn.Linear):
+    """What torch would only unpickle by running code."""
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"global_step": None}, Pickled(1, 1)], ids=repr)
+def test_a_file_of_something_else_is_passed_over_in_a_line(save, tmp_path, capsys, content):
+    last, recent = save("last.ckpt", 2), save("recent.ckpt", 3)
+    torch.save(content, recent)
+    assert newest_intact(tmp_path).path == last
+    said = capsys.readouterr().err
+    assert f"{recent} is damaged (" in said
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
 def test_a_damaged_one_is_passed_over_with_a_word(save, tmp_path, capsys, damage):
     best, last, recent = (save(f"{name}.ckpt", step) for name, step in (("best", 1), ("last", 2), ("recent", 3)))

@@ -57,6 +57,10 @@ def test_a_reader_who_has_enough_is_no_mistake(tmp_path):
     assert talker.wait(timeout=60) == 0
 
 
+def test_one_that_is_interrupted_says_so(run):
+    assert run(raising(KeyboardInterrupt())) == (130, "", "Interrupted.\n")
+
+
 def test_a_task_gets_its_configuration(run, tmp_path):
     seen = {}
 
@@ -87,6 +91,7 @@ def test_a_task_gets_its_configuration(run, tmp_path):
         (["--config-name", "nothing"], "error: Cannot find primary config 'nothing'."),
         (["trainer.max_epochs=[3"], "error: "),
         (["hydra.run.dir=file/run"], "error: Cannot use "),
+        (["logger=null"], "error: A group of settings takes the name of one of its files, which null is not"),
     ],
     ids=[
         "misspelt name",
@@ -100,6 +105,7 @@ def test_a_task_gets_its_configuration(run, tmp_path):
         "no command",
         "syntax",
         "unwritable folder",
+        "null as a choice",
     ],
 )
 def test_mistakes_before_the_task_are_one_line(run, tmp_path, arguments, message):

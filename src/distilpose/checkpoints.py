@@ -80,8 +80,9 @@ def _checked(path: Path, changed: int, size: int) -> Found | None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         step = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-    except (zipfile.BadZipFile, RuntimeError, UnpicklingError, KeyError, EOFError, OSError) as error:
-        damaged, step = str(error), None
+    except (zipfile.BadZipFile, RuntimeError, UnpicklingError, LookupError, TypeError, EOFError, OSError) as error:
+        told = str(error).splitlines() or [type(error).__name__]  # torch's goes on with how to load it unsafely
+        damaged, step = told[0], None
     if step is None:
         rank_zero_only(print)(f"{path} is damaged ({damaged}) and passed over.", file=sys.stderr)
         return None

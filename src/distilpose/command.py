@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from distilpose.process import resume_collector, stop_talking
 # what Hydra says of an override of nothing, and of a setting that the class it builds does not take
 _UNKNOWN = re.compile(r"Could not override '([^']+)'")
 _UNEXPECTED = re.compile(r"call to target '([^']+)'.*unexpected keyword argument '([^']+)'.*full_key: (\S+)", re.DOTALL)
+_NO_CHOICE = "Config group override must be a string or a list"
 TRACE = "HYDRA_FULL_ERROR"
 MISTAKES = (CompactHydraException, OmegaConfBaseException, OSError)
 
@@ -54,8 +56,18 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                     return start(_told_in_a_sentence(task, asked))()
                 except BrokenPipeError:
                     stop_talking()
+                except KeyboardInterrupt:
+                    print("Interrupted.", file=sys.stderr)
+                    sys.exit(128 + signal.SIGINT)
                 except MISTAKES as error:
                     sys.exit(f"error: {_near_name(error, config_name) or sentence(error)}")
+                except ValueError as error:
+                    if _NO_CHOICE not in str(error):
+                        raise
+                    sys.exit(
+                        "error: A group of settings takes the name of one of its files, which null is not: give one of "
+                        "--help's, such as logger=none, or leave it out."
+                    )
 
         return main
 

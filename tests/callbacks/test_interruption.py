@@ -11,7 +11,7 @@ import torch
 from lightning import Callback
 
 from distilpose import train
-from distilpose.callbacks.interruption import _interval
+from distilpose.callbacks.interruption import Interruption, _interval
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.checkpoints import newest_intact
 
@@ -75,6 +75,7 @@ def run_with(run_train, monkeypatch):
     [
         ([], [(signal.SIGTERM, 1, 2), (signal.SIGUSR1, 2, 0)]),
         ([], [(signal.SIGUSR2, 0, 5), (signal.SIGTERM, 1, 0, True)]),
+        (["data.num_workers=1"], [(signal.SIGINT, 1, 1), (signal.SIGHUP, 2, 4)]),
         ([*EMA, "data.num_workers=2", "trainer.accumulate_grad_batches=2"], [(signal.SIGTERM, 1, 1), (signal.SIGTERM, 2, 4)]),
         (["augmentation=released"], [(signal.SIGTERM, 1, 5, False), (signal.SIGTERM, 2, 4)]),
     ],
@@ -93,6 +94,27 @@ def test_it_ends_as_if_it_had_been_let_alone(
     assert status == 0, told
     assert [row["epoch"] for row in read_table(tmp_path / "whole" / "metrics.csv")] == [0, 1, 2]
     ended_alike(tmp_path / "run", tmp_path / "whole")
+
+
+def test_asked_twice_by_ctrl_c_it_does_not_wait(monkeypatch):
+    asked = Interruption(".")
+    asked._note(signal.SIGTERM, None)
+    asked._note(signal.SIGINT, None)
+    assert asked.received == signal.SIGINT
+    with pytest.raises(KeyboardInterrupt):
+        asked._note(signal.SIGINT, None)
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_what_was_ignored_before_as_by_nohup_stays_ignored(run_with, tiny_coco, tmp_path, ignored):
+    before = signal.signal(ignored, signal.SIG_IGN)
+    try:
+        settings = [*TINY, "trainer.max_epochs=1", "augmentation=none", f"data.root={tiny_coco(train=17, val=6)}"]
+        status, told = run_with(Kill(ignored, 0, 1), *settings, "hydra.run.dir=run")
+        assert status == 0, told
+        assert signal.getsignal(ignored) == signal.SIG_IGN
+    finally:
+        signal.signal(ignored, before)
 
 
 def test_a_signal_before_the_first_step_is_no_success(run_with, run_train, tiny_coco, tmp_path):

@@ -184,6 +184,14 @@ def test_wrong_mixtures(options, message):
         )
 
 
+def test_a_set_that_is_not_there_is_named_by_its_own_setting(tiny_coco, tmp_path):
+    data = module_of(tiny_coco(), {"lsp": tmp_path / "nothing"})
+    with pytest.raises(
+        DistilPoseError, match=r"nothing does not exist: name your folder with data\.others\.lsp\.root="
+    ):
+        data.train_dataset()
+
+
 def test_a_teacher_is_not_recorded_for_several_sets(tiny_coco):
     data = module_of(tiny_coco(), {"lsp": tiny_coco(skeleton=LSP)})
     with pytest.raises(DistilPoseError, match="cannot be recorded for several sets at once"):

@@ -34,7 +34,7 @@ def send(process: int, number: int) -> None:
     os.waitpid(child, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_all_leaves_them_at_work(number):
     loader = DataLoader(Processes(), batch_size=1, num_workers=1, worker_init_fn=settle)
     batches = iter(loader)

@@ -55,6 +55,8 @@ def test_frozen_parts_stay_as_they_are_batch_statistics_too(frozen):
     [
         (["neck"], "has no part 'neck', expected backbone, encoder, head"),
         (["backbone", "encoder", "head"], "nothing to train"),
+        ("head", r"method.frozen=head must be a list: method.frozen=\[head\]"),
+        (None, r"method.frozen=None must be a list: method.frozen=\[\]"),
     ],
 )
 def test_parts_that_cannot_be_frozen(frozen, message):

@@ -22,19 +22,20 @@ from distilpose.errors import check_number
 class Interruption(Checkpoint):  # which Lightning calls after all others, such as the averaging of weights
     """Saves `recent.ckpt` between two steps every so many minutes, and leaves when a signal asks for it.
 
-    Clusters send a signal some time before they kill: SIGTERM on preemption, SIGUSR1 or SIGUSR2 by `--signal`. The run then
-    saves after the step it is in and leaves with exit code 128 + the signal's number; resumed, it goes on with the next
-    batch and ends bit for bit where it would have (on a CPU). A validation between epochs is left at once: one checkpoint is
-    written shortly before each. Of several processes it is enough that one is told; on GPUs they ask each other after every
-    tenth batch. A handler that was there before, such as submitit's that puts a job back into the queue, is called after the
-    saving.
+    Clusters send a signal some time before they kill: SIGTERM on preemption, SIGUSR1 or SIGUSR2 by `--signal`. People send
+    SIGINT (Ctrl-C, which sent again ends at once), and a terminal that closes SIGHUP. The run then saves after the step it is
+    in and leaves with exit code 128 + the signal's number; resumed, it goes on with the next batch and ends bit for bit where
+    it would have (on a CPU). A validation between epochs is left at once: one checkpoint is written shortly before each. Of
+    several processes it is enough that one is told; on GPUs they ask each other after every tenth batch. A handler that was
+    there before, such as submitit's that puts a job back into the queue, is called after the saving; a signal that is
+    ignored, as nohup has it, stays so.
 
     Args:
         folder: of the checkpoints.
         minutes: between two checkpoints within an epoch, by a clock that cannot be set; None saves none by the clock.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 
     def __init__(self, folder: str | Path, minutes: float | None = 15.0):
         if minutes is not None:
@@ -64,12 +65,16 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
         originals = getattr(connector, "_original_handlers", {})
         try:
             for number in self.SIGNALS:
+                if signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 before = signal.signal(number, self._note)
                 self._before[number] = originals.get(number, before)
         except ValueError:  # signals reach a process's main thread only
             self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == self.received == signal.SIGINT:  # whoever asks twice does not want to wait
+            signal.default_int_handler(number, frame)
         self.received = number
 
     def on_train_batch_end(
@@ -131,7 +136,7 @@ class Interruption(Checkpoint):  # which Lightning calls after all others, such 
             )
         before = self._before.get(number)
         try:
-            if callable(before):
+            if callable(before) and before is not signal.default_int_handler:
                 before(number, None)
         finally:  # a process that ends before the first has put the job back into the queue may take it along
             trainer.strategy.barrier()

@@ -95,6 +95,7 @@ class CocoDataModule(LightningDataModule):
         check_number("data.label_share", label_share, least=0, most=1)
         check_flag("data.unlabelled", unlabelled)
         check_number("seed", seed, least=0, most=2**32 - 1, whole=True)
+        self.setting = "data"  # by which a message names it
         self.root = Path(root)
         self.train_annotations, self.train_images = self.root / train_annotations, self.root / train_images
         self.val_annotations, self.val_images = self.root / val_annotations, self.root / val_images
@@ -228,7 +229,7 @@ class CocoDataModule(LightningDataModule):
         if not self.root.is_dir():
             fetch = ", or fetch COCO with scripts/download_coco.py" if "coco" in self.root.name.lower() else ""
             raise DistilPoseError(
-                f"Data folder {self.root} does not exist: name your folder with data.root=FOLDER{fetch}."
+                f"Data folder {self.root} does not exist: name your folder with {self.setting}.root=FOLDER{fetch}."
             )
         return load_annotations(path, self.category, self._skeleton_options, unlabelled)
 

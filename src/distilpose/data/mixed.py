@@ -106,6 +106,7 @@ class MixedDataModule(CocoDataModule):
                 raise DistilPoseError(f"data.repeats.{name}: expected one of {', '.join([FIRST, *others])}.")
             check_number(f"data.repeats.{name}", times, least=1, whole=True)
         for name, other in self.others.items():
+            other.setting = f"data.others.{name}"
             if other.input_size != self.input_size:
                 raise DistilPoseError(
                     f"data.others.{name}.input_size={list(other.input_size)} must be the first set's, {list(self.input_size)}."

@@ -13,11 +13,11 @@ import cv2
 def settle(worker: int) -> None:
     """Leave the cores to the other workers, and signals that ask the training to leave to the training's process.
 
-    torchrun, systemd and others send them to all processes there are; a training whose workers go first cannot end its step
-    and save. A SIGTERM is obeyed from the training's process alone, which so ends what does not end itself.
+    torchrun, systemd, a terminal and others send them to all processes there are; a training whose workers go first cannot
+    end its step and save. A SIGTERM is obeyed from the training's process alone, which so ends what does not end itself.
     """
     cv2.setNumThreads(0)  # OpenCV's own threads would fight over the cores with the other workers
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # who sent a signal is told to one who waits for it, and not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

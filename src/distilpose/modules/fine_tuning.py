@@ -23,8 +23,8 @@ def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     Raises:
         DistilPoseError: the model has no such module, or nothing is left to train.
     """
-    if isinstance(names, str):
-        raise DistilPoseError(f"method.frozen={names} must be a list: method.frozen=[{names}].")
+    if isinstance(names, str) or names is None:
+        raise DistilPoseError(f"method.frozen={names} must be a list: method.frozen=[{names or ''}].")
     parts = dict(model.named_modules())
     unknown = [name for name in names if not name or name not in parts]
     if unknown:
