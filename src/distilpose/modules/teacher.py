@@ -213,8 +213,9 @@ def load_teacher(checkpoint: str | Path | None, **options: Any) -> FrozenTeacher
         **options: of `FrozenTeacher`.
     """
     advice = (
-        "train one with `python -m distilpose.train model=teacher_stem` (or teacher_hrnet_w48) or convert the release's "
-        "with `python -m distilpose.convert`, then pass teacher.checkpoint=FILE; loss=regression trains without a teacher."
+        "train one with `python -m distilpose.train model=teacher_stem` (or teacher_hrnet_w48, or an experiment's own, such as "
+        "experiment=lspet_teacher) or convert the release's with `python -m distilpose.convert`, then pass "
+        "teacher.checkpoint=FILE; loss=regression trains without a teacher."
     )
     if checkpoint is None:
         raise DistilPoseError(f"A distillation needs a teacher but teacher.checkpoint is not set: {advice}")
