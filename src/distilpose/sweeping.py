@@ -139,8 +139,8 @@ class Jobs:
 
     def write(self, trials: Sequence[Trial], names: Sequence[str] = ()) -> str:
         """The table, the best, the picture; gives the table as text."""
-        commands = {trial.folder: self._command(trial) for trial in trials}
-        return write_trials(self.place, trials, self.monitor, commands, names)
+        told = [replace(trial, command=self._command(trial)) for trial in trials]
+        return write_trials(self.place, told, self.monitor, names)
 
     def _command(self, trial: Trial) -> str:
         """The command line that trains it anew, beside the sweep's folder; without its number no search has a say."""
