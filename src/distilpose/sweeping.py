@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shlex
 import shutil
@@ -16,9 +17,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from distilpose import locks, multirun
+from distilpose import locks, multirun, resuming
 from distilpose.command import MISTAKES, sentence
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_text
@@ -39,7 +40,7 @@ class Jobs:
         self.config, self.context, self.launcher = config, context, launcher
         self.place = Path(config.hydra.sweep.dir)
         self.monitor = str(config.data.monitor)
-        self._folders: dict[tuple[str, ...], Path] = {}  # composing takes a while
+        self._folders: dict[tuple[Any, ...], Path] = {}  # composing takes a while
         kind = str(config.hydra.launcher._target_)
         if "Slurm" in kind and shutil.which("srun") is None:
             raise DistilPoseError(
@@ -123,8 +124,23 @@ class Jobs:
 
     def folder(self, overrides: Sequence[str], number: int) -> Path:
         """Where a job writes."""
-        if tuple(overrides) in self._folders:
-            return self._folders[tuple(overrides)]
+        key = (number, *overrides)
+        if key not in self._folders:
+            with self._composed(overrides, number) as (place, _):
+                self._folders[key] = place
+        return self._folders[key]
+
+    def refuse_another_run(self, overrides: Sequence[str], number: int) -> None:
+        """Refuse what the job itself would: to go on with a run of another configuration in its folder."""
+        with self._composed(overrides, number) as (_, config):
+            own = copy.deepcopy(config)
+            with read_write(own), open_dict(own):
+                del own["hydra"]
+            resuming.finished(own)
+
+    @contextmanager
+    def _composed(self, overrides: Sequence[str], number: int) -> Iterator[tuple[Path, DictConfig]]:
+        """A job's folder and its configuration, as the launcher will compose it; Hydra's own can be read inside the block."""
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.num = config.hydra.job.id = number
@@ -132,10 +148,12 @@ class Jobs:
         HydraConfig.instance().set_config(config)  # for what is read by ${hydra:…}
         try:
             place = Path(config.hydra.sweep.dir) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
+            with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+                config.hydra.runtime.output_dir = str(place.absolute())
+            HydraConfig.instance().set_config(config)
+            yield place, config
         finally:
             HydraConfig.instance().cfg = before
-        self._folders[tuple(overrides)] = place
-        return place
 
     def write(self, trials: Sequence[Trial], names: Sequence[str] = ()) -> str:
         """The table, the best, the picture; gives the table as text."""
@@ -162,6 +180,7 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
     if jobs.one_by_one:  # the table then grows with each
         batches = [[job] for batch in batches for job in batch]
     every = [job for batch in batches for job in batch]
+    _refuse_shared(jobs, every)
     _refuse_taken(jobs, every)
     trials: list[Trial] = []
     try:
@@ -177,9 +196,33 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
     return [trial.value for trial in trials]
 
 
+def _refuse_shared(jobs: Jobs, every: Sequence[Sequence[str]]) -> None:
+    """Of two jobs in one folder the second would fail, or go on with what the first has trained."""
+    seen: dict[Path, Sequence[str]] = {}
+    for number, job in enumerate(every):
+        folder = jobs.folder(job, number)
+        other = seen.setdefault(folder, job)
+        if other is not job:
+            one, two = (
+                " ".join(word for word in a if word not in b) or "the same" for a, b in ((other, job), (job, other))
+            )
+            raise DistilPoseError(
+                f"The jobs of {one} and of {two} have one folder, '{folder}': give a hydra.sweep.subdir that tells every job "
+                "apart, by all that is swept over."
+            )
+
+
 def _refuse_taken(jobs: Jobs, every: Sequence[Sequence[str]]) -> None:
-    """Without resume=auto a folder that holds a run would fail its job, and the table tell of a failure in place of the run."""
-    if jobs.config.resume is not None or not jobs.writes:
+    """A folder that holds another run would fail its job, and the table tell of a failure in place of that run."""
+    if not jobs.writes or jobs.config.resume not in (None, resuming.AUTO):
+        return
+    if jobs.config.resume == resuming.AUTO:
+        for number, job in enumerate(every):
+            found = jobs.look(job, number)
+            if (
+                found.state == DONE or found.note
+            ):  # readable, with an epoch's end: a damaged one fails its own job alone
+                jobs.refuse_another_run(job, number)
         return
     taken = [folder for number, job in enumerate(every) if ((folder := jobs.folder(job, number)) / CONFIG).is_file()]
     if taken:

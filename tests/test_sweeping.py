@@ -1,0 +1,54 @@
+"""What a sweep refuses before any of its jobs runs, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import pytest
+
+TINY = [
+    "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "loss=regression", "model=student_xs",
+    "model.depth=1", "model.width=32", "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0",
+    "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "logger=none",
+    "~callbacks.pictures", "~callbacks.health", "~callbacks.details", "data.monitor=val/PCK", "hydra.sweep.dir=sweep",
+]  # fmt: skip
+
+
+def contents(folder):
+    """Every file with its bytes, but for the copy of the command's own configuration."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "multirun.yaml"}
+
+
+@pytest.fixture
+def sweep(run_train, tiny_coco):
+    root = tiny_coco()
+
+    def call(*arguments: str) -> tuple[int, str]:
+        return run_train("-m", *TINY, f"data.root={root}", *arguments)
+
+    return call
+
+
+@pytest.mark.parametrize("resume", ["auto", "null"])
+def test_jobs_that_share_a_folder_are_refused(sweep, tmp_path, resume):
+    status, told = sweep("seed=0,1", "optimizer.lr=1e-3", "hydra.sweep.subdir=lr${optimizer.lr}", f"resume={resume}")
+    assert status == 1
+    assert "error: The jobs of seed=0 and of seed=1 have one folder, 'sweep/lr0.001': give a hydra.sweep.subdir" in told
+    assert contents(tmp_path / "sweep") == {}
+    assert "The jobs of the same and of the same have one folder" in sweep("seed=0,0", "hydra.sweep.subdir=${seed}")[1]
+
+
+def test_a_grid_over_runs_of_another_configuration_is_refused_as_a_whole(sweep, tmp_path):
+    grid = ["hydra.sweep.subdir=seed${seed}", "resume=auto"]
+    assert sweep(*grid, "seed=0")[0] == 0
+    before = contents(tmp_path / "sweep")
+    status, told = sweep(*grid, "seed=1,0", "trainer.max_epochs=2")
+    assert status == 1
+    assert "sweep/seed0' holds a run of another configuration (trainer.max_epochs=1)" in told
+    assert contents(tmp_path / "sweep") == before
+    # what is the launcher's has no say, a damaged run fails alone, and new values come into the same table
+    (tmp_path / "sweep" / "seed1" / "checkpoints").mkdir(parents=True)
+    last = tmp_path / "sweep" / "seed0" / "checkpoints" / "last.ckpt"
+    (tmp_path / "sweep" / "seed1" / "checkpoints" / "last.ckpt").write_bytes(last.read_bytes())
+    status, told = sweep(*grid, "seed=0,1,2", "hydra.sweeper.max_batch_size=2")
+    assert "error: 1 of 3 jobs failed, sweep/seed1 (" in told
+    rows = (tmp_path / "sweep" / "trials.md").read_text().splitlines()[2:5]
+    assert [row.split(" | ")[1] for row in rows] == ["done", "failed", "done"]
