@@ -27,6 +27,29 @@ def sweep(run_train, tiny_coco):
     return call
 
 
+@pytest.mark.parametrize("name", ["losses", "search"])
+def test_a_sweep_wants_m(run_train, tmp_path, name):
+    status, told = run_train(*TINY, f"sweep={name}")
+    assert status == 1
+    assert f"error: sweep={name} is of many runs and wants -m: python -m distilpose.train -m sweep={name} …" in told
+    assert contents(tmp_path) == {}
+
+
+def test_a_command_of_its_own_for_a_job_wants_no_m(run_train, tiny_coco, tmp_path):
+    """As a job on several devices is started, and as best.yaml has it."""
+    status, told = run_train(*TINY, f"data.root={tiny_coco()}", "sweep=losses", "hydra.run.dir=sweep_best")
+    assert status == 0, told
+    assert (tmp_path / "sweep_best" / "metrics.json").is_file()
+
+
+def test_no_job_at_a_time(sweep, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    status, told = sweep("seed=0,1", "launcher=local", "hydra.launcher.n_jobs=0")
+    assert status == 1
+    assert "error: hydra.launcher.n_jobs=0 would run no job: expected how many run side by side" in told
+    assert not (tmp_path / "sweep").exists()
+
+
 @pytest.mark.parametrize("resume", ["auto", "null"])
 def test_jobs_that_share_a_folder_are_refused(sweep, tmp_path, resume):
     status, told = sweep("seed=0,1", "optimizer.lr=1e-3", "hydra.sweep.subdir=lr${optimizer.lr}", f"resume={resume}")

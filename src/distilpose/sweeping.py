@@ -47,6 +47,10 @@ class Jobs:
                 "launcher=slurm needs SLURM, and its command srun is not here: start it where jobs are submitted, or take "
                 "launcher=local."
             )
+        if "joblib" in kind and config.hydra.launcher.n_jobs == 0:
+            raise DistilPoseError(
+                "hydra.launcher.n_jobs=0 would run no job: expected how many run side by side, or -1 for one a processor."
+            )
         self.one_by_one, self._watched = kind.endswith("BasicLauncher"), "joblib" in kind
 
     @contextmanager
