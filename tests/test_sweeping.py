@@ -42,6 +42,17 @@ def test_a_command_of_its_own_for_a_job_wants_no_m(run_train, tiny_coco, tmp_pat
     assert (tmp_path / "sweep_best" / "metrics.json").is_file()
 
 
+def test_a_check_leaves_nothing_and_a_search_for_the_rate_its_pictures(sweep, tmp_path):
+    status, told = sweep("seed=0,1", "check=true")
+    assert status == 0, told
+    assert not (tmp_path / "sweep").exists()
+    status, told = sweep("seed=0,1", "lr_find=true", "hydra.sweep.subdir=seed${seed}")
+    assert status == 0, told
+    assert {path.relative_to(tmp_path / "sweep").as_posix() for path in contents(tmp_path / "sweep")} == {
+        f"seed{seed}/learning_rate.png" for seed in (0, 1)
+    }
+
+
 def test_no_job_at_a_time(sweep, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     status, told = sweep("seed=0,1", "launcher=local", "hydra.launcher.n_jobs=0")

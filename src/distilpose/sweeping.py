@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,14 @@ class Jobs:
         if getattr(rank_zero_only, "rank", 0):
             yield
             return
-        with locks.held(self.place / "sweep.lock", wait=10):  # loading processes of one that was killed last seconds
-            yield
+        try:
+            with locks.held(
+                self.place / "sweep.lock", wait=10
+            ):  # loading processes of one that was killed last seconds
+                yield
+        finally:
+            with suppress(OSError):  # it holds something, as all but that of a check does
+                self.place.rmdir()
 
     def keep_config(self) -> None:
         """Write the sweep's configuration into its folder, as Hydra's own sweeper does."""
@@ -69,8 +75,8 @@ class Jobs:
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes what is told of the sweep: a check writes nothing, and of several one does."""
-        return not self.config.check and not getattr(rank_zero_only, "rank", 0)
+        """Whether this process writes what is told of the sweep: where nothing is trained none does, of several one."""
+        return not (self.config.check or self.config.lr_find or getattr(rank_zero_only, "rank", 0))
 
     def launch(self, batch: Sequence[Sequence[str]], number: int) -> list[Trial]:
         """Run jobs, and say what came of each.
@@ -196,7 +202,7 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
         text = _tell(jobs, every, trials)
     if text:
         print(f"\n{text}\n\nWritten to {jobs.place}")
-    refuse_failed(jobs.place, trials, "the same command with resume=auto tries them again")
+    refuse_failed(jobs.place, trials, "mend what is told, and the same command with resume=auto tries them again")
     return [trial.value for trial in trials]
 
 
