@@ -69,7 +69,7 @@ class Parabola:
         return Trial(str(self.place / f"trial{number}"), list(overrides), WAITING)
 
     def write(self, told, names):
-        return write_trials(self.place, told, self.monitor, {}, names)
+        return write_trials(self.place, told, self.monitor, names)
 
 
 def search(place, *overrides, **options):

@@ -9,18 +9,18 @@ from distilpose.errors import DistilPoseError
 from distilpose.trials import Trial, best_of, draw_trials, refuse_failed, write_trials
 
 
-def trial(place, name, *overrides, state="done", value=None, note=""):
+def trial(place, name, *overrides, state="done", value=None, note="", command=""):
     (place / name).mkdir(parents=True, exist_ok=True)
-    return Trial(str(place / name), ["loss=l1", *overrides, f"trial={name[-1]}"], state, value, note)
+    return Trial(str(place / name), ["loss=l1", *overrides, f"trial={name[-1]}"], state, value, note, command)
 
 
 def test_a_row_a_job_with_what_differs(tmp_path):
     trials = [
-        trial(tmp_path, "a0", "optimizer.lr=0.00123456789", "seed=0", value=0.25),
+        trial(tmp_path, "a0", "optimizer.lr=0.00123456789", "seed=0", value=0.25, command="python -m again"),
         trial(tmp_path, "a1", "optimizer.lr=0.01", "seed=0", state="pruned", value=0.75, note="after epoch 2"),
         trial(tmp_path, "a2", "seed=1", state="failed", note="no disk"),
     ]
-    text = write_trials(tmp_path, trials, "val/AP", {str(tmp_path / "a0"): "python -m again"})
+    text = write_trials(tmp_path, trials, "val/AP")
     assert text.split("\n\n")[0].splitlines() == [
         "| run | state | val/AP | optimizer.lr | seed |",
         "| --- | --- | --- | --- | --- |",
@@ -36,29 +36,39 @@ def test_a_row_a_job_with_what_differs(tmp_path):
 
 
 def test_a_later_command_adds_its_rows_and_the_best_is_of_all(tmp_path):
-    first = [trial(tmp_path, f"a{n}", f"seed={n}", value=value) for n, value in enumerate((0.5, 0.1))]
-    write_trials(tmp_path, first, "val/AP", {one.folder: f"again {one.folder}" for one in first})
+    first = [
+        trial(tmp_path, f"a{n}", f"seed={n}", value=value, command=f"again {n}") for n, value in enumerate((0.5, 0.1))
+    ]
+    write_trials(tmp_path, first, "val/AP")
     again = [trial(tmp_path, f"a{n}", f"seed={n}", value=value) for n, value in ((1, 0.2), (2, 0.3))]
-    text = write_trials(tmp_path, again, "val/AP", {})
+    text = write_trials(tmp_path, again, "val/AP")
     assert [line.split(" | ")[2].strip("*") for line in text.splitlines()[2:5]] == ["0.5000", "0.2000", "0.3000"]
     best = OmegaConf.load(tmp_path / "best.yaml")
-    assert (best.folder, best.command) == (str(tmp_path / "a0"), f"again {tmp_path / 'a0'}")
-    assert len(write_trials(tmp_path, again, "val/PCK", {}).split("\n\n")[0].splitlines()) == 2 + 2  # of another metric
+    assert (best.folder, best.command) == (str(tmp_path / "a0"), "again 0")
+    assert len(write_trials(tmp_path, again, "val/PCK").split("\n\n")[0].splitlines()) == 2 + 2  # of another metric
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"trials": [{}], "monitor": "val/AP"}'])
 def test_a_damaged_table_is_put_aside(tmp_path, capsys, content):
     (tmp_path / "trials.json").write_text(content)
-    text = write_trials(tmp_path, [trial(tmp_path, "a0", "seed=0", value=0.5)], "val/AP", {})
+    text = write_trials(tmp_path, [trial(tmp_path, "a0", "seed=0", value=0.5)], "val/AP")
     assert "| a0 | done |" in text
     assert "it is put aside as trials.damaged.json" in capsys.readouterr().err
     assert (tmp_path / "trials.damaged.json").read_text() == content
 
 
+def test_the_command_is_the_best_trials_own(tmp_path):
+    """Whatever shares its folder: a table that an earlier version wrote may hold such trials."""
+    trials = [trial(tmp_path, "a", f"seed={n}", value=n, command=f"train {n}") for n in (1, 3, 2)]
+    write_trials(tmp_path, trials, "val/AP")
+    best = OmegaConf.load(tmp_path / "best.yaml")
+    assert (best.overrides[1], best.command) == ("seed=3", "train 3")
+
+
 def test_no_best_among_what_has_no_number(tmp_path):
     trials = [trial(tmp_path, "a0", value=float("nan")), trial(tmp_path, "a1"), trial(tmp_path, "a2", state="failed")]
     assert best_of(trials) is None
-    write_trials(tmp_path, trials, "val/AP", {})
+    write_trials(tmp_path, trials, "val/AP")
     assert not (tmp_path / "best.yaml").exists()
     assert not (tmp_path / "trials.png").exists()
 

@@ -101,13 +101,30 @@ def alone(cfg: DictConfig) -> Iterator[bool]:
 
 
 def check_folder(cfg: DictConfig) -> None:
-    """Refuse a folder named by the time under torchrun, whose processes would each name one of its own."""
+    """Refuse a sweep without -m, and under torchrun a folder named by the time: each process would name one of its own."""
+    _refuse_single(cfg)
     if not (HydraConfig.initialized() and _started_together()) or HydraConfig.get().mode == RunMode.MULTIRUN:
         return
     run = OmegaConf.to_container(HydraConfig.instance().cfg.hydra.run, resolve=False)  # type: ignore[union-attr]
     if "${now:" in run["dir"] and cfg.resume is None:  # type: ignore[index,call-overload]
         raise DistilPoseError(
             "Each of these processes would choose a folder by its own clock: give one for all, by hydra.run.dir=FOLDER."
+        )
+
+
+def _refuse_single(cfg: DictConfig) -> None:
+    """A sweep without -m would train one run with the settings that its jobs share; a check looks at just that."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN or cfg.check or cfg.lr_find:
+        return
+    hydra = HydraConfig.get()
+    name = hydra.runtime.choices.get("sweep")
+    placed = any(
+        word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra
+    )  # a job, or the best trained again
+    if name is not None and not placed:
+        raise DistilPoseError(
+            f"sweep={name} is of many runs and wants -m: python -m distilpose.train -m sweep={name} …, or leave it out for one "
+            "run."
         )
 
 

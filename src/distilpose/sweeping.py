@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from distilpose import locks, multirun
+from distilpose import locks, multirun, resuming
 from distilpose.command import MISTAKES, sentence
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_text
@@ -39,12 +40,16 @@ class Jobs:
         self.config, self.context, self.launcher = config, context, launcher
         self.place = Path(config.hydra.sweep.dir)
         self.monitor = str(config.data.monitor)
-        self._folders: dict[tuple[str, ...], Path] = {}  # composing takes a while
+        self._folders: dict[tuple[Any, ...], Path] = {}  # composing takes a while
         kind = str(config.hydra.launcher._target_)
         if "Slurm" in kind and shutil.which("srun") is None:
             raise DistilPoseError(
                 "launcher=slurm needs SLURM, and its command srun is not here: start it where jobs are submitted, or take "
                 "launcher=local."
+            )
+        if "joblib" in kind and config.hydra.launcher.n_jobs == 0:
+            raise DistilPoseError(
+                "hydra.launcher.n_jobs=0 would run no job: expected how many run side by side, or -1 for one a processor."
             )
         self.one_by_one, self._watched = kind.endswith("BasicLauncher"), "joblib" in kind
 
@@ -54,8 +59,14 @@ class Jobs:
         if getattr(rank_zero_only, "rank", 0):
             yield
             return
-        with locks.held(self.place / "sweep.lock", wait=10):  # loading processes of one that was killed last seconds
-            yield
+        try:
+            with locks.held(
+                self.place / "sweep.lock", wait=10
+            ):  # loading processes of one that was killed last seconds
+                yield
+        finally:
+            with suppress(OSError):  # it holds something, as all but that of a check does
+                self.place.rmdir()
 
     def keep_config(self) -> None:
         """Write the sweep's configuration into its folder, as Hydra's own sweeper does."""
@@ -64,8 +75,8 @@ class Jobs:
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes what is told of the sweep: a check writes nothing, and of several one does."""
-        return not self.config.check and not getattr(rank_zero_only, "rank", 0)
+        """Whether this process writes what is told of the sweep: where nothing is trained none does, of several one."""
+        return not (self.config.check or self.config.lr_find or getattr(rank_zero_only, "rank", 0))
 
     def launch(self, batch: Sequence[Sequence[str]], number: int) -> list[Trial]:
         """Run jobs, and say what came of each.
@@ -123,8 +134,23 @@ class Jobs:
 
     def folder(self, overrides: Sequence[str], number: int) -> Path:
         """Where a job writes."""
-        if tuple(overrides) in self._folders:
-            return self._folders[tuple(overrides)]
+        key = (number, *overrides)
+        if key not in self._folders:
+            with self._composed(overrides, number) as (place, _):
+                self._folders[key] = place
+        return self._folders[key]
+
+    def refuse_another_run(self, overrides: Sequence[str], number: int) -> None:
+        """Refuse what the job itself would: to go on with a run of another configuration in its folder."""
+        with self._composed(overrides, number) as (_, config):
+            own = copy.deepcopy(config)
+            with read_write(own), open_dict(own):
+                del own["hydra"]
+            resuming.finished(own)
+
+    @contextmanager
+    def _composed(self, overrides: Sequence[str], number: int) -> Iterator[tuple[Path, DictConfig]]:
+        """A job's folder and its configuration, as the launcher will compose it; Hydra's own can be read inside the block."""
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.num = config.hydra.job.id = number
@@ -132,15 +158,17 @@ class Jobs:
         HydraConfig.instance().set_config(config)  # for what is read by ${hydra:…}
         try:
             place = Path(config.hydra.sweep.dir) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
+            with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+                config.hydra.runtime.output_dir = str(place.absolute())
+            HydraConfig.instance().set_config(config)
+            yield place, config
         finally:
             HydraConfig.instance().cfg = before
-        self._folders[tuple(overrides)] = place
-        return place
 
     def write(self, trials: Sequence[Trial], names: Sequence[str] = ()) -> str:
         """The table, the best, the picture; gives the table as text."""
-        commands = {trial.folder: self._command(trial) for trial in trials}
-        return write_trials(self.place, trials, self.monitor, commands, names)
+        told = [replace(trial, command=self._command(trial)) for trial in trials]
+        return write_trials(self.place, told, self.monitor, names)
 
     def _command(self, trial: Trial) -> str:
         """The command line that trains it anew, beside the sweep's folder; without its number no search has a say."""
@@ -162,6 +190,7 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
     if jobs.one_by_one:  # the table then grows with each
         batches = [[job] for batch in batches for job in batch]
     every = [job for batch in batches for job in batch]
+    _refuse_shared(jobs, every)
     _refuse_taken(jobs, every)
     trials: list[Trial] = []
     try:
@@ -173,13 +202,37 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
         text = _tell(jobs, every, trials)
     if text:
         print(f"\n{text}\n\nWritten to {jobs.place}")
-    refuse_failed(jobs.place, trials, "the same command with resume=auto tries them again")
+    refuse_failed(jobs.place, trials, "mend what is told, and the same command with resume=auto tries them again")
     return [trial.value for trial in trials]
 
 
+def _refuse_shared(jobs: Jobs, every: Sequence[Sequence[str]]) -> None:
+    """Of two jobs in one folder the second would fail, or go on with what the first has trained."""
+    seen: dict[Path, Sequence[str]] = {}
+    for number, job in enumerate(every):
+        folder = jobs.folder(job, number)
+        other = seen.setdefault(folder, job)
+        if other is not job:
+            one, two = (
+                " ".join(word for word in a if word not in b) or "the same" for a, b in ((other, job), (job, other))
+            )
+            raise DistilPoseError(
+                f"The jobs of {one} and of {two} have one folder, '{folder}': give a hydra.sweep.subdir that tells every job "
+                "apart, by all that is swept over."
+            )
+
+
 def _refuse_taken(jobs: Jobs, every: Sequence[Sequence[str]]) -> None:
-    """Without resume=auto a folder that holds a run would fail its job, and the table tell of a failure in place of the run."""
-    if jobs.config.resume is not None or not jobs.writes:
+    """A folder that holds another run would fail its job, and the table tell of a failure in place of that run."""
+    if not jobs.writes or jobs.config.resume not in (None, resuming.AUTO):
+        return
+    if jobs.config.resume == resuming.AUTO:
+        for number, job in enumerate(every):
+            found = jobs.look(job, number)
+            if (
+                found.state == DONE or found.note
+            ):  # readable, with an epoch's end: a damaged one fails its own job alone
+                jobs.refuse_another_run(job, number)
         return
     taken = [folder for number, job in enumerate(every) if ((folder := jobs.folder(job, number)) / CONFIG).is_file()]
     if taken:

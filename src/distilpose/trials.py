@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
@@ -30,6 +29,7 @@ class Trial:
         state: done, pruned (stopped by the search), failed, left off (goes on by the same command), not begun.
         value: best value of the monitored metric, as far as it came.
         note: why it failed, or how far it came.
+        command: line that trains it anew.
     """
 
     folder: str
@@ -37,6 +37,7 @@ class Trial:
     state: str
     value: float | None = None
     note: str = ""
+    command: str = ""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -56,9 +57,7 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
     return max(ended, key=lambda trial: trial.value or 0.0) if ended else None
 
 
-def write_trials(
-    place: Path, trials: Sequence[Trial], monitor: str, commands: Mapping[str, str], names: Sequence[str] = ()
-) -> str:
+def write_trials(place: Path, trials: Sequence[Trial], monitor: str, names: Sequence[str] = ()) -> str:
     """Write the files into the sweep's folder; gives the table and what to type next as text.
 
     Trials of an earlier command with the same folder stay in the table.
@@ -67,22 +66,20 @@ def write_trials(
         place: the sweep's folder.
         trials: of this command.
         monitor: the metric that was maximised.
-        commands: the command line that trains each anew, by folder; those of earlier trials are kept in trials.json.
         names: of settings that are shown though all have them alike.
     """
-    rows = [{**asdict(trial), "command": commands.get(trial.folder, "")} for trial in trials]
     folders = {trial.folder for trial in trials}
-    rows = [*(row for row in _earlier(place, monitor) if row["folder"] not in folders), *rows]
-    content = [Trial(**{key: value for key, value in row.items() if key != "command"}) for row in rows]
+    content = [*(trial for trial in _earlier(place, monitor) if trial.folder not in folders), *trials]
     names = list(dict.fromkeys([*names, *differing(content)]))
     best = best_of(content)
     text = _table(content, names, monitor, best)
-    write_json({"monitor": monitor, "trials": rows}, place / ROWS)
+    write_json({"monitor": monitor, "trials": [asdict(trial) for trial in content]}, place / ROWS)
     if best is not None:
-        command = next(row["command"] for row in rows if row["folder"] == best.folder)
         told = {"folder": best.folder, "monitor": monitor, "value": best.value, "overrides": best.overrides}
-        write_text(OmegaConf.to_yaml({**told, "command": command}), place / BEST)
-        text += f"\n\nThe best is {best.folder} with {monitor} {best.value:.4f}. To train it again:\n\n    {command}"
+        write_text(OmegaConf.to_yaml({**told, "command": best.command}), place / BEST)
+        text += (
+            f"\n\nThe best is {best.folder} with {monitor} {best.value:.4f}. To train it again:\n\n    {best.command}"
+        )
     picture = draw_trials(content, names, monitor, best)
     if picture is not None:
         with written_beside(place / PICTURE) as file:
@@ -111,16 +108,16 @@ def differing(trials: Sequence[Trial]) -> list[str]:
     return [name for name in names if len({trial.settings.get(name) for trial in trials}) > 1]
 
 
-def _earlier(place: Path, monitor: str) -> list[dict[str, Any]]:
+def _earlier(place: Path, monitor: str) -> list[Trial]:
     if not (place / ROWS).is_file():
         return []
     try:
         content = json.loads((place / ROWS).read_text())
-        rows = [row for row in content["trials"] if Path(row["folder"]).is_dir()]
+        trials = [trial for row in content["trials"] if Path((trial := Trial(**row)).folder).is_dir()]
     except (ValueError, KeyError, TypeError) as error:
         put_aside(place / ROWS, error)
         return []
-    return rows if content["monitor"] == monitor else []
+    return trials if content["monitor"] == monitor else []
 
 
 def _table(trials: Sequence[Trial], names: Sequence[str], monitor: str, best: Trial | None) -> str:
