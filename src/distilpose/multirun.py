@@ -118,9 +118,8 @@ def _refuse_single(cfg: DictConfig) -> None:
         return
     hydra = HydraConfig.get()
     name = hydra.runtime.choices.get("sweep")
-    placed = any(
-        word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra
-    )  # a job, or the best trained again
+    # a job, or the best trained again
+    placed = any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
     if name is not None and not placed:
         raise DistilPoseError(
             f"sweep={name} is of many runs and wants -m: python -m distilpose.train -m sweep={name} …, or leave it out for one "

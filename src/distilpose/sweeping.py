@@ -60,9 +60,8 @@ class Jobs:
             yield
             return
         try:
-            with locks.held(
-                self.place / "sweep.lock", wait=10
-            ):  # loading processes of one that was killed last seconds
+            # loading processes of one that was killed last seconds
+            with locks.held(self.place / "sweep.lock", wait=10):
                 yield
         finally:
             with suppress(OSError):  # it holds something, as all but that of a check does
@@ -192,6 +191,7 @@ def run_grid(jobs: Jobs, batches: Sequence[Sequence[Sequence[str]]]) -> list[flo
     every = [job for batch in batches for job in batch]
     _refuse_shared(jobs, every)
     _refuse_taken(jobs, every)
+    jobs.keep_config()
     trials: list[Trial] = []
     try:
         for batch in batches:
@@ -229,9 +229,8 @@ def _refuse_taken(jobs: Jobs, every: Sequence[Sequence[str]]) -> None:
     if jobs.config.resume == resuming.AUTO:
         for number, job in enumerate(every):
             found = jobs.look(job, number)
-            if (
-                found.state == DONE or found.note
-            ):  # readable, with an epoch's end: a damaged one fails its own job alone
+            # readable, with an epoch's end: a damaged one fails its own job alone
+            if found.state == DONE or found.note:
                 jobs.refuse_another_run(job, number)
         return
     taken = [folder for number, job in enumerate(every) if ((folder := jobs.folder(job, number)) / CONFIG).is_file()]

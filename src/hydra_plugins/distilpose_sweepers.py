@@ -31,7 +31,6 @@ class GridSweeper(basic_sweeper.BasicSweeper):
         for batch in batches:
             self.validate_batch_is_legal(batch)
         with jobs.alone():
-            jobs.keep_config()
             return run_grid(jobs, batches)
 
 
@@ -61,10 +60,11 @@ class SearchSweeper(Sweeper):
         from distilpose.search import Search
         from distilpose.sweeping import Jobs
 
-        if self.settings.check:
-            raise DistilPoseError(
-                "check=true looks at one run and a search has nothing to learn from it: leave -m out."
-            )
+        for name in ("check", "lr_find"):
+            if self.settings[name]:
+                raise DistilPoseError(
+                    f"{name}=true looks at one run, from which a search learns nothing: leave -m out."
+                )
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise DistilPoseError(
                 "A search is one process that starts those of its trials: leave torchrun out and give trainer.devices=N."
