@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning import Trainer
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
@@ -50,6 +51,20 @@ def check_values(cfg: DictConfig) -> None:
         raise DistilPoseError(
             "trainer.sync_batchnorm=true (trainer=ddp sets it) works on GPUs only: add trainer.sync_batchnorm=false to train "
             f"in {count_processes(trainer)} processes on a CPU."
+        )
+
+
+def check_processes(trainer: DictConfig) -> None:
+    """Refuse as many processes of torchrun as no training has: each would train all of it, in the folder of them all."""
+    if not TorchElasticEnvironment.detect():
+        return
+    started, wanted = int(os.environ["WORLD_SIZE"]), count_processes(trainer)
+    if started != wanted:
+        each = int(os.environ.get("LOCAL_WORLD_SIZE", started))
+        raise DistilPoseError(
+            f"torchrun has started WORLD_SIZE={started} processes, but trainer.devices={trainer.get('devices', 'auto')} "
+            f"trainer.num_nodes={trainer.get('num_nodes', 1)} makes {wanted}: pass trainer.devices={each} "
+            f"trainer.num_nodes={max(1, started // each)}."
         )
 
 

@@ -86,6 +86,7 @@ def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
     """The data and the module of a run, after its values have been looked at."""
     runs.check_values(cfg)
     runs.count_devices(cfg.trainer)
+    runs.check_processes(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     if cfg.threads is not None:
