@@ -42,9 +42,18 @@ def check_values(cfg: DictConfig) -> None:
         # null of check_val_every_n_epoch counts batches across epochs by val_check_interval
         if (value := trainer.get(name)) is not None:
             check_number(f"trainer.{name}", value, least=least, whole=True)
-    for name in ("gradient_clip_val", "limit_train_batches", "limit_val_batches", "val_check_interval"):
+    if trainer.max_epochs is None:
+        raise DistilPoseError(
+            "trainer.max_epochs=null must be a whole number of at least 1: +trainer.max_steps=N beside it ends a run earlier."
+        )
+    if (steps := trainer.get("max_steps", -1)) != -1:
+        check_number("trainer.max_steps", steps, least=1, whole=True)
+    for name in ("gradient_clip_val", "overfit_batches", "val_check_interval"):
         if (value := trainer.get(name)) is not None:
             check_number(f"trainer.{name}", value, least=0)
+    for name in ("limit_train_batches", "limit_val_batches"):  # without a validation no checkpoint is the best
+        if (value := trainer.get(name)) is not None:
+            check_number(f"trainer.{name}", value, above=0)
     if (warmup := (cfg.scheduler or {}).get("warmup_steps")) is not None:
         check_number("scheduler.warmup_steps", warmup, least=0, whole=True)
     if trainer.get("sync_batchnorm") and count_processes(trainer) > 1 and not _on_gpus(trainer):
