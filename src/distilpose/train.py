@@ -35,9 +35,9 @@ def main(cfg: DictConfig) -> float | None:
     multirun.check_folder(cfg)
     if cfg.check and cfg.lr_find:
         raise DistilPoseError("check=true and lr_find=true are two questions: ask them one after the other.")
+    if (cfg.check or cfg.lr_find) and cfg.resume not in (None, resuming.AUTO):
+        cfg, _ = resuming.resume(cfg)  # of the run in that folder
     if cfg.check:
-        if cfg.resume not in (None, resuming.AUTO):
-            cfg, _ = resuming.resume(cfg)  # of the run in that folder
         check(cfg)
         return None
     if cfg.lr_find:
