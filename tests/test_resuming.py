@@ -118,6 +118,22 @@ def test_auto_does_not_go_on_with_another_configuration(own_run):
         resuming.resume(cfg)
 
 
+def test_auto_does_not_mind_what_no_figure_depends_on(own_run):
+    cfg, folder = own_run
+    cfg.data = {"num_workers": 8, "val_batch_size": 4}
+    cfg.trainer.log_every_n_steps = 50
+    cfg.logger = {"wandb": {"mode": "offline"}}
+    cfg.callbacks = {"progress": {"_target_": "lightning.pytorch.callbacks.TQDMProgressBar"}}
+    OmegaConf.save(cfg, folder / CONFIG, resolve=True)
+    save(folder)
+    cfg.data.num_workers, cfg.trainer.log_every_n_steps, cfg.logger, cfg.callbacks = 0, 10, None, {}
+    assert resuming.resume(cfg) == (cfg, str(folder / LAST))
+    for changed in ({"data": {"val_batch_size": 8}}, {"seed": 1}, {"trainer": {"max_epochs": 4}}):
+        OmegaConf.save(OmegaConf.merge(cfg, {"seed": 0}), folder / CONFIG, resolve=True)
+        with pytest.raises(DistilPoseError, match=r"single ones changed by resume='.*run' setting=value"):
+            resuming.resume(OmegaConf.merge(cfg, {"seed": 0}, changed))
+
+
 def test_auto_does_not_mind_settings_that_a_later_version_brought_in(own_run):
     cfg, _ = own_run
     cfg.loss.invented = 3

@@ -19,9 +19,13 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from distilpose.checkpoints import Found, newest_intact
 from distilpose.errors import DistilPoseError
 from distilpose.files import remove_parts, write_text
-from distilpose.run_folders import CONFIG, SUMMARY, callbacks_of, flatten
+from distilpose.run_folders import CONFIG, IGNORED, SUMMARY, callbacks_of, flatten
 
 AUTO = "auto"
+# of what makes no other run, what all the same changes figures, if only by their last bits, the data or the best checkpoint
+FELT = {"seed", "data.seed", "threads", "data.val_batch_size", "data.folder", "data.monitor", "trainer.accelerator"}
+# no figure depends on these, which may be others at each start, such as after a loading process ran out of memory
+UNFELT = (*sorted({*IGNORED} - FELT), "callbacks.progress", "trainer.enable_progress_bar", "trainer.profiler")
 
 
 def run_directory(resume: str | None, fresh: str) -> str:
@@ -116,13 +120,15 @@ def _own_checkpoint(cfg: DictConfig) -> Found | None:
             )
         return None
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (_saved_in(place), cfg))
-    compared = {*old, *_new_settings(old, new)} - {"resume"}
+    unfelt = tuple(f"{name}." for name in UNFELT)
+    compared = [key for key in {*old, *_new_settings(old, new)} if not f"{key}.".startswith(unfelt)]
     unlike = sorted(key for key in compared if old.get(key) != new.get(key))
     if unlike:
         told = ", ".join(f"{key}={json.dumps(old.get(key), default=str)}" for key in unlike[:3])
         raise DistilPoseError(
             f"'{place}' holds a run of another configuration ({told}{', …' if len(unlike) > 3 else ''}), so resume=auto does "
-            "not go on with it: give those values, or choose another hydra.run.dir (hydra.sweep.dir of a sweep)."
+            f"not go on with it: give those values, go on with single ones changed by resume='{place}' setting=value, or "
+            "choose another hydra.run.dir (hydra.sweep.dir of a sweep)."
         )
     return newest_intact(place)
 
