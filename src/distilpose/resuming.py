@@ -87,19 +87,27 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
 
 
 def finished(cfg: DictConfig) -> dict[str, Any] | None:
-    """The metrics.json of the run's own folder if `resume=auto` finds that it has run to its end, else None."""
-    summary = Path(cfg.folder) / SUMMARY
-    found = _own_checkpoint(cfg) if cfg.resume == AUTO and summary.is_file() else None
-    if found is None:
+    """The metrics.json of the run to go on with, if that has run to its end, else None.
+
+    With `resume=FOLDER` EarlyStopping's end is none: the run is asked for by name.
+    """
+    auto = cfg.resume == AUTO
+    place = Path(cfg.folder if auto else cfg.resume or "")
+    if cfg.resume is None or not (place / SUMMARY).is_file():
         return None
+    found = _own_checkpoint(cfg) if auto else newest_intact(place)
+    trainer = (cfg if auto or found is None else resume(cfg)[0]).trainer
     try:
-        metrics = json.loads(summary.read_text())
+        metrics = json.loads((place / SUMMARY).read_text())
         steps, epoch = metrics["last"]["step"], int(metrics["last"]["epoch"])
     except (ValueError, KeyError, TypeError):  # a damaged one; the run goes on from its checkpoint and writes it anew
         return None
-    whole = found.step >= steps  # of a run that was killed between the two, the checkpoint has taken fewer
-    over = epoch + 1 >= cfg.trainer.max_epochs or _stopped_in(found.path) == epoch
-    return metrics if whole and over else None
+    # of a run that was killed between the two, the checkpoint has taken fewer
+    if found is None or found.step < steps:
+        return None
+    limit = trainer.get("max_steps", -1)
+    over = epoch + 1 >= trainer.max_epochs or (limit != -1 and found.step >= limit)
+    return metrics if over or (auto and _stopped_in(found.path) == epoch) else None
 
 
 def _stopped_in(checkpoint: Path) -> int | None:

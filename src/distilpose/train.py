@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -51,7 +52,9 @@ def main(cfg: DictConfig) -> float | None:
         if waited:  # for one that may have run to its end
             metrics = resuming.finished(cfg)
         if metrics is not None:
-            print(f"{cfg.folder} has run to its end already.")
+            place = cfg.folder if cfg.resume == resuming.AUTO else cfg.resume
+            more = f"resume='{place}' with a larger trainer.max_epochs trains it further"
+            rank_zero_only(print)(f"{place} has run to its end already: {more}.")
             return best_value(metrics)
         cfg, checkpoint = resuming.resume(cfg)
         return runs.best_score(fit(cfg, checkpoint))
