@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from lightning import Callback
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
 
 from distilpose import dry_run
 
@@ -75,9 +79,24 @@ class Fails(Callback):
         (["hydra.run.dir=/proc/run"], "/proc/run"),
         (["trainer=ddp", "trainer.devices=2"], "trainer.sync_batchnorm=false"),
         (["+trainer.val_check_interval=50"], "trainer.val_check_interval=50 is more than the"),
+        (["trainer=limit"], r"trainer\.limit_train_batches=0\.1 of the \d batches there are is less than one: give"),
+        (["trainer.devices=[0,1]"], "Lightning's Trainer does not take its settings .*CPUAccelerator"),
+        (["+trainer.max_time=soon"], "Lightning's Trainer does not take its settings .*soon"),
         (["lr_find=true"], "check=true and lr_find=true are two questions"),
     ],
-    ids=["teacher", "validation", "monitor", "devices", "folder", "batch norms", "interval", "rate"],
+    ids=[
+        "teacher",
+        "validation",
+        "monitor",
+        "devices",
+        "folder",
+        "batch norms",
+        "interval",
+        "share",
+        "list",
+        "time",
+        "rate",
+    ],
 )
 def test_what_would_fail_later_fails_now(run_train, tiny_coco, tmp_path, fault, message):
     root = tiny_coco()
@@ -87,6 +106,73 @@ def test_what_would_fail_later_fails_now(run_train, tiny_coco, tmp_path, fault, 
     assert re.search(message, told.splitlines()[-1])
     assert "Traceback" not in told
     assert {path: content for path, content in everything(tmp_path).items() if path.name != "run"} == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_epochs": 7, "check_val_every_n_epoch": 2},
+        {"max_epochs": 3, "max_steps": 5},
+        {"max_epochs": 9, "max_steps": 3, "accumulate_grad_batches": 3},
+        {"overfit_batches": 2},
+        {"limit_train_batches": 0.3, "limit_val_batches": 2},
+        {"max_epochs": 4, "val_check_interval": 0.25, "check_val_every_n_epoch": 2},
+        {"max_steps": 9, "val_check_interval": 3},
+        {"max_epochs": 5, "val_check_interval": 12, "check_val_every_n_epoch": None},
+    ],
+    ids=str,
+)
+def test_the_estimate_counts_what_lightning_does(options):
+    seen = {"train": 0, "val": 0, "validations": 0}
+
+    class Counts(Callback):
+        def on_train_batch_end(self, *args):
+            seen["train"] += 1
+
+        def on_validation_batch_end(self, *args):
+            seen["val"] += 1
+
+        def on_validation_start(self, *args):
+            seen["validations"] += 1
+
+    usual = {"max_epochs": 2, "check_val_every_n_epoch": 1, "accumulate_grad_batches": 1, "devices": 1}
+    given = {**usual, "limit_train_batches": None, "limit_val_batches": None, "accelerator": "cpu", **options}
+    loaders = [torch.utils.data.DataLoader(torch.zeros(8, 32)), torch.utils.data.DataLoader(torch.zeros(3, 32))]
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "num_sanity_val_steps": 0}
+    Trainer(**given, **quiet, enable_model_summary=False, callbacks=[Counts()]).fit(BoringModel(), *loaders)
+    cfg = OmegaConf.create({"trainer": given})
+    validations, batches = dry_run._counts(cfg, dry_run._batches(cfg, "train", loaders[0]))
+    assert (validations, batches) == (seen["validations"], seen["train"])
+    assert validations * dry_run._batches(cfg, "val", loaders[1]) == seen["val"]
+
+
+def test_the_estimate_knows_the_end_by_the_clock_and_the_persons_there_are(run_train, tiny_coco, monkeypatch):
+    found = {}
+    monkeypatch.setattr(dry_run, "_tell", lambda cfg, figures, memory: found.update(figures))
+    settings = ["+trainer.max_time=00:00:00:36", "trainer.max_epochs=1000000", "trainer.accumulate_grad_batches=100"]
+    status, told = run_train(*TINY, *settings, f"data.root={tiny_coco(train=17)}", "logger=none", "hydra.run.dir=run")
+    assert status == 0, told
+    assert found["hours"] == pytest.approx(0.01)
+    assert found["effective_batch"] == 24
+
+
+def test_of_many_processes_one_tells(monkeypatch, capsys):
+    figures = dict.fromkeys(
+        (
+            "effective_batch",
+            "seconds_a_batch_read",
+            "seconds_a_step",
+            "seconds_a_validation",
+            "hours",
+            "memory_gib",
+            "disk_gib",
+        ),
+        1.0,
+    )
+    for rank in (0, 1):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        dry_run._tell(OmegaConf.create(), figures, "memory")
+        assert ("the whole run" in capsys.readouterr().out) == (rank == 0)
 
 
 def test_a_damaged_picture_of_the_validation_is_found(run_train, tiny_coco):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning import Trainer
 
 from distilpose import learning_rate, train
 from distilpose.learning_rate import Curve, rising
@@ -75,6 +76,20 @@ def test_the_rate_to_try_is_told_before_scaling(tiny_coco, tmp_path, capsys, mon
         assert f"optimizer.lr={rates[-1]:.2g}" in capsys.readouterr().out
     assert 1e-5 < rates[0] < 0.5
     assert rates[1] == pytest.approx(rates[0] * 256 / 4, rel=1e-3)
+
+
+def test_it_asks_for_the_run_it_goes_on_with(run_train, tiny_coco, tmp_path, monkeypatch):
+    given = [*TINY[:-1], f"data.root={tiny_coco()}", "logger=none", "~callbacks.pictures", "hydra.run.dir=run"]
+    given += ["trainer.max_epochs=1", "trainer.gradient_clip_val=0.5", "+trainer.gradient_clip_algorithm=value"]
+    assert run_train(*given)[0] == 0
+    monkeypatch.setattr(learning_rate, "STEPS", 2)
+    made = []
+    monkeypatch.setattr(learning_rate, "Trainer", lambda **options: made.append(options) or Trainer(**options))
+    monkeypatch.setattr(learning_rate.Curve, "suggestion", lambda curve: 1e-3)
+    status, told = run_train("lr_find=true", "resume=run")
+    assert status == 0, told
+    assert (made[0]["gradient_clip_val"], made[0]["gradient_clip_algorithm"]) == (0.5, "value")
+    assert (tmp_path / "run" / "learning_rate.png").is_file()
 
 
 def test_a_loss_that_never_was_a_number_suggests_nothing():

@@ -14,6 +14,11 @@ from distilpose import resuming
 from distilpose.errors import DistilPoseError
 from distilpose.run_folders import CONFIG
 
+TINY = [
+    "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "model=student_xs", "model.depth=1",
+    "model.width=32", "model.heads=2", "model.input_size=[64,48]", "loss=regression", "logger=none",
+    "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=1", "~callbacks.pictures", "~callbacks.health",
+]  # fmt: skip
 LAST = Path("checkpoints") / "last.ckpt"
 
 
@@ -118,6 +123,22 @@ def test_auto_does_not_go_on_with_another_configuration(own_run):
         resuming.resume(cfg)
 
 
+def test_auto_does_not_mind_what_no_figure_depends_on(own_run):
+    cfg, folder = own_run
+    cfg.data = {"num_workers": 8, "val_batch_size": 4}
+    cfg.trainer.log_every_n_steps = 50
+    cfg.logger = {"wandb": {"mode": "offline"}}
+    cfg.callbacks = {"progress": {"_target_": "lightning.pytorch.callbacks.TQDMProgressBar"}}
+    OmegaConf.save(cfg, folder / CONFIG, resolve=True)
+    save(folder)
+    cfg.data.num_workers, cfg.trainer.log_every_n_steps, cfg.logger, cfg.callbacks = 0, 10, None, {}
+    assert resuming.resume(cfg) == (cfg, str(folder / LAST))
+    for changed in ({"data": {"val_batch_size": 8}}, {"seed": 1}, {"trainer": {"max_epochs": 4}}):
+        OmegaConf.save(OmegaConf.merge(cfg, {"seed": 0}), folder / CONFIG, resolve=True)
+        with pytest.raises(DistilPoseError, match=r"single ones changed by resume='.*run' setting=value"):
+            resuming.resume(OmegaConf.merge(cfg, {"seed": 0}, changed))
+
+
 def test_auto_does_not_mind_settings_that_a_later_version_brought_in(own_run):
     cfg, _ = own_run
     cfg.loss.invented = 3
@@ -161,6 +182,22 @@ def test_auto_leaves_a_finished_run_alone(own_run):
     os.utime(folder / LAST, (0, 0))  # the clock has no say
     assert resuming.finished(cfg) == metrics
     assert resuming.finished(OmegaConf.merge(cfg, {"resume": None})) is None
+    cfg.trainer = {"max_epochs": 9, "max_steps": 20}
+    OmegaConf.save(cfg, folder / CONFIG, resolve=True)
+    assert resuming.finished(cfg) == metrics
+    cfg.trainer.max_steps = 21
+    OmegaConf.save(cfg, folder / CONFIG, resolve=True)
+    assert resuming.finished(cfg) is None
+
+
+def test_a_folder_whose_run_is_over_is_left_alone_until_more_is_asked_for(trained_by, run_train):
+    run = trained_by([*TINY, "trainer.max_epochs=1"])("run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert run_train("resume=run") == (0, "")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    status, told = run_train("resume=run", "trainer.max_epochs=2")
+    assert status == 0, told
+    assert json.loads((run / "metrics.json").read_text())["last"]["epoch"] == 1
 
 
 @pytest.mark.parametrize("folder", ["/d/a", "/d/a b c" + " long" * 30, "/d/it's: 'a'", "/d/a\ttab", "runs/a", "a"])

@@ -68,6 +68,21 @@ def test_fewer_devices_than_asked(gpus, available, options):
     assert f"pass trainer.devices={available}" in str(told.value) or available == 0
 
 
+@pytest.mark.parametrize("options", [{"devices": 1}, {"devices": 2, "num_nodes": 2}, {"devices": 8}])
+def test_processes_of_torchrun_are_those_of_the_training(monkeypatch, options):
+    asked = trainer(accelerator="cpu", **options)
+    runs.check_processes(asked)
+    monkeypatch.setenv("WORLD_SIZE", "8")  # of another launcher, or left over
+    runs.check_processes(asked)
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    runs.check_processes(trainer(accelerator="cpu", devices=4, num_nodes=2))
+    if options != {"devices": 8}:
+        told = r"WORLD_SIZE=8 processes, but trainer\.devices=\d .*: pass trainer\.devices=4 trainer\.num_nodes=2\."
+        with pytest.raises(DistilPoseError, match=told):
+            runs.check_processes(asked)
+
+
 def configured(**options):
     settings = {
         "data": {"batch_size": 32},

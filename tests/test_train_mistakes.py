@@ -88,6 +88,22 @@ def mistakes(root, tmp_path):
             [*tiny, *ALONE, "trainer.limit_train_batches=abc"],
             "trainer.limit_train_batches=abc must be",
         ),
+        "no batches": (
+            [*tiny, *ALONE, "trainer.limit_train_batches=0"],
+            "limit_train_batches=0 must be a number above 0",
+        ),
+        "no validation": (
+            [*tiny, *ALONE, "trainer.limit_val_batches=0"],
+            "limit_val_batches=0 must be a number above 0",
+        ),
+        "no end": (
+            [*tiny, *ALONE, "trainer.max_epochs=null", "+trainer.max_steps=8"],
+            "trainer.max_epochs=null must be a whole number of at least 1: +trainer.max_steps=N beside it",
+        ),
+        "no step": (
+            [*tiny, *ALONE, "+trainer.max_steps=0"],
+            "trainer.max_steps=0 must be a whole number of at least 1",
+        ),
         "words for nodes": ([*tiny, *ALONE, "trainer.num_nodes=abc"], "trainer.num_nodes=abc must be a whole number"),
         "warm-up of words": (
             [*tiny, *ALONE, "scheduler.warmup_steps=abc"],
@@ -117,6 +133,7 @@ def mistakes(root, tmp_path):
     "seed out of range", "unknown metric", "unknown precision", "negative rate", "divergence", "no accumulated batch",
     "half a batch", "no reference", "negative clipping", "word for a limit", "words for nodes", "warm-up of words",
     "impatience", "an end by no metric", "interval beyond the epoch", "frozen by a word",
+    "no batches", "no validation", "no end", "no step",
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(run_train, tiny_coco, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

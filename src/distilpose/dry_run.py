@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 import shutil
 import sys
@@ -15,7 +16,9 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from omegaconf import DictConfig
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import default_collate
@@ -90,16 +93,19 @@ def dry_run(
         build_trainer: makes the trainer of a configuration.
 
     Returns:
-        seconds_a_batch_read, seconds_a_step, seconds_a_validation, hours, memory_gib, disk_gib.
+        effective_batch, seconds_a_batch_read, seconds_a_step, seconds_a_validation, hours, memory_gib, disk_gib.
 
     Raises:
         DistilPoseError: the run would fail, or its files would not fit onto the disk.
     """
+    # Lightning refuses its own settings here, most of which the small run replaces
+    build_trainer(OmegaConf.merge(cfg, {"callbacks": None, "logger": None}))  # type: ignore[arg-type]
     datamodule.prepare_data()
     datamodule.setup("fit")
     loader: Any = datamodule.train_dataloader()
-    val_batches = len(datamodule.val_dataloader())
-    validations, batches = _counts(cfg, loader)
+    in_epoch, in_validation = _batches(cfg, "train", loader), _batches(cfg, "val", datamodule.val_dataloader())
+    validations, batches = _counts(cfg, in_epoch)
+    persons = min(len(loader.dataset), in_epoch * datamodule.batch_size * count_processes(cfg.trainer))
     reading = _reading_time(loader)
     clock = Clock()
     with _folder_within(Path(cfg.folder)) as folder:
@@ -113,27 +119,31 @@ def dry_run(
                 f"data.monitor={datamodule.monitor} is not among what a validation gives: "
                 f"{', '.join(sorted(name for name in trainer.callback_metrics if name.startswith('val/')))}."
             )
-        disk = _disk_needed(folder, validations)
+        kept, drawn = _sizes(folder)
         room = shutil.disk_usage(folder).free
+    warm = clock.train[1:] if len(clock.train) > 2 else clock.train  # the first batch takes longer
+    a_step = max(more * (warm[-1] - warm[0]) / (len(warm) - 1), reading / max(1, datamodule.num_workers))
+    in_batches = more_val * (clock.val[-1] - clock.val[0]) / (len(clock.val) - 1) * in_validation
+    a_validation = in_batches + clock.val_end - clock.val[-1]
+    seconds = batches * a_step + validations * a_validation
+    share = min(1.0, _time_limit(cfg) / seconds)
+    disk = kept + share * validations * drawn
     if disk > room:
         raise DistilPoseError(
             f"{cfg.folder} has room for {room / 2**30:.1f} GiB and the run will write about {disk / 2**30:.1f} GiB: free some, "
             "or choose another hydra.run.dir."
         )
-    warm = clock.train[1:] if len(clock.train) > 2 else clock.train  # the first batch takes longer
-    a_step = max(more * (warm[-1] - warm[0]) / (len(warm) - 1), reading / max(1, datamodule.num_workers))
-    in_batches = more_val * (clock.val[-1] - clock.val[0]) / (len(clock.val) - 1) * val_batches
-    a_validation = in_batches / count_processes(cfg.trainer) + clock.val_end - clock.val[-1]
     cuda = torch.cuda.is_available() and module.device.type != "cpu"
     memory = torch.cuda.max_memory_reserved() if cuda else _peak_memory()
     told = f"memory of this process, {datamodule.batch_size} crops a batch"
     if cuda:
         told = f"GPU memory, of {torch.cuda.get_device_properties(module.device).total_memory / 2**30:.0f} GiB"
     figures = {
+        "effective_batch": min(effective_batch(cfg), persons),
         "seconds_a_batch_read": reading,
         "seconds_a_step": a_step,
         "seconds_a_validation": a_validation,
-        "hours": (batches * a_step + validations * a_validation) / 3600,
+        "hours": share * seconds / 3600,
         "memory_gib": memory / 2**30,
         "disk_gib": disk / 2**30,
     }
@@ -164,28 +174,52 @@ def _reading_time(loader: Any) -> float:
     return (time.perf_counter() - began) / max(1, read)
 
 
-def _counts(cfg: DictConfig, loader: Any) -> tuple[float, float]:
-    """How many validations and training batches of a process the run has."""
-    limit, epochs, every = cfg.trainer.limit_train_batches, cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
-    batches = len(loader) / count_processes(cfg.trainer)
-    if limit is not None:
-        batches = min(batches, limit) if isinstance(limit, int) else batches * limit
-    interval = cfg.trainer.get("val_check_interval")
-    if isinstance(interval, int) and every is not None and interval > batches:
+def _batches(cfg: DictConfig, kind: str, loader: Any) -> float:
+    """How many of a loader's batches a process of the run takes; a share that is less than one is refused."""
+    name = "overfit_batches" if cfg.trainer.get("overfit_batches") else f"limit_{kind}_batches"
+    limit, batches = cfg.trainer.get(name), max(1.0, len(loader) / count_processes(cfg.trainer))
+    if limit is None or isinstance(limit, int):
+        return batches if limit is None else min(batches, limit)
+    if batches * limit < 1:
+        raise DistilPoseError(
+            f"trainer.{name}={limit} of the {batches:.0f} batches there are is less than one: give at least "
+            f"{math.ceil(100 / batches) / 100}, or a whole number of batches."
+        )
+    return int(batches * limit)
+
+
+def _counts(cfg: DictConfig, batches: float) -> tuple[float, float]:
+    """How many validations and training batches of a process the run has, by the batches of an epoch."""
+    trainer = cfg.trainer
+    epochs, every, interval = trainer.max_epochs, trainer.check_val_every_n_epoch, trainer.get("val_check_interval")
+    if (steps := trainer.get("max_steps", -1)) != -1:
+        epochs = min(epochs, steps / math.ceil(batches / trainer.accumulate_grad_batches))
+    if every is None:  # by batches, which Lightning then counts through epochs
+        return epochs * batches // (interval or batches), epochs * batches
+    if isinstance(interval, int) and interval > batches:
         raise DistilPoseError(
             f"trainer.val_check_interval={interval} is more than the {batches:.0f} batches of an epoch: lower it, or let it "
             "count through epochs by trainer.check_val_every_n_epoch=null."
         )
-    if every is None:  # by batches, which Lightning then counts through epochs
-        return epochs * batches / cfg.trainer.get("val_check_interval", batches), epochs * batches
-    return epochs // min(every, epochs), epochs * batches
+    if isinstance(interval, float):  # a share of the epoch
+        interval = max(1, int(batches * interval))
+    each = int(batches // interval) if interval else 1
+    every = min(every, trainer.max_epochs)
+    return int(epochs * each) if every == 1 else int(epochs) // every * each, epochs * batches
 
 
-def _disk_needed(folder: Path, validations: float) -> float:
-    """Bytes of the whole run: its checkpoints, one of them being written, and what each validation adds."""
+def _time_limit(cfg: DictConfig) -> float:
+    """Seconds after which the run ends in any case."""
+    limit = OmegaConf.to_container(cfg.trainer).get("max_time")  # type: ignore[union-attr]
+    left = Timer(limit).time_remaining()  # of a clock that has not begun
+    return math.inf if left is None else left
+
+
+def _sizes(folder: Path) -> tuple[float, float]:
+    """Bytes of a run's checkpoints, one of them being written, and of what each validation adds."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     checkpoints = [size for path, size in sizes.items() if path.suffix == ".ckpt"]
-    return sum(checkpoints) + max(checkpoints, default=0) + validations * (sum(sizes.values()) - sum(checkpoints))
+    return sum(checkpoints) + max(checkpoints, default=0), sum(sizes.values()) - sum(checkpoints)
 
 
 def _tell(cfg: DictConfig, figures: dict[str, float], memory: str) -> None:
@@ -193,7 +227,7 @@ def _tell(cfg: DictConfig, figures: dict[str, float], memory: str) -> None:
     table = Table(title=f"What the run will take, by {STEPS} steps and {STEPS} batches of validation")
     table.add_column("")
     table.add_column("", justify="right")
-    table.add_row("effective batch", str(effective_batch(cfg)))
+    table.add_row("effective batch", f"{figures['effective_batch']:.0f}")
     table.add_row("reading a batch in one process", f"{1000 * figures['seconds_a_batch_read']:.0f} ms")
     table.add_row("a batch's step", f"{1000 * figures['seconds_a_step']:.0f} ms")
     table.add_row("a validation", f"{figures['seconds_a_validation']:.1f} s")
@@ -201,4 +235,4 @@ def _tell(cfg: DictConfig, figures: dict[str, float], memory: str) -> None:
     table.add_row("disk", f"{figures['disk_gib']:.2f} GiB")
     hours = figures["hours"]
     table.add_row("the whole run", f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes")
-    Console().print(table)
+    rank_zero_only(Console().print)(table)  # torchrun asks in every process

@@ -103,7 +103,8 @@ def find_rate(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule) -
     module.make_scheduler = partial(rising, steps=STEPS)
     curve = Curve()
     batches = cfg.trainer.accumulate_grad_batches * count_processes(cfg.trainer)
-    kept = {name: cfg.trainer[name] for name in ("accelerator", "precision", "gradient_clip_val")}
+    names = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
+    kept = {name: cfg.trainer[name] for name in names if name in cfg.trainer}
     trainer = Trainer(
         **kept, devices=1, accumulate_grad_batches=batches, max_epochs=STEPS, max_steps=STEPS, limit_val_batches=0,
         num_sanity_val_steps=0, callbacks=[curve], logger=False, enable_checkpointing=False,

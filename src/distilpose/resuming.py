@@ -19,9 +19,13 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from distilpose.checkpoints import Found, newest_intact
 from distilpose.errors import DistilPoseError
 from distilpose.files import remove_parts, write_text
-from distilpose.run_folders import CONFIG, SUMMARY, callbacks_of, flatten
+from distilpose.run_folders import CONFIG, IGNORED, SUMMARY, callbacks_of, flatten
 
 AUTO = "auto"
+# of what makes no other run, what all the same changes figures, if only by their last bits, the data or the best checkpoint
+FELT = {"seed", "data.seed", "threads", "data.val_batch_size", "data.folder", "data.monitor", "trainer.accelerator"}
+# no figure depends on these, which may be others at each start, such as after a loading process ran out of memory
+UNFELT = (*sorted({*IGNORED} - FELT), "callbacks.progress", "trainer.enable_progress_bar", "trainer.profiler")
 
 
 def run_directory(resume: str | None, fresh: str) -> str:
@@ -83,19 +87,27 @@ def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
 
 
 def finished(cfg: DictConfig) -> dict[str, Any] | None:
-    """The metrics.json of the run's own folder if `resume=auto` finds that it has run to its end, else None."""
-    summary = Path(cfg.folder) / SUMMARY
-    found = _own_checkpoint(cfg) if cfg.resume == AUTO and summary.is_file() else None
-    if found is None:
+    """The metrics.json of the run to go on with, if that has run to its end, else None.
+
+    With `resume=FOLDER` EarlyStopping's end is none: the run is asked for by name.
+    """
+    auto = cfg.resume == AUTO
+    place = Path(cfg.folder if auto else cfg.resume or "")
+    if cfg.resume is None or not (place / SUMMARY).is_file():
         return None
+    found = _own_checkpoint(cfg) if auto else newest_intact(place)
+    trainer = (cfg if auto or found is None else resume(cfg)[0]).trainer
     try:
-        metrics = json.loads(summary.read_text())
+        metrics = json.loads((place / SUMMARY).read_text())
         steps, epoch = metrics["last"]["step"], int(metrics["last"]["epoch"])
     except (ValueError, KeyError, TypeError):  # a damaged one; the run goes on from its checkpoint and writes it anew
         return None
-    whole = found.step >= steps  # of a run that was killed between the two, the checkpoint has taken fewer
-    over = epoch + 1 >= cfg.trainer.max_epochs or _stopped_in(found.path) == epoch
-    return metrics if whole and over else None
+    # of a run that was killed between the two, the checkpoint has taken fewer
+    if found is None or found.step < steps:
+        return None
+    limit = trainer.get("max_steps", -1)
+    over = epoch + 1 >= trainer.max_epochs or (limit != -1 and found.step >= limit)
+    return metrics if over or (auto and _stopped_in(found.path) == epoch) else None
 
 
 def _stopped_in(checkpoint: Path) -> int | None:
@@ -116,13 +128,15 @@ def _own_checkpoint(cfg: DictConfig) -> Found | None:
             )
         return None
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (_saved_in(place), cfg))
-    compared = {*old, *_new_settings(old, new)} - {"resume"}
+    unfelt = tuple(f"{name}." for name in UNFELT)
+    compared = [key for key in {*old, *_new_settings(old, new)} if not f"{key}.".startswith(unfelt)]
     unlike = sorted(key for key in compared if old.get(key) != new.get(key))
     if unlike:
         told = ", ".join(f"{key}={json.dumps(old.get(key), default=str)}" for key in unlike[:3])
         raise DistilPoseError(
             f"'{place}' holds a run of another configuration ({told}{', …' if len(unlike) > 3 else ''}), so resume=auto does "
-            "not go on with it: give those values, or choose another hydra.run.dir (hydra.sweep.dir of a sweep)."
+            f"not go on with it: give those values, go on with single ones changed by resume='{place}' setting=value, or "
+            "choose another hydra.run.dir (hydra.sweep.dir of a sweep)."
         )
     return newest_intact(place)
 

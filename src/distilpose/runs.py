@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning import Trainer
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
@@ -41,15 +42,42 @@ def check_values(cfg: DictConfig) -> None:
         # null of check_val_every_n_epoch counts batches across epochs by val_check_interval
         if (value := trainer.get(name)) is not None:
             check_number(f"trainer.{name}", value, least=least, whole=True)
-    for name in ("gradient_clip_val", "limit_train_batches", "limit_val_batches", "val_check_interval"):
+    if trainer.max_epochs is None:
+        raise DistilPoseError(
+            "trainer.max_epochs=null must be a whole number of at least 1: +trainer.max_steps=N beside it ends a run earlier."
+        )
+    if (steps := trainer.get("max_steps", -1)) != -1:
+        check_number("trainer.max_steps", steps, least=1, whole=True)
+    for name in ("gradient_clip_val", "overfit_batches"):
         if (value := trainer.get(name)) is not None:
             check_number(f"trainer.{name}", value, least=0)
+    for name in (
+        "limit_train_batches",
+        "limit_val_batches",
+        "val_check_interval",
+    ):  # without a validation no checkpoint is the best
+        if (value := trainer.get(name)) is not None:
+            check_number(f"trainer.{name}", value, above=0)
     if (warmup := (cfg.scheduler or {}).get("warmup_steps")) is not None:
         check_number("scheduler.warmup_steps", warmup, least=0, whole=True)
     if trainer.get("sync_batchnorm") and count_processes(trainer) > 1 and not _on_gpus(trainer):
         raise DistilPoseError(
             "trainer.sync_batchnorm=true (trainer=ddp sets it) works on GPUs only: add trainer.sync_batchnorm=false to train "
             f"in {count_processes(trainer)} processes on a CPU."
+        )
+
+
+def check_processes(trainer: DictConfig) -> None:
+    """Refuse as many processes of torchrun as no training has: each would train all of it, in the folder of them all."""
+    if not TorchElasticEnvironment.detect():
+        return
+    started, wanted = int(os.environ["WORLD_SIZE"]), count_processes(trainer)
+    if started != wanted:
+        each = int(os.environ.get("LOCAL_WORLD_SIZE", started))
+        raise DistilPoseError(
+            f"torchrun has started WORLD_SIZE={started} processes, but trainer.devices={trainer.get('devices', 'auto')} "
+            f"trainer.num_nodes={trainer.get('num_nodes', 1)} makes {wanted}: pass trainer.devices={each} "
+            f"trainer.num_nodes={max(1, started // each)}."
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from distilpose.data import CocoDataModule
@@ -30,9 +31,11 @@ def small(cfg: DictConfig, folder: Path) -> DictConfig:
     """
     made: Any = moved(cfg, str(cfg.folder), folder)
     steps = STEPS * cfg.trainer.accumulate_grad_batches
+    overfit = steps if made.trainer.get("overfit_batches") else 0
     made.trainer.update(
-        max_epochs=1, limit_train_batches=steps, limit_val_batches=STEPS, num_sanity_val_steps=0, val_check_interval=1.0,
-        check_val_every_n_epoch=1, devices=1, num_nodes=1, strategy="auto", log_every_n_steps=1, profiler=None,
+        max_epochs=1, max_steps=-1, max_time=None, overfit_batches=overfit, limit_train_batches=steps,
+        limit_val_batches=STEPS, num_sanity_val_steps=0, val_check_interval=1.0, check_val_every_n_epoch=1,
+        devices=1, num_nodes=1, strategy="auto", log_every_n_steps=1, profiler=None,
         enable_model_summary=False,
     )  # fmt: skip
     made.callbacks = {
@@ -47,11 +50,11 @@ def _log_here(entry: DictConfig, folder: Path) -> None:
     """Let a logger log into the folder only, and say where the run's own would."""
     if entry._target_.endswith("make_wandb_logger"):
         mode = instantiate(entry)._wandb_init["mode"]
-        print(f"W&B: the run will be {mode}.")
+        rank_zero_only(print)(f"W&B: the run will be {mode}.")
         entry.mode = "disabled" if mode == "disabled" else "offline"
     if "tracking_uri" in entry:
         if str(folder) not in entry.tracking_uri:
-            print(f"MLflow: the run will be logged to {entry.tracking_uri}, which is not tried here.")
+            rank_zero_only(print)(f"MLflow: the run will be logged to {entry.tracking_uri}, which is not tried here.")
         entry.tracking_uri = f"sqlite:///{folder}/mlflow.db"
 
 

@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -35,9 +36,9 @@ def main(cfg: DictConfig) -> float | None:
     multirun.check_folder(cfg)
     if cfg.check and cfg.lr_find:
         raise DistilPoseError("check=true and lr_find=true are two questions: ask them one after the other.")
+    if (cfg.check or cfg.lr_find) and cfg.resume not in (None, resuming.AUTO):
+        cfg, _ = resuming.resume(cfg)  # of the run in that folder
     if cfg.check:
-        if cfg.resume not in (None, resuming.AUTO):
-            cfg, _ = resuming.resume(cfg)  # of the run in that folder
         check(cfg)
         return None
     if cfg.lr_find:
@@ -51,7 +52,9 @@ def main(cfg: DictConfig) -> float | None:
         if waited:  # for one that may have run to its end
             metrics = resuming.finished(cfg)
         if metrics is not None:
-            print(f"{cfg.folder} has run to its end already.")
+            place = cfg.folder if cfg.resume == resuming.AUTO else cfg.resume
+            more = f"resume='{place}' with a larger trainer.max_epochs trains it further"
+            rank_zero_only(print)(f"{place} has run to its end already: {more}.")
             return best_value(metrics)
         cfg, checkpoint = resuming.resume(cfg)
         return runs.best_score(fit(cfg, checkpoint))
@@ -86,6 +89,7 @@ def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
     """The data and the module of a run, after its values have been looked at."""
     runs.check_values(cfg)
     runs.count_devices(cfg.trainer)
+    runs.check_processes(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     if cfg.threads is not None:
