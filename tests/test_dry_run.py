@@ -82,6 +82,10 @@ class Fails(Callback):
         (["trainer=limit"], r"trainer\.limit_train_batches=0\.1 of the \d batches there are is less than one: give"),
         (["trainer.devices=[0,1]"], "Lightning's Trainer does not take its settings .*CPUAccelerator"),
         (["+trainer.max_time=soon"], "Lightning's Trainer does not take its settings .*soon"),
+        (
+            ["logger=mlflow", "logger.mlflow.tracking_uri=http://127.0.0.1:9"],
+            r"MLflow does not answer at logger\.mlflow\.tracking_uri=http://127\.0\.0\.1:9",
+        ),
         (["lr_find=true"], "check=true and lr_find=true are two questions"),
     ],
     ids=[
@@ -95,6 +99,7 @@ class Fails(Callback):
         "share",
         "list",
         "time",
+        "tracking",
         "rate",
     ],
 )
@@ -154,6 +159,14 @@ def test_the_estimate_knows_the_end_by_the_clock_and_the_persons_there_are(run_t
     assert status == 0, told
     assert found["hours"] == pytest.approx(0.01)
     assert found["effective_batch"] == 24
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(180, True), (179, False)])
+def test_a_warm_up_without_end_is_told(run_train, tiny_coco, steps, warned):
+    arguments = [*TINY, f"data.root={tiny_coco(train=17, val=6)}", f"scheduler.warmup_steps={steps}", "logger=none"]
+    status, told = run_train(*arguments, "hydra.run.dir=run")
+    assert status == 0, told
+    assert ("scheduler.warmup_steps=180 is all of the 180 steps" in told) == warned
 
 
 def test_of_many_processes_one_tells(monkeypatch, capsys):

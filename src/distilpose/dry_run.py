@@ -105,6 +105,13 @@ def dry_run(
     loader: Any = datamodule.train_dataloader()
     in_epoch, in_validation = _batches(cfg, "train", loader), _batches(cfg, "val", datamodule.val_dataloader())
     validations, batches = _counts(cfg, in_epoch)
+    steps, warmup = batches / cfg.trainer.accumulate_grad_batches, (cfg.scheduler or {}).get("warmup_steps", 0)
+    if warmup >= steps:
+        rank_zero_only(print)(
+            f"scheduler.warmup_steps={warmup} is all of the {steps:.0f} steps, so that the learning rate only rises: lower it "
+            "or train for longer.",
+            file=sys.stderr,
+        )
     persons = min(len(loader.dataset), in_epoch * datamodule.batch_size * count_processes(cfg.trainer))
     reading = _reading_time(loader)
     clock = Clock()

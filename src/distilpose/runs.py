@@ -51,11 +51,8 @@ def check_values(cfg: DictConfig) -> None:
     for name in ("gradient_clip_val", "overfit_batches"):
         if (value := trainer.get(name)) is not None:
             check_number(f"trainer.{name}", value, least=0)
-    for name in (
-        "limit_train_batches",
-        "limit_val_batches",
-        "val_check_interval",
-    ):  # without a validation no checkpoint is the best
+    # without a validation no checkpoint is the best
+    for name in ("limit_train_batches", "limit_val_batches", "val_check_interval"):
         if (value := trainer.get(name)) is not None:
             check_number(f"trainer.{name}", value, above=0)
     if (warmup := (cfg.scheduler or {}).get("warmup_steps")) is not None:

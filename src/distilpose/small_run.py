@@ -54,7 +54,8 @@ def _log_here(entry: DictConfig, folder: Path) -> None:
         entry.mode = "disabled" if mode == "disabled" else "offline"
     if "tracking_uri" in entry:
         if str(folder) not in entry.tracking_uri:
-            rank_zero_only(print)(f"MLflow: the run will be logged to {entry.tracking_uri}, which is not tried here.")
+            instantiate(entry)  # refuses a server that does not answer
+            rank_zero_only(print)(f"MLflow: the run will be logged to {entry.tracking_uri}.")
         entry.tracking_uri = f"sqlite:///{folder}/mlflow.db"
 
 
