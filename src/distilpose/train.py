@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -78,6 +79,8 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
     datamodule, module = build(cfg)
     if checkpoint is not None:  # damaged or of another model, it is told in a sentence here and in long by Lightning
         fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
+    # Lightning cannot know that the sampler goes on where it was
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
     with resuming.saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
         with finish_wandb(trainer), runs.refusals_told():

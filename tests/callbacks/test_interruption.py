@@ -81,7 +81,7 @@ def run_with(run_train, monkeypatch):
     ],
 )  # fmt: skip
 def test_it_ends_as_if_it_had_been_let_alone(
-    run_train, run_with, ended_alike, tiny_coco, tmp_path, extra, interruptions
+    run_train, run_with, ended_alike, tiny_coco, tmp_path, recwarn, extra, interruptions
 ):
     settings = [*TINY, "augmentation=none", *extra, f"data.root={tiny_coco(train=17, val=6)}"]
     status, told = run_train(*settings, "hydra.run.dir=whole")
@@ -92,6 +92,7 @@ def test_it_ends_as_if_it_had_been_let_alone(
         assert "resume=auto goes on" in told
     status, told = run_train(*settings, "hydra.run.dir=run")
     assert status == 0, told
+    assert not [warning for warning in recwarn if "dataloader is not resumable" in str(warning.message)]
     assert [row["epoch"] for row in read_table(tmp_path / "whole" / "metrics.csv")] == [0, 1, 2]
     ended_alike(tmp_path / "run", tmp_path / "whole")
 

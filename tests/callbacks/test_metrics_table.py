@@ -38,6 +38,8 @@ def test_a_row_an_epoch_with_blanks_where_nothing_was_validated(tmp_path):
     epochs.run(0, {"train/total_epoch": 3.0, "train/total_step": 9.0})
     epochs.run(1, {"train/total_epoch": 2.0}, {"val/AP": 0.25, "health/sigma_median": 1.5})
     epochs.run(2, {"train/total_epoch": 1.0})
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines] == [["epoch", "step"], ["0", "10"], ["1", "20"], ["2", "30"]]
     rows = read_table(tmp_path / "metrics.csv")
     for row in rows:
         assert row.pop("seconds") >= 0

@@ -16,6 +16,7 @@ from distilpose.run_folders import SUMMARY, TABLE
 
 # Lightning keeps what these last were through epochs without a validation
 VALIDATION = ("val/", "health/")
+COUNTS = ("epoch", "step")
 
 
 class MetricsTable(Callback):
@@ -39,7 +40,7 @@ class MetricsTable(Callback):
             return
         try:
             [(row["epoch"], row["step"]) for row in read_table(self.table)]
-        except (ValueError, KeyError, TypeError, csv.Error) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             put_aside(self.table, error)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,7 +84,10 @@ def read_table(path: str | Path) -> list[dict[str, float]]:
     if not Path(path).is_file():
         return []
     with open(path, newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        return [
+            {name: int(float(value)) if name in COUNTS else float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
