@@ -206,8 +206,8 @@ def test_a_failed_job_does_not_stop_a_multirun(run, tmp_path):
     assert status == 1
     assert told.splitlines() == [
         "error: seed=1 is bad: take another.",  # when it failed
-        "error: 1 of 2 jobs failed, sweep/0_student_s (seed=1 is bad: take another): the same command with resume=auto tries "
-        "them again.",
+        "error: 1 of 2 jobs failed, sweep/0_student_s (seed=1 is bad: take another): mend what is told, and the same command "
+        "with resume=auto tries them again.",
     ]
     assert sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == [
         "0_student_s",

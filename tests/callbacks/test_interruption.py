@@ -51,6 +51,17 @@ class Spoil(Callback):
             batch.image.fill_(float("nan"))
 
 
+@pytest.fixture(autouse=True)
+def nothing_ignored():
+    """Whatever runs the tests, a shell's background job or nohup, ignores none of the signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def run_with(run_train, monkeypatch):
     """Runs the train command with a callback that does something to it."""
