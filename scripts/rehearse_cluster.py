@@ -76,12 +76,13 @@ def validate(checkpoint: str, output: str) -> None:
     from distilpose.train import build
 
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("train", [*TRAIN, "model=student_xs", "folder=unused"])
+        processes = f"trainer.devices={os.environ['WORLD_SIZE']}"
+        cfg = compose("train", [*TRAIN, "model=student_xs", "folder=unused", processes])
     datamodule, module = build(cfg)
     module.model.load_state_dict(load_model(checkpoint).state_dict())
     trainer = Trainer(
         accelerator="cpu",
-        devices=int(os.environ["WORLD_SIZE"]),
+        devices=cfg.trainer.devices,
         strategy="ddp",
         use_distributed_sampler=False,
         logger=False,

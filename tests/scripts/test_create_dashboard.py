@@ -39,7 +39,7 @@ def test_without_account_or_network_one_sentence(script, monkeypatch, account, w
     from distilpose.callbacks import wandb_run
 
     monkeypatch.setattr(wandb_run, "_has_account", lambda url: account)
-    monkeypatch.setattr(wandb_run, "_answers", lambda url: False)
+    monkeypatch.setattr(wandb_run, "answers", lambda url: False)
     with pytest.raises(SystemExit, match=rf"error: The dashboard of mine cannot be made: .*{why}.* --output FILE"):
         script.main(["--project", "mine"])
 
