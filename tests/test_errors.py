@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distilpose.errors import DistilPoseError, check_number, check_size
+from distilpose.errors import DistilPoseError, check_number, check_size, first_line
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,8 @@ def test_sizes(value):
     assert check_size("size", [64, 48]) == (64, 48)
     with pytest.raises(DistilPoseError, match="must be two positive whole numbers, height first"):
         check_size("size", value)
+
+
+def test_the_first_line_of_what_a_library_says():
+    assert first_line(ValueError("refused\nand how to go on unsafely")) == "refused"
+    assert first_line(OSError()) == "OSError"

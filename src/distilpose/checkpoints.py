@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
+from distilpose.errors import first_line
 from distilpose.files import written_beside
 
 # of the last finished epoch, of the middle of one, and, should both be damaged, of the best epoch
@@ -81,8 +82,7 @@ def _checked(path: Path, changed: int, size: int) -> Found | None:
             damaged = archive.testzip()
         step = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
     except (zipfile.BadZipFile, RuntimeError, UnpicklingError, LookupError, TypeError, EOFError, OSError) as error:
-        told = str(error).splitlines() or [type(error).__name__]  # torch's goes on with how to load it unsafely
-        damaged, step = told[0], None
+        damaged, step = first_line(error), None  # torch's goes on with how to load it unsafely
     if step is None:
         rank_zero_only(print)(f"{path} is damaged ({damaged}) and passed over.", file=sys.stderr)
         return None

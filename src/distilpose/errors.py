@@ -74,3 +74,8 @@ def check_size(name: str, value: Any) -> tuple[int, int]:
     if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value):
         return (value[0], value[1])
     raise DistilPoseError(f"{name}={value!r} must be two positive whole numbers, height first.")
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, without the explanations that follow; its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from tqdm import tqdm
 
 from distilpose.callbacks.wandb_run import answers
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, first_line
 
 PAUSE = 60.0  # seconds without a word to a server that has gone, as each call waits for it
 # MLflow's own are 7 tries over four minutes, in which the training waits
@@ -40,8 +40,9 @@ class PatientClient:
         except (MlflowException, OSError) as error:
             self._silent_until = time.monotonic() + PAUSE
             if not self._told:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                tqdm.write(f"MLflow takes no more ({reason}): the training goes on, and tries it again once a minute.")
+                tqdm.write(
+                    f"MLflow takes no more ({first_line(error)}): the training goes on, and tries it again once a minute."
+                )
             self._told = True
             return None
 

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, first_line
 
 DATA = "WANDB_DATA_DIR"
 DATA_IS_GIVEN = DATA in os.environ
@@ -49,12 +49,12 @@ class LastingWandbLogger(WandbLogger):
         try:
             return super().experiment
         except wandb.errors.CommError as error:  # a key that is refused, a server that breaks down or never answers
-            print(f"W&B does not take the run ({_first_line(error)}): it is offline, send it later by wandb sync.")
+            print(f"W&B does not take the run ({first_line(error)}): it is offline, send it later by wandb sync.")
             self._wandb_init["mode"] = "offline"
             return super().experiment
         except wandb.errors.UsageError as error:
             raise DistilPoseError(
-                f"W&B refuses the run ({_first_line(error)}): correct logger.wandb.…, or give logger.wandb.mode=offline."
+                f"W&B refuses the run ({first_line(error)}): correct logger.wandb.…, or give logger.wandb.mode=offline."
             ) from error
 
     @rank_zero_only
@@ -65,7 +65,7 @@ class LastingWandbLogger(WandbLogger):
         except LOST as error:
             if not self._misses:
                 tqdm.write(
-                    f"W&B does not take {', '.join(metrics)} ({_first_line(error)}): the training goes on without, and with "
+                    f"W&B does not take {', '.join(metrics)} ({first_line(error)}): the training goes on without, and with "
                     "what else it does not take."
                 )
             self._misses = True
@@ -170,13 +170,8 @@ def _finish(code: int) -> None:
     except LOST as error:
         folder = Path(run.dir).parent
         print(
-            f"W&B has not taken the whole run ({_first_line(error)}): send it by wandb sync {folder}.", file=sys.stderr
+            f"W&B has not taken the whole run ({first_line(error)}): send it by wandb sync {folder}.", file=sys.stderr
         )
-
-
-def _first_line(error: BaseException) -> str:
-    """What an error says, without the rest of W&B's explanations."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _has_account(url: str) -> bool:
