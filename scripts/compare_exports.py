@@ -23,11 +23,11 @@ from torch import nn
 from distilpose import create_model, list_models
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import markdown_table
-from distilpose.exported_file import network_input
 from distilpose.exporting import formats
 from distilpose.exporting.comparison import compare
 from distilpose.exporting.crops import Crops, collect_crops
 from distilpose.exporting.graph import output_names, trace
+from distilpose.exporting.onnx_file import network_input
 from distilpose.files import write_json
 from distilpose.models import PoseModel
 

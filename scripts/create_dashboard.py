@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distilpose.callbacks.wandb_run import unreachable
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
+from distilpose.loggers.wandb_logger import unreachable
 
 try:
     from wandb_workspaces import workspaces as ws

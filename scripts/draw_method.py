@@ -23,7 +23,7 @@ from distilpose.data.coco import MEAN, STD, read_image
 from distilpose.data.codec import encode_heatmaps
 from distilpose.data.geometry import region_of_box
 from distilpose.data.synthetic import SyntheticSpec, write_synthetic
-from distilpose.files import written_beside
+from distilpose.files import atomic_write
 from distilpose.inference import crop_image, draw_skeleton, heatmap_image
 from distilpose.losses import divergence_loss, moment_loss, regression_loss, simulated_heatmap_loss, simulated_heatmaps
 
@@ -171,7 +171,7 @@ def main(output: Path) -> None:
     figures = {"flow": flow(), "crop": crop_figure, "maps": maps(joints, crop), "pull": pull()}
     for name, figure in figures.items():
         figure.set_layout_engine("constrained")
-        with written_beside(output / f"method_{name}.png") as beside:
+        with atomic_write(output / f"method_{name}.png") as beside:
             figure.savefig(beside, dpi=100)
         plt.close(figure)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning import Callback
 
-from distilpose.checkpoints import newest_intact
+from distilpose.runs.checkpoints import newest_intact
 
 EPOCHS, BATCHES, PERSONS = 3, 24, 8
 STEPS = EPOCHS * BATCHES

@@ -45,8 +45,8 @@ from fault_kinds import (
 from rich.progress import Progress
 
 from distilpose.callbacks.metrics_table import read_table
-from distilpose.checkpoints import newest_intact
 from distilpose.files import write_json, write_text
+from distilpose.runs.checkpoints import newest_intact
 
 os.environ["OMP_NUM_THREADS"] = "1"
 FORKS = multiprocessing.get_context("forkserver")

@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from wandb_offline import LoggedRun, find_logged, kind_of, read_logged
 
 from distilpose.errors import DistilPoseError
-from distilpose.offline_run import LoggedRun, find_logged, kind_of, read_logged
-from distilpose.run_folders import flatten
+from distilpose.runs.folders import flatten
 
 
 def key_table(run: LoggedRun) -> list[tuple[str, str, int, str]]:

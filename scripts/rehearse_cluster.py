@@ -71,8 +71,8 @@ def validate(checkpoint: str, output: str) -> None:
     from hydra import compose, initialize_config_dir
     from lightning import Trainer
 
+    from distilpose.cli.paths import CONFIG_DIR
     from distilpose.models import load_model
-    from distilpose.paths import CONFIG_DIR
     from distilpose.train import build
 
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):

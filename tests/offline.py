@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from distilpose.offline_run import find_logged, read_logged
+from wandb_offline import find_logged, read_logged
 
 
 def closed_file(folder: Path) -> Path:

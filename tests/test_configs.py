@@ -11,12 +11,13 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, Trainer
 from omegaconf import OmegaConf
 
-from distilpose import list_models, runs, train
+from distilpose import list_models, train
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.losses import DistillationLoss, HeatmapCrossEntropy, HeatmapMSE
 from distilpose.losses.distillation import PAPER
 from distilpose.modules import DistillationModule, HeatmapModule
-from distilpose.paths import CONFIG_DIR
+from distilpose.runs import validation
 from distilpose.skeleton import COCO
 
 
@@ -219,4 +220,4 @@ def test_the_papers_recipe_is_what_comes_without_arguments():
     assert cfg.model.name == "student_s"
     assert cfg.optimizer._target_ == "torch.optim.Adam"
     assert (cfg.trainer.max_epochs, cfg.scheduler.milestones, cfg.scheduler.warmup_steps) == (300, [200, 260], 500)
-    assert runs.effective_batch(cfg) == cfg.reference_batch == 256
+    assert validation.effective_batch(cfg) == cfg.reference_batch == 256

@@ -17,10 +17,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from pictures import encoded
 
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.demo import is_loopback, main, page_name
 from distilpose.errors import DistilPoseError
 from distilpose.models import create_model, save_model
-from distilpose.paths import CONFIG_DIR
 from distilpose.webpage.poses import Poses
 
 

@@ -12,11 +12,11 @@ from hydra import compose, initialize_config_dir
 
 from distilpose import diagnose as command
 from distilpose import evaluate
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import ERROR_TYPES
 from distilpose.losses import DistillationLoss
 from distilpose.models import create_model, load_model, save_model
-from distilpose.paths import CONFIG_DIR
 from distilpose.skeleton import COCO, Skeleton
 
 SIZE = {"depth": 1, "width": 32, "heads": 2}

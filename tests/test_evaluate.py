@@ -10,12 +10,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from pycocotools.cocoeval import COCOeval
 
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.errors import DistilPoseError
 from distilpose.evaluate import main
 from distilpose.evaluation import COCO_METRICS, ScoreMap, load_coco
 from distilpose.inference import Predictor
 from distilpose.models import create_model, save_model
-from distilpose.paths import CONFIG_DIR
 from distilpose.skeleton import COCO, Skeleton
 
 

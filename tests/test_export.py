@@ -12,9 +12,9 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from distilpose import export
-from distilpose.exported_file import network_input
 from distilpose.exporting import formats
 from distilpose.exporting.formats import EXTRA_FILE
+from distilpose.exporting.onnx_file import network_input
 from distilpose.models import create_model, list_models, load_model, save_model
 from distilpose.runtime import Runtime
 
@@ -136,11 +136,11 @@ def test_what_is_kept_can_be_opened(run, student, tmp_path, tiny_coco):
 def test_a_file_that_differs_is_not_kept(run, student, tmp_path, monkeypatch):
     opened = formats.load
 
-    def moved(name, path):
+    def shifted(name, path):
         run = opened(name, path)
         return lambda images: [one + np.float32(0.01) for one in run(images)]
 
-    monkeypatch.setattr(formats, "load", moved)
+    monkeypatch.setattr(formats, "load", shifted)
     status, told = run(f"checkpoint={student}", "format=onnx", "output=out.onnx")
     assert status == 1
     assert "not kept" in told

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from distilpose.errors import DistilPoseError
-from distilpose.files import remove_parts, write_json, write_text, written_beside
+from distilpose.files import atomic_write, remove_parts, write_json, write_text
 
 
 def names(folder):
@@ -16,7 +16,7 @@ def names(folder):
 
 def test_a_file_appears_when_the_block_ends_well(tmp_path):
     path = tmp_path / "new" / "table.csv"
-    with written_beside(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("a,b\n")
         assert beside.parent == path.parent
         assert not path.exists()
@@ -27,7 +27,7 @@ def test_a_file_appears_when_the_block_ends_well(tmp_path):
 def test_what_was_there_outlives_a_failure(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("before")
-    with pytest.raises(UnicodeEncodeError), written_beside(path) as beside:
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as beside:
         beside.write_text("half, then \udcff")
     assert path.read_text() == "before"
     assert names(tmp_path) == ["table.csv"]
@@ -77,7 +77,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for name in ("metrics.csv", "checkpoints/last.ckpt"):
         path = write_text("whole", tmp_path / name)
-        with written_beside(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text("ha")
             path.with_name("copy").write_text("ha")
         path.with_name("copy").rename(beside)

@@ -14,11 +14,11 @@ import torch
 import yaml
 from offline import closed_file
 from processes import finish, start
+from wandb_offline import read_logged
 
 from distilpose import create_model
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.models import save_model
-from distilpose.offline_run import read_logged
 from distilpose.skeleton import COCO
 
 TINY = [

@@ -11,10 +11,10 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from distilpose import Predictor
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import load_coco, load_results
 from distilpose.models import create_model, save_model
-from distilpose.paths import CONFIG_DIR
 from distilpose.predict import main
 from distilpose.skeleton import Skeleton
 

@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from onnx import TensorProto, helper, save
 
 from distilpose import Predictor
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.data.synthetic.clip import draw_clip
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
@@ -25,7 +26,6 @@ from distilpose.inference.detectors import WholeImage
 from distilpose.inference.journal import Journal
 from distilpose.inference.writing import VideoWriter, drawn
 from distilpose.models import create_model, save_model
-from distilpose.paths import CONFIG_DIR
 from distilpose.predict import main
 
 

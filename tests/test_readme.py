@@ -16,8 +16,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from distilpose import dataset, report
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.losses.distillation import PAPER
-from distilpose.paths import CONFIG_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [

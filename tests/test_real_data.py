@@ -5,7 +5,7 @@ from __future__ import annotations
 import hydra
 import pytest
 
-from distilpose.paths import CONFIG_DIR
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.train import fit
 
 QUICK = [

@@ -6,11 +6,11 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from distilpose import load_model
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.data import CocoKeypoints
 from distilpose.data.codec import decode_heatmaps
 from distilpose.models import create_model, save_model
 from distilpose.modules import FrozenTeacher, RecordedTeacher, load_recorded
-from distilpose.paths import CONFIG_DIR
 from distilpose.record import main
 
 

@@ -20,12 +20,12 @@ from hydra.core.global_hydra import GlobalHydra
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.errors import DistilPoseError
-from distilpose.paths import CONFIG_DIR
 from distilpose.report import arguments, draw_by, draw_curves, main, report
-from distilpose.report_rows import group_runs, tell_apart
-from distilpose.report_values import VALIDATION, validated_otherwise
-from distilpose.run_folders import IGNORED, collect_runs
+from distilpose.reporting.rows import group_runs, tell_apart
+from distilpose.reporting.values import VALIDATION, validated_otherwise
+from distilpose.runs.folders import NOT_COMPARED, collect_runs
 
 ALONE = {f"loss.{term}": 0.0 for term in ("visual_token", "keypoint_token", "confidence", "simulated_heatmap")}
 RECIPE = ["experiment=demo_student", "seed=0", "folder=somewhere", "name=distilpose", "teacher.checkpoint=teacher.ckpt"]
@@ -164,7 +164,7 @@ def test_last_is_the_last_validation_and_best_is_said_to_be_selected(make_run, r
 
 def test_what_is_not_counted_as_configuration_is_there_to_be_left_out(recipe):
     known = OmegaConf.create(recipe)
-    for name in IGNORED:
+    for name in NOT_COMPARED:
         assert OmegaConf.select(known, name, default="absent") != "absent", name
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from distilpose.data.geometry import MAX_SIDE
 from distilpose.data.synthetic.scene import draw_scene
 from distilpose.errors import DistilPoseError
 from distilpose.exporting import formats
@@ -22,7 +23,7 @@ from distilpose.exporting.graph import output_names, trace
 from distilpose.exporting.metadata import describe
 from distilpose.inference import Predictor
 from distilpose.models import create_model, save_model
-from distilpose.runtime import MAX_SIDE, Runtime, main
+from distilpose.runtime import Runtime, main
 from distilpose.skeleton import Skeleton
 
 # stands in for an environment without them: an import of any of these fails

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from processes import finish, start
 
 from distilpose.callbacks.metrics_table import read_table
-from distilpose.locks import held
+from distilpose.runs.locks import held
 
 pytestmark = pytest.mark.slow
 

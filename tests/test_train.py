@@ -12,8 +12,8 @@ from hydra.utils import instantiate
 
 from distilpose import create_model, evaluate, load_model, train
 from distilpose.callbacks.metrics_table import read_table
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.models import save_model
-from distilpose.paths import CONFIG_DIR
 from distilpose.skeleton import Skeleton
 
 TINY = [

@@ -18,7 +18,7 @@ from processes import finish, start
 
 from distilpose import evaluate, train
 from distilpose.callbacks.metrics_table import read_table
-from distilpose.paths import CONFIG_DIR
+from distilpose.cli.paths import CONFIG_DIR
 
 pytestmark = pytest.mark.slow
 

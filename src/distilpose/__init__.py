@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from distilpose.process import pause_collector, refuse_without_torch
+from distilpose.cli.process import pause_collector, refuse_without_torch
 
 if TYPE_CHECKING:
     from distilpose.inference import Predictor

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.evaluation.protocol import choose_device
 from distilpose.models import PoseModel, count_gmacs, count_parameters, create_model, load_model
 

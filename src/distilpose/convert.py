@@ -14,9 +14,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.errors import DistilPoseError, check_flag
-from distilpose.files import written_beside
+from distilpose.files import atomic_write
 from distilpose.models import PoseModel, create_model, list_models, load_model, model_spec, save_model
 from distilpose.models.checkpoint import fit_weights, read_torch_file
 from distilpose.models.released import POSITIONS, ours_to_released, released_kind, released_to_ours
@@ -76,7 +76,7 @@ def convert_ours(source: Path, output: Path, weights_kind: str = "averaged") -> 
     """
     model = load_model(source, weights_kind)
     state = ours_to_released(model)
-    with written_beside(output) as temporary:
+    with atomic_write(output) as temporary:
         torch.save({"meta": {"converted_from": f"distilpose {model.name}"}, "state_dict": state}, temporary)
     print(f"{source}: {model.name}, {len(state)} tensors written to {output} by their released names")
     print(f"  {POSITIONS}: the sine table, computed here, is a tensor of the released format")

@@ -17,9 +17,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from distilpose.command import MISTAKES, sentence
+from distilpose.cli.command import MISTAKES, sentence
+from distilpose.cli.process import resume_collector, silence_stdout
 from distilpose.errors import DistilPoseError
-from distilpose.process import resume_collector, stop_talking
 
 
 def check(given: argparse.Namespace) -> int:
@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = given.run(given)
         sys.stdout.flush()
     except BrokenPipeError:
-        stop_talking()
+        silence_stdout()
         status = 0
     except MISTAKES as error:
         sys.exit(f"error: {sentence(error)}")

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, ListConfig
 
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.errors import DistilPoseError, check_number
-from distilpose.exporting.metadata import run_padding
 from distilpose.inference import Predictor
 from distilpose.models import load_model
 from distilpose.models.remote import local_file
+from distilpose.runs.checkpoint_settings import run_padding
 
 
 @command("demo")

@@ -11,21 +11,21 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from torch import Tensor
 
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.data.annotations import load_annotations
+from distilpose.diagnosis.figures import figures_of
+from distilpose.diagnosis.observation import Observation, observe
+from distilpose.diagnosis.plots import draw_diagnosis
+from distilpose.diagnosis.tables import full, summary
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import check_finite, check_flip_test, choose_device, people_of
 from distilpose.files import write_json, write_text
-from distilpose.inference.diagnosis import figures_of
-from distilpose.inference.diagnosis_pictures import draw_diagnosis
-from distilpose.inference.diagnosis_tables import full, summary
-from distilpose.inference.observation import Observation, observe
 from distilpose.losses import DistillationLoss
 from distilpose.models import load_model
 from distilpose.models.checkpoint import read_torch_file
 from distilpose.models.remote import local_file
-from distilpose.modules.teacher import floor_of
 from distilpose.outputs import Predictions
+from distilpose.teachers.frozen import floor_of
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import track
 
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.data.annotations import load_annotations
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.evaluation import (

@@ -8,16 +8,17 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.errors import DistilPoseError, check_flag, check_number
 from distilpose.exporting import formats
 from distilpose.exporting.comparison import Difference, check, compare
 from distilpose.exporting.crops import Crops, collect_crops
 from distilpose.exporting.graph import trace
-from distilpose.exporting.metadata import describe, run_padding
+from distilpose.exporting.metadata import describe
 from distilpose.exporting.quantisation import quantise
 from distilpose.models import PoseModel, load_model
 from distilpose.models.remote import local_file
+from distilpose.runs.checkpoint_settings import run_padding
 
 FEW = 50  # crops, below which the range of activations is a guess
 

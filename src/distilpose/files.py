@@ -17,7 +17,7 @@ from distilpose.errors import DistilPoseError
 
 
 @contextlib.contextmanager
-def written_beside(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name in the same folder, renamed to `path` when the block ends well and removed when it does not.
 
     The content is on the disk before the name is, so that a power cut or a failing disk leaves the old file or the new one.
@@ -55,7 +55,7 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def put_aside(file: Path, error: Exception) -> None:
+def quarantine(file: Path, error: Exception) -> None:
     """Rename a file of a run that cannot be read, with a word, so that the run goes on without it."""
     aside = file.with_name(f"{file.stem}.damaged{file.suffix}")
     file.replace(aside)
@@ -79,7 +79,7 @@ def remove_parts(folder: str | Path) -> None:
 
 def write_text(text: str, path: str | Path) -> Path:
     """Write a text file, whole or not at all."""
-    with written_beside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text)
     return Path(path)
 

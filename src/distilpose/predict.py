@@ -13,9 +13,8 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.errors import DistilPoseError, check_flag, check_number
-from distilpose.exporting.metadata import run_padding
 from distilpose.files import remove_parts, write_text
 from distilpose.inference import Predictor
 from distilpose.inference.following import Follower, GivenBoxes
@@ -28,7 +27,7 @@ from distilpose.inference.telling import UNREAD, counted, progress_bar, unread
 from distilpose.inference.tracking import Tracker
 from distilpose.inference.videos import Video, open_source
 from distilpose.inference.writing import (
-    Spool,
+    RowBuffer,
     drawn,
     picture_places,
     video_beside,
@@ -38,6 +37,7 @@ from distilpose.inference.writing import (
 )
 from distilpose.models import load_model
 from distilpose.models.remote import local_file
+from distilpose.runs.checkpoint_settings import run_padding
 
 # what the poses found do not depend on
 _FREE = ("output", "resume", "device", "draw", "draw_threshold", "csv", "frames", "max_pixels")
@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> None:
     pipeline = _pipeline(cfg, source, boxes)
     skeleton = pipeline.predictor.skeleton
     places = picture_places(output, source.paths) if cfg.draw and isinstance(source, Photographs) else {}
-    rows = Spool(output)
+    rows = RowBuffer(output)
     faults: list[str] = []
     seen, stopped = 0, False
     film = (

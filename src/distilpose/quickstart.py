@@ -14,17 +14,17 @@ from omegaconf import DictConfig
 from torch.utils.data import default_collate
 
 from distilpose.benchmark import latencies
-from distilpose.callbacks.samples import write_picture
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.data.coco import CocoKeypoints
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import evaluate_dataset, markdown_table, predict_batches, predict_crops
 from distilpose.files import write_json, write_text
-from distilpose.inference.drawing import contact_sheet, crop_image, draw_skeleton, heatmap_image
 from distilpose.losses import simulated_heatmaps
 from distilpose.models import PoseModel, count_gmacs, count_parameters, load_model
 from distilpose.outputs import PoseBatch
 from distilpose.train import fit
+from distilpose.visualization.drawing import contact_sheet, crop_image, draw_skeleton, heatmap_image
+from distilpose.visualization.samples import write_picture
 
 COLUMNS = ("model", "trained with", "AP", "AP50", "PCK", "parameters", "GMACs", "latency (ms)")
 

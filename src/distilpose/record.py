@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig
 
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.evaluation import choose_device
 from distilpose.files import sha256_of
-from distilpose.models.blazepose import BlazePose
 from distilpose.models.remote import local_file
 from distilpose.modules import load_blazepose, load_teacher
-from distilpose.modules.recorder import find_recording, joints_found, record, told_found
-from distilpose.modules.recording import Recording
-from distilpose.modules.sources import BlazePoseSource, CheckpointSource, Source
+from distilpose.teachers.blazepose import BlazePose
+from distilpose.teachers.recorder import find_recording, joints_found, record, told_found
+from distilpose.teachers.recording import Recording
+from distilpose.teachers.sources import BlazePoseSource, CheckpointSource, Source
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule, CocoKeypoints

@@ -13,14 +13,14 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from matplotlib import pyplot as plt
 from omegaconf import DictConfig, ListConfig
 
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.errors import DistilPoseError, check_flag, check_number
-from distilpose.files import write_json, write_text, written_beside
-from distilpose.report_figures import draw_by, draw_curves
-from distilpose.report_rows import Row, group_runs
-from distilpose.report_text import caption, told_table
-from distilpose.report_values import compare, measured
-from distilpose.run_folders import Run, collect_runs
+from distilpose.files import atomic_write, write_json, write_text
+from distilpose.reporting.figures import draw_by, draw_curves
+from distilpose.reporting.rows import Row, group_runs
+from distilpose.reporting.text import caption, told_table
+from distilpose.reporting.values import compare, measured
+from distilpose.runs.folders import Run, collect_runs
 
 # Hydra's flags that are followed by a value
 VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
@@ -73,7 +73,7 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     if cfg.x is not None:
         pictures[f"by_{cfg.x}.png"] = draw_by(table, cfg.metric, cfg.x)
     for name, figure in pictures.items():
-        with written_beside(output / name) as file:
+        with atomic_write(output / name) as file:
             figure.savefig(file, dpi=120)
         plt.close(figure)
     content = {"metric": cfg.metric, "at": cfg.at, "x": cfg.x, "rows": table, "caption": told[1:]}

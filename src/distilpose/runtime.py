@@ -23,13 +23,11 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from distilpose.data.geometry import given_boxes, region_of_box, warp_image, warp_of_region
+from distilpose.cli.process import resume_collector, silence_stdout
+from distilpose.data.geometry import MAX_SIDE, given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError, check_number
-from distilpose.exported_file import network_input, open_session
-from distilpose.process import resume_collector, stop_talking
+from distilpose.exporting.onnx_file import network_input, open_session
 from distilpose.skeleton import Skeleton
-
-MAX_SIDE = 32_766  # of an image: OpenCV before version 5 warps no longer one
 
 
 class Poses(NamedTuple):
@@ -160,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print(runtime.skeleton, found, given.json)
         sys.stdout.flush()
     except BrokenPipeError:
-        stop_talking()
+        silence_stdout()
 
 
 def _print(skeleton: Skeleton, found: Poses, as_json: bool) -> None:

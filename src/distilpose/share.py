@@ -7,14 +7,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from distilpose.card_facts import read_about
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.errors import DistilPoseError, check_flag
-from distilpose.exporting.metadata import run_padding
 from distilpose.files import sha256_of, write_text
-from distilpose.model_card import model_card
 from distilpose.models import load_model, save_model
 from distilpose.models.remote import WEIGHTS_FILE, local_file
+from distilpose.runs.checkpoint_settings import run_padding
+from distilpose.sharing.model_card import model_card
+from distilpose.sharing.run_facts import read_about
 
 CHECKPOINT, CURVES = "checkpoints/best.ckpt", "curves.png"
 

@@ -15,30 +15,31 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distilpose import multirun, resuming, runs
-from distilpose.callbacks.wandb_run import finish_wandb
-from distilpose.checkpoints import CheckpointFiles
-from distilpose.command import command
+from distilpose.cli.command import command
 from distilpose.data import CocoDataModule
-from distilpose.dry_run import dry_run
 from distilpose.errors import DistilPoseError, check_flag
-from distilpose.learning_rate import find_rate
+from distilpose.loggers.wandb_logger import finish_wandb
 from distilpose.models import fit_weights, load_model
 from distilpose.modules.base import PoseModule
-from distilpose.run_folders import best_value
+from distilpose.runs import resume, validation
+from distilpose.runs.checkpoints import CheckpointFiles
+from distilpose.runs.dry_run import dry_run
+from distilpose.runs.folders import best_value
+from distilpose.runs.lr_finder import find_rate
+from distilpose.sweeps import jobs
 
 
 @command("train")
 def main(cfg: DictConfig) -> float | None:
     """One run; sweepers maximise what is returned, the best value of the monitored metric."""
-    multirun.leave_with_parent()
+    jobs.exit_with_parent()
     check_flag("check", cfg.check)
     check_flag("lr_find", cfg.lr_find)
-    multirun.check_folder(cfg)
+    jobs.check_folder(cfg)
     if cfg.check and cfg.lr_find:
         raise DistilPoseError("check=true and lr_find=true are two questions: ask them one after the other.")
-    if (cfg.check or cfg.lr_find) and cfg.resume not in (None, resuming.AUTO):
-        cfg, _ = resuming.resume(cfg)  # of the run in that folder
+    if (cfg.check or cfg.lr_find) and cfg.resume not in (None, resume.AUTO):
+        cfg, _ = resume.resume(cfg)  # of the run in that folder
     if cfg.check:
         check(cfg)
         return None
@@ -46,19 +47,19 @@ def main(cfg: DictConfig) -> float | None:
         datamodule, module = build(cfg)
         find_rate(cfg, module, datamodule)
         return None
-    metrics = resuming.finished(cfg)
-    if metrics is None and multirun.wants_processes(cfg):
-        return multirun.run_apart(cfg)
-    with multirun.alone(cfg) as waited:
+    metrics = resume.finished(cfg)
+    if metrics is None and jobs.wants_processes(cfg):
+        return jobs.run_in_subprocess(cfg)
+    with jobs.exclusive_run(cfg) as waited:
         if waited:  # for one that may have run to its end
-            metrics = resuming.finished(cfg)
+            metrics = resume.finished(cfg)
         if metrics is not None:
-            place = cfg.folder if cfg.resume == resuming.AUTO else cfg.resume
+            place = cfg.folder if cfg.resume == resume.AUTO else cfg.resume
             more = f"resume='{place}' with a larger trainer.max_epochs trains it further"
             rank_zero_only(print)(f"{place} has run to its end already: {more}.")
             return best_value(metrics)
-        cfg, checkpoint = resuming.resume(cfg)
-        return runs.best_score(fit(cfg, checkpoint))
+        cfg, checkpoint = resume.resume(cfg)
+        return validation.best_score(fit(cfg, checkpoint))
 
 
 def check(cfg: DictConfig) -> dict[str, float]:
@@ -81,26 +82,26 @@ def fit(cfg: DictConfig, checkpoint: str | None = None) -> Trainer:
         fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
     # Lightning cannot know that the sampler goes on where it was
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
-    with resuming.saved_config(cfg, checkpoint):
+    with resume.saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
-        with finish_wandb(trainer), runs.refusals_told():
+        with finish_wandb(trainer), validation.translate_lightning_errors():
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 
 def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
     """The data and the module of a run, after its values have been looked at."""
-    runs.check_values(cfg)
-    runs.count_devices(cfg.trainer)
-    runs.check_processes(cfg.trainer)
+    validation.check_values(cfg)
+    validation.count_devices(cfg.trainer)
+    validation.check_processes(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
 
     datamodule: CocoDataModule = instantiate(cfg.data)
-    runs.check_monitor(datamodule.monitor, datamodule.skeleton)
-    runs.check_early_stopping(cfg.callbacks, datamodule.skeleton)
+    validation.check_monitor(datamodule.monitor, datamodule.skeleton)
+    validation.check_early_stopping(cfg.callbacks, datamodule.skeleton)
     return datamodule, build_module(cfg, datamodule)
 
 
@@ -121,7 +122,7 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
         parts["teacher"] = teacher(data=datamodule) if isinstance(teacher, partial) else teacher
     elif model.kind == "student" and cfg.teacher.get("checkpoint") is not None:
         print(f"The loss has no use for a teacher: teacher.checkpoint={cfg.teacher.checkpoint} is not read.")
-    parts["optimizer"] = instantiate(cfg.optimizer, lr=runs.scaled_rate(cfg))
+    parts["optimizer"] = instantiate(cfg.optimizer, lr=validation.scaled_rate(cfg))
     parts["scheduler"] = instantiate(cfg.scheduler) if cfg.scheduler else None
     check_recipe(parts["optimizer"], parts["scheduler"])
     return instantiate(cfg.method, _partial_=True)(**parts)

@@ -1,4 +1,4 @@
-"""Hydra's sweepers behind `-m`; Hydra looks for them here, and what they do is in distilpose.sweeping and distilpose.search."""
+"""Hydra's sweepers behind `-m`; Hydra finds plugins by this package's name; the code is in distilpose.sweeps."""
 
 import os
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class GridSweeper(basic_sweeper.BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the grid."""
-        from distilpose.sweeping import Jobs, run_grid
+        from distilpose.sweeps.grid import Jobs, run_grid
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -30,7 +30,7 @@ class GridSweeper(basic_sweeper.BasicSweeper):
         batches = self.split_arguments(given, self.max_batch_size)
         for batch in batches:
             self.validate_batch_is_legal(batch)
-        with jobs.alone():
+        with jobs.exclusive_sweep():
             return run_grid(jobs, batches)
 
 
@@ -40,7 +40,7 @@ class SearchSweeper(Sweeper):
     Args:
         params: what to search, in Hydra's words for sweeps: interval(a, b), tag(log, interval(a, b)), range(a, b), choice(…)
             or values with commas.
-        **options: of `distilpose.search.Search`.
+        **options: of `distilpose.sweeps.search.Search`.
     """
 
     def __init__(self, params: Mapping[str, Any] | None = None, **options: Any):
@@ -57,8 +57,8 @@ class SearchSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run the search: arguments of the command line that sweep are searched, the others hold for every trial."""
         from distilpose.errors import DistilPoseError
-        from distilpose.search import Search
-        from distilpose.sweeping import Jobs
+        from distilpose.sweeps.grid import Jobs
+        from distilpose.sweeps.search import Search
 
         for name in ("check", "lr_find"):
             if self.settings[name]:
@@ -72,7 +72,7 @@ class SearchSweeper(Sweeper):
         jobs = Jobs(self.settings, self.context, self.by)
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         given = [*(f"{name}={value}" for name, value in self.params.items()), *arguments]
-        with jobs.alone():
+        with jobs.exclusive_sweep():
             return Search(jobs, parser.parse_overrides(given), **self.options).run()
 
 

@@ -86,11 +86,11 @@ def test_a_student_that_is_right_has_full_similarity(trainer, folder, monkeypatc
     DistillationHealth(folder, persons=2).on_validation_epoch_end(trainer, module)
     boxes = torch.stack([person.bbox for person in persons])
     pixels = torch.stack([1 / person.warp[:, :2].det().abs().sqrt() for person in persons])
-    likeness = torch.exp(
+    joint_oks = torch.exp(
         -(pixels**2 / (2 * 0.53 * boxes[:, 2:].prod(-1)))[:, None] / (2 * torch.tensor(COCO.sigmas)) ** 2
     )
     inside = torch.stack([person.weights for person in persons]) > 0
-    assert float(logged["health/joint_oks"]) == pytest.approx(float(likeness[inside].mean()), rel=1e-4)
+    assert float(logged["health/joint_oks"]) == pytest.approx(float(joint_oks[inside].mean()), rel=1e-4)
 
 
 def test_terms_survive_a_resume(trainer, folder, monkeypatch):

@@ -13,7 +13,7 @@ from lightning import Callback
 from distilpose import train
 from distilpose.callbacks.interruption import Interruption, _interval
 from distilpose.callbacks.metrics_table import read_table
-from distilpose.checkpoints import newest_intact
+from distilpose.runs.checkpoints import newest_intact
 
 TINY = [
     "data=custom", "data.batch_size=4", "data.num_workers=0", "model=student_xs", "model.depth=1", "model.width=32",

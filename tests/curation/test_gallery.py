@@ -33,7 +33,7 @@ def test_a_gallery_is_whole_and_stands_alone(sound, tmp_path):
 def test_the_plain_crop_is_what_the_network_sees(sound, tmp_path):
     from distilpose.data import CocoKeypoints
     from distilpose.data.coco import MEAN, STD
-    from distilpose.inference.drawing import crop_image
+    from distilpose.visualization.drawing import crop_image
 
     data = sound(persons=1)
     write_gallery(data.write(), data.folder, tmp_path / "gallery", input_size=(128, 96))

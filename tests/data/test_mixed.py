@@ -9,10 +9,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.data import CocoDataModule, CocoKeypoints, MixedDataModule, MixedPersons
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.errors import DistilPoseError
-from distilpose.paths import CONFIG_DIR
 from distilpose.skeleton import COCO, Skeleton
 
 LSP = Skeleton.from_names(

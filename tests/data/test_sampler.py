@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distilpose.data.sampler import BatchShare, ViewSampler, taken_up
+from distilpose.data.sampler import SeededShuffleSampler, ShardedBatchSampler, taken_up
 from distilpose.errors import DistilPoseError
 
 
@@ -15,10 +15,10 @@ from distilpose.errors import DistilPoseError
     ("persons", "world"), [(n, world) for n in (1, 7, 50, 64) for world in (1, 2, 3, 7, 8) if n >= world]
 )
 def test_batches_are_shared_whole(persons, world):
-    shares = [list(BatchShare(persons, 6, world, rank)) for rank in range(world)]
+    shares = [list(ShardedBatchSampler(persons, 6, world, rank)) for rank in range(world)]
     assert sorted(index for share in shares for batch in share for index in batch) == list(range(persons))
     assert all(shares)
-    one = list(BatchShare(persons, 6))
+    one = list(ShardedBatchSampler(persons, 6))
     if len(one) >= world:  # each batch is one that a single process would have made
         assert sorted(batch for share in shares for batch in share) == one
 
@@ -27,7 +27,7 @@ def test_batches_are_shared_whole(persons, world):
 def test_an_epoch_taken_up_is_the_rest_of_it(world):
     data = torch.utils.data.TensorDataset(torch.arange(23))
     for rank in range(world):
-        whole, again = (ViewSampler(data, world, rank, seed=3) for _ in range(2))
+        whole, again = (SeededShuffleSampler(data, world, rank, seed=3) for _ in range(2))
         again.take_up(epoch=2, shown=4)
         for epoch, shown in ((2, 4), (3, 0), (2, 4)):
             whole.set_epoch(epoch)
@@ -42,7 +42,7 @@ def test_the_same_persons_make_up_a_step_for_any_number_of_processes():
     steps = []
     for world in (1, 2, 3, 6):
         size = 6 // world
-        shares = [list(ViewSampler(data, world, rank, seed=1, step=size)) for rank in range(world)]
+        shares = [list(SeededShuffleSampler(data, world, rank, seed=1, step=size)) for rank in range(world)]
         assert {len(share) for share in shares} == {24 // world}
         steps.append(
             [sorted(view for share in shares for view in share[i : i + size]) for i in range(0, 24 // world, size)]
@@ -53,7 +53,7 @@ def test_the_same_persons_make_up_a_step_for_any_number_of_processes():
 
 def test_fewer_persons_than_a_step_are_all_shown():
     data = torch.utils.data.TensorDataset(torch.arange(7))
-    shares = [[index for index, _ in ViewSampler(data, 2, rank, seed=1, step=4)] for rank in range(2)]
+    shares = [[index for index, _ in SeededShuffleSampler(data, 2, rank, seed=1, step=4)] for rank in range(2)]
     assert {len(share) for share in shares} == {4}
     assert {index for share in shares for index in share} == set(range(7))
 

@@ -32,9 +32,9 @@ NOSE, WRIST, OTHER_WRIST, ELBOW, HIP = (
 )
 
 
-def distance(likeness: float, joint: int, area: float = AREA) -> float:
+def distance(joint_oks: float, joint: int, area: float = AREA) -> float:
     """How many pixels away a joint has that keypoint similarity: the formula of OKS turned round."""
-    return 2 * COCO.sigmas[joint] * math.sqrt(-2 * area * math.log(likeness))
+    return 2 * COCO.sigmas[joint] * math.sqrt(-2 * area * math.log(joint_oks))
 
 
 def crowd(*corners: tuple[float, float], image_ids=None, area=None) -> People:
@@ -66,7 +66,7 @@ def test_what_is_right_is_good():
 
 
 @pytest.mark.parametrize(
-    ("likeness", "kind"),
+    ("joint_oks", "kind"),
     [
         (0.999, GOOD),
         (EXACT + 1e-6, GOOD),
@@ -76,20 +76,20 @@ def test_what_is_right_is_good():
         (0.01, MISS),
     ],
 )
-def test_borders(likeness, kind):
+def test_borders(joint_oks, kind):
     def change(pose):
-        pose[HIP, 0] += distance(likeness, HIP)
+        pose[HIP, 0] += distance(joint_oks, HIP)
 
     kinds = kinds_of_first(crowd((0, 0)), change)
     assert kinds[HIP] == kind
     assert (kinds[torch.arange(17) != HIP] == GOOD).all()
 
 
-@pytest.mark.parametrize(("likeness", "kind"), [(EXACT, GOOD), (NEAR, JITTER)])
-def test_the_borders_themselves_belong_to_the_better_type(monkeypatch, likeness, kind):
-    """Here what is at a place has exactly that likeness to it, and to others none."""
+@pytest.mark.parametrize(("joint_oks", "kind"), [(EXACT, GOOD), (NEAR, JITTER)])
+def test_the_borders_themselves_belong_to_the_better_type(monkeypatch, joint_oks, kind):
+    """Here what is at a place has exactly that joint_oks to it, and to others none."""
     monkeypatch.setattr(
-        MODULE, "keypoint_similarity", lambda predicted, place, *_: likeness * (predicted == place).all(-1).double()
+        MODULE, "keypoint_similarity", lambda predicted, place, *_: joint_oks * (predicted == place).all(-1).double()
     )
     people = crowd((0, 0), (5000, 0))
 
@@ -110,7 +110,7 @@ def test_a_joint_at_its_counterpart_is_an_inversion():
 
 
 def test_nobody_swaps_with_oneself(monkeypatch):
-    """Else every inversion would tie with a swap, and rounding decide; here the likeness to others is rounded up."""
+    """Else every inversion would tie with a swap, and rounding decide; here the joint_oks to others is rounded up."""
     similarity = keypoint_similarity  # (N, P, K) to others, (N, K) to oneself
     monkeypatch.setattr(
         MODULE, "keypoint_similarity", lambda *given: (1 + 1e-12 * (given[0].ndim - 3)) * similarity(*given)
@@ -170,7 +170,7 @@ def test_ones_own_place_comes_first():
     people.keypoints[0, OTHER_WRIST] = people.keypoints[0, WRIST] + torch.tensor([near, 0])
     people.keypoints[1, WRIST] = people.keypoints[0, OTHER_WRIST]
 
-    def change(pose):  # likeness 0.6 to its own place, 1 to the counterpart's and the other person's
+    def change(pose):  # joint_oks 0.6 to its own place, 1 to the counterpart's and the other person's
         pose[WRIST, 0] += near
 
     assert kinds_of_first(people, change)[WRIST] == JITTER
@@ -211,7 +211,7 @@ def test_a_crowd_equals_every_person_by_itself():
 def by_hand(place, people, own, joint) -> int:
     """The definition, one joint at a time."""
 
-    def likeness(person, other):
+    def joint_oks(person, other):
         if not people.labelled[person, other]:
             return 0.0
         squared = float((place - people.keypoints[person, other]).square().sum())
@@ -220,11 +220,11 @@ def by_hand(place, people, own, joint) -> int:
     if not people.labelled[own, joint]:
         return UNLABELLED
     mirror = COCO.flip_order[joint]
-    inversion = likeness(own, mirror) if mirror != joint else 0.0
+    inversion = joint_oks(own, mirror) if mirror != joint else 0.0
     others = [m for m in range(len(people.area)) if m != own and people.image_id[m] == people.image_id[own]]
-    swap = max([likeness(m, other) for m in others for other in {joint, mirror}], default=0.0)
-    if likeness(own, joint) >= 0.5:
-        return GOOD if likeness(own, joint) >= 0.85 else JITTER
+    swap = max([joint_oks(m, other) for m in others for other in {joint, mirror}], default=0.0)
+    if joint_oks(own, joint) >= 0.5:
+        return GOOD if joint_oks(own, joint) >= 0.85 else JITTER
     if max(inversion, swap) < 0.5:
         return MISS
     return INVERSION if inversion >= swap else SWAP
@@ -234,8 +234,8 @@ def test_the_mean_of_similarities_is_oks():
     generator = torch.Generator().manual_seed(1)
     predicted, target = torch.rand(2, 5, 17, 2, generator=generator).double() * 50
     area = torch.full((5,), 900.0).double()
-    likeness = keypoint_similarity(predicted, target, area, COCO)
-    torch.testing.assert_close(likeness.mean(-1), oks(predicted, target, area, COCO.sigmas))
+    joint_oks = keypoint_similarity(predicted, target, area, COCO)
+    torch.testing.assert_close(joint_oks.mean(-1), oks(predicted, target, area, COCO.sigmas))
 
 
 def test_without_sigmas_every_joint_is_a_shoulder():
@@ -244,8 +244,8 @@ def test_without_sigmas_every_joint_is_a_shoulder():
     assert COCO.sigmas[COCO.names.index("left_shoulder")] == DEFAULT_SIGMA
     target = torch.zeros(1, 3, 2).double()
     away = target + torch.tensor([2 * DEFAULT_SIGMA * 10 * math.sqrt(2 * math.log(2)), 0])
-    likeness = keypoint_similarity(away, target, torch.tensor([100.0]).double(), skeleton)
-    torch.testing.assert_close(likeness, torch.full((1, 3), 0.5).double())
+    joint_oks = keypoint_similarity(away, target, torch.tensor([100.0]).double(), skeleton)
+    torch.testing.assert_close(joint_oks, torch.full((1, 3), 0.5).double())
 
 
 def test_people_are_found_by_their_annotations():

@@ -9,10 +9,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from distilpose.cli.paths import CONFIG_DIR
 from distilpose.errors import DistilPoseError
 from distilpose.models import copy_backbone, create_model, list_models, model_spec
 from distilpose.outputs import StudentOutput, TeacherOutput
-from distilpose.paths import CONFIG_DIR
 from distilpose.skeleton import COCO, Skeleton
 
 XS = {"depth": 1, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads": 2}

@@ -36,7 +36,7 @@ def test_what_would_be_sent_is_written_down(script, tmp_path, capsys):
     ids=["no account", "no network"],
 )
 def test_without_account_or_network_one_sentence(script, monkeypatch, account, why):
-    from distilpose.callbacks import wandb_run
+    from distilpose.loggers import wandb_logger as wandb_run
 
     monkeypatch.setattr(wandb_run, "_has_account", lambda url: account)
     monkeypatch.setattr(wandb_run, "answers", lambda url: False)

@@ -6,13 +6,13 @@ from distilpose.callbacks.gradient_share import GradientShare
 from distilpose.callbacks.health import DistillationHealth
 from distilpose.callbacks.interruption import Interruption
 from distilpose.callbacks.metrics_table import MetricsTable
-from distilpose.callbacks.mlflow_run import make_mlflow_logger
 from distilpose.callbacks.pictures import Pictures
 from distilpose.callbacks.provenance import Provenance
 from distilpose.callbacks.pruning import Pruning
 from distilpose.callbacks.speed import Speed
 from distilpose.callbacks.validation_details import ValidationDetails
-from distilpose.callbacks.wandb_run import finish_wandb, make_wandb_logger
+from distilpose.loggers.mlflow_logger import make_mlflow_logger
+from distilpose.loggers.wandb_logger import finish_wandb, make_wandb_logger
 
 __all__ = [
     "AveragedWeights",

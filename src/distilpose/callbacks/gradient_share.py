@@ -14,10 +14,10 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from distilpose.callbacks.samples import figure_to_picture, log_picture
 from distilpose.errors import check_number
 from distilpose.modules import DistillationModule
 from distilpose.outputs import PoseBatch
+from distilpose.visualization.samples import figure_to_picture, log_picture
 
 LOGGED = "train/share_"
 

@@ -10,13 +10,13 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from matplotlib import pyplot as plt
 
-from distilpose.callbacks.loggers import log_histogram
-from distilpose.callbacks.samples import figure_to_picture, log_picture, sample_persons
 from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.evaluation import calibration, keypoint_similarity
+from distilpose.loggers.tables import log_histogram
 from distilpose.losses import DistillationLoss
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import StudentOutput
+from distilpose.visualization.samples import figure_to_picture, log_picture, sample_persons
 
 
 class DistillationHealth(Callback):
@@ -68,8 +68,8 @@ class DistillationHealth(Callback):
         scale = batch.warp[:, 0, :2].norm(dim=-1)
         area = AREA_OF_BOX * batch.bbox[:, 2:].prod(dim=-1) * scale**2
         skeleton = pl_module.model.skeleton
-        likeness = keypoint_similarity(output.keypoints * extent, batch.keypoints * extent, area, skeleton)
-        similarity = likeness[labelled].cpu().numpy()
+        joint_oks = keypoint_similarity(output.keypoints * extent, batch.keypoints * extent, area, skeleton)
+        similarity = joint_oks[labelled].cpu().numpy()
         scores = output.scores[labelled].cpu().numpy()
         sigmas = output.sigmas[labelled].cpu().numpy()
 

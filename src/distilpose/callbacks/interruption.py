@@ -15,8 +15,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from tqdm import tqdm
 
-from distilpose.checkpoints import RECENT
 from distilpose.errors import check_number
+from distilpose.runs.checkpoints import RECENT
 
 
 class Interruption(Checkpoint):  # which Lightning calls after all others, such as the averaging of weights

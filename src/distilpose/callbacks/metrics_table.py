@@ -11,8 +11,8 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from distilpose.files import put_aside, write_json, write_text
-from distilpose.run_folders import SUMMARY, TABLE
+from distilpose.files import quarantine, write_json, write_text
+from distilpose.runs.folders import SUMMARY, TABLE
 
 # Lightning keeps what these last were through epochs without a validation
 VALIDATION = ("val/", "health/")
@@ -41,7 +41,7 @@ class MetricsTable(Callback):
         try:
             [(row["epoch"], row["step"]) for row in read_table(self.table)]
         except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
-            put_aside(self.table, error)
+            quarantine(self.table, error)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""

@@ -9,13 +9,13 @@ import torch
 from lightning import Callback, Trainer
 from torch import Tensor
 
-from distilpose.callbacks.samples import log_picture, sample_persons
 from distilpose.data.codec import decode_heatmaps, encode_heatmaps
-from distilpose.inference.drawing import contact_sheet, crop_image, difference_image, draw_skeleton, heatmap_image
 from distilpose.losses import simulated_heatmaps
 from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import PoseBatch
+from distilpose.visualization.drawing import contact_sheet, crop_image, difference_image, draw_skeleton, heatmap_image
+from distilpose.visualization.samples import log_picture, sample_persons
 
 # crops are enlarged to about this height, so that small ones can be seen
 HEIGHT = 192

@@ -10,15 +10,15 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 
-from distilpose.callbacks.wandb_run import sweep_name
-from distilpose.files import put_aside, write_json
+from distilpose.files import quarantine, write_json
+from distilpose.loggers.wandb_logger import sweep_name
 from distilpose.modules import DistillationModule
-from distilpose.provenance import digests, environment, teacher_files
-from distilpose.run_folders import CONFIG
+from distilpose.runs.folders import CONFIG
+from distilpose.runs.provenance import digests, environment, teacher_files
 
 
 class Provenance(Callback):
-    """Hands the resolved configuration and `distilpose.provenance` to the loggers, and keeps the latter in environment.json.
+    """Logs the resolved configuration and the provenance, and writes the latter to environment.json.
 
     The file holds what the run was started with as "started", and a list of what it was resumed with as "resumed".
 
@@ -63,6 +63,6 @@ class Provenance(Callback):
                 old = json.loads(self.file.read_text())
                 content = {"started": old["started"], "resumed": [*old["resumed"], start]}
             except (ValueError, KeyError, TypeError) as error:  # no reason to stop a training
-                put_aside(self.file, error)
+                quarantine(self.file, error)
                 content = {"started": None, "resumed": [start]}
         write_json(content, self.file)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from distilpose.callbacks.loggers import log_figures
+from distilpose.loggers.tables import log_figures
 from distilpose.outputs import PoseBatch
 
 TOTAL = "total"

@@ -12,13 +12,13 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distilpose.callbacks.loggers import log_curves, log_figures, log_histogram, log_table
-from distilpose.callbacks.samples import figure_to_picture, log_picture, sample_persons
 from distilpose.data.annotations import load_annotations
 from distilpose.evaluation import People, calibration, keypoint_similarity, people_of, rescore
-from distilpose.inference.drawing import crop_image, draw_skeleton
+from distilpose.loggers.tables import log_curves, log_figures, log_histogram, log_table
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import PoseBatch, Predictions
+from distilpose.visualization.drawing import crop_image, draw_skeleton
+from distilpose.visualization.samples import figure_to_picture, log_picture, sample_persons
 
 RECALLS = np.linspace(0, 1, 101)
 Curves = dict[str, tuple[NDArray, NDArray]]
@@ -63,17 +63,17 @@ class ValidationDetails(Callback):
             joints = zip(skeleton.names, evaluation.pck.per_joint.tolist(), strict=True)
             log_figures(trainer, {f"val_joints/PCK/{name}": value for name, value in joints})
         confidences = found.scores[people.labelled].numpy() if pl_module.model.scores_trained else None
-        likeness = similarity[people.labelled].numpy()
-        log_histogram(trainer, "val_distribution/joint_oks", likeness)
+        joint_oks = similarity[people.labelled].numpy()
+        log_histogram(trainer, "val_distribution/joint_oks", joint_oks)
         precision = precision_curves(evaluation.precision)
         if precision:
             log_curves(trainer, "curves/precision_recall", precision, "precision by recall", "recall")
         if confidences is not None:
             log_histogram(trainer, "val_distribution/confidence", confidences)
-            confidence, mean, _, _ = calibration(confidences, likeness)
+            confidence, mean, _, _ = calibration(confidences, joint_oks)
             honest = {"model": (confidence, mean), "honest": (np.array([0.0, 1.0]), np.array([0.0, 1.0]))}
             log_curves(trainer, "curves/calibration", honest, "joint OKS by confidence", "confidence")
-        log_picture(trainer, self.picture, draw_curves(precision, confidences, likeness))
+        log_picture(trainer, self.picture, draw_curves(precision, confidences, joint_oks))
         if trainer.loggers:
             self._log_persons(trainer, pl_module, found, people, similarity)
 
@@ -95,11 +95,11 @@ class ValidationDetails(Callback):
                 points[index].double() @ warp[:, :2].T + warp[:, 2] for points in (found.keypoints, people.keypoints)
             )
             pictures.append(_both(crop_image(image, model.mean, model.std), here, there, labelled, model.skeleton))
-            likeness = float(similarity[index][labelled].mean()) if labelled.any() else None
+            joint_oks = float(similarity[index][labelled].mean()) if labelled.any() else None
             errors = (here - there).norm(dim=-1).tolist()
             known = [error if seen else None for error, seen in zip(errors, labelled.tolist(), strict=True)]
             ids = (int(found.annotation_id[index]), int(found.image_id[index]))
-            rows.append([trainer.current_epoch, *ids, likeness, float(scores[index]), *known])
+            rows.append([trainer.current_epoch, *ids, joint_oks, float(scores[index]), *known])
         columns = ["epoch", "person", "image", "OKS", "score", *(f"error of {name}" for name in model.skeleton.names)]
         log_table(trainer, "tables/persons", columns, rows, pictures)
 

@@ -19,9 +19,9 @@ from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import MEAN, STD, CocoKeypoints, read_image
 from distilpose.errors import DistilPoseError, check_number
-from distilpose.inference.drawing import crop_image, draw_skeleton
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
+from distilpose.visualization.drawing import crop_image, draw_skeleton
 
 VIEWS = 2  # augmented crops a person
 _LONGEST = 640  # pixels of a picture's longer side

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distilpose.data.annotations import KeypointAnnotations
-from distilpose.inference.drawing import COLOURS
 from distilpose.skeleton import side_of
+from distilpose.visualization.drawing import COLOURS
 
 _MOST_POINTS = 2000  # of each joint in the map of positions
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import CocoKeypoints
-from distilpose.data.sampler import BatchShare, ViewSampler, progress_of, taken_up
+from distilpose.data.sampler import SeededShuffleSampler, ShardedBatchSampler, progress_of, taken_up
 from distilpose.data.workers import settle, start_method
 from distilpose.errors import DistilPoseError, check_flag, check_number, check_size
 from distilpose.outputs import PoseBatch
@@ -188,7 +188,7 @@ class CocoDataModule(LightningDataModule):
         world, rank = self._place()
         if len(dataset) < world * step and rank == 0:
             print(f"A step of {world * step} persons (data.batch_size) has all {len(dataset)} there are, and no more.")
-        sampler = ViewSampler(dataset, world, rank, seed=self.seed, step=step)
+        sampler = SeededShuffleSampler(dataset, world, rank, seed=self.seed, step=step)
         # loading processes fetch ahead before Lightning says which epoch a resumed run is in
         epoch, batches = self._taken_up
         sampler.take_up(epoch, batches * self.batch_size)
@@ -215,7 +215,7 @@ class CocoDataModule(LightningDataModule):
             raise DistilPoseError(
                 f"{len(dataset)} person(s) to evaluate cannot be shared by {world} processes: lower trainer.devices."
             )
-        return self._loader(dataset, batch_sampler=BatchShare(len(dataset), self.val_batch_size, world, rank))
+        return self._loader(dataset, batch_sampler=ShardedBatchSampler(len(dataset), self.val_batch_size, world, rank))
 
     @cached_property
     def _train(self) -> KeypointAnnotations:

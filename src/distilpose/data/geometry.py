@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from distilpose.errors import DistilPoseError
 
+MAX_SIDE = 32_766  # pixels; OpenCV before version 5 does not warp a larger image
 LEAST, MOST = 0.01, 1e6  # pixels; of boxes beyond these no crop has a map that can be turned round in float32
 UNIT = 200.0  # pixels; the release keeps box sizes in this unit, and rounds them in it
 

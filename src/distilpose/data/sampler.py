@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, DistributedSampler, Sampler
 from distilpose.errors import DistilPoseError
 
 
-class ViewSampler(DistributedSampler):
+class SeededShuffleSampler(DistributedSampler):
     """This process's share of a shuffle, each index with the seed of the view it is to be shown in.
 
     The views depend neither on the loading processes nor on how many of them or of GPUs there are, nor on whether the run
@@ -49,7 +49,7 @@ class ViewSampler(DistributedSampler):
         return ((index, int(seeds[index])) for index in left)
 
 
-class BatchShare(Sampler[list[int]]):
+class ShardedBatchSampler(Sampler[list[int]]):
     """This process's share of the batches one process would evaluate: each person once, and in the same company.
 
     A network's last bits depend on the batch a crop is in, so that figures are equal to the last bit for any number of

@@ -1,4 +1,4 @@
-"""Evaluation: flip test, rescoring, OKS, suppression of doubles, COCO average precision and PCK; and diagnosis."""
+"""Evaluation: flip test, rescoring, OKS, suppression of doubles, COCO average precision and PCK."""
 
 from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
 from distilpose.evaluation.coco_ap import COCO_METRICS, coco_evaluation, coco_metrics, load_coco
@@ -30,11 +30,9 @@ from distilpose.evaluation.protocol import (
     score_predictions,
     truth_of,
 )
-from distilpose.evaluation.pull import Pull, concatenate_pulls, pull_by_distance, pull_of_terms
 from distilpose.evaluation.reliability import Reliability, ScoreMap, fit_score_map, reliability
 from distilpose.evaluation.rescoring import best_persons, rescore
 from distilpose.evaluation.results import load_results, markdown_table, to_rows
-from distilpose.evaluation.transfer import Inherited, TokenDistance, inherited_errors
 
 __all__ = [
     "COCO_METRICS",
@@ -44,13 +42,10 @@ __all__ = [
     "PCK",
     "Evaluation",
     "FlipTest",
-    "Inherited",
     "OrientedPCK",
     "People",
-    "Pull",
     "Reliability",
     "ScoreMap",
-    "TokenDistance",
     "allowed_distance",
     "best_persons",
     "calibration",
@@ -61,11 +56,9 @@ __all__ = [
     "coco_evaluation",
     "coco_metrics",
     "concatenate",
-    "concatenate_pulls",
     "error_types",
     "evaluate_dataset",
     "fit_score_map",
-    "inherited_errors",
     "is_upright",
     "keypoint_similarity",
     "load_coco",
@@ -85,8 +78,6 @@ __all__ = [
     "predict_crops",
     "predict_crops_each",
     "predict_mean_pose",
-    "pull_by_distance",
-    "pull_of_terms",
     "reliability",
     "rescore",
     "result_rows",

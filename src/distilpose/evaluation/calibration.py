@@ -1,4 +1,4 @@
-"""Whether a student knows how good it is: its confidences against likeness, its sigmas against its errors."""
+"""Whether a student knows how good it is: its confidences against joint OKS, its sigmas against its errors."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def error_types(predicted: Tensor, people: People, own: Tensor, skeleton: Skelet
     """
     predicted = predicted.to(people.keypoints.dtype)
     order = torch.tensor(skeleton.flip_order, device=predicted.device)
-    likeness = keypoint_similarity(predicted, people.keypoints[own], people.area[own], skeleton)
+    joint_oks = keypoint_similarity(predicted, people.keypoints[own], people.area[own], skeleton)
     # an unpaired joint is its own counterpart, which changes nothing: one's own place comes first
     mirrored, mirror_labelled = people.keypoints[:, order], people.labelled[:, order]
 
@@ -117,11 +117,11 @@ def error_types(predicted: Tensor, people: People, own: Tensor, skeleton: Skelet
         near = near * (labelled[others] & present[..., None])
         swapped = torch.maximum(swapped, torch.cat([near, swapped[:, None]], dim=1).amax(dim=1))
 
-    kinds = torch.full_like(likeness, MISS, dtype=torch.int64)
+    kinds = torch.full_like(joint_oks, MISS, dtype=torch.int64)
     kinds[swapped >= NEAR] = SWAP
     kinds[(inverted >= NEAR) & (inverted >= swapped)] = INVERSION
-    kinds[likeness >= NEAR] = JITTER
-    kinds[likeness >= EXACT] = GOOD
+    kinds[joint_oks >= NEAR] = JITTER
+    kinds[joint_oks >= EXACT] = GOOD
     kinds[~people.labelled[own]] = UNLABELLED
     return kinds
 

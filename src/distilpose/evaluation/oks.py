@@ -1,4 +1,4 @@
-"""Object keypoint similarity (OKS), COCO's likeness of two poses, and the suppression of doubles by it."""
+"""Object keypoint similarity (OKS), COCO's similarity of two poses, and the suppression of doubles by it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def oks(
     variances = (2 * torch.as_tensor(sigmas, dtype=predicted.dtype, device=predicted.device)) ** 2
     tiny = torch.finfo(torch.float64).eps
     distance = ((predicted - target) ** 2).sum(-1)
-    likeness = torch.exp(-distance / variances / (area[..., None] + tiny) / 2)
+    joint_oks = torch.exp(-distance / variances / (area[..., None] + tiny) / 2)
     if labelled is None:
-        return likeness.mean(-1)
-    counted = (labelled > 0).to(likeness.dtype)
-    return (likeness * counted).sum(-1) / counted.sum(-1).clamp(min=1)
+        return joint_oks.mean(-1)
+    counted = (labelled > 0).to(joint_oks.dtype)
+    return (joint_oks * counted).sum(-1) / counted.sum(-1).clamp(min=1)
 
 
 def padded_area(bbox: Tensor, input_size: Sequence[int], padding: float = PADDING) -> Tensor:

@@ -12,10 +12,10 @@ from rich.progress import track
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation.pck import pck
-from distilpose.exported_file import network_input
 from distilpose.exporting.crops import Crops
 from distilpose.exporting.formats import Run
 from distilpose.exporting.graph import ExportedPose, output_names
+from distilpose.exporting.onnx_file import network_input
 from distilpose.models.model import PoseModel
 
 BATCHES = (1, 3, 8)  # each is run, so that a graph which took one of them for a constant is found out

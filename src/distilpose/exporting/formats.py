@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
 from distilpose.errors import DistilPoseError
-from distilpose.exported_file import METADATA_KEY, open_session
 from distilpose.exporting.graph import INPUT
-from distilpose.files import written_beside
+from distilpose.exporting.onnx_file import METADATA_KEY, open_session
+from distilpose.files import atomic_write
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "openvino": ".xml"}
 PRECISIONS = {
@@ -112,9 +112,9 @@ def load(name: str, path: Path, threads: int | None = None) -> Run:
 
 @contextmanager
 def written(name: str, output: Path) -> Iterator[Path]:
-    """`written_beside` for all files of a format: OpenVINO's weights come to lie beside its `.xml` in the same way."""
-    weights = written_beside(output.with_suffix(".bin")) if name == "openvino" else nullcontext()
-    with weights, written_beside(output) as temporary:
+    """`atomic_write` for all files of a format: OpenVINO's weights come to lie beside its `.xml` in the same way."""
+    weights = atomic_write(output.with_suffix(".bin")) if name == "openvino" else nullcontext()
+    with weights, atomic_write(output) as temporary:
         yield temporary
 
 

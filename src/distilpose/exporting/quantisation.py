@@ -11,8 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from distilpose.exported_file import network_input
 from distilpose.exporting.graph import INPUT
+from distilpose.exporting.onnx_file import network_input
 
 _BATCH = 8
 

@@ -1,6 +1,7 @@
 """Inference: poses of the persons on photographs and in videos, and pictures of them."""
 
-from distilpose.inference.drawing import (
+from distilpose.inference.predictor import Predictor, VideoFrame
+from distilpose.visualization.drawing import (
     contact_sheet,
     crop_image,
     difference_image,
@@ -9,7 +10,6 @@ from distilpose.inference.drawing import (
     heatmap_image,
     overlay_heatmap,
 )
-from distilpose.inference.predictor import Predictor, VideoFrame
 
 __all__ = [
     "Predictor",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distilpose.errors import DistilPoseError
-from distilpose.run_folders import flatten
+from distilpose.runs.folders import flatten
 
 NAME = "journal.jsonl"
 

@@ -23,7 +23,6 @@ from distilpose.evaluation import (
     predict_batch,
 )
 from distilpose.evaluation.oks import PADDING
-from distilpose.exporting.metadata import run_padding
 from distilpose.inference.detectors import Detector, WholeImage
 from distilpose.inference.following import Follower, grouped
 from distilpose.inference.photographs import MAX_PIXELS, Frame, Image, read_photo
@@ -34,6 +33,7 @@ from distilpose.models import load_model
 from distilpose.models.model import PoseModel
 from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, Predictions
+from distilpose.runs.checkpoint_settings import run_padding
 from distilpose.skeleton import Skeleton
 
 

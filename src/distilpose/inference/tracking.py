@@ -38,13 +38,13 @@ class Track:
 class Tracker:
     """Gives persons identities from frame to frame.
 
-    The likeness of a person to a track is the mean of the boxes' intersection over union and the poses' object keypoint
+    The similarity of a person to a track is the mean of the boxes' intersection over union and the poses' object keypoint
     similarity. Pairs are made by the Hungarian method so that the sum of likenesses is largest. A track nobody is like is
     kept for `patience` frames, for the person to come back.
 
     Args:
         skeleton: of the poses.
-        least: likeness below which a person is not the track's.
+        least: similarity below which a person is not the track's.
         patience: frames a track is kept without being seen.
         smoothing: settings of `OneEuroFilter`, to smooth each track's joints by; None leaves them as they are.
     """
@@ -77,10 +77,10 @@ class Tracker:
         """
         self._frame += 1
         self.tracks = [track for track in self.tracks if self._frame - track.seen <= self.patience + 1]
-        likeness = self._likeness(keypoints, boxes)
-        likeness[likeness < self.least] = 0  # pairs that are dropped below shall not decide who else is paired
-        rows, columns = linear_sum_assignment(likeness, maximize=True)
-        pairs = {int(c): self.tracks[r] for r, c in zip(rows, columns, strict=True) if likeness[r, c] >= self.least}
+        similarity = self._similarity(keypoints, boxes)
+        similarity[similarity < self.least] = 0  # pairs that are dropped below shall not decide who else is paired
+        rows, columns = linear_sum_assignment(similarity, maximize=True)
+        pairs = {int(c): self.tracks[r] for r, c in zip(rows, columns, strict=True) if similarity[r, c] >= self.least}
         shown, numbers = np.array(keypoints, dtype=np.float64), np.zeros(len(boxes), np.int64)
         for person, box in enumerate(boxes):
             track = pairs.get(person) or self._new(box, keypoints[person])
@@ -97,7 +97,7 @@ class Tracker:
         self.tracks.append(Track(self._given, box, keypoints, self._frame, smoother))
         return self.tracks[-1]
 
-    def _likeness(self, keypoints: NDArray, boxes: NDArray) -> NDArray:
+    def _similarity(self, keypoints: NDArray, boxes: NDArray) -> NDArray:
         """(tracks, N) in [0, 1]."""
         if not self.tracks or not len(boxes):
             return np.zeros((len(self.tracks), len(boxes)))

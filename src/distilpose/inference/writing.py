@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 
 from distilpose.errors import DistilPoseError
-from distilpose.files import written_beside
-from distilpose.inference.drawing import Image, draw_numbers, draw_skeleton
+from distilpose.files import atomic_write
 from distilpose.skeleton import Skeleton
+from distilpose.visualization.drawing import Image, draw_numbers, draw_skeleton
 
 # of a row, what comes before the joints in results.csv, where the row has it
 COLUMNS = ("image_id", "file_name", "frame", "time", "track_id", "score")
 
 
-class Spool:
+class RowBuffer:
     """Rows in order on the disk, under no name, so that a camera's do not fill the memory.
 
     Args:
@@ -51,7 +51,7 @@ class Spool:
 
 def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
     """Write rows as one list of JSON, whole or not at all."""
-    with written_beside(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         between = "["
         for row in rows:
             file.write(between + json.dumps(row))
@@ -64,7 +64,7 @@ def write_csv(rows: Iterable[dict[str, Any]], skeleton: Skeleton, path: Path) ->
     first = next(iter(rows), None)
     there = [column for column in COLUMNS if first is None or column in first]
     joints = [f"{name}_{part}" for name in skeleton.names for part in ("x", "y", "score")]
-    with written_beside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*there, "box_x", "box_y", "box_width", "box_height", *joints])
         for row in rows:
@@ -92,7 +92,7 @@ def picture_places(output: Path, images: Sequence[Path]) -> dict[str, Path]:
 def write_picture(image: Image, path: Path) -> None:
     """Write an RGB image as JPEG, whole or not at all."""
     _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    with written_beside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content.tobytes())
 
 
@@ -145,7 +145,7 @@ def video_beside(path: Path, fps: float) -> Iterator[VideoWriter]:
 
     Where there is a longer one of that name, of a work that came further, that one stays.
     """
-    with written_beside(path) as temporary:
+    with atomic_write(path) as temporary:
         writer = VideoWriter(temporary, fps)
         try:
             yield writer

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError
-from distilpose.files import written_beside
+from distilpose.files import atomic_write
 from distilpose.models.model import PoseModel
 from distilpose.models.registry import create_model
 from distilpose.models.released import released_kind
@@ -62,7 +62,7 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False, padd
     about = {"format": _FORMAT, "config": model.config, "mean": list(model.mean), "std": list(model.std)}
     about |= {} if padding is None else {"padding": padding}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with written_beside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(about)}))
     return path
 

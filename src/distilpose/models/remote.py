@@ -14,7 +14,7 @@ import torch
 from rich.progress import Progress
 
 from distilpose.errors import DistilPoseError
-from distilpose.files import sha256_of, written_beside
+from distilpose.files import atomic_write, sha256_of
 
 WEIGHTS_FILE = "model.safetensors"  # of a repository on the hub, and of a folder that `share` wrote
 LIMIT = 8 << 30  # bytes; no model of this package comes near it
@@ -89,7 +89,7 @@ def _of_address(address: str) -> Path:
     kept = Path(torch.hub.get_dir()) / "distilpose" / f"{wanted}.safetensors"
     if kept.is_file() and sha256_of(kept) == wanted:
         return kept
-    with written_beside(kept) as temporary:
+    with atomic_write(kept) as temporary:
         try:
             found = _download(place, temporary)
         except (URLError, HTTPException, ConnectionError, TimeoutError, ValueError) as error:

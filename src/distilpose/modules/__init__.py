@@ -2,10 +2,10 @@
 
 from distilpose.modules.distillation import DistillationModule
 from distilpose.modules.heatmap import HeatmapModule
-from distilpose.modules.labels import LabelTeacher
-from distilpose.modules.recorded import RecordedTeacher, load_blazepose, load_recorded
-from distilpose.modules.teacher import FrozenTeacher, load_teacher
-from distilpose.modules.teacher_check import check_teacher
+from distilpose.teachers.check import check_teacher
+from distilpose.teachers.frozen import FrozenTeacher, load_teacher
+from distilpose.teachers.labels import LabelTeacher
+from distilpose.teachers.recorded import RecordedTeacher, load_blazepose, load_recorded
 
 __all__ = [
     "DistillationModule",

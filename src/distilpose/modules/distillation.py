@@ -11,11 +11,11 @@ from distilpose.errors import DistilPoseError
 from distilpose.losses import DistillationLoss, TokenProjection
 from distilpose.models import PoseModel, copy_backbone, model_spec
 from distilpose.modules.base import PoseModule
-from distilpose.modules.labels import LabelTeacher
-from distilpose.modules.recorded import RecordedTeacher
-from distilpose.modules.teacher import FrozenTeacher
-from distilpose.modules.teacher_check import check_teacher
 from distilpose.outputs import PoseBatch, StudentOutput
+from distilpose.teachers.check import check_teacher
+from distilpose.teachers.frozen import FrozenTeacher
+from distilpose.teachers.labels import LabelTeacher
+from distilpose.teachers.recorded import RecordedTeacher
 
 Teacher = FrozenTeacher | RecordedTeacher | LabelTeacher
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 from distilpose.data.annotations import numbers
 from distilpose.data.coco import is_cut_off
+from distilpose.data.geometry import MAX_SIDE
 from distilpose.errors import DistilPoseError, check_number
-from distilpose.runtime import MAX_SIDE
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 _PILLOW_MOST = 2 * 89_478_485  # pixels of a photograph whose header Pillow reads

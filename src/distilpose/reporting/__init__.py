@@ -1,0 +1,1 @@
+"""Reports over finished runs: reading values, tables, text and figures."""

@@ -1,0 +1,1 @@
+"""Sharing a model: its card and the facts on it."""

@@ -1,0 +1,1 @@
+"""Many runs: jobs of a multirun, grids, searches, and their tables."""

@@ -1,0 +1,1 @@
+"""Teachers: one contract (`base`), one file a kind."""

@@ -1,0 +1,1 @@
+"""Pictures: skeletons, heat maps, contact sheets."""

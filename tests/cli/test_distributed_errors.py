@@ -1,0 +1,86 @@
+"""Faults around a run, with torch's own errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from distilpose.cli.distributed_errors import translate_distributed_errors
+from distilpose.errors import DistilPoseError
+
+
+class Fatal(Dataset):
+    """A person at whom the loading process is killed, as by the system when memory runs out, or fails."""
+
+    def __init__(self, error: Exception | None = None):
+        self.error = error
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if self.error is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise self.error
+
+
+def test_a_dead_loading_process_is_one_sentence():
+    with pytest.raises(DistilPoseError) as told, translate_distributed_errors():
+        list(DataLoader(Fatal(), num_workers=1))
+    assert str(told.value).startswith("A process that loads data died (DataLoader worker (pid")
+    assert "), most often because memory or shared memory ran out: lower data.num_workers" in str(told.value)
+    assert "resume=auto goes on" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_defect_in_a_loading_process_keeps_its_trace():
+    with pytest.raises(RuntimeError, match="Original Traceback"), translate_distributed_errors():
+        list(DataLoader(Fatal(RuntimeError("shapes do not fit")), num_workers=1))
+
+
+@translate_distributed_errors()
+def _reduce_many_times() -> None:
+    for _ in range(1000):
+        torch.distributed.all_reduce(torch.ones(1))
+
+
+def _reduce_without_the_other(rank: int, port: int, told: Path) -> None:
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    if rank == 1:
+        os._exit(0)
+    try:
+        _reduce_many_times()
+    except DistilPoseError as error:
+        told.write_text(str(error))
+    os._exit(0)  # gloo's threads sometimes abort an interpreter that ends without the other process
+
+
+def test_a_training_process_that_has_gone_is_one_sentence(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_reduce_without_the_other, (port, tmp_path / "told"), nprocs=2)
+    told = (tmp_path / "told").read_text()
+    assert told.startswith("Another process of this training has gone (")
+    assert told.endswith("the same command with resume=auto goes on from the last checkpoint.")
+
+
+@pytest.mark.parametrize(
+    ("words", "lost"),
+    [
+        ("NCCL error: ncclRemoteError: A call failed possibly due to a remote process exiting prematurely.", True),
+        ("Distributed package doesn't have NCCL built in", False),
+        ("NCCL error: invalid usage. Duplicate GPU detected", False),
+    ],
+)
+def test_not_every_trouble_of_nccl_is_a_lost_process(words, lost):
+    with pytest.raises(DistilPoseError if lost else RuntimeError) as told, translate_distributed_errors():
+        raise RuntimeError(words)
+    assert str(told.value).startswith("Another process of this training has gone") == lost
+    assert isinstance(told.value, DistilPoseError) == lost

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import wandb
+from lightning.pytorch.loggers import WandbLogger
+from trackers import tracker
+from wandb_offline import read_logged
+
+from distilpose.callbacks import make_wandb_logger
+from distilpose.errors import DistilPoseError
+from distilpose.loggers import wandb_logger as wandb_run
+from distilpose.loggers.wandb_logger import finish_wandb
+
+
+@pytest.fixture
+def chosen(monkeypatch, tmp_path):
+    """The mode that a logger is made with, for a given machine."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+
+    def choose(mode="auto", account=False, answers=False):
+        seen = {}
+        monkeypatch.setattr(wandb_run, "_has_account", lambda url: account)
+        monkeypatch.setattr(wandb_run, "answers", lambda url, timeout=2.0: answers)
+        monkeypatch.setattr(wandb_run, "LastingWandbLogger", lambda **options: seen.update(options))
+        make_wandb_logger("project", "name", str(tmp_path / "run"), mode)
+        return seen["mode"]
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("account", "answers", "expected"),
+    [(True, True, "online"), (True, False, "offline"), (False, True, "offline"), (False, False, "offline")],
+)
+def test_online_only_with_an_account_and_a_server(chosen, account, answers, expected):
+    assert chosen(account=account, answers=answers) == expected
+
+
+@pytest.mark.parametrize("mode", ["online", "offline", "disabled"])
+def test_what_is_asked_for_is_done(chosen, monkeypatch, mode):
+    assert chosen(mode, account=True, answers=True) == mode
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert chosen("auto", account=True, answers=True) == mode
+
+
+def test_online_without_an_answer_is_offline(chosen, capsys):
+    assert chosen("online", account=True, answers=False) == "offline"
+    assert "W&B does not answer at http" in capsys.readouterr().out
+
+
+def test_an_unknown_mode(chosen, monkeypatch):
+    with pytest.raises(
+        DistilPoseError, match=r"logger\.wandb\.mode=dryrun must be one of auto, online, offline, disabled"
+    ):
+        chosen("dryrun")
+    monkeypatch.setenv("WANDB_MODE", "off")
+    with pytest.raises(DistilPoseError, match="=off must be one of"):
+        chosen()
+
+
+def test_an_account_is_a_key_in_the_environment_or_the_netrc_file(monkeypatch, tmp_path):
+    url = "https://wandb.example"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert not wandb_run._has_account(url)
+    (tmp_path / ".netrc").write_text("machine wandb.example login user password none\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert wandb_run._has_account(url)
+    assert not wandb_run._has_account("https://elsewhere.example")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert wandb_run._has_account("https://elsewhere.example")
+
+
+def test_whether_a_server_answers():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert wandb_run.answers(url, timeout=1)
+    assert not wandb_run.answers(url, timeout=1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_run_is_closed_with_an_exit_code(monkeypatch, fails):
+    codes = []
+    monkeypatch.setattr(wandb, "run", object())
+    monkeypatch.setattr(wandb, "finish", lambda exit_code: codes.append(exit_code))
+    trainer = SimpleNamespace(loggers=[WandbLogger.__new__(WandbLogger)])
+    try:
+        with finish_wandb(trainer):
+            assert not fails, "training failed"
+    except AssertionError:
+        assert fails
+    assert codes == [int(fails)]
+
+
+def test_a_run_of_someone_elses_is_left_open(monkeypatch):
+    codes = []
+    monkeypatch.setattr(wandb, "run", object())
+    monkeypatch.setattr(wandb, "finish", lambda exit_code: codes.append(exit_code))
+    with finish_wandb(SimpleNamespace(loggers=[])):
+        pass
+    assert codes == []
+
+
+@pytest.mark.slow
+def test_two_runs_in_one_process_lie_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("a", "b"):
+        logger = make_wandb_logger("project", name, str(tmp_path / name))
+        with finish_wandb(SimpleNamespace(loggers=[logger])):
+            logger.log_metrics({"loss": 1.0}, step=0)
+        assert wandb.run is None
+        (run,) = (tmp_path / name / "wandb").glob("offline-run-*")
+        assert list(run.glob("*.wandb"))
+
+
+def test_a_server_behind_a_proxy_answers_where_the_proxy_does(monkeypatch):
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        proxy.listen()
+        for name in ("http_proxy", "https_proxy", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        assert wandb_run.answers("https://wandb.invalid")
+        monkeypatch.setenv("no_proxy", "wandb.invalid")
+        assert not wandb_run.answers("https://wandb.invalid")
+
+
+@pytest.fixture
+def wandb_at(tmp_path):
+    """Runs a program with a W&B server in its environment: what it said."""
+
+    def call(address: str, program: str) -> str:
+        keys = {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40, "HOME": str(tmp_path), "WANDB_MODE": "online"}
+        environment = {**{name: value for name, value in os.environ.items() if "WANDB" not in name}, **keys}
+        done = subprocess.run(
+            [sys.executable, "-c", LOGGER + program],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    return call
+
+
+LOGGER = """
+from types import SimpleNamespace
+from distilpose.callbacks import finish_wandb, make_wandb_logger
+from distilpose.loggers import wandb_logger as wandb_run
+wandb_run.FINISH = 2
+logger = make_wandb_logger("distilpose", "run", "run")
+trainer = SimpleNamespace(loggers=[logger])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_the_server_refuses_is_offline(wandb_at, tmp_path):
+    with tracker(status=401) as server:
+        said = wandb_at(server.address, "with finish_wandb(trainer):\n    logger.log_metrics({'loss': 1.0}, step=0)")
+    assert server.sent
+    assert "W&B does not take the run (" in said
+    assert "401" in said
+    (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    assert "loss" in read_logged(run).history
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_costs_no_training(wandb_at, tmp_path):
+    program = (
+        "import urllib.request\n"
+        "with finish_wandb(trainer):\n"
+        "    logger.log_metrics({'before': 1.0}, step=0)\n"
+        "    urllib.request.urlopen('ADDRESS/gone')\n"
+        "    for step in range(3):\n"
+        "        logger.log_table('table', ['number'], [[1]], step=step)\n"
+        "    logger.log_metrics({'after': 2.0}, step=3)\n"
+    )
+    with tracker() as server:
+        said = wandb_at(server.address, program.replace("ADDRESS", server.address))
+    assert said.count("W&B does not take table") == 1
+    assert "wandb sync" in said
+    (run,) = (tmp_path / "run" / "wandb").glob("run-*/*.wandb")
+    assert {"before", "after"} <= set(read_logged(run).history)
+
+
+def test_the_server_is_the_one_that_wandb_would_take(monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    public = wandb_run.server_url()
+    assert public.startswith("https://")
+    (tmp_path / "settings").write_text("[default]\nbase_url = https://wandb.own.example\n")
+    assert wandb_run.server_url() == "https://wandb.own.example"
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert wandb_run.server_url() == "http://127.0.0.1:9"
+    monkeypatch.setenv("WANDB_BASE_URL", "rubbish")
+    with pytest.raises(DistilPoseError, match="correct the variables that begin with WANDB_"):
+        wandb_run.server_url()

@@ -1,0 +1,216 @@
+"""check=true does all that a run does on a small scale, writes nothing, and tells what the run will take."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
+
+from distilpose.runs import dry_run
+
+TINY = [
+    "data=custom", "data.batch_size=4", "data.num_workers=0", "model=student_xs", "model.depth=1", "model.width=32",
+    "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0", "loss=regression",
+    "trainer.accelerator=cpu", "trainer.max_epochs=30", "trainer.check_val_every_n_epoch=10", "check=true",
+]  # fmt: skip
+EXTRAS = [
+    [],
+    [
+        "callbacks=[ema,early_stopping,diagnosis]",
+        "trainer=[deterministic,profile]",
+        "trainer.accumulate_grad_batches=2",
+    ],
+    ["logger=tensorboard"],
+    ["trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false"],
+    ["logger=mlflow", "trainer.precision=bf16-mixed"],
+]
+
+
+def everything(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("extra", EXTRAS, ids=["plain", "options", "tensorboard", "ddp", "mlflow"])
+def test_it_writes_nothing_and_tells_the_time(run_train, tiny_coco, tmp_path, monkeypatch, extra):
+    root = tiny_coco(train=17, val=6)
+    before = everything(tmp_path)
+    found = {}
+    monkeypatch.setattr(dry_run, "_tell", lambda cfg, figures, memory: found.update(figures))
+    status, told = run_train(*TINY, *extra, f"data.root={root}", "hydra.run.dir=run")
+    assert status == 0, told
+    assert everything(tmp_path) == before
+    # 24 persons are six batches an epoch, and there are three validations
+    steps, validations = 30 * 6 * found["seconds_a_step"], 3 * found["seconds_a_validation"]
+    assert found["hours"] == pytest.approx((steps / (2 if "trainer=ddp" in extra else 1) + validations) / 3600)
+    assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.parametrize("name", ["run", f"a {'long name with spaces ' * 6}of it's own: yes"], ids=["short", "long"])
+def test_a_run_that_is_there_stays_as_it_is(run_train, tiny_coco, tmp_path, name):
+    arguments = [*TINY, f"data.root={tiny_coco()}", "logger=none"]
+    status, told = run_train(*arguments, "check=false", "trainer.max_epochs=1", f'hydra.run.dir="{name}"')
+    assert status == 0, told
+    before = everything(tmp_path)
+    for again in ([*arguments, f'hydra.run.dir="{name}"'], [f'resume="{name}"', "check=true"]):
+        status, told = run_train(*again)
+        assert status == 0, told
+        assert everything(tmp_path) == before
+
+
+class Fails(Callback):
+    """A fault that only shows when the first validation is over."""
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        raise OSError(5, "Input/output error", "the projector")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (["loss=distilpose", "teacher.checkpoint=absent.ckpt"], "absent.ckpt"),
+        ([f"+callbacks.fails._target_={__name__}.Fails"], "Cannot use 'the projector': Input/output error"),
+        (["callbacks.checkpoint.monitor=val/APP"], "Lightning cannot train with these settings .*val/APP"),
+        (["trainer.accelerator=gpu", "trainer.devices=8"], "asks for 8 GPUs but this machine has"),
+        (["hydra.run.dir=/proc/run"], "/proc/run"),
+        (["trainer=ddp", "trainer.devices=2"], "trainer.sync_batchnorm=false"),
+        (["+trainer.val_check_interval=50"], "trainer.val_check_interval=50 is more than the"),
+        (["trainer=limit"], r"trainer\.limit_train_batches=0\.1 of the \d batches there are is less than one: give"),
+        (["trainer.devices=[0,1]"], "Lightning's Trainer does not take its settings .*CPUAccelerator"),
+        (["+trainer.max_time=soon"], "Lightning's Trainer does not take its settings .*soon"),
+        (
+            ["logger=mlflow", "logger.mlflow.tracking_uri=http://127.0.0.1:9"],
+            r"MLflow does not answer at logger\.mlflow\.tracking_uri=http://127\.0\.0\.1:9",
+        ),
+        (["lr_find=true"], "check=true and lr_find=true are two questions"),
+    ],
+    ids=[
+        "teacher",
+        "validation",
+        "monitor",
+        "devices",
+        "folder",
+        "batch norms",
+        "interval",
+        "share",
+        "list",
+        "time",
+        "tracking",
+        "rate",
+    ],
+)
+def test_what_would_fail_later_fails_now(run_train, tiny_coco, tmp_path, fault, message):
+    root = tiny_coco()
+    before = everything(tmp_path)
+    status, told = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run", *fault)
+    assert status == 1
+    assert re.search(message, told.splitlines()[-1])
+    assert "Traceback" not in told
+    assert {path: content for path, content in everything(tmp_path).items() if path.name != "run"} == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_epochs": 7, "check_val_every_n_epoch": 2},
+        {"max_epochs": 3, "max_steps": 5},
+        {"max_epochs": 9, "max_steps": 3, "accumulate_grad_batches": 3},
+        {"overfit_batches": 2},
+        {"limit_train_batches": 0.3, "limit_val_batches": 2},
+        {"max_epochs": 4, "val_check_interval": 0.25, "check_val_every_n_epoch": 2},
+        {"max_steps": 9, "val_check_interval": 3},
+        {"max_epochs": 5, "val_check_interval": 12, "check_val_every_n_epoch": None},
+    ],
+    ids=str,
+)
+def test_the_estimate_counts_what_lightning_does(options):
+    seen = {"train": 0, "val": 0, "validations": 0}
+
+    class Counts(Callback):
+        def on_train_batch_end(self, *args):
+            seen["train"] += 1
+
+        def on_validation_batch_end(self, *args):
+            seen["val"] += 1
+
+        def on_validation_start(self, *args):
+            seen["validations"] += 1
+
+    usual = {"max_epochs": 2, "check_val_every_n_epoch": 1, "accumulate_grad_batches": 1, "devices": 1}
+    given = {**usual, "limit_train_batches": None, "limit_val_batches": None, "accelerator": "cpu", **options}
+    loaders = [torch.utils.data.DataLoader(torch.zeros(8, 32)), torch.utils.data.DataLoader(torch.zeros(3, 32))]
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "num_sanity_val_steps": 0}
+    Trainer(**given, **quiet, enable_model_summary=False, callbacks=[Counts()]).fit(BoringModel(), *loaders)
+    cfg = OmegaConf.create({"trainer": given})
+    validations, batches = dry_run._counts(cfg, dry_run._batches(cfg, "train", loaders[0]))
+    assert (validations, batches) == (seen["validations"], seen["train"])
+    assert validations * dry_run._batches(cfg, "val", loaders[1]) == seen["val"]
+
+
+def test_the_estimate_knows_the_end_by_the_clock_and_the_persons_there_are(run_train, tiny_coco, monkeypatch):
+    found = {}
+    monkeypatch.setattr(dry_run, "_tell", lambda cfg, figures, memory: found.update(figures))
+    settings = ["+trainer.max_time=00:00:00:36", "trainer.max_epochs=1000000", "trainer.accumulate_grad_batches=100"]
+    status, told = run_train(*TINY, *settings, f"data.root={tiny_coco(train=17)}", "logger=none", "hydra.run.dir=run")
+    assert status == 0, told
+    assert found["hours"] == pytest.approx(0.01)
+    assert found["effective_batch"] == 24
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(180, True), (179, False)])
+def test_a_warm_up_without_end_is_told(run_train, tiny_coco, steps, warned):
+    arguments = [*TINY, f"data.root={tiny_coco(train=17, val=6)}", f"scheduler.warmup_steps={steps}", "logger=none"]
+    status, told = run_train(*arguments, "hydra.run.dir=run")
+    assert status == 0, told
+    assert ("scheduler.warmup_steps=180 is all of the 180 steps" in told) == warned
+
+
+def test_of_many_processes_one_tells(monkeypatch, capsys):
+    figures = dict.fromkeys(
+        (
+            "effective_batch",
+            "seconds_a_batch_read",
+            "seconds_a_step",
+            "seconds_a_validation",
+            "hours",
+            "memory_gib",
+            "disk_gib",
+        ),
+        1.0,
+    )
+    for rank in (0, 1):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        dry_run._tell(OmegaConf.create(), figures, "memory")
+        assert ("the whole run" in capsys.readouterr().out) == (rank == 0)
+
+
+def test_a_damaged_picture_of_the_validation_is_found(run_train, tiny_coco):
+    root = tiny_coco()
+    picture = sorted((root / "val").iterdir())[0]
+    picture.write_bytes(picture.read_bytes()[:300])
+    status, told = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run")
+    assert status == 1
+    assert picture.name in told.splitlines()[-1]
+
+
+def test_a_disk_without_room_is_told(run_train, tiny_coco, monkeypatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda path: usage)
+    status, told = run_train(*TINY, f"data.root={tiny_coco()}", "logger=none", "hydra.run.dir=run")
+    assert status == 1
+    assert "has room for 0.0 GiB and the run will write about" in told
+
+
+def test_the_run_needs_no_more_disk_than_was_told(run_train, tiny_coco, tmp_path, monkeypatch):
+    found = {}
+    monkeypatch.setattr(dry_run, "_tell", lambda cfg, figures, memory: found.update(figures))
+    run = [*TINY, f"data.root={tiny_coco()}", "logger=none", "hydra.run.dir=run", "trainer.max_epochs=4"]
+    run += ["trainer.check_val_every_n_epoch=2", "callbacks=ema"]
+    assert run_train(*run)[0] == 0
+    assert run_train(*run, "check=false")[0] == 0
+    written = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file()) / 2**30
+    assert 0.5 * found["disk_gib"] < written < 1.1 * found["disk_gib"]

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from distilpose.teachers.blazepose import BLAZEPOSE, LIMBS, BlazePoseOutput
+from distilpose.teachers.sources import BlazePoseSource
+
+BOX = np.array([[100.0, 60, 100, 160]])
+HIPS, JOINT = (160, 150), (140, 165)
+RIM = (190, 100)  # the point on the body's circle
+SIDE = 240  # of the view of the box: its longer side, padded by 1.5
+
+
+def photograph(rim=RIM):
+    """Black, with a dot at the hips, at the rim and at the joint: red, green and blue, in the order files have, blue first."""
+    y, x = np.mgrid[:300, :400]
+    dots = [np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 3**2)) for u, v in (JOINT, rim, HIPS)]
+    return (255 * np.stack(dots, -1)).round().astype(np.uint8)
+
+
+class Reader:
+    """A network that reads the dots off a crop.
+
+    Args:
+        heights: of the limbs' peaks, look by look; the other joints' say the contrary.
+        reach: puts the rim straight above the hips, so many times as far as in a body's own view; None reads it too.
+
+    Attributes:
+        seen: (3, 2) crop pixels of hips, rim and joint in each look so far.
+    """
+
+    skeleton, digest = BLAZEPOSE, "none"
+
+    def __init__(self, heights=(0.9,) * 9, reach=None):
+        self.heights, self.reach, self.seen = iter(heights), reach, []
+
+    def __call__(self, crop):
+        places = np.arange(256.0)
+        light = crop / crop.sum((0, 1)).clip(1)
+        dots = np.stack([np.einsum("yxc,x->c", light, places), np.einsum("yxc,y->c", light, places)], -1)
+        self.seen.append(dots)
+        body = dots[:2].copy()
+        if self.reach is not None:
+            body[1] = body[0] - [0, self.reach * 256 / 2.5]
+        height = next(self.heights)
+        # cell i of a map lies at crop pixel 4 i - 0.5
+        y, x = np.mgrid[:64, :64] - (dots[2, ::-1].reshape(2, 1, 1) + 0.5) / 4
+        peaks = np.where(np.isin(np.arange(33), LIMBS), height, 1 - height)
+        chance = peaks * np.exp(-(x**2 + y**2) / (2 * 3**2))[..., None]
+        return BlazePoseOutput(np.log(chance / (1 - chance)).astype(np.float32), body.astype(np.float32))
+
+
+@pytest.mark.parametrize("rim", [(160, 90), (200, 105), (195, 200), (160, 205), (105, 150)])
+def test_the_second_look_is_upright_about_the_hips(rim):
+    """Whichever way the body lies: the hips in the crop's centre, the rim straight above at its side by 2.5."""
+    model = Reader()
+    BlazePoseSource(model, turns=1, passes=1)([photograph(rim)], BOX)
+    first, second = model.seen
+    assert np.abs(first[0] - 128).max() > 5
+    np.testing.assert_allclose(second[:2], [[128, 128], [128, 128 - 256 / 2.5]], atol=0.2)
+
+
+@pytest.mark.parametrize("turns", [1, 3, 8])
+def test_turns_are_spread_evenly_over_the_circle(turns):
+    model = Reader()
+    BlazePoseSource(model, turns=turns, passes=0)([photograph()], BOX)
+    arms = np.array([np.subtract(rim, hips) @ [1, 1j] for hips, rim, _ in model.seen])
+    turned = np.sort(np.degrees(np.angle(arms / arms[0])).round(1) % 360)
+    np.testing.assert_allclose(turned, 360 * np.arange(turns) / turns, atol=0.3)
+    # about one place and in one size: the box's, padded
+    np.testing.assert_allclose(np.abs(arms), np.hypot(30, 50) * 256 / SIDE, rtol=0.01)
+    distances = np.linalg.norm(np.array([hips for hips, _, _ in model.seen]) - 128, axis=-1)
+    np.testing.assert_allclose(distances, np.hypot(10, 10) * 256 / SIDE, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("turns", "passes", "heights", "best"),
+    [
+        (4, 0, (0.6, 0.7, 0.9, 0.8), 0.9),
+        (2, 2, (0.9, 0.8, 0.7, 0.6), 0.7),  # what is seen in the body's own view counts, even if it is less
+        (2, 2, (0.6, 0.8, 0.7, 0.9), 0.9),
+    ],
+)
+def test_the_look_with_the_limbs_highest_peaks_counts(turns, passes, heights, best):
+    answer = BlazePoseSource(Reader(heights), turns, passes)([photograph()], BOX)
+    np.testing.assert_allclose(answer.trust[0, list(LIMBS)], best, atol=0.03)
+
+
+@pytest.mark.parametrize(("reach", "looks"), [(0.24, 1), (0.26, 2), (1, 3), (3.9, 2), (4.1, 1)])
+def test_a_body_point_gone_astray_stops_the_passes(reach, looks):
+    """It asks for a view under a quarter or over four times the box's, at once or, by 0.26 of 0.26, the second time."""
+    model = Reader((0.9, 0.6, 0.3), reach)
+    answer = BlazePoseSource(model, turns=1)([photograph()], BOX)
+    assert len(model.seen) == looks
+    np.testing.assert_allclose(answer.trust[0, list(LIMBS)], 0.9 if looks == 1 else 0.6, atol=0.03)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+@pytest.mark.parametrize("passes", [0, 2])
+def test_cells_lead_back_to_the_image(pool, passes):
+    """To where the joint is in the photograph, by a hundredth of a cell; the map's centre of mass tells its peak."""
+    answer = BlazePoseSource(Reader(), turns=1, passes=passes, pool=pool)([photograph()], BOX)
+    side = 64 // pool
+    assert answer.heatmaps.shape == (1, 33, side, side)
+    assert answer.heatmaps.max() == 1
+    share = answer.heatmaps[0, LIMBS[0]] / answer.heatmaps[0, LIMBS[0]].sum()
+    cell = [share.sum(0) @ np.arange(side), share.sum(1) @ np.arange(side)]
+    np.testing.assert_allclose(answer.warps[0] @ [*JOINT, 1], cell, atol=0.01)
