@@ -11,6 +11,7 @@ from annotated_types import Ge
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +22,7 @@ class DistilPoseSweeper(Sweeper):
 
     hydra_context: HydraContext
     config: DictConfig
+    launcher: Launcher
 
     def __init__(self, params: Mapping[str, Any] | None):
         self.params = dict(params or {})
