@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from distilpose.cli.command import MISTAKES, sentence
-from distilpose.cli.process import resume_collector, silence_stdout
+from distilpose.cli.process import silence_stdout
 from distilpose.errors import DistilPoseError
 
 
@@ -83,7 +83,6 @@ def sigmas(given: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    resume_collector()
     given = _parser().parse_args(arguments)
     try:
         status = given.run(given)
