@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from distilpose.cli.command import MISTAKES, sentence
+from distilpose.cli.command import MISTAKES, error_message
 from distilpose.cli.process import silence_stdout
 from distilpose.errors import DistilPoseError
 
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         silence_stdout()
         status = 0
     except MISTAKES as error:
-        sys.exit(f"error: {sentence(error)}")
+        sys.exit(f"error: {error_message(error)}")
     sys.exit(status)
 
 

@@ -90,7 +90,7 @@ def command(
                 except (*MISTAKES, ValueError) as error:
                     if asked not in ("", "0") or not (isinstance(error, MISTAKES) or NULL_GROUP in str(error)):
                         raise
-                    sys.exit(f"error: {sentence(error)}")
+                    sys.exit(f"error: {error_message(error)}")
 
         return main
 
@@ -124,10 +124,10 @@ def _make_job(
                 if asked not in ("", "0"):
                     raise
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
+                    print(f"error: {error_message(error)}", file=sys.stderr, flush=True)
                     raise
                 _remove_empty_folder()
-                sys.exit(f"error: {sentence(error)}")
+                sys.exit(f"error: {error_message(error)}")
             except Exception:
                 _write_crash_log()
                 if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweeper reports the message alone, at its end
@@ -169,7 +169,7 @@ def _traces(value: str) -> Iterator[None]:
             os.environ[TRACE] = before
 
 
-def sentence(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """The message for a mistake: that of a `DistilPoseError` in the chain of causes, else one made from the error."""
     cause: BaseException | None = error
     while cause is not None:
