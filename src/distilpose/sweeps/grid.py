@@ -19,7 +19,7 @@ from hydra.types import HydraContext
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from distilpose.cli.command import MISTAKES, sentence
+from distilpose.cli.command import MISTAKES, error_message
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_text
 from distilpose.runs import locks, resume
@@ -116,7 +116,7 @@ class Jobs:
         if job.status == JobStatus.FAILED:  # its return_value would raise, with a line of Hydra's before
             error = job._return_value
             kind = "" if isinstance(error, MISTAKES) else f"{type(error).__name__}: "
-            return Trial(folder, overrides, FAILED, note=kind + sentence(error))
+            return Trial(folder, overrides, FAILED, note=kind + error_message(error))
         return Trial(folder, overrides, DONE, job.return_value)
 
     def look(self, overrides: Sequence[str], number: int) -> Trial:
