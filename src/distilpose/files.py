@@ -101,3 +101,15 @@ def _finite(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return [_finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def check_new_folder(folder: str | Path, setting: str = "output") -> Path:
+    """The folder a command writes into, which must be missing or empty.
+
+    Raises:
+        DistilPoseError: it holds something, or is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DistilPoseError(f"{setting}={folder} exists and is not an empty folder: give a new one.")
+    return folder
