@@ -25,6 +25,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from distilpose.cli.distributed_errors import translate_distributed_errors
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.process import resume_collector, silence_stdout
+from distilpose.cli.settings import validate
 from distilpose.errors import DistilPoseError
 
 # what Hydra says of an override of nothing, and of a setting that the class it builds does not take
@@ -35,7 +36,7 @@ TRACE = "HYDRA_FULL_ERROR"
 MISTAKES = (CompactHydraException, OmegaConfBaseException, OSError)
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(config_name: str, declared: type | None = None) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a task function into a command configured by `conf/<config_name>.yaml`.
 
     A mistake of the user's (an unknown override, a missing file, a folder that cannot be written) is printed as one
@@ -50,10 +51,10 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             asked = os.environ.get(TRACE, "0")
             start = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")
             if asked not in ("", "0"):
-                return start(task)()
+                return start(_validated(task, declared))()
             with _traces("1"):  # Hydra then lets exceptions through to here
                 try:
-                    return start(_report_errors(task, asked))()
+                    return start(_report_errors(_validated(task, declared), asked))()
                 except BrokenPipeError:
                     silence_stdout()
                 except KeyboardInterrupt:
@@ -72,6 +73,18 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return main
 
     return decorate
+
+
+def _validated(task: Callable[[DictConfig], Any], declared: type | None) -> Callable[[DictConfig], Any]:
+    """The task, after its configuration has been checked against the class that declares its settings."""
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> Any:
+        if declared is not None:
+            validate(cfg, declared)
+        return task(cfg)
+
+    return job
 
 
 def _report_errors(task: Callable[[DictConfig], Any], asked: str) -> Callable[[DictConfig], Any]:
