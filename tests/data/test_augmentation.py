@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.geometry import region_of_box, warp_of_region, warp_points
-
 from distilpose.skeleton import COCO
 
 SIZE = (128, 96)
