@@ -1,9 +1,10 @@
-"""What a check found, and how it is told: a table, JSON and Markdown."""
+"""What the checks find, and its report: a table, JSON and Markdown."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from distilpose.files import write_json, write_text
 
 SEVERITIES = ("error", "warning", "note")
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-_SHOWN = 5
+_MOST_EXAMPLES = 5
 _LONGEST = 80
 
 
@@ -26,14 +27,14 @@ class Finding:
     """One kind of fault.
 
     Attributes:
-        severity: "error": training stops on it or what is learnt is wrong; "warning": likely to make a worse model;
+        severity: "error": training fails or learns something wrong; "warning": the model is likely to be worse;
             "note": worth knowing.
         code: short name, the same from release to release.
-        split: which file it is about, or two of them.
-        count: how many annotations, images or joints show it.
+        split: file that it is about, or two of them.
+        count: number of annotations, images or joints with the fault.
         examples: a few of them, by id or name.
-        told: one sentence on what was found.
-        way_out: what to do.
+        message: one sentence on what was found.
+        advice: what to do.
     """
 
     severity: str
@@ -41,8 +42,8 @@ class Finding:
     split: str
     count: int
     examples: tuple[str, ...]
-    told: str
-    way_out: str
+    message: str
+    advice: str
 
 
 @dataclass
@@ -59,29 +60,30 @@ class Findings:
     found: list[Finding] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, severity: str, code: str, where: Iterable[Any], told: str, way_out: str, count: int = -1) -> None:
-        """Add a finding, unless nothing shows it.
+    def add(
+        self, severity: str, code: str, where: Sequence[Any] | np.ndarray, message: str, advice: str, count: int = -1
+    ) -> None:
+        """Add a finding, unless its count is 0.
 
         Args:
             severity: one of `SEVERITIES`.
             code: short name.
-            where: ids or names of all that show it, or a few of them if `count` is given.
-            told: one sentence.
-            way_out: what to do.
-            count: how many show it; the length of `where` by default.
+            where: ids or names of everything with the fault, or a few of them if `count` is given.
+            message: one sentence.
+            advice: what to do.
+            count: number of places with the fault; the length of `where` by default.
         """
-        places = where if isinstance(where, (Sequence, np.ndarray)) else list(where)
-        count = len(places) if count < 0 else count
+        count = len(where) if count < 0 else count
         if count:
-            examples = tuple(_short(place) for place in places[:_SHOWN])
-            self.found.append(Finding(severity, code, self.split, count, examples, _printable(told), way_out))
+            examples = tuple(_shortened(place) for place in where[:_MOST_EXAMPLES])
+            self.found.append(Finding(severity, code, self.split, count, examples, _printable(message), advice))
 
     def count(self, severity: str) -> int:
         """Number of findings of that severity."""
         return sum(finding.severity == severity for finding in self.found)
 
     def codes(self, *severities: str) -> set[str]:
-        """The codes found, of these severities or of all."""
+        """Codes of the findings of these severities, or of all."""
         return {finding.code for finding in self.found if not severities or finding.severity in severities}
 
     def ordered(self) -> list[Finding]:
@@ -89,53 +91,71 @@ class Findings:
         return sorted(self.found, key=lambda one: (SEVERITIES.index(one.severity), -one.count))
 
     def verdict(self) -> str:
-        """How many findings of each severity there are, in words."""
+        """Number of findings of each severity, in words."""
         counts = [(self.count(severity), severity) for severity in SEVERITIES]
         return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
 
+    def summaries(self) -> list[tuple[str, str]]:
+        """Name of each file, and its figures in words."""
+        return [(split, ", ".join(f"{n} {name}" for name, n in facts.items())) for split, facts in self.facts.items()]
+
+
+class Tally:
+    """Counts faults of rows, and keeps the first few places of each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.places: dict[str, list[Any]] = {}
+
+    def add(self, code: str, place: Any) -> None:
+        """Count a fault at a place, such as an id."""
+        self.counts[code] += 1
+        places = self.places.setdefault(code, [])
+        if len(places) < _MOST_EXAMPLES:
+            places.append(place)
+
 
 def print_findings(findings: Findings, console: Console) -> None:
-    """The findings as a table, with the figures of each file above."""
-    for split, facts in findings.facts.items():
-        console.print(Text(f"{_short(split)}: " + ", ".join(f"{value} {name}" for name, value in facts.items())))
+    """Print the findings as a table, below the figures of each file."""
+    for split, summary in findings.summaries():
+        console.print(Text(f"{_shortened(split)}: {summary}"))
     if findings.found:
-        table = Table("", "what", "count", "found", "way out", show_lines=True)
+        table = Table("", "code", "count", "found", "advice", show_lines=True)
         for one in findings.ordered():
-            told = Text(one.told + (f" E.g. {', '.join(one.examples)}." if one.examples else ""))
+            message = Text(one.message + (f" E.g. {', '.join(one.examples)}." if one.examples else ""))
             if len(findings.facts) > 1:
-                told = Text(f"{_short(one.split)}: ") + told
-            colour = _COLOURS[one.severity]
-            table.add_row(Text(one.severity, colour), Text(one.code), str(one.count), told, Text(one.way_out))
+                message = Text(f"{_shortened(one.split)}: ") + message
+            severity = Text(one.severity, _COLOURS[one.severity])
+            table.add_row(severity, Text(one.code), str(one.count), message, Text(one.advice))
         console.print(table)
     console.print(Text(findings.verdict()))
 
 
 def write_findings(findings: Findings, folder: Path) -> None:
-    """check.json and check.md in the folder."""
+    """Write check.json and check.md."""
     content = {"facts": findings.facts, "findings": [asdict(one) for one in findings.ordered()]}
     write_json(content, folder / "check.json")
     lines = ["# Check of the data", "", findings.verdict(), ""]
-    for split, facts in findings.facts.items():
-        lines.append(f"- {_markdown(split)}: " + ", ".join(f"{value} {name}" for name, value in facts.items()))
+    lines += [f"- {_markdown(split)}: {summary}" for split, summary in findings.summaries()]
     for severity in SEVERITIES:
         rows = [one for one in findings.ordered() if one.severity == severity]
         if rows:
-            lines += ["", f"## {severity.capitalize()}s", "", "| what | file | count | found | examples | way out |"]
+            lines += ["", f"## {severity.capitalize()}s", "", "| code | file | count | found | examples | advice |"]
             lines.append("| --- | --- | --- | --- | --- | --- |")
             for one in rows:
-                cells = (one.code, one.split, one.count, one.told, ", ".join(one.examples), one.way_out)
+                cells = (one.code, one.split, one.count, one.message, ", ".join(one.examples), one.advice)
                 lines.append("| " + " | ".join(_markdown(cell) for cell in cells) + " |")
     write_text("\n".join(lines) + "\n", folder / "check.md")
 
 
-def _short(place: Any) -> str:
+def _shortened(place: Any) -> str:
     """A name or id in one line of printable characters."""
     text = _printable(str(place)[: 2 * _LONGEST])
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _printable(text: str) -> str:
-    """Text that may hold anything, such as halves of a surrogate pair, with escapes where it cannot be printed."""
+    """Any text, such as halves of a surrogate pair, with escapes for what cannot be printed."""
     return text if text.isprintable() else json.dumps(text)[1:-1]
 
 
