@@ -19,8 +19,8 @@ from annotated_types import Ge, Le
 from rich.console import Console
 from rich.progress import track
 
-from distilpose.cli.command import MISTAKES, sentence
-from distilpose.cli.process import resume_collector, silence_stdout
+from distilpose.cli.command import MISTAKES, error_message
+from distilpose.cli.process import log_to_stderr, silence_stdout
 from distilpose.cli.settings import check as check_setting
 from distilpose.curation.formats import FORMATS
 from distilpose.errors import DistilPoseError
@@ -80,7 +80,7 @@ def sigmas(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    resume_collector()
+    log_to_stderr()
     options = build_parser().parse_args(arguments)
     try:
         _check_options(options)
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
         silence_stdout()
         status = 0
     except MISTAKES as error:
-        sys.exit(f"error: {sentence(error)}")
+        sys.exit(f"error: {error_message(error)}")
     sys.exit(status)
 
 
