@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 from rich.console import Console
-from rich.progress import track
 
 from distilpose.cli.command import MISTAKES, error_message
 from distilpose.cli.process import log_to_stderr, silence_stdout
@@ -40,7 +38,7 @@ def check(options: argparse.Namespace) -> int:
         if len(paths) > 2:
             raise DistilPoseError(f"--split takes an annotation file and its image folder, got {len(paths)} paths.")
         splits.append((paths[0], paths[1] if len(paths) == 2 else options.images))
-    findings = check_sets(splits, _progress("images"), options.category)
+    findings = check_sets(splits, options.category)
     if options.output is not None:  # first, as stdout may be closed, such as by `head`
         write_findings(findings, options.output)
         log.info("written to %s and check.json", options.output / "check.md")
@@ -52,11 +50,8 @@ def browse(options: argparse.Namespace) -> None:
     """Write the gallery."""
     from distilpose.curation.gallery import write_gallery
 
-    size = tuple(options.input_size)
-    progress = _progress("persons")
-    count = write_gallery(
-        options.file, options.images, options.output, options.persons, size, options.category, progress
-    )
+    how = (options.persons, tuple(options.input_size), options.category)
+    count = write_gallery(options.file, options.images, options.output, *how)
     print(f"{count} persons shown in {options.output / 'index.html'}")
 
 
@@ -64,10 +59,8 @@ def convert(options: argparse.Namespace) -> None:
     """Read another format and write COCO."""
     from distilpose.curation.conversion import convert_set
 
-    choices = (options.skeleton, options.category, options.split, tuple(options.box_label))
-    lines = convert_set(
-        options.format, options.source, options.images, options.output, *choices, progress=_progress("images")
-    )
+    how = (options.skeleton, options.category, options.split, tuple(options.box_label))
+    lines = convert_set(options.format, options.source, options.images, options.output, *how)
     print("\n".join(lines))
 
 
@@ -104,15 +97,6 @@ def _check_options(options: argparse.Namespace) -> None:
         raise DistilPoseError(
             f"--output {output} exists and is not overwritten: choose another name or remove it first."
         )
-
-
-def _progress(what: str) -> Any:
-    """A progress bar around a loop, on stderr so that the report can be piped."""
-
-    def wrap(jobs: Iterable[Any], count: int) -> Iterable[Any]:
-        return track(jobs, description=what, total=count, console=Console(stderr=True), transient=True)
-
-    return wrap
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import html
 import os
 import shutil
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from distilpose.curation.gallery_figures import draw_figures
 from distilpose.curation.image_files import find_inside, read_header
+from distilpose.curation.progress import show_progress
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import MEAN, STD, CocoKeypoints, read_image
@@ -49,7 +48,6 @@ def write_gallery(
     persons: int = 60,
     input_size: tuple[int, int] = (256, 192),
     category: str | None = None,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda jobs, count: jobs,
 ) -> int:
     """Write index.html and its pictures; the same file gives the same gallery.
 
@@ -60,7 +58,6 @@ def write_gallery(
         persons: number of persons to show, drawn from the whole file.
         input_size: (H, W) of the crops.
         category: name or id, if several have keypoints.
-        progress: wraps the loop over persons.
 
     Returns:
         Number of persons in the gallery.
@@ -79,7 +76,7 @@ def write_gallery(
     try:
         pictures.mkdir(parents=True)
         figures = draw_figures(annotations, pictures)
-        indices = progress(range(len(plain)), len(plain))
+        indices = show_progress(range(len(plain)), len(plain), "persons")
         blocks = [_person(annotations, plain, augmented, index, images, pictures) for index in indices]
         (temporary / "index.html").write_text(_page(annotations, figures, blocks), encoding="utf-8")
         temporary.rename(output)

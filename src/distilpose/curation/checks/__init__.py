@@ -6,21 +6,18 @@ from pathlib import Path
 
 from distilpose.curation.checks.anatomy import check_anatomy
 from distilpose.curation.checks.findings import Findings
-from distilpose.curation.checks.images import Fingerprints, Progress, check_images
+from distilpose.curation.checks.images import Fingerprints, check_images
 from distilpose.curation.checks.leakage import check_between, check_within
 from distilpose.curation.checks.reading import KeypointSet, read_set
 from distilpose.curation.checks.values import check_values
 from distilpose.errors import DistilPoseError
 
 
-def check_sets(
-    splits: list[tuple[Path, Path]], progress: Progress = lambda jobs, count: jobs, category: str | None = None
-) -> Findings:
+def check_sets(splits: list[tuple[Path, Path]], category: str | None = None) -> Findings:
     """Run all checks on each split and between the splits.
 
     Args:
         splits: annotation file and image folder of each.
-        progress: wraps the loop over images, given their number.
         category: name or id, if several have keypoints.
 
     Raises:
@@ -40,7 +37,7 @@ def check_sets(
             continue
         check_values(data, findings)
         check_anatomy(data, findings)
-        prints = check_images(data, findings, progress)
+        prints = check_images(data, findings)
         check_within(prints, findings)
         checked.append((findings.split, data, prints))
         findings.facts[findings.split] = {

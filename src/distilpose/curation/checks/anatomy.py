@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,14 +68,12 @@ def _check_sides(data: KeypointSet, findings: Findings) -> None:
     )
     findings.add("error", "sides-swapped", names, message, "Look by `dataset browse`; then swap them or their names.")
     trunk = [pair for pair in range(len(pairs)) if pair not in swapped and _is_trunk(data, pair)]
-    turned: NDArray[np.bool_] = np.zeros(len(both), dtype=np.bool_)
-    known: NDArray[np.bool_] = np.zeros(len(both), dtype=np.bool_)
-    for index, one in enumerate(trunk):
-        for other in trunk[index + 1 :]:
-            cosine = (unit[:, one] * unit[:, other]).sum(1)
-            sure = both[:, one] & both[:, other] & (np.abs(cosine) > _ALONG)
-            known |= sure
-            turned |= sure & (cosine < -0.8)
+    turned, known = np.zeros((2, len(both)), dtype=np.bool_)
+    for one, other in combinations(trunk, 2):
+        cosine = (unit[:, one] * unit[:, other]).sum(1)
+        sure = both[:, one] & both[:, other] & (np.abs(cosine) > _ALONG)
+        known |= sure
+        turned |= sure & (cosine < -0.8)
     many = known.sum() >= ENOUGH and turned.sum() > _SOME * known.sum()
     message = f"Shoulders, hips and face disagree on left and right in {turned.sum()} of {known.sum()} persons."
     advice = "Look at these persons; a twisted body may be right, a tenth of all are not."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from distilpose.curation.checks.findings import Findings, Tally
 from distilpose.curation.checks.reading import KeypointSet
 from distilpose.curation.image_files import MOST_BYTES, MOST_PIXELS, ImageTooLargeError, find_inside, read_header
+from distilpose.curation.progress import show_progress
 from distilpose.data.coco import is_cut_off
 from distilpose.errors import DistilPoseError
 
@@ -59,8 +60,6 @@ _FAULTS = {
     ),
 }  # fmt: skip
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-
 
 @dataclass
 class Fingerprints:
@@ -77,18 +76,12 @@ class Fingerprints:
     hashes: NDArray[np.uint64]
 
 
-def check_images(data: KeypointSet, findings: Findings, progress: Progress) -> Fingerprints:
-    """Open every image of the file and add what is wrong with it.
-
-    Args:
-        data: the set.
-        findings: gets what is wrong.
-        progress: wraps the loop, given the number of images.
-    """
+def check_images(data: KeypointSet, findings: Findings) -> Fingerprints:
+    """Open every image of the file and add what is wrong with it."""
     tally = Tally()
     names, digests, hashes = [], [], []
-    indices = {name: index for index, name in enumerate(data.names)}
-    for name, codes, digest, look in progress(_check_all(data, list(indices.items())), len(indices)):
+    jobs = list({name: index for index, name in enumerate(data.names)}.items())
+    for name, codes, digest, look in show_progress(_check_all(data, jobs), len(jobs), "images"):
         for code in codes:
             tally.add(code, name)
         if digest:

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from distilpose.curation.conversion.archive import unpack
-from distilpose.curation.conversion.coco import Progress, to_coco
+from distilpose.curation.conversion.coco import to_coco
 from distilpose.curation.conversion.source import Source, read_skeleton
 from distilpose.curation.formats import FORMATS
 from distilpose.errors import DistilPoseError
@@ -23,7 +23,6 @@ def convert_set(
     category: str | None = None,
     split: str | None = None,
     box_labels: tuple[str, ...] = (),
-    progress: Progress = lambda jobs, count: jobs,
 ) -> list[str]:
     """Read a data set in another format and write it as a COCO file.
 
@@ -36,7 +35,6 @@ def convert_set(
         category: name or number of the category to convert, if there are several.
         split: split to convert, if there are several.
         box_labels: labels of the rectangles that are persons' boxes, if others are drawn too.
-        progress: wraps the loop over images.
 
     Returns:
         Lines on what was converted and what was skipped.
@@ -57,7 +55,7 @@ def convert_set(
                 labels = unpack(path, folder)
             source = Source(_find_labels(labels, suffixes), images, entry, category, split, box_labels)
             persons, found = import_module(f"distilpose.curation.formats.{module}").read(source)
-            content = to_coco(source, persons, found, progress)
+            content = to_coco(source, persons, found)
         except DistilPoseError as error:  # name the zip, and not the folder that it is unpacked to
             raise DistilPoseError(str(error).replace(str(folder), str(path))) from None
     write_json(content, output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,23 +12,22 @@ from numpy.typing import NDArray
 from distilpose.curation.conversion.image_lookup import ImageReference, find_images, image_size
 from distilpose.curation.conversion.source import Person, Source
 from distilpose.curation.parsing import skeleton_of
+from distilpose.curation.progress import show_progress
 from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import KNOWN_SIGMAS, side_free
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 _MARGIN = 0.1  # of their extent, around joints without a box
 _DEFAULT_SIGMA = KNOWN_SIGMAS["shoulder"]
 
 
-def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any]) -> dict[str, Any]:
     """Content of the COCO file; images that cannot be used are skipped with their persons.
 
     Args:
         source: gets the counts of what is skipped.
         persons: in the order of their new ids.
         category: keypoints, and what else the format says of them.
-        progress: wraps the loop over images.
 
     Raises:
         DistilPoseError: nobody is left.
@@ -44,7 +43,7 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any],
             by_image[found[person.image]].append(person)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for name, group in progress(sorted(by_image.items()), len(by_image)):
+    for name, group in show_progress(sorted(by_image.items()), len(by_image), "images"):
         size = image_size(source, name, "persons of images", len(group))
         if size is None:
             continue

@@ -148,10 +148,6 @@ class _ImageIndex:
         return self._index(lambda name: _ends(f"{self.root}/{name}"))
 
     @cached_property
-    def _by_path(self) -> dict[str, list[str]]:
-        return self._index(lambda name: iter([name]))
-
-    @cached_property
     def _by_sanitised(self) -> dict[str, list[str]]:
         """By the base name that Label Studio gives to an uploaded file."""
         return self._index(lambda name: iter([re.sub(r"[^-\w.]", "", name.rpartition("/")[2].replace(" ", "_"))]))
@@ -185,7 +181,7 @@ class _ImageIndex:
         except PermissionError:
             raise
         except (OSError, ValueError):  # it is not there, or no name that a file can have
-            matches = self._by_path.get(path, [])
+            matches = [match for match in self._by_end.get(path, []) if _composed(match) == path]
         return (_EXACT, matches) if matches else self._find_end(path)
 
     def _find_end(self, path: str) -> tuple[int, list[str]]:

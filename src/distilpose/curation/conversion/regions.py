@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distilpose.curation.conversion.source import Person, Source, check_joint_count, quoted
+from distilpose.curation.conversion.source import Person, Source, quoted
+from distilpose.curation.parsing import MOST_JOINTS
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO
 
@@ -103,7 +104,8 @@ def choose_boxes(images: Sequence[Regions], source: Source) -> None:
 
 def group_persons(images: Sequence[Regions], names: Sequence[str], source: Source) -> list[Person]:
     """Persons of all images, with a note on the rectangles that were taken as their boxes."""
-    check_joint_count(len(names), source.path)
+    if len(names) > MOST_JOINTS:  # before arrays are allocated for them
+        raise DistilPoseError(f"{source.path} has {len(names)} joints: expected at most {MOST_JOINTS} a person.")
     persons = [person for image in images for person in _persons_of(image, names, source)]
     boxed = [person for person in persons if person.box is not None]
     if boxed:

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from distilpose.curation.parsing import MOST_JOINTS, read_json, skeleton_of
+from distilpose.curation.parsing import read_json, skeleton_of
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
@@ -137,16 +137,6 @@ def joint_fields(category: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a COCO category about joints; empty 'flip_pairs' are kept, as they state that there are none."""
     fields = {key: category.get(key) for key in ("keypoints", "skeleton", "flip_pairs", "OKS_sigmas")}
     return {key: value for key, value in fields.items() if value or (key == "flip_pairs" and value is not None)}
-
-
-def check_joint_count(count: int, path: Path) -> None:
-    """Stop before arrays are allocated for an absurd number of joints.
-
-    Raises:
-        DistilPoseError: there are more than MOST_JOINTS.
-    """
-    if count > MOST_JOINTS:
-        raise DistilPoseError(f"{path} has {count} joints: expected at most {MOST_JOINTS} a person.")
 
 
 def is_size(value: Any) -> TypeGuard[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,8 @@ class _Region:
         type: such as "keypointlabels".
         value: its values.
         is_rectangle: whether it is a rectangle.
+        group: id of the rectangle that it belongs to, None if it has none.
+        is_wanted: whether it is, or belongs to, a rectangle of --box-label or --category; true without these.
     """
 
     def __init__(self, content: dict[str, Any]) -> None:
@@ -46,6 +47,8 @@ class _Region:
         self.type = content.get("type")
         self.value: dict[str, Any] = _typed(content.get("value"), dict)
         self.is_rectangle = self.type in _RECTANGLES
+        self.group = str(content["parentID"]) if content.get("parentID") else None
+        self.is_wanted = True
 
     def listed(self, key: str) -> list[Any]:
         """A list of its values."""
@@ -63,36 +66,18 @@ class _Region:
         return labels[0] if len(labels) == 1 and isinstance(labels[0], str) else None
 
 
-@dataclass
-class _Relations:
-    """What regions of an annotation say of others, by the id of the region.
-
-    Attributes:
-        parents: the rectangle that a relation joins a region to.
-        unwanted: rectangles of another kind than --box-label or --category.
-        hidden: key points whose choice says that they are hidden.
-    """
-
-    parents: dict[str, str] = field(default_factory=dict)
-    unwanted: set[str] = field(default_factory=set)
-    hidden: set[str] = field(default_factory=set)
-
-    def group(self, region: _Region) -> str | None:
-        """The rectangle that a key point belongs to."""
-        parent = region.content.get("parentID")
-        return self.parents.get(region.id) or (str(parent) if parent else None)
-
-
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     """Persons of all tasks, from the first annotation of each that was not cancelled."""
     tasks = validated(list[dict[str, Any]], read_json(source.path), source.path)
     if tasks and not any("annotations" in task for task in tasks):
         raise DistilPoseError(f"{source.path} has no 'annotations' in its tasks: export as JSON, not JSON-MIN.")
+    regions = [_read_regions(task, source) for task in tasks]
     # names of all tasks, so that two image folders of one export give two splits with the same joints
-    names = {name for task in tasks for name in _joint_names(_regions(task), source)}
+    points = [one for row in regions for one in row if one.type == "keypointlabels" and one.is_wanted]
+    names = {one.joint for one in points if one.joint is not None}
     if not names:
-        labels = {label for task in tasks for one in _regions(task) if one.is_rectangle for label in one.labels}
-        wanted = set(source.box_labels or filter(None, [source.category]))
+        labels = {label for row in regions for one in row if one.is_rectangle for label in one.labels}
+        wanted = _wanted_labels(source)
         if labels and wanted and wanted.isdisjoint(labels):
             raise no_such_label(wanted, labels, source)
         raise DistilPoseError(
@@ -105,14 +90,50 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         else:
             source.skip("tasks without the address of an image")
     found = find_images(source, references, "tasks of images")
-    located = [(task, found[address]) for task in tasks if (address := address_of(task)) in found]
-    images = [image for task, name in located if (image := _read_task(task, name, source)) is not None]
+    images = []
+    for task, row in zip(tasks, regions, strict=True):
+        name = found.get(address_of(task))
+        image = None if name is None else _read_task(task, row, name, source)
+        if image is not None:
+            images.append(image)
     choose_boxes(images, source)
     category = category_of_names(source, names)
     return group_persons(images, category["keypoints"], source), category
 
 
-def _read_task(task: dict[str, Any], name: str, source: Source) -> Regions | None:
+def _wanted_labels(source: Source) -> set[str]:
+    """Labels of the rectangles to take; empty for all."""
+    return set(source.box_labels or filter(None, [source.category]))
+
+
+def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Annotations that were not cancelled."""
+    annotations = _typed(task.get("annotations"), list)
+    return [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
+
+
+def _read_regions(task: dict[str, Any], source: Source) -> list[_Region]:
+    """Regions of the annotation that is taken, with the rectangles that they belong to."""
+    results = next((one.get("result") for one in _annotations(task)), None)
+    regions = [_Region(one) for one in _typed(results, list) if isinstance(one, dict)]
+    boxes = [one for one in regions if one.is_rectangle]
+    ids, wanted = {one.id for one in boxes}, _wanted_labels(source)
+    unwanted = {one.id for one in boxes if wanted and wanted.isdisjoint(one.labels)}
+    parents = {}
+    for one in regions:
+        if one.type == "relation":
+            start, end = str(one.content.get("from_id")), str(one.content.get("to_id"))
+            if end in ids:
+                parents[start] = end
+            elif start in ids:
+                parents[end] = start
+    for one in regions:
+        one.group = parents.get(one.id, one.group)
+        one.is_wanted = one.group not in unwanted and not (one.is_rectangle and one.id in unwanted)
+    return regions
+
+
+def _read_task(task: dict[str, Any], regions: list[_Region], name: str, source: Source) -> Regions | None:
     """Points and boxes of a task, or None with the reason counted."""
     annotations = _annotations(task)
     if not annotations:
@@ -123,44 +144,23 @@ def _read_task(task: dict[str, Any], name: str, source: Source) -> Regions | Non
     size = image_size(source, name, "tasks of images")
     if size is None:
         return None
-    regions, image = _regions(task), Regions(name, size)
-    relations = _relations(regions, source)
-    relations.hidden = _hidden(regions, source)
+    image, hidden = Regions(name, size), _hidden(regions, source)
     for region in regions:
         if isinstance(region.content.get("value"), dict):
-            _add_region(region, image, size, relations, source)
+            _add_region(region, image, size, hidden, source)
     if not image.points and not image.boxes:
         source.skip("tasks whose annotation has no key point and no rectangle to take", example=repr(name[-60:]))
         return None
     return image
 
 
-def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Annotations that were not cancelled."""
-    annotations = _typed(task.get("annotations"), list)
-    return [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
-
-
-def _regions(task: dict[str, Any]) -> list[_Region]:
-    """Regions and relations of the annotation that is taken."""
-    results = next((one.get("result") for one in _annotations(task)), None)
-    return [_Region(one) for one in _typed(results, list) if isinstance(one, dict)]
-
-
-def _joint_names(regions: list[_Region], source: Source) -> set[str]:
-    relations = _relations(regions, source)
-    points = [one for one in regions if one.type == "keypointlabels" and relations.group(one) not in relations.unwanted]
-    return {one.joint for one in points if one.joint is not None}
-
-
-def _add_region(region: _Region, image: Regions, size: tuple[int, int], relations: _Relations, source: Source) -> None:
+def _add_region(region: _Region, image: Regions, size: tuple[int, int], hidden: set[str], source: Source) -> None:
     """Add a rectangle or a key point; percents count of the image file, which may be smaller than what was labelled."""
     if region.type not in _POINTS + _RECTANGLES:
         if region.type not in (None, "choices"):  # choices are counted where they are read
             source.skip(f"regions of type {str(region.type)[:40]}")
         return
-    group = relations.group(region)
-    if group in relations.unwanted or (region.is_rectangle and region.id in relations.unwanted):
+    if not region.is_wanted:
         source.skip("rectangles of other labels, and their key points")
         return
     labelled: list[Any] = [region.content.get("original_width"), region.content.get("original_height")]
@@ -178,29 +178,13 @@ def _add_region(region: _Region, image: Regions, size: tuple[int, int], relation
         return
     pixels = [percent * side / 100 for percent, side in zip(percents, size * 2, strict=False)]
     if region.is_rectangle:
-        wanted = source.box_labels or (source.category,)
-        label = next((one for one in region.labels if one in wanted), None) or next(iter(region.labels), "")
+        wanted = [label for label in region.labels if label in _wanted_labels(source)]
+        label = next(iter(wanted or region.labels), "")
         image.boxes.append(Box(np.array(pixels, dtype=np.float64), region.id, label))
     elif region.joint is None:
         source.skip("key points without exactly one label")
     else:
-        image.points.append(Point(region.joint, pixels[0], pixels[1], 1 if region.id in relations.hidden else 2, group))
-
-
-def _relations(regions: list[_Region], source: Source) -> _Relations:
-    """Rectangles that relations join regions to, and rectangles that are not wanted."""
-    wanted = set(source.box_labels or filter(None, [source.category]))
-    boxes = [one for one in regions if one.is_rectangle]
-    ids = {one.id for one in boxes}
-    relations = _Relations(unwanted={one.id for one in boxes if wanted and wanted.isdisjoint(one.labels)})
-    for one in regions:
-        if one.type == "relation":
-            start, end = str(one.content.get("from_id")), str(one.content.get("to_id"))
-            if end in ids:
-                relations.parents[start] = end
-            elif start in ids:
-                relations.parents[end] = start
-    return relations
+        image.points.append(Point(region.joint, pixels[0], pixels[1], 1 if region.id in hidden else 2, region.group))
 
 
 def _hidden(regions: list[_Region], source: Source) -> set[str]:
