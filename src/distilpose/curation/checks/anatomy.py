@@ -30,20 +30,12 @@ def check_anatomy(data: KeypointSet, findings: Findings) -> None:
 
 def _check_skeleton(data: KeypointSet, findings: Findings) -> None:
     skeleton, name = data.skeleton, [data.file.name]
-    message = "The category has no 'skeleton', so no limbs are drawn."
-    findings.add("note", "no-limbs", [] if skeleton.limbs else name, message, "List pairs of joints, counted from 1.")
+    findings.add("no-limbs", [] if skeleton.limbs else name)
     paired = {joint for pair in skeleton.flip_pairs for joint in pair}
     sided = [joint for k, joint in enumerate(skeleton.names) if side_of(joint) != "centre" and k not in paired]
-    message = "Joints are left or right by their name but have no partner: mirrored views would teach a wrong side."
-    advice = (
-        "Name the partner alike, or give 'flip_pairs' (counted from 0) in the category or data.skeleton.flip_pairs."
-    )
-    findings.add("warning", "joint-unpaired", sided, message, advice)
-    message = "No left-right pairs: right for an object without sides, wrong for a body."
-    findings.add("note", "no-flip-pairs", [] if skeleton.flip_pairs or sided else name, message, advice)
-    message = "No OKS sigmas are known for these joints: PCK can be measured, AP cannot."
-    advice = "Measure them by `dataset sigmas` from persons labelled twice, or give OKS_sigmas in the category."
-    findings.add("note", "sigmas-missing", [] if skeleton.sigmas else name, message, advice)
+    findings.add("joint-unpaired", sided)
+    findings.add("no-flip-pairs", [] if skeleton.flip_pairs or sided else name)
+    findings.add("sigmas-missing", [] if skeleton.sigmas else name)
 
 
 def _check_sides(data: KeypointSet, findings: Findings) -> None:
@@ -63,10 +55,7 @@ def _check_sides(data: KeypointSet, findings: Findings) -> None:
     unit = across / np.maximum(length, 1e-9)[..., None]
     swapped = _swapped_pairs(both, unit)
     names = [_pair_name(data, pair) for pair in swapped]
-    message = (
-        "Left and right look swapped in most persons: the pair points the other way than the person's other pairs."
-    )
-    findings.add("error", "sides-swapped", names, message, "Look by `dataset browse`; then swap them or their names.")
+    findings.add("sides-swapped", names)
     trunk = [pair for pair in range(len(pairs)) if pair not in swapped and _is_trunk(data, pair)]
     turned, known = np.zeros((2, len(both)), dtype=np.bool_)
     for one, other in combinations(trunk, 2):
@@ -75,9 +64,9 @@ def _check_sides(data: KeypointSet, findings: Findings) -> None:
         known |= sure
         turned |= sure & (cosine < -0.8)
     many = known.sum() >= ENOUGH and turned.sum() > _SOME * known.sum()
-    message = f"Shoulders, hips and face disagree on left and right in {turned.sum()} of {known.sum()} persons."
-    advice = "Look at these persons; a twisted body may be right, a tenth of all are not."
-    findings.add("warning" if many else "note", "sides-disagree", data.ids[turned], message, advice)
+    findings.add(
+        "sides-disagree", data.ids[turned], "warning" if many else None, turned=turned.sum(), known=known.sum()
+    )
 
 
 def _swapped_pairs(both: NDArray[np.bool_], unit: NDArray[np.float64]) -> list[int]:
@@ -111,9 +100,8 @@ def _check_facing(data: KeypointSet, findings: Findings) -> None:
     eyes = _named_pair(data, "eye") or _named_pair(data, "ear")
     nose = next((k for k, name in enumerate(data.skeleton.names) if "nose" in name.lower()), None)
     if eyes is None or nose is None:
-        message = "Without a nose and eyes, it is unknown whether left is the person's left or the viewer's."
         where = [data.file.name] if data.skeleton.flip_pairs else []
-        findings.add("note", "sides-untold", where, message, "Look at a few persons by `dataset browse`.")
+        findings.add("sides-untold", where)
         return
     up = np.tile([0.0, -1.0], (len(data.ids), 1))
     shoulders, hips = _named_pair(data, "shoulder"), _named_pair(data, "hip")
@@ -129,9 +117,7 @@ def _check_facing(data: KeypointSet, findings: Findings) -> None:
     wrong = judged & (turn < 0)
     if judged.sum() >= ENOUGH and wrong.sum() > _SOME * judged.sum():
         severity = "error" if wrong.sum() > 0.5 * judged.sum() else "warning"
-        message = f"In {wrong.sum()} of {judged.sum()} faces the left eye is where the person's right one would be."
-        advice = "Left means the person's left, not the viewer's: swap the names of left and right in these persons."
-        findings.add(severity, "sides-mirrored", data.ids[wrong], message, advice)
+        findings.add("sides-mirrored", data.ids[wrong], severity, wrong=wrong.sum(), faces=judged.sum())
 
 
 def _check_bones(data: KeypointSet, findings: Findings) -> None:
@@ -148,8 +134,7 @@ def _check_bones(data: KeypointSet, findings: Findings) -> None:
         if known.sum() >= ENOUGH:
             odd |= known & (values > max(_LONG * np.quantile(values[known], 0.75), 0.3))
     severity = "warning" if odd.sum() > 0.02 * len(odd) else "note"
-    message = f"{odd.sum()} persons have a bone more than {_LONG:g} times as long as is usual for their size."
-    findings.add(severity, "bone-long", data.ids[odd], message, "Look for joints of another person or typing errors.")
+    findings.add("bone-long", data.ids[odd], severity, persons=odd.sum(), times=_LONG)
 
 
 def _person_size(data: KeypointSet) -> NDArray[np.float64]:

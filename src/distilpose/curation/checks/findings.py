@@ -6,10 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,14 +24,28 @@ _MOST_EXAMPLES = 5
 _LONGEST = 80
 
 
+class Rule(NamedTuple):
+    """What is said of a fault: how bad it is, one sentence on what it is, and what to do."""
+
+    severity: str
+    message: str
+    advice: str
+
+
+@cache
+def _rules() -> dict[str, Rule]:
+    """Rules of rules.yaml by their code."""
+    content = yaml.safe_load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"))
+    return {code: Rule(severity, *texts) for severity, rules in content.items() for code, texts in rules.items()}
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault.
+    """A fault that was found.
 
     Attributes:
-        severity: "error": training fails or learns something wrong; "warning": the model is likely to be worse;
-            "note": worth knowing.
-        code: short name, the same from release to release.
+        severity: one of `SEVERITIES`, explained in rules.yaml.
+        code: of its rule.
         split: file that it is about, or two of them.
         count: number of annotations, images or joints with the fault.
         examples: a few of them, by id or name.
@@ -61,22 +77,35 @@ class Findings:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(
-        self, severity: str, code: str, where: Sequence[Any] | np.ndarray, message: str, advice: str, count: int = -1
+        self,
+        code: str,
+        where: Sequence[Any] | np.ndarray,
+        severity: str | None = None,
+        count: int | None = None,
+        **values: Any,
     ) -> None:
         """Add a finding, unless its count is 0.
 
         Args:
-            severity: one of `SEVERITIES`.
-            code: short name.
+            code: of a rule in rules.yaml.
             where: ids or names of everything with the fault, or a few of them if `count` is given.
-            message: one sentence.
-            advice: what to do.
+            severity: that of the rule by default.
             count: number of places with the fault; the length of `where` by default.
+            **values: for the message of the rule.
         """
-        count = len(where) if count < 0 else count
+        count = len(where) if count is None else count
         if count:
+            rule = _rules()[code]
             examples = tuple(_shortened(place) for place in where[:_MOST_EXAMPLES])
-            self.found.append(Finding(severity, code, self.split, count, examples, _printable(message), advice))
+            message = _printable(rule.message.format(**values))
+            self.found.append(
+                Finding(severity or rule.severity, code, self.split, count, examples, message, rule.advice)
+            )
+
+    def add_all(self, tally: Tally, **values: Any) -> None:
+        """Add the findings of a tally."""
+        for code, count in tally.counts.items():
+            self.add(code, tally.places[code], count=count, **values)
 
     def count(self, severity: str) -> int:
         """Number of findings of that severity."""

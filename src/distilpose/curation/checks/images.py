@@ -23,42 +23,6 @@ from distilpose.errors import DistilPoseError
 _USUAL = ("RGB", "L")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "CMYK", "LAB", "HSV", "YCbCr")
 _BLOCK, _TOGETHER = 1024, 16  # files submitted at a time, and to one thread: a future costs as much as a missing file
-# severity, message and advice of each fault
-_FAULTS = {
-    "image-path-outside": (
-        "error",
-        "File names, or links on their way, lead out of the image folder; they were not opened. Training follows links.",
-        "Name files below the image folder, with copies or hard links in place of links to files elsewhere.",
-    ),
-    "image-missing": ("error", "Image files are missing.", "Check the image folder, or remove these images."),
-    "image-unreadable": ("error", "Files are cut off or no image that can be read.", "Download them again."),
-    "image-huge": (
-        "error",
-        f"Images have more than {MOST_PIXELS / 1e6:g} million pixels or {MOST_BYTES >> 20} MiB; they were not opened.",
-        "Make them smaller, with their labels.",
-    ),
-    "image-size": (
-        "error", "Images have another size than the file says, so labels are likely to be off.",
-        "Label the images that are there, or correct width and height.",
-    ),
-    "image-rotated": (
-        "error", "Images are turned by their EXIF entry when they are read, and the labels belong to the unturned ones.",
-        "Write the images without EXIF orientation, or turn the labels.",
-    ),
-    "image-exif": (
-        "note", "Images are turned by their EXIF entry; the file has the turned size.", "Look at a few by `dataset browse`.",
-    ),
-    "image-exif-unclear": (
-        "warning", "Images are turned by their EXIF entry, and the size does not tell whether the labels are too.",
-        "Look at a few by `dataset browse`.",
-    ),
-    "image-deep": (
-        "warning", "Images have more than 8 bits or are no RGB; colours may come out wrong.", "Write them as 8-bit RGB.",
-    ),
-    "image-mode": (
-        "note", "Images have a palette or transparency; transparency is dropped when they are read.", "Fine as a rule.",
-    ),
-}  # fmt: skip
 
 
 @dataclass
@@ -88,9 +52,7 @@ def check_images(data: KeypointSet, findings: Findings) -> Fingerprints:
             names.append(name)
             digests.append(digest)
             hashes.append(look)
-    for code, count in tally.counts.items():
-        severity, message, advice = _FAULTS[code]
-        findings.add(severity, code, tally.places[code], message, advice, count)
+    findings.add_all(tally, megapixels=MOST_PIXELS / 1e6, mebibytes=MOST_BYTES >> 20)
     return Fingerprints(names, digests, np.array(hashes, dtype=np.uint64))
 
 

@@ -28,16 +28,14 @@ def check_within(prints: Fingerprints, findings: Findings) -> None:
     for name, digest in zip(prints.names, prints.digests, strict=True):
         groups[digest].append(name)
     duplicates = [f"{names[0]} = {other}" for names in groups.values() for other in names[1:]]
-    message = "Image files are the same under several names."
-    findings.add("warning", "image-double", duplicates, message, "Keep one of each, with all its persons.")
+    findings.add("image-double", duplicates)
     singles = [index for index, name in enumerate(prints.names) if groups[prints.digests[index]][0] == name]
     names, hashes = [prints.names[index] for index in singles], prints.hashes[singles]
     twins, incomplete = look_alikes(hashes, hashes)
     has_twin = (twins >= 0) & (twins < np.arange(len(twins)))
     alike = [f"{names[twins[index]]} ~ {names[index]}" for index in np.flatnonzero(has_twin)]
-    message = "Images look nearly the same as one further up in the file."
-    findings.add("note", "image-alike", alike, message, "Fine within one split; of a video, keep fewer frames.")
-    _report_incomplete([names[index] for index in np.flatnonzero(incomplete & ~has_twin)], findings)
+    findings.add("image-alike", alike)
+    findings.add("alike-unsure", [names[index] for index in np.flatnonzero(incomplete & ~has_twin)], most=_MOST)
 
 
 def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: Findings) -> None:
@@ -50,30 +48,22 @@ def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: F
     for (name, data, prints), (other_name, other, other_prints) in combinations(sets, 2):
         findings.split = f"{name} and {other_name}"
         if data.skeleton.names != other.skeleton.names:
-            message = "The joints of two splits differ in name or order."
             differ = sorted(set(data.skeleton.names) ^ set(other.skeleton.names)) or ["order"]
-            findings.add("error", "joints-differ", differ, message, "Write both with the same 'keypoints'.")
+            findings.add("joints-differ", differ)
         first = dict(zip(prints.digests, prints.names, strict=True))
         second = list(zip(other_prints.digests, other_prints.names, strict=True))
         same = [f"{first[digest]} = {twin}" for digest, twin in second if digest in first]
-        message = "The same images are in both splits, so that the one cannot test what is learnt from the other."
-        findings.add("error", "leakage", same, message, "Remove them from one of the two.")
+        findings.add("leakage", same)
         twins, incomplete = look_alikes(prints.hashes, other_prints.hashes)
         rest = [index for index, (digest, _) in enumerate(second) if digest not in first]
         alike = [f"{prints.names[twins[index]]} ~ {second[index][1]}" for index in rest if twins[index] >= 0]
-        message = "Images of the second split look nearly the same as one of the first."
-        findings.add("warning", "leakage-alike", alike, message, "Put all frames of a scene into one split.")
-        _report_incomplete([second[index][1] for index in rest if incomplete[index] and twins[index] < 0], findings)
+        findings.add("leakage-alike", alike)
+        unsure = [second[index][1] for index in rest if incomplete[index] and twins[index] < 0]
+        findings.add("alike-unsure", unsure, most=_MOST)
         bases = {PurePosixPath(image).name for image in data.names}
         known = {PurePosixPath(twin).name for digest, twin in second if digest in first}
         shared = sorted({PurePosixPath(image).name for image in other.names} & bases - known)
-        message = "File names are the same in both splits, though the files differ or could not be read."
-        findings.add("note", "names-shared", shared, message, "Make sure they differ.")
-
-
-def _report_incomplete(names: list[str], findings: Findings) -> None:
-    message = f"Images were compared with {_MOST} that are half alike, not with all: look-alikes may be missed."
-    findings.add("note", "alike-unsure", names, message, "Of a still scene, keep fewer frames, all in one split.")
+        findings.add("names-shared", shared)
 
 
 def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -15,8 +15,6 @@ from distilpose.curation.parsing import MOST_JOINTS, is_id, read_json, skeleton_
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
-_FORMAT = "Write it in COCO keypoint format (docs/data.md), or convert it by `python -m distilpose.dataset convert`."
-
 
 @dataclass
 class KeypointSet:
@@ -66,13 +64,11 @@ def read_set(file: Path, folder: Path, findings: Findings, category: str | None 
     try:
         content = read_json(file)
     except DistilPoseError as error:
-        findings.add("error", "not-json", [file.name], str(error), "Download or write it again.")
+        findings.add("not-json", [file.name], reason=error)
         return None
-    if not isinstance(content, dict):
-        findings.add("error", "not-coco", [file.name], f"The file holds a {type(content).__name__}.", _FORMAT)
-        return None
+    content = content if isinstance(content, dict) else {}
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(content.get(key), list)]
-    findings.add("error", "not-coco", missing, "Lists of the file are missing.", _FORMAT)
+    findings.add("not-coco", missing)
     if missing:
         return None
     entry, known = _choose_category(content["categories"], category, findings)
@@ -81,8 +77,7 @@ def read_set(file: Path, folder: Path, findings: Findings, category: str | None 
     try:
         skeleton = skeleton_of(entry, file)
     except DistilPoseError as error:
-        advice = "Correct the category: names in 'keypoints', pairs counted from 1 in 'skeleton'."
-        findings.add("error", "skeleton", [entry["name"]], str(error), advice)
+        findings.add("skeleton", [entry["name"]], reason=error)
         return None
     image_ids, names, sizes = read_images(content["images"], findings)
     rows = read_annotations(content["annotations"], entry["id"], known, skeleton.num_keypoints, image_ids, findings)
@@ -95,29 +90,26 @@ def _choose_category(
     """The category to check, None if there is none, and the ids of all categories."""
     good = [entry for entry in entries if isinstance(entry, dict) and is_id(entry.get("id")) and entry.get("name")]
     bad = [index for index, entry in enumerate(entries) if not any(entry is one for one in good)]
-    advice = "Give every category a whole number as 'id' and a 'name'."
-    findings.add("error", "category-malformed", bad, "Categories lack 'id' or 'name', by their index.", advice)
+    findings.add("category-malformed", bad)
     ids = [entry["id"] for entry in good]
     repeated = sorted({number for number in ids if ids.count(number) > 1})
-    findings.add("error", "category-id-twice", repeated, "Category ids are not unique.", "Give each its own id.")
+    findings.add("category-id-twice", repeated)
     matches = [entry for entry in good if entry.get("keypoints")]
     if wanted is not None:
         matches = [entry for entry in good if wanted in (str(entry["name"]), str(entry["id"]))]
     names = [entry["name"] for entry in matches]
     if len(matches) > 1:
-        findings.add("error", "several-categories", names, "Several categories have joints.", "Choose by --category.")
+        findings.add("several-categories", names)
         return None, set()
     if not matches or not matches[0].get("keypoints"):
-        message = "No category lists 'keypoints'." if wanted is None else f"Category {wanted!r} lists no 'keypoints'."
         names = [entry["name"] for entry in good]
-        findings.add("error", "no-keypoints", names, message, "List the joints' names there.", max(1, len(names)))
+        findings.add("no-keypoints", names, count=max(1, len(names)))
         return None, set()
     joints = matches[0]["keypoints"]
     if not isinstance(joints, list) or not all(isinstance(name, str) for name in joints):
-        findings.add("error", "skeleton", names, "'keypoints' is no list of names.", "Write a list of names.")
+        findings.add("skeleton", names, reason="'keypoints' is no list of names.")
         return None, set()
     if len(joints) > MOST_JOINTS:
-        message = f"The category has {len(joints)} joints, more than {MOST_JOINTS}."
-        findings.add("error", "joints-too-many", names, message, "List the joints of one person, each once.")
+        findings.add("joints-too-many", names, joints=len(joints), most=MOST_JOINTS)
         return None, set()
     return matches[0], set(ids)

@@ -12,36 +12,6 @@ from numpy.typing import NDArray
 from distilpose.curation.checks.findings import Findings, Tally
 from distilpose.curation.parsing import is_id
 
-_JOINTS = "Write x, y and v for each of the category's joints."
-_BOX = "Write x, y, width and height in pixels."
-# message and advice of each fault; all of them are errors
-_FAULTS = {
-    "image-id": ("Images have no whole number as 'id'.", "Give every image its own id."),
-    "image-id-twice": ("Image ids are not unique; later images are skipped.", "Give every image its own id."),
-    "image-name": ("Images have no 'file_name'.", "Add it, relative to the image folder."),
-    "image-no-size": ("Images lack 'width' and 'height' in pixels.", "Add them."),
-    "annotation-id": ("Annotations have no whole number as 'id'.", "Give every annotation its own id."),
-    "annotation-id-twice": ("Annotation ids are not unique.", "Give every annotation its own id."),
-    "dangling-image": ("Annotations have images that are not in the file.", "Add the images or remove them."),
-    "dangling-category": ("Annotations have categories that are not in the file.", "Add the category or correct them."),
-    "not-finite": ("Boxes, areas or joints are not finite (NaN or infinity).", "Correct these annotations."),
-    "box-missing": ("Persons have no 'bbox'.", _BOX),
-    "box-malformed": ("Boxes are not four numbers.", _BOX),
-    "keypoints-missing": ("Persons have no 'keypoints'.", "Label them, or train with data.unlabelled=true."),
-    "keypoints-length": ("Lists of 'keypoints' have a wrong length.", _JOINTS),
-    "keypoints-malformed": ("Lists of 'keypoints' hold something that is no number.", _JOINTS),
-    "area-malformed": ("Areas are no numbers.", "Write square pixels, or leave 'area' out."),
-    "num_keypoints-malformed": (
-        "'num_keypoints' is no number.",
-        "Write how many joints are labelled, or leave it out.",
-    ),
-}
-
-
-def _report(tally: Tally, findings: Findings) -> None:
-    for code, count in tally.counts.items():
-        findings.add("error", code, tally.places[code], *_FAULTS[code], count=count)
-
 
 def read_images(entries: list[Any], findings: Findings) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:
     """Ids, names and sizes of the images that have an id and a name."""
@@ -63,7 +33,7 @@ def read_images(entries: list[Any], findings: Findings) -> tuple[NDArray[np.int6
                 tally.add("image-no-size", number)
                 size = [np.nan, np.nan]
             sizes.append(size)
-    _report(tally, findings)
+    findings.add_all(tally)
     return np.array([*names], dtype=np.int64), [*names.values()], np.array(sizes, dtype=np.float64).reshape(-1, 2)
 
 
@@ -99,7 +69,7 @@ def read_annotations(
                 if key in entry:
                     _fill(row[kept], [entry[key]], key, number, tally)
             kept += 1
-    _report(tally, findings)
+    findings.add_all(tally)
     rows = slice(kept)
     return ids[rows], images[rows], boxes[rows], areas[rows, 0], points[rows].reshape(kept, joints, 3), counts[rows, 0]
 
