@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from distilpose.curation.checking import check_sets
+from distilpose.curation.checks import check_sets
 
 
 @pytest.mark.parametrize(

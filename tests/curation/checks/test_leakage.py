@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from distilpose.curation.checking import check_sets
-from distilpose.curation.leakage import NEAR, look_alikes
+from distilpose.curation.checks import check_sets
+from distilpose.curation.checks.leakage import NEAR, look_alikes
 
 
 def test_leakage_between_splits(sound):
@@ -22,9 +22,9 @@ def test_leakage_between_splits(sound):
         val.images[number - 1]["file_name"] = f"v{number}.png"
     val.file = val.root / "val.json"
     findings = check_sets([(train.write(), train.folder), (val.write(), val.folder)])
-    told = {one.code: (one.severity, one.split, one.examples) for one in findings.found}
+    found = {one.code: (one.severity, one.split, one.examples) for one in findings.found}
     both = "set.json and val.json"
-    assert told == {
+    assert found == {
         "leakage": ("error", both, ("2.png = 3.png",)),
         "leakage-alike": ("warning", both, ("5.png ~ 4.png",)),
         "names-shared": ("note", both, ("4.png",)),
@@ -75,7 +75,8 @@ def test_all_frames_of_a_still_camera_are_leakage(sound, first, second):
     assert counts == {key: count for key, count in expected.items() if count}
 
 
-def test_hashes_half_alike_take_seconds_and_are_told():
+@pytest.mark.slow
+def test_hashes_half_alike_take_seconds_and_are_reported():
     draw = np.random.default_rng(0)
     hashes = draw.integers(0, 2**32, 50_000, dtype=np.uint64) + np.uint64(1 << 40)
     hashes[-1] = ~hashes[0]

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from distilpose.curation.findings import print_findings, write_findings
+from distilpose.curation.checks.findings import print_findings, write_findings
 
 
 def test_names_that_are_no_text_are_printed_and_written(sound, tmp_path):
