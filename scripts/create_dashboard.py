@@ -14,7 +14,7 @@ from typing import Any
 
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
-from distilpose.loggers.wandb_logger import unreachable
+from distilpose.loggers.wandb_logger import unavailable_reason
 
 try:
     from wandb_workspaces import workspaces as ws
@@ -169,11 +169,11 @@ def send(entity: str, project: str) -> list[str]:
     """Save both at W&B; returns where they are to be seen."""
     import wandb
 
-    why = unreachable()
-    if why is not None:
+    reason = unavailable_reason()
+    if reason is not None:
         raise DistilPoseError(
-            f"The dashboard of {project} cannot be made: {why}; run `wandb login` where there is a network, or pass "
-            "--output FILE to write it down."
+            f"The dashboard of {project} cannot be created ({reason}): run `wandb login` where there is a network, or pass "
+            "--output FILE to write it to a file."
         )
     try:
         entity = entity or wandb.Api().default_entity

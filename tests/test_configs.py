@@ -42,7 +42,7 @@ def test_commands(name):
 def test_no_group_is_forgotten_here():
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     assert groups == {
-        "augmentation", "callbacks", "data", "detector", "experiment", "launcher", "logger", "loss", "method", "model",
+        "augmentation", "callbacks", "data", "detector", "experiment", "hydra", "launcher", "logger", "loss", "method", "model",
         "optimizer", "photometric", "scheduler", "sweep", "teacher", "trainer",
     }  # fmt: skip
 

@@ -17,8 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from distilpose.cli.command import MISTAKES, sentence
-from distilpose.cli.process import resume_collector, silence_stdout
+from distilpose.cli.command import MISTAKES, error_message
+from distilpose.cli.process import silence_stdout
 from distilpose.errors import DistilPoseError
 
 
@@ -83,7 +83,6 @@ def sigmas(given: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    resume_collector()
     given = _parser().parse_args(arguments)
     try:
         status = given.run(given)
@@ -92,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         silence_stdout()
         status = 0
     except MISTAKES as error:
-        sys.exit(f"error: {sentence(error)}")
+        sys.exit(f"error: {error_message(error)}")
     sys.exit(status)
 
 

@@ -26,10 +26,11 @@ from distilpose.runs.checkpoints import CheckpointFiles
 from distilpose.runs.dry_run import dry_run
 from distilpose.runs.folders import best_value
 from distilpose.runs.lr_finder import find_rate
+from distilpose.runs.settings import TrainSettings
 from distilpose.sweeps import jobs
 
 
-@command("train")
+@command("train", TrainSettings)
 def main(cfg: DictConfig) -> float | None:
     """One run; sweepers maximise what is returned, the best value of the monitored metric."""
     jobs.exit_with_parent()

@@ -28,15 +28,6 @@ def save(folder, step=1):
     torch.save({"global_step": step}, folder / LAST)
 
 
-def test_a_run_goes_on_in_its_folder_and_else_takes_a_fresh_one(tmp_path):
-    file = tmp_path / "last.ckpt"
-    file.touch()
-    assert resume.run_directory(str(tmp_path), "fresh") == str(tmp_path)
-    assert resume.run_directory(str(file), "fresh") == "fresh"
-    assert resume.run_directory(None, "fresh") == "fresh"
-    assert resume.run_directory("auto", "runs/name/time") == "runs/name"
-
-
 def test_the_configuration_is_written_resolved_and_once(tmp_path):
     cfg = OmegaConf.create({"folder": str(tmp_path / "run"), "name": "a", "again": "${name}", "resume": None})
     path = tmp_path / "run" / CONFIG

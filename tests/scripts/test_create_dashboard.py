@@ -39,8 +39,8 @@ def test_without_account_or_network_one_sentence(script, monkeypatch, account, w
     from distilpose.loggers import wandb_logger as wandb_run
 
     monkeypatch.setattr(wandb_run, "_has_account", lambda url: account)
-    monkeypatch.setattr(wandb_run, "answers", lambda url: False)
-    with pytest.raises(SystemExit, match=rf"error: The dashboard of mine cannot be made: .*{why}.* --output FILE"):
+    monkeypatch.setattr(wandb_run, "accepts_connections", lambda url: False)
+    with pytest.raises(SystemExit, match=rf"error: The dashboard of mine cannot be created .*{why}.* --output FILE"):
         script.main(["--project", "mine"])
 
 
@@ -55,7 +55,7 @@ def test_what_wandb_refuses_is_told_in_a_sentence(script, monkeypatch):
     def refuse(self):
         raise wandb.errors.CommError("permission\ndenied")
 
-    monkeypatch.setattr(script, "unreachable", lambda: None)
+    monkeypatch.setattr(script, "unavailable_reason", lambda: None)
     monkeypatch.setattr(script.wr.Report, "save", refuse)
     with pytest.raises(
         SystemExit, match=r"error: W&B did not take the dashboard of us/mine \(permission denied\): check"
@@ -68,7 +68,7 @@ def test_both_are_saved_and_their_addresses_told(script, monkeypatch, capsys):
     for kind in (script.ws.Workspace, script.wr.Report):
         monkeypatch.setattr(kind, "save", lambda self: saved.append(self) or self)
         monkeypatch.setattr(kind, "url", property(lambda self: f"https://wandb.example/{type(self).__name__}"))
-    monkeypatch.setattr(script, "unreachable", lambda: None)
+    monkeypatch.setattr(script, "unavailable_reason", lambda: None)
     script.main(["--entity", "us", "--project", "mine"])
     assert [(part.entity, part.project) for part in saved] == [("us", "mine"), ("us", "mine")]
     assert capsys.readouterr().out.split() == ["https://wandb.example/Report", "https://wandb.example/Workspace"]

@@ -1,4 +1,4 @@
-"""Evaluation: flip test, rescoring, OKS, suppression of doubles, COCO average precision and PCK."""
+"""Evaluation: flip test, rescoring, OKS, non-maximum suppression, COCO average precision and PCK."""
 
 from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
 from distilpose.evaluation.coco_ap import COCO_METRICS, coco_evaluation, coco_metrics, load_coco

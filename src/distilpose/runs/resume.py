@@ -16,26 +16,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from distilpose.cli.resolvers import AUTO
 from distilpose.errors import DistilPoseError
 from distilpose.files import remove_parts, write_text
 from distilpose.runs.checkpoints import Found, newest_intact
 from distilpose.runs.folders import CONFIG, NOT_COMPARED, SUMMARY, callbacks_of, flatten
 
-AUTO = "auto"
 # of what makes no other run, what all the same changes figures, if only by their last bits, the data or the best checkpoint
 FELT = {"seed", "data.seed", "threads", "data.val_batch_size", "data.folder", "data.monitor", "trainer.accelerator"}
 # no figure depends on these, which may be others at each start, such as after a loading process ran out of memory
 UNFELT = (*sorted({*NOT_COMPARED} - FELT), "callbacks.progress", "trainer.enable_progress_bar", "trainer.profiler")
-
-
-def run_directory(resume: str | None, fresh: str) -> str:
-    """Where a run writes: the folder it goes on in, or a fresh one; with `resume=auto` always the same, without the time."""
-    if resume == AUTO:
-        return str(Path(fresh).parent)
-    return resume if resume and Path(resume).is_dir() else fresh
-
-
-OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
 
 
 def resume(cfg: DictConfig) -> tuple[DictConfig, str | None]:
