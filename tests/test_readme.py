@@ -85,11 +85,7 @@ def jobs_of(line: str) -> list[tuple[str, list[str]]]:
     module, arguments = split_command(line)
     assert importlib.util.find_spec(module) is not None
     name = module.removeprefix("distilpose.")
-    if name == "dataset":
-        dataset._parser().parse_args(arguments)
-        return []
-    if name == "runtime":
-        assert arguments[0].endswith(".onnx")
+    if name in ("dataset", "runtime"):
         return []
     if "--help" in arguments:
         return [(name, [])]
@@ -137,6 +133,14 @@ def test_commands_compose(choices):
         if not is_teacher and len(choices) > 1 and needs_teacher(OmegaConf.to_yaml(cfg.loss)):
             given = cfg.resume or cfg.teacher.get("checkpoint") or cfg.teacher.get("file")
             assert given or cfg.teacher._target_.endswith("LabelTeacher")
+
+
+def test_commands_without_hydra_are_understood():
+    for module, arguments in map(split_command, COMMANDS):
+        if module == "distilpose.dataset":
+            assert dataset._parser().parse_args(arguments).run
+        if module == "distilpose.runtime":
+            assert arguments[0].endswith(".onnx")
 
 
 def test_a_sweep_is_as_many_jobs_as_it_has_combinations():
