@@ -138,7 +138,7 @@ def test_commands_compose(choices):
 def test_commands_without_hydra_are_understood():
     for module, arguments in map(split_command, COMMANDS):
         if module == "distilpose.dataset":
-            assert dataset._parser().parse_args(arguments).run
+            assert dataset.build_parser().parse_args(arguments).run
         if module == "distilpose.runtime":
             assert arguments[0].endswith(".onnx")
 
