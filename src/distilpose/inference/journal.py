@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distilpose.errors import DistilPoseError
-from distilpose.runs.folders import flatten
+from distilpose.runs.config import flatten
 
 NAME = "journal.jsonl"
 

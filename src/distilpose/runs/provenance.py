@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from distilpose.files import sha256_of
-from distilpose.runs.folders import flatten
+from distilpose.runs.config import flatten
 
 PACKAGES = ("distilpose", "torch", "torchvision", "lightning", "timm", "numpy", "albumentations", "wandb")
 CHECKOUT = Path(__file__).resolve().parents[3]  # of a clone; of an installed wheel, a folder that is none
