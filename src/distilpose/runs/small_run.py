@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from distilpose.data import CocoDataModule
 from distilpose.models import count_gmacs
 from distilpose.modules.base import PoseModule
-from distilpose.runs.resume import rebase_paths
+from distilpose.runs.saved_config import rebase_paths
 
 STEPS = 2
 # multiplications and additions, in 10^9, that each part may take on a CPU: some seconds
