@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from distilpose.errors import DistilPoseError
 from distilpose.runs import resume
 from distilpose.runs.folders import best_value
+from distilpose.runs.lr_finder import with_rising_rate
 
 
 class Action(Enum):
@@ -56,7 +57,7 @@ def decide(cfg: DictConfig, needs_process: bool = False) -> Plan:
     if cfg.check:
         return Plan(Action.CHECK, _without_recording(own))
     if cfg.lr_find:
-        return Plan(Action.FIND_RATE, own)
+        return Plan(Action.FIND_RATE, with_rising_rate(own))
     metrics = resume.finished(cfg)
     if metrics is not None:
         return Plan(Action.SKIP, own, best=best_value(metrics))
