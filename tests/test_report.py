@@ -25,7 +25,8 @@ from distilpose.errors import DistilPoseError
 from distilpose.report import arguments, draw_by, draw_curves, main, report
 from distilpose.reporting.rows import group_runs, tell_apart
 from distilpose.reporting.values import VALIDATION, validated_otherwise
-from distilpose.runs.folders import NOT_COMPARED, collect_runs
+from distilpose.runs.config import NOT_COMPARED
+from distilpose.runs.folders import collect_runs
 
 ALONE = {f"loss.{term}": 0.0 for term in ("visual_token", "keypoint_token", "confidence", "simulated_heatmap")}
 RECIPE = ["experiment=demo_student", "seed=0", "folder=somewhere", "name=distilpose", "teacher.checkpoint=teacher.ckpt"]

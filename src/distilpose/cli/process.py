@@ -23,6 +23,9 @@ def log_to_stderr() -> None:
     logger = logging.getLogger("distilpose")
     if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
         logger.addHandler(StderrHandler())
+    for name, child in logging.root.manager.loggerDict.items():  # Hydra disables all loggers, to silence libraries
+        if name.startswith("distilpose") and isinstance(child, logging.Logger):
+            child.disabled = False
     rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
     logger.setLevel(logging.INFO if rank == "0" else logging.WARNING)
 

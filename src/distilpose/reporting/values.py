@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from distilpose.errors import DistilPoseError
 from distilpose.reporting.rows import Row, tell_values
-from distilpose.runs.folders import below
+from distilpose.runs.config import below
 
 # settings, or groups of them, that say which persons are validated and how; the size of a crop is left out, since
 # metrics are taken in the picture, so that a student may be compared with one of another size
