@@ -25,6 +25,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from distilpose.cli.distributed_errors import translate_distributed_errors
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.process import resume_collector, silence_stdout
+from distilpose.cli.settings import validate
 from distilpose.errors import DistilPoseError
 
 # what Hydra says of an override of nothing, and of a setting that the class it builds does not take
@@ -35,7 +36,9 @@ TRACE = "HYDRA_FULL_ERROR"
 MISTAKES = (CompactHydraException, OmegaConfBaseException, OSError)
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(
+    config_name: str, declared: type | None = None
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a task function into a command configured by `conf/<config_name>.yaml`.
 
     A mistake of the user's (an unknown override, a missing file, a folder that cannot be written) is printed as one
@@ -53,7 +56,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 return start(task)()
             with _traces("1"):  # Hydra then lets exceptions through to here
                 try:
-                    return start(_report_errors(task, asked))()
+                    return start(_report_errors(task, asked, declared))()
                 except BrokenPipeError:
                     silence_stdout()
                 except KeyboardInterrupt:
@@ -74,7 +77,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     return decorate
 
 
-def _report_errors(task: Callable[[DictConfig], Any], asked: str) -> Callable[[DictConfig], Any]:
+def _report_errors(
+    task: Callable[[DictConfig], Any], asked: str, declared: type | None = None
+) -> Callable[[DictConfig], Any]:
     """The task, leaving by itself on a mistake: Hydra would print a line of its own before the sentence."""
 
     @functools.wraps(task)
@@ -82,6 +87,8 @@ def _report_errors(task: Callable[[DictConfig], Any], asked: str) -> Callable[[D
         with _traces(asked):  # processes that the task starts are commands themselves
             try:
                 with translate_distributed_errors():
+                    if declared is not None:
+                        validate(cfg, declared)
                     return task(cfg)
             except BrokenPipeError:
                 silence_stdout()
