@@ -35,8 +35,8 @@ class ConvertSettings:
         weights_kind: which weights of a .ckpt whose training averaged them (callbacks=ema).
     """
 
-    source: str | None
-    output: str | None
+    source: str
+    output: str
     reverse: bool
     weights_kind: WeightsKind
 
@@ -106,8 +106,6 @@ def _read_released(source: Path) -> Mapping[str, Tensor]:
         raise DistilPoseError(
             f"{source} has no 'state_dict': a released checkpoint is {{'meta', 'state_dict', 'optimizer'}}."
         )
-    if not released_kind(state) and "hyper_parameters" in content:
-        raise DistilPoseError(f"{source} is already a checkpoint of this package: use it directly.")
     return state
 
 
@@ -131,11 +129,6 @@ def _compare_positions(table: Tensor, model: PoseModel, source: Path) -> str:
 @command("convert", ConvertSettings)
 def main(cfg: DictConfig) -> None:
     """Convert a checkpoint in the direction that `reverse` gives."""
-    if cfg.source is None or cfg.output is None:
-        raise DistilPoseError(
-            "convert needs source and output: source=RELEASED.pth model=NAME output=FILE.safetensors, or "
-            "source=FILE.safetensors output=RELEASED.pth reverse=true."
-        )
     output = Path(cfg.output)
     source = local_file(cfg.source) if cfg.reverse else Path(cfg.source)
     if not source.is_file():

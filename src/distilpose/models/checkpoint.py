@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -143,24 +142,11 @@ def read_torch_file(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_NUMPY_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if not _is_torch_file(path):
-            raise DistilPoseError(f"{path} is not a PyTorch file: give a .ckpt or .safetensors of a model.") from error
-        raise DistilPoseError(
-            f"{path} cannot be read safely: it is damaged, or holds objects other than tensors, numbers and plain containers. "
-            "If you trust it, load it with torch.load(..., weights_only=False) and save its {'state_dict': ...} to a new file."
-        ) from error
     except Exception as error:  # the type depends on where the file is damaged
         raise DistilPoseError(
-            f"{path} cannot be read: it is truncated, damaged or not a PyTorch file; copy or download it again."
+            f"{path} cannot be read: it is truncated, damaged, not a PyTorch file, or holds objects other than tensors, numbers "
+            "and plain containers. Copy it again, or save its {'state_dict': ...} alone to a new file."
         ) from error
-
-
-def _is_torch_file(path: Path) -> bool:
-    """Whether a file starts like one: a zip file, or a pickle as torch wrote before 1.6."""
-    with open(path, "rb") as file:
-        start = file.read(2)
-    return start == b"PK" or start[:1] == b"\x80"
 
 
 def saved_padding(path: Path) -> float | None:

@@ -56,7 +56,7 @@ class FrozenTeacher(Teacher):
         compile: bool = False,
         precision: Precision | None = None,
         check: bool = True,
-        check_persons: Annotated[int, Ge(1), Unit("persons")] = 300,
+        check_persons: int = 300,
         resize: bool = False,
     ):
         self.model = model.eval().requires_grad_(False)

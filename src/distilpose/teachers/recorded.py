@@ -38,13 +38,7 @@ class RecordedTeacher(Teacher):
         check: reject a recording that finds hardly more labelled joints than the mean pose.
     """
 
-    def __init__(
-        self,
-        recording: Recording,
-        sigma: Annotated[float, Ge(0)] = 1.0,
-        least_trust: Annotated[float, Ge(0), Le(1)] = 0.0,
-        check: bool = True,
-    ):
+    def __init__(self, recording: Recording, sigma: float = 1.0, least_trust: float = 0.0, check: bool = True):
         self.recording = recording
         self.skeleton = recording.skeleton
         self.name = f"{recording.about['source'].get('name')} (recorded)"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -43,6 +43,18 @@ def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_siz
     if output.exists():
         return _check_same(open_recording(output), about, dataset)
     part = part_of(output)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(part.with_name(f".{part.name}.lock")):  # the processes of a training record once
+        if not output.exists():
+            _fill(part, source, dataset, about, joints, batch_size)
+            os.rename(part, output)
+    return _check_same(open_recording(output), about, dataset)
+
+
+def _fill(
+    part: Path, source: Source, dataset: CocoKeypoints, about: dict[str, Any], joints: list[int], batch_size: int
+) -> None:
+    """Record all persons who are not recorded yet."""
     maps, persons = begin_recording(part, about, dataset)
     todo = np.flatnonzero(~persons["done"])
     chunks = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
@@ -52,13 +64,6 @@ def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_siz
         _write(maps, persons, chunk, result, joints)
     maps.flush()
     persons.flush()
-    try:
-        os.rename(part, output)
-    except OSError:  # another process was faster: its recording is used if it is the same
-        if not output.exists():
-            raise
-        shutil.rmtree(part, ignore_errors=True)
-    return _check_same(open_recording(output), about, dataset)
 
 
 def find_recording(source: Source, dataset: CocoKeypoints, folder: str | Path) -> Path:

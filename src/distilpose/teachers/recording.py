@@ -8,9 +8,6 @@ those on one machine share the pages. `persons.npy` holds the position of each p
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -119,39 +116,28 @@ def begin_recording(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -
     Raises:
         DistilPoseError: another recording was begun there.
     """
-    if not part.exists():
+    if not (part / ABOUT).exists():
         _create(part, about, dataset)
-    begun = json.loads((part / ABOUT).read_text())
-    maps, persons = (cast(np.memmap, np.load(part / name, mmap_mode="r+")) for name in (MAPS, PERSONS))
-    if begun != about:
+    if json.loads((part / ABOUT).read_text()) != about:
         raise DistilPoseError(
             f"{part} is the beginning of another recording (other persons, settings or source): remove it or give another "
             "folder."
         )
+    maps, persons = (cast(np.memmap, np.load(part / name, mmap_mode="r+")) for name in (MAPS, PERSONS))
     return maps, persons
 
 
 def _create(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -> None:
-    """Create the folder of an empty recording. If several processes do so at once, all use the first one's."""
+    """Create the folder of an empty recording."""
     count, joints = about["persons"], len(about["joints"])
     layout = [
         ("annotation_id", "i8"), ("image", "u4"), ("box", "f8", 4), ("warp", "f8", (2, 3)), ("place", "f4", (joints, 2)),
         ("trust", "f4", joints), ("width", "f4", joints), ("done", "?"),
     ]  # fmt: skip
-    part.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{part.name}-", dir=part.parent))
-    try:
-        draft.chmod(0o755)
-        np.lib.format.open_memmap(draft / MAPS, "w+", np.dtype("f2"), (count, joints, *about["map_size"]))
-        persons = np.zeros(count, np.dtype(layout))
-        persons["annotation_id"], persons["box"] = dataset.instances.annotation_ids, dataset.instances.boxes
-        persons["image"] = image_keys(dataset)
-        np.save(draft / PERSONS, persons)
-        write_json(about, draft / ABOUT)
-        try:
-            os.rename(draft, part)
-        except OSError:
-            if not part.exists():
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    part.mkdir(parents=True, exist_ok=True)
+    np.lib.format.open_memmap(part / MAPS, "w+", np.dtype("f2"), (count, joints, *about["map_size"]))
+    persons = np.zeros(count, np.dtype(layout))
+    persons["annotation_id"], persons["box"] = dataset.instances.annotation_ids, dataset.instances.boxes
+    persons["image"] = image_keys(dataset)
+    np.save(part / PERSONS, persons)
+    write_json(about, part / ABOUT)  # last: a folder without it is created again
