@@ -99,7 +99,7 @@ def _loss(cfg: DictConfig, teacher: PoseModel) -> DistillationLoss | None:
             raise DistilPoseError(
                 f"{cfg.checkpoint} keeps the flow of another version's likelihood: diagnose it with loss.likelihood=0."
             ) from error
-    loss.floor = floor_of(teacher)
+    loss.set_teacher(floor_of(teacher))
     return loss
 
 
