@@ -130,7 +130,6 @@ def test_a_share_of_the_labels(tiny_coco):
         labelled(label_share=0)
 
 
-
 def test_persons_without_keypoints_are_kept_where_asked_for(tiny_coco):
     root = tiny_coco(train=4)
     file = root / "annotations" / "train.json"
@@ -158,7 +157,6 @@ def test_less_than_a_batch_still_trains(tiny_coco):
 def test_limits(tiny_coco):
     data = module(tiny_coco(), limit_train=3, limit_val=2)
     assert (len(data.train_dataset()), len(data.val_dataset())) == (3, 2)
-
 
 
 def test_detector_boxes_where_given(tiny_coco):

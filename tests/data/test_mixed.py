@@ -95,6 +95,8 @@ def settings_of_both(tiny_coco):
         "model.width=32", "model.heads=2", "model.input_size=[64,48]", "loss=regression", "logger=none",
         "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.num_sanity_val_steps=0", "~callbacks.pictures",
     ]  # fmt: skip
+
+
 def test_the_shipped_mixture(tiny_coco):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", settings_of_both(tiny_coco))

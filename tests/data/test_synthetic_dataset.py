@@ -114,9 +114,6 @@ def test_two_that_draw_at_once_both_end_with_the_set(tmp_path):
     assert json.loads((tmp_path / "people" / "spec.json").read_text())["digest"] == spec.digest
 
 
-
-
-
 def test_digest_tells_parameters_apart():
     assert SyntheticSpec().digest == SyntheticSpec().digest
     assert len({SyntheticSpec(drawing_seed=seed).digest for seed in range(20)}) == 20

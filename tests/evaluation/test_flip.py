@@ -116,6 +116,3 @@ def test_one_pair_of_passes_serves_every_kind(images):
         alone = predict_crops(student, images, flip_test)
         assert torch.equal(keypoints, alone[0])
         assert torch.equal(scores, alone[1])
-
-
-

@@ -11,7 +11,7 @@ from torch import nn
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.codec import keypoints_to_image
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation.protocol import (
+from distilpose.evaluation import (
     choose_device,
     concatenate,
     evaluate_dataset,

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from distilpose.data.codec import keypoints_to_image
-from distilpose.errors import DistilPoseError
 from distilpose.evaluation.coco_ap import coco_evaluation, keypoint_category, load_coco, subset_of
 from distilpose.evaluation.flip import FlipTest, predict_crops_each
 from distilpose.evaluation.oks import PADDING
@@ -29,25 +28,6 @@ from distilpose.skeleton import Skeleton
 if TYPE_CHECKING:
     from distilpose.data.coco import CocoKeypoints
     from distilpose.models.model import PoseModel
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU without one.
-
-    Raises:
-        DistilPoseError: the device is not available.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DistilPoseError(
-            f"Device {name!r} cannot be used ({reason}): use device=cpu, or device=auto for what is available."
-        ) from error
-    return device
 
 
 def predict_batch(model: PoseModel, batch: PoseBatch, flip_tests: Sequence[FlipTest]) -> list[Predictions]:
@@ -79,21 +59,6 @@ def predict_batches(
 def concatenate(parts: Iterable[Predictions]) -> Predictions:
     """Join the predictions of several batches or processes."""
     return Predictions(*map(torch.cat, zip(*parts, strict=True)))
-
-
-def check_finite(predictions: Predictions, source: Any) -> None:
-    """Raise on predictions that are not finite. They would count as misses, or as duplicates in OKS-NMS.
-
-    Args:
-        predictions: N persons.
-        source: name of the model or file, for the message.
-    """
-    broken = int((~predictions.keypoints.isfinite().flatten(1).all(1) | ~predictions.scores.isfinite().all(1)).sum())
-    if broken:
-        raise DistilPoseError(
-            f"{source} predicts keypoints or scores that are not finite for {broken} of {len(predictions.scores)} persons: "
-            "its training diverged, use an earlier checkpoint."
-        )
 
 
 def result_rows(
