@@ -16,7 +16,7 @@ from distilpose.cli.settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import load_coco, load_results
 from distilpose.models import create_model, save_model
-from distilpose.predict import PredictSettings, main
+from distilpose.predict import PredictSettings, log, main
 from distilpose.skeleton import Skeleton
 
 
@@ -38,7 +38,8 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def messages(caplog):
+def messages(caplog, monkeypatch):
+    monkeypatch.setattr(log, "disabled", False)  # Hydra disables loggers, and other tests start it here
     caplog.set_level("INFO", "distilpose")
     return caplog
 
