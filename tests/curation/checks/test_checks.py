@@ -1,4 +1,4 @@
-"""One fault at a time is put into a sound set: it is found by its name, on the right persons, and nothing else is."""
+"""One fault at a time in a sound set: it is found, in the right place, and nothing else is."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ FAULTS = {
     "joint-outside-image": ("warning", lambda d: put(d.people[4], 10, 245, 80), ["5"]),
     "joint-at-zero": ("warning", lambda d: [put(d.people[4], 10, 0, 0), d.people[4].update(bbox=[0, 0, 150, 150])], ["5"]),
     "annotation-double": ("warning", lambda d: d.people.append(d.people[4] | {"id": 500}), ["500"]),
-    "image-double": ("warning", lambda d: double(d), ["1.png = 7.png"]),
+    "image-double": ("warning", lambda d: duplicate(d), ["1.png = 7.png"]),
     "image-without-person": ("note", lambda d: picture(d, "7.png", 99), ["7.png"]),
     "joint-never": ("warning", lambda d: [unlabel(person, 0) for person in d.people], ["nose"]),
     "joint-rare": ("warning", lambda d: [unlabel(person, 0) for person in d.people[5:]], ["nose (5)"]),
@@ -96,7 +96,7 @@ def picture(data, name, seed):
     data.images.append({"id": len(data.images) + 1, "file_name": name, "width": 240, "height": 160})
 
 
-def double(data):
+def duplicate(data):
     (data.folder / "7.png").write_bytes((data.folder / "1.png").read_bytes())
     data.images.append({"id": 7, "file_name": "7.png", "width": 240, "height": 160})
     data.people[0]["image_id"] = 7

@@ -13,12 +13,12 @@ from distilpose.curation.image_files import MOST_PIXELS
 
 def test_images_turned_by_exif(sound):
     data = sound(images=3)
-    for number, (told, orientation) in enumerate([((240, 160), 6), ((160, 240), 6), ((240, 160), 3)], start=1):
+    for number, (stated, orientation) in enumerate([((240, 160), 6), ((160, 240), 6), ((240, 160), 3)], start=1):
         picture = Image.open(data.folder / f"{number}.png").convert("RGB")
         exif = Image.Exif()
         exif[0x0112] = orientation
         picture.save(data.folder / f"{number}.jpg", exif=exif)
-        data.images[number - 1].update(file_name=f"{number}.jpg", width=told[0], height=told[1])
+        data.images[number - 1].update(file_name=f"{number}.jpg", width=stated[0], height=stated[1])
         assert (cv2.imread(str(data.folder / f"{number}.jpg")).shape[:2] == (240, 160)) == (orientation == 6)
     findings = {one.code: one.examples for one in data.check().found if one.code.startswith("image")}
     assert findings == {"image-rotated": ("1.jpg",), "image-exif": ("2.jpg",), "image-exif-unclear": ("3.jpg",)}
@@ -51,7 +51,7 @@ def test_an_image_that_unpacks_to_gigabytes_is_not_unpacked(sound):
     assert {(one.code, one.examples) for one in data.check().found} == {("image-huge", ("1.png",))}
 
 
-def test_a_broken_image_is_not_huge_for_its_name(sound):
+def test_a_broken_image_is_unreadable_and_not_huge(sound):
     data = sound()
     (data.folder / "smaller.png").write_bytes(b"no picture")
     data.images[0]["file_name"] = "smaller.png"

@@ -1,4 +1,4 @@
-"""Images that are there twice, within a split and in two."""
+"""Duplicate images, within a split and in two."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_all_frames_of_a_still_camera_are_leakage(sound, first, second):
 
 
 @pytest.mark.slow
-def test_hashes_half_alike_take_seconds_and_are_reported():
+def test_similar_hashes_take_seconds_and_are_reported():
     draw = np.random.default_rng(0)
     hashes = draw.integers(0, 2**32, 50_000, dtype=np.uint64) + np.uint64(1 << 40)
     hashes[-1] = ~hashes[0]

@@ -1,4 +1,4 @@
-"""Files that are none, odd categories, and rubbish in every place."""
+"""Files of another form, odd categories, and rubbish in every place."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from distilpose.curation.checks import check_sets
         (b'{"images": [1, null, []], "annotations": [], "categories": [3, {"id": true, "name": "x"}]}', "no-keypoints"),
     ],
 )
-def test_files_that_are_none(tmp_path, text, code):
+def test_files_of_another_form(tmp_path, text, code):
     (tmp_path / "set.json").write_bytes(text)
     assert code in check_sets([(tmp_path / "set.json", tmp_path)]).codes("error")
 
 
-def test_names_without_partner_limbs_or_sigmas(sound):
+def test_joints_without_partner_or_sigmas(sound):
     data = sound()
     data.category["keypoints"][1] = "left_antenna"
     assert {"joint-unpaired", "sigmas-missing"} <= data.check().codes()
@@ -35,7 +35,7 @@ def test_names_without_partner_limbs_or_sigmas(sound):
     assert {"no-flip-pairs", "sigmas-missing"} == data.check().codes()
 
 
-def test_rubbish_in_every_place_is_told_and_not_raised(sound):
+def test_rubbish_in_every_place_is_reported(sound):
     rubbish = [None, True, -1, 10**400, 1e308, "x", [], {}, [[]], [None] * 51, ["0"] * 51]
     data = sound()
     for key in ("id", "image_id", "category_id", "bbox", "keypoints", "area", "num_keypoints", "iscrowd"):

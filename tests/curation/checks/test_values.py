@@ -20,7 +20,7 @@ def test_boxes_over_the_edge_outside_and_as_corners(sound):
     assert "box-corners" in data.check().codes("error")
 
 
-def test_nobody_labelled(sound):
+def test_a_set_without_labels(sound):
     data = sound()
     for person in data.people:
         person.update(keypoints=[0] * 51, num_keypoints=0)

@@ -53,7 +53,7 @@ def test_missing_and_ambiguous_names_have_reasons_with_an_example(look):
     ]
 
 
-def test_two_names_never_share_a_image_of_one_of_them(look):
+def test_two_names_never_share_the_image_of_one(look):
     found, reasons = look(["val/x.jpg"], ["train/x.jpg", "val/x.jpg"], "val")
     assert found == {"val/x.jpg": "x.jpg"}
     assert reasons == [
@@ -75,7 +75,7 @@ def test_two_names_never_share_a_image_of_one_of_them(look):
         ("im/a/x.jpg", ["im/a/x.jpg", "x.jpg", "q/a/x.jpg"], "im", "im/a/x.jpg"),
     ],
 )
-def test_the_name_that_tells_most_of_the_path_has_the_image(look, file, names, below, meant):
+def test_the_name_that_shares_most_of_the_path_gets_the_image(look, file, names, below, meant):
     found, reasons = look([file], names, below)
     assert found == {meant: file.removeprefix(f"{below}/")}
     first = next(name for name in names if name != meant)
@@ -85,19 +85,19 @@ def test_the_name_that_tells_most_of_the_path_has_the_image(look, file, names, b
     ]
 
 
-def test_names_that_tell_as_much_of_the_path_are_left_out(look):
+def test_names_that_share_as_much_of_the_path_are_skipped(look):
     found, reasons = look(["p/a/x.jpg"], ["q/a/x.jpg", "a/x.jpg", "x.jpg"])
     assert found == {}
     assert reasons[0].startswith("2 persons of images with different names that one image fits")
 
 
-def test_a_image_that_fits_as_well_makes_a_name_ambiguous(look):
+def test_a_second_image_that_fits_makes_a_name_ambiguous(look):
     found, reasons = look(["train/x.jpg", "train/a/train/x.jpg"], ["train/x.jpg"], "train")
     assert found == {}
     assert "several images" in reasons[0]
 
 
-def test_spellings_of_the_very_path_share_the_image(look):
+def test_spellings_of_one_path_share_the_image(look):
     found, reasons = look(["a/x.jpg"], ["a/x.jpg", "./a/x.jpg", "a\\x.jpg"])
     assert (set(found.values()), len(found), reasons) == ({"a/x.jpg"}, 3, [])
 
@@ -109,7 +109,7 @@ def test_absolute_names_are_found_by_their_ends(look, name):
     assert look(["a/x.jpg", "b/x.jpg"], [name]) == ({name: "a/x.jpg"}, [])
 
 
-def test_an_absolute_name_is_never_that_very_path(look):
+def test_an_absolute_name_is_no_path_in_the_folder(look):
     found, reasons = look(["x.jpg"], ["/x.jpg", "x.jpg"])
     assert found == {"x.jpg": "x.jpg"}
     assert reasons == [
@@ -118,7 +118,7 @@ def test_an_absolute_name_is_never_that_very_path(look):
 
 
 @pytest.mark.parametrize("name", ["/data/../x.jpg", "C:\\..\\x.jpg", "../x.jpg", "/", "C:", "/C:/x.jpg", "/x.jpg\0"])
-def test_names_that_lead_out_are_left_out(look, name):
+def test_names_that_lead_out_are_skipped(look, name):
     assert look(["x.jpg"], [name]) == ({}, ["1 persons of images whose names lead out of the image folder"])
 
 
@@ -127,7 +127,7 @@ def test_an_absolute_name_opens_nothing_outside_of_the_folder(look, tmp_path):
     assert look(["x.jpg"], [str(tmp_path / "secret.jpg")])[0] == {}
 
 
-def test_links_that_lead_out_are_left_out(look, tmp_path):
+def test_links_that_lead_out_are_skipped(look, tmp_path):
     (tmp_path / "secret.jpg").touch()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/x.jpg").symlink_to(tmp_path / "secret.jpg")

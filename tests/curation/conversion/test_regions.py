@@ -23,7 +23,7 @@ POINTS = '<points label="a" points="30,40"/><points label="b" points="60,80"/>'
 
 
 @pytest.mark.parametrize("joints", [SKELETON, POINTS])
-def test_boxes_of_persons_are_not_guessed_among_labels(converted, rejected, sound, tmp_path, joints):
+def test_boxes_of_several_labels_need_a_choice(converted, rejected, sound, tmp_path, joints):
     source = cvat_file(tmp_path / "a.xml", joints + box("person_box", PERSON) + box("vest", VEST))
     folder = sound(images=1).folder
     rejected("cvat", source, folder, "'person_box', 'vest'", "--box-label")
@@ -34,7 +34,7 @@ def test_boxes_of_persons_are_not_guessed_among_labels(converted, rejected, soun
     rejected("cvat", source, folder, "'car'", "'person_box', 'vest'", box_labels=("car",))
 
 
-def test_the_only_label_is_taken_and_reported(converted, sound, tmp_path):
+def test_the_only_label_of_boxes_is_taken_with_a_note(converted, sound, tmp_path):
     source = cvat_file(tmp_path / "a.xml", SKELETON + box("car", PERSON) + box("car", EMPTY))
     content, report = converted("cvat", source, sound(images=1).folder)
     assert boxes_of(content) == [PERSON, EMPTY]
@@ -48,7 +48,7 @@ def test_several_labels_of_persons(converted, sound, tmp_path):
     assert any("labelled 'man', 'woman'" in line for line in report)
 
 
-def test_category_chooses_skeletons_where_boxes_have_a_label_of_their_own(converted, sound, tmp_path):
+def test_category_chooses_skeletons_and_box_label_boxes(converted, sound, tmp_path):
     shapes = SKELETON + CVAT_SKELETON.format("dog") + box("person_box", PERSON) + box("dog_box", EMPTY)
     source = cvat_file(tmp_path / "a.xml", shapes)
     folder = sound(images=1).folder

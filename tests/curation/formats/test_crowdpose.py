@@ -30,7 +30,7 @@ def test_crowdpose(convert, sound, tmp_path):
         assert row["area"] == pytest.approx(0.53 * row["bbox"][2] * row["bbox"][3], abs=0.01)
 
 
-def test_crowdposes_own_category(converted, sound):
+def test_limbs_of_crowdpose_are_repaired(converted, sound):
     """Its 14 joints come with the limbs of COCO's 17."""
     data = sound()
     limbs = [
@@ -59,7 +59,7 @@ def test_crowdposes_own_category(converted, sound):
     assert all("left" not in one or "right" not in other or one[5:] == other[6:] for one, other in named)
 
 
-def test_limbs_out_of_range_of_other_joints_are_dropped_with_a_note(converted, sound):
+def test_limbs_out_of_range_are_dropped_with_a_note(converted, sound):
     data = sound()
     data.category["skeleton"] = [[1, 2], [17, 18]]
     content, report = converted("crowdpose", data.write(), data.folder)
@@ -67,7 +67,7 @@ def test_limbs_out_of_range_of_other_joints_are_dropped_with_a_note(converted, s
     assert any("1 of 2 limbs" in line for line in report)
 
 
-def test_crowdpose_with_another_size_is_left_out(converted, sound):
+def test_images_of_another_size_are_skipped(converted, sound):
     data = sound()
     data.images[0].update(width=480, height=320)
     content, report = converted("crowdpose", data.write(), data.folder)

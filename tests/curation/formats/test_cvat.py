@@ -81,7 +81,7 @@ def test_cvat_with_boxes_around_skeletons_and_loose_points(convert, sound, tmp_p
     assert "skipped: 1 joints that belong to nobody (no group, no box around them)" in report
 
 
-def test_a_hand_may_reach_out_of_the_box(convert, sound, tmp_path):
+def test_a_joint_may_lie_outside_the_box(convert, sound, tmp_path):
     """The box around all of another skeleton is not taken from it, though it is smaller and holds most of the first."""
     data = sound(images=1)
     places = {"near": [(50, 50), (60, 60), (70, 70), (99, 60)], "inner": [(50, 50), (52, 52), (54, 54), (56, 56)]}
@@ -150,7 +150,7 @@ def test_lists_of_points_are_chosen_by_their_label(converted, rejected, sound, t
     rejected("cvat", source, sound(images=1, seed=1).folder, "2 to 3 points", "'person', 'x'", "--category")
 
 
-def test_boxes_and_skeletons_that_are_left_out_are_counted(converted, sound, tmp_path):
+def test_skipped_boxes_and_skeletons_are_counted(converted, sound, tmp_path):
     shapes = (
         CVAT_BOX.format("p", ' group_id="1"') * 2 + CVAT_BOX.format("p", ' rotation="30"') + CVAT_SKELETON.format("dog")
     )
@@ -185,7 +185,7 @@ def test_a_subset_is_converted_by_itself(converted, rejected, sound, tmp_path):
     rejected("cvat", source, data.folder, "--split 'train'", "leave the option out", split="train")
 
 
-def test_of_cocos_joints_those_that_nobody_labelled_are_none(converted, sound, tmp_path):
+def test_coco_joints_that_nobody_labelled_are_dropped(converted, sound, tmp_path):
     shapes = '<points label="left_hip" points="20,30"/><points label="nose" points="40,50"/>' + CVAT_BOX.format(
         "person", ""
     )

@@ -69,7 +69,7 @@ def one_task(path, regions):
     return label_studio_file(path, ("1.png", regions))
 
 
-def test_no_pairs_are_what_was_asked_for(converted, sound, tmp_path):
+def test_empty_flip_pairs_mean_none(converted, sound, tmp_path):
     (tmp_path / "s.json").write_text(json.dumps({"keypoints": ["left_a", "right_a"], "flip_pairs": []}))
     source = one_task(tmp_path / "a.json", [key_point("left_a"), key_point("right_a", 40)])
     content, _ = converted("label-studio", source, sound(images=1).folder, skeleton=tmp_path / "s.json")
@@ -88,7 +88,7 @@ def test_rectangles_of_other_things_are_no_persons(converted, sound, tmp_path, p
     assert f"skipped: {2 if parents else 1} rectangles of other labels, and their key points" in report
 
 
-def test_percents_count_of_the_file_that_is_there(converted, sound, tmp_path):
+def test_percents_are_of_the_image_file(converted, sound, tmp_path):
     data = sound(images=1)
     source = one_task(tmp_path / "a.json", [key_point() | {"original_width": 2400, "original_height": 1600}])
     content, _ = converted("label-studio", source, data.folder)
@@ -105,7 +105,7 @@ def choice(number, *words):
     return region(number, "choices", {"x": 25, "y": 25, "choices": list(words)})
 
 
-def test_a_choice_of_a_key_point_says_that_it_is_hidden(converted, sound, tmp_path):
+def test_choices_mark_hidden_key_points(converted, sound, tmp_path):
     words = {"a": "occluded", "b": "Not-visible", "c": "visible", "d": "not occluded", "e": "blurred", "f": "Hidden "}
     results = [key_point(name, 20 + n) for n, name in enumerate(words)]
     results += [choice(name, word) for name, word in words.items()] + [choice("image", "occluded")]

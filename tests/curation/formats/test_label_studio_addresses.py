@@ -13,7 +13,7 @@ def export(path, *addresses):
     return label_studio_file(path, *((address, [key_point()]) for address in addresses))
 
 
-def photographs(folder, *names):
+def image_folder(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), np.zeros((160, 240, 3), dtype=np.uint8))
@@ -21,7 +21,7 @@ def photographs(folder, *names):
 
 
 @pytest.mark.parametrize(
-    ("address", "names", "photograph"),
+    ("address", "names", "image"),
     [
         ("/data/upload/1/0123abcd-My_photo_2.jpg", ["My photo (2).jpg", "My photo (3).jpg"], "My photo (2).jpg"),
         ("/data/upload/1/0123abcd-My_photo_2.jpg", ["My photo (2).jpg", "a/My_photo_2.jpg"], "a/My_photo_2.jpg"),
@@ -37,10 +37,10 @@ def photographs(folder, *names):
         ("../outside/x.jpg", ["a/x.jpg"], "a/x.jpg"),
     ],
 )
-def test_the_photograph_of_an_address(converted, tmp_path, address, names, photograph):
-    folder = photographs(tmp_path / "set", *names)
+def test_the_image_of_an_address(converted, tmp_path, address, names, image):
+    folder = image_folder(tmp_path / "set", *names)
     content, _ = converted("label-studio", export(tmp_path / "a.json", address), folder)
-    assert [row["file_name"] for row in content["images"]] == [photograph]
+    assert [row["file_name"] for row in content["images"]] == [image]
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_the_photograph_of_an_address(converted, tmp_path, address, names, photo
     ],
 )
 def test_an_export_without_its_images_is_rejected(rejected, tmp_path, address, names, fact):
-    folder = photographs(tmp_path / "set", *names)
+    folder = image_folder(tmp_path / "set", *names)
     rejected("label-studio", export(tmp_path / "a.json", address), folder, "1 tasks of images", fact)
 
 
-def test_two_uploads_of_one_name_do_not_share_its_photograph(converted, tmp_path):
-    folder = photographs(tmp_path / "set", "x.jpg", "y.jpg")
+def test_two_uploads_of_one_name_do_not_share_its_image(converted, tmp_path):
+    folder = image_folder(tmp_path / "set", "x.jpg", "y.jpg")
     uploads = [f"/data/upload/1/{name}" for name in ("0123abcd-x.jpg", "89abcdef-x.jpg", "0123abcd-y.jpg")]
     content, report = converted("label-studio", export(tmp_path / "a.json", *uploads), folder)
     assert [row["file_name"] for row in content["images"]] == ["y.jpg"]
@@ -66,7 +66,7 @@ def test_two_uploads_of_one_name_do_not_share_its_photograph(converted, tmp_path
 
 
 def test_a_task_without_an_address_is_counted(converted, tmp_path):
-    folder = photographs(tmp_path / "set", "y.jpg")
+    folder = image_folder(tmp_path / "set", "y.jpg")
     content, report = converted("label-studio", export(tmp_path / "a.json", "", "y.jpg"), folder)
     assert len(content["images"]) == 1
     assert "skipped: 1 tasks without the address of an image" in report

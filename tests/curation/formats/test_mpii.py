@@ -49,11 +49,11 @@ def test_mpii_release(convert, sound, tmp_path):
     assert len(content["annotations"]) == 2
     flags = np.array([1 if str(flag) == "0" else 2 for flag in seen])
     for person, (name, joints) in enumerate(rows(content, 16)):
-        given = np.arange(16) != 4 if person == 1 else np.ones(16, dtype=bool)
+        present = np.arange(16) != 4 if person == 1 else np.ones(16, dtype=bool)
         assert name == "1.png"
-        np.testing.assert_allclose(joints[given, :2], places[person][given] - 1, atol=0.006)  # MATLAB counts from 1
-        np.testing.assert_array_equal(joints[given, 2], flags[given])
-        assert (joints[~given] == 0).all()
+        np.testing.assert_allclose(joints[present, :2], places[person][present] - 1, atol=0.006)  # MATLAB counts from 1
+        np.testing.assert_array_equal(joints[present, 2], flags[present])
+        assert (joints[~present] == 0).all()
         x, y, width, height = content["annotations"][person]["bbox"]
         assert max(x - 29, y - 9, 59 - x - width, 49 - y - height) <= 0  # the head's box is inside
     assert content["categories"][0]["keypoints"] == list(NAMES)

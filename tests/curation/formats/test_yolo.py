@@ -55,7 +55,7 @@ def test_yolo_pose(convert, sound, tmp_path, numbers, packed):
     assert content["categories"][0]["keypoints"] == list(COCO_NAMES)
 
 
-def test_yolo_pose_with_its_own_joints(convert, sound, tmp_path):
+def test_yolo_pose_with_another_skeleton(convert, sound, tmp_path):
     """Nothing but data.yaml says what the joints are: no code is needed for a new skeleton."""
     data = sound(images=2)
     (tmp_path / "hands").mkdir()
@@ -71,7 +71,7 @@ def test_yolo_pose_with_its_own_joints(convert, sound, tmp_path):
     assert content["categories"][0]["keypoints"] == ["left tip", "right tip", "palm"]
 
 
-def test_joints_of_the_class_that_was_asked_for(converted, sound, tmp_path):
+def test_joint_names_of_the_chosen_class(converted, sound, tmp_path):
     data = sound(images=1)
     (tmp_path / "animals").mkdir()
     (tmp_path / "animals/1.txt").write_text("1" + YOLO_LINE[1:])
@@ -130,7 +130,7 @@ def test_rubbish_in_every_setting_of_yolo(convert_rubbish, sound, tmp_path, odd)
 
 
 @pytest.mark.filterwarnings("error")
-def test_rubbish_in_every_word_of_yolo(sound, tmp_path):
+def test_rubbish_in_every_number_of_yolo(sound, tmp_path):
     data = sound(images=1)
     (tmp_path / "set").mkdir()
     (tmp_path / "set/data.yaml").write_text("kpt_shape: [1, 3]\nnames: [hand]\n")

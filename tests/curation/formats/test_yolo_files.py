@@ -57,7 +57,7 @@ def test_a_zip_with_a_folder_at_its_top(converted, splits, tmp_path):
     assert len(content["annotations"]) == 1
 
 
-def test_images_of_another_split_are_counted_and_flat_folders_are_found(converted, rejected, sound, tmp_path):
+def test_flat_image_folders_and_splits(converted, rejected, sound, tmp_path):
     data = sound(images=2)
     for split in ("train", "val"):
         (tmp_path / "set/labels" / split).mkdir(parents=True)
@@ -74,8 +74,8 @@ def line(width):
     return f"0 0.5 0.5 {width / 240} 0.5 0.4 0.4 2 0.6 0.4 1 0.5 0.6 0\n"
 
 
-def photographs(data, folder, *names):
-    """Photographs in folders of their own."""
+def image_folder(data, folder, *names):
+    """Images in folders of their own."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(data.folder / "1.png", folder / name)
@@ -97,8 +97,8 @@ def widths(content):
     return {names[row["image_id"]]: row["bbox"][2] for row in content["annotations"]}
 
 
-def test_photographs_beside_a_zip_of_one_split(converted, sound, tmp_path):
-    folder = photographs(sound(images=1), tmp_path / "photos", "a/1.png", "b/1.png", "b/2.png")
+def test_images_beside_a_zip_of_one_split(converted, sound, tmp_path):
+    folder = image_folder(sound(images=1), tmp_path / "photos", "a/1.png", "b/1.png", "b/2.png")
     source = packed(tmp_path / "set.zip", **{"train/a/1": line(96), "train/b/1": line(48)})
     content, report = converted("yolo-pose", source, folder)
     assert widths(content) == {"a/1.png": 96, "b/1.png": 48}
@@ -106,17 +106,17 @@ def test_photographs_beside_a_zip_of_one_split(converted, sound, tmp_path):
     assert not any("files of labels" in entry for entry in report)  # train.txt is none
 
 
-def test_photographs_in_other_folders_are_matched_by_unique_names(converted, rejected, sound, tmp_path):
+def test_images_in_other_folders_are_matched_by_unique_names(converted, rejected, sound, tmp_path):
     data = sound(images=1)
     source = packed(tmp_path / "set.zip", **{"train/a/1": line(96), "train/b/2": line(48)})
-    content, _ = converted("yolo-pose", source, photographs(data, tmp_path / "one", "new/1.png", "old/2.png"))
+    content, _ = converted("yolo-pose", source, image_folder(data, tmp_path / "one", "new/1.png", "old/2.png"))
     assert widths(content) == {"new/1.png": 96, "old/2.png": 48}
-    folder = photographs(data, tmp_path / "two", "x/1.png", "y/1.png")
+    folder = image_folder(data, tmp_path / "two", "x/1.png", "y/1.png")
     rejected("yolo-pose", source, folder, "x/1.png or y/1.png", "--images")
 
 
-def test_names_in_two_splits_are_not_guessed_and_the_zip_is_named(converted, rejected, sound, tmp_path):
-    folder = photographs(sound(images=1), tmp_path / "photos", "a/1.png")
+def test_names_in_two_splits_are_ambiguous(converted, rejected, sound, tmp_path):
+    folder = image_folder(sound(images=1), tmp_path / "photos", "a/1.png")
     source = packed(tmp_path / "set.zip", **{"train/a/1": line(96), "val/a/1": line(48)})
     rejected("yolo-pose", source, folder, "a/1.png", "train", "val", "--split", str(source))
     for split, width in (("train", 96), ("val", 48)):
@@ -125,12 +125,12 @@ def test_names_in_two_splits_are_not_guessed_and_the_zip_is_named(converted, rej
 
 @pytest.mark.parametrize("place", ["val", "val/images"])
 def test_images_of_a_split_do_not_get_labels_of_another(rejected, sound, tmp_path, place):
-    folder = photographs(sound(images=1), tmp_path / place, "1.png")
+    folder = image_folder(sound(images=1), tmp_path / place, "1.png")
     source = packed(tmp_path / "set.zip", **{"train/1": line(96)})
     rejected("yolo-pose", source, folder, "'val'", "'train'", "--split")
 
 
-def test_lists_and_notes_are_no_labels(converted, splits):
+def test_lists_and_notes_are_skipped(converted, splits):
     root = splits("roboflow")
     (root / "README.roboflow.txt").write_text("\nset - v1\n30 images\n")
     (root / "train.txt").write_text("001.png\n")
@@ -145,7 +145,7 @@ def test_lists_and_notes_are_no_labels(converted, splits):
 def test_accents_of_other_systems(converted, sound, tmp_path, forms):
     """macOS writes é as two characters, other systems as one."""
     of_labels, of_image = (unicodedata.normalize(form, "café") for form in forms)
-    folder = photographs(sound(images=1), tmp_path / "photos", f"{of_image}/{of_image}.png")
+    folder = image_folder(sound(images=1), tmp_path / "photos", f"{of_image}/{of_image}.png")
     source = packed(tmp_path / "set.zip", **{f"{of_labels}/{of_labels}": line(96)})
     content, _ = converted("yolo-pose", source, folder)
     assert widths(content) == {f"{of_image}/{of_image}.png": 96}

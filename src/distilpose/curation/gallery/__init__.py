@@ -7,12 +7,13 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from string import Template
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distilpose.curation.gallery_figures import draw_figures
+from distilpose.curation.gallery.figures import draw_figures
 from distilpose.curation.image_files import find_inside, read_header
 from distilpose.curation.progress import show_progress
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
@@ -26,19 +27,7 @@ from distilpose.visualization.drawing import crop_image, draw_skeleton
 VIEWS = 2  # augmented crops a person
 _LONGEST = 640  # pixels of an image's longer side
 _BOX = (255, 220, 60)
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 1200px; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-img { max-width: 100%; height: auto; border-radius: 4px; }
-.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
-.figures img { background: #fff; }
-.person { display: grid; gap: .6rem; grid-template-columns: minmax(0, 1.6fr) minmax(0, 2fr); margin: 0 0 1.2rem;
-  align-items: start; }
-.crops { display: grid; gap: .4rem; grid-template-columns: repeat(3, minmax(0, 1fr)); }
-figure { margin: 0; } figcaption, .name { font-size: .8rem; opacity: .75; overflow-wrap: anywhere; }
-@media (max-width: 640px) { .person { grid-template-columns: minmax(0, 1fr); } }
-"""
+_PAGE = Path(__file__).with_name("page.html")
 
 
 def write_gallery(
@@ -115,13 +104,17 @@ def _person(
     crops += [(f"augmented {view + 1}", augmented[(index, VIEWS * index + view)]) for view in range(VIEWS)]
     cells = []
     for place, (title, item) in enumerate(crops):
-        path = _save(folder / f"{index}_{place}.jpg", _crop(item, annotations.skeleton))
-        cells.append(f'<figure><img loading="lazy" src="{path}" alt="crop"><figcaption>{title}</figcaption></figure>')
+        cells.append(_figure(_save(folder / f"{index}_{place}.jpg", _crop(item, annotations.skeleton)), title))
     caption = f"{name}, person {number}, {int(plain.instances.labelled[index].sum())} joints"
     return (
         f'<div class="person"><div><img loading="lazy" src="{picture}" alt="photograph">'
         f'<div class="name">{html.escape(caption)}</div></div><div class="crops">{"".join(cells)}</div></div>'
     )
+
+
+def _figure(path: str, caption: str) -> str:
+    caption = html.escape(caption)
+    return f'<figure><img loading="lazy" src="{path}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 
 
 def _scene(annotations: KeypointAnnotations, image_id: int, number: int, path: Path) -> NDArray[np.uint8]:
@@ -157,22 +150,10 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> str:
 
 def _page(annotations: KeypointAnnotations, figures: list[tuple[str, str]], blocks: list[str]) -> str:
     """The page; all text of the data is escaped, and nothing is fetched from elsewhere."""
-    title = html.escape(annotations.path.name)
-    policy = "default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'"
-    pictures = "".join(
-        f'<figure><img src="{path}" alt="{html.escape(caption)}"><figcaption>{html.escape(caption)}</figcaption></figure>'
-        for path, caption in figures
-    )
-    newline = "\n"
     persons, images = len(annotations.annotation_ids), len(annotations.images)
-    summary = f"{persons} persons with labelled joints on {images} images; {len(blocks)} of them below."
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title><style>{_STYLE}</style></head>
-<body><h1>{title}</h1><p>{summary} Left is blue, right orange, the middle green.</p>
-<h2>Statistics</h2><div class="figures">{pictures}</div>
-<h2>Persons</h2>
-{newline.join(blocks)}
-</body></html>
-"""
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(
+        title=html.escape(annotations.path.name),
+        summary=f"{persons} persons with labelled joints on {images} images; {len(blocks)} of them below.",
+        figures="".join(_figure(path, caption) for path, caption in figures),
+        persons="\n".join(blocks),
+    )
