@@ -144,8 +144,8 @@ def read_torch_file(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the type depends on where the file is damaged
         raise DistilPoseError(
-            f"{path} cannot be read: it is truncated, damaged, not a PyTorch file, or holds objects other than tensors, numbers "
-            "and plain containers. Copy it again, or save its {'state_dict': ...} alone to a new file."
+            f"{path} cannot be read: it is truncated, damaged, not a PyTorch file, or holds objects other than tensors, "
+            "numbers and plain containers. Copy it again, or save its {'state_dict': ...} alone to a new file."
         ) from error
 
 
