@@ -88,7 +88,7 @@ def on_a_desktop(browser: Browser, address: str, photo: Path, boxes: list[list[f
     with opened(browser, address, viewport={"width": 1280, "height": 900}) as page:
         page.set_input_files("#file", photo)
         wait_for_poses(page, 1)
-        passed("a photograph without boxes is one person")
+        passed("an image without boxes is one person")
         for count, box in enumerate(boxes, start=1):
             left, top, right, bottom = corners(page, box)
             page.keyboard.press("Escape")
@@ -154,7 +154,7 @@ def on_a_desktop(browser: Browser, address: str, photo: Path, boxes: list[list[f
         page.wait_for_function("document.getElementById('map-student').width > 300")
         assert colours(page, "map-teacher") > 100
         assert colours(page, "map-student") > 100
-        passed("a joint chosen in the picture or the table shows the teacher's heat map beside the simulated one")
+        passed("a joint chosen in the image or the table shows the teacher's heat map beside the simulated one")
         apart = page.locator("#joints tbody tr td:last-child").all_inner_texts()
         assert max(float(text) for text in apart if text) > 0, apart
         assert page.evaluate(OVERFLOW) == []
