@@ -36,9 +36,7 @@ TRACE = "HYDRA_FULL_ERROR"
 MISTAKES = (CompactHydraException, OmegaConfBaseException, OSError)
 
 
-def command(
-    config_name: str, declared: type | None = None
-) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(config_name: str, declared: type | None = None) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a task function into a command configured by `conf/<config_name>.yaml`.
 
     A mistake of the user's (an unknown override, a missing file, a folder that cannot be written) is printed as one
