@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from distilpose.curation.sigmas import estimate_sigmas, tell_sigmas
+from distilpose.curation.sigmas import estimate_sigmas, format_sigmas
 from distilpose.errors import DistilPoseError
 
 
@@ -32,14 +32,14 @@ def test_known_sigmas_come_out(sound):
     names, found, counts = estimate_sigmas(one.file, two.write())
     np.testing.assert_allclose(found, sigmas, rtol=0.12)  # 400 pairs: 3.5 % a standard error
     assert (counts == 400).all()
-    assert tell_sigmas(names, found, counts).splitlines()[-1].startswith("data.skeleton.sigmas=[0.0")
+    assert format_sigmas(names, found, counts).splitlines()[-1].startswith("data.skeleton.sigmas=[0.0")
 
 
 def test_too_few_persons_give_no_figure(sound):
     one = sound(persons=5)
     names, found, counts = estimate_sigmas(one.write(), one.file)
     assert np.isnan(found).all()
-    assert "label more persons twice" in tell_sigmas(names, found, counts)
+    assert "label more persons twice" in format_sigmas(names, found, counts)
 
 
 def test_other_joints_or_persons_are_refused(sound):

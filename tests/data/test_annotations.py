@@ -1,4 +1,4 @@
-"""Annotation files: what is read from a good one, and the sentence for each bad one."""
+"""Annotation files: the content of a good one, and the error message of each bad one."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_category_is_chosen_by_name_or_id(spoiled):
     path = spoiled(add_second)
     assert load_annotations(path, "dog").skeleton.names == load_annotations(path, 7).skeleton.names == ("nose", "tail")
     assert load_annotations(path, "dog").annotation_ids.tolist() == [9999]
-    with pytest.raises(DistilPoseError, match=r"2 of its categories fit.*person \(id 1\), dog \(id 7\)"):
+    with pytest.raises(DistilPoseError, match=r"data\.category.*person \(id 1\), dog \(id 7\)"):
         load_annotations(path)
     with pytest.raises(DistilPoseError, match=r"'cat'.*person \(id 1\), dog \(id 7\)"):
         load_annotations(path, "cat")
@@ -102,13 +102,13 @@ BAD = {
     "no image_id": (drop_first("annotations", "image_id"), "Annotation 100 .* no 'image_id'"),
     "no file_name": (drop_first("images", "file_name"), "Image 1 .* no 'file_name'"),
     "no width": (drop_first("images", "width"), "Image 1 .* no 'width'"),
-    "keypoint count": (set_first("keypoints", [1, 2, 2] * 16), "annotation 100 .* 48 numbers, expected 51.*17 joints"),
-    "nan": (set_first("keypoints", [math.nan, 2, 2] + [1, 2, 2] * 16), "annotation 100 .* nan at position 0"),
-    "infinite": (set_first("bbox", [1, 2, math.inf, 4]), "'bbox' of annotation 100 .* inf at position 2"),
+    "keypoint count": (set_first("keypoints", [1, 2, 2] * 16), "annotation 100 .* 48 numbers, expected 51"),
+    "nan": (set_first("keypoints", [math.nan, 2, 2] + [1, 2, 2] * 16), "annotation 100 .* expected 51 .*nan"),
+    "infinite": (set_first("bbox", [1, 2, math.inf, 4]), "'bbox' of annotation 100 .* expected 4 .*inf"),
     "short box": (set_first("bbox", [1, 2, 3]), "'bbox' of annotation 100 .* 3 numbers, expected 4"),
-    "words": (set_first("bbox", ["a", 2, 3, 4]), "'bbox' of annotation 100 .*expected a list of 4 numbers"),
+    "words": (set_first("bbox", ["a", 2, 3, 4]), "'bbox' of annotation 100 .*expected 4 .*'a'"),
     "text id": (set_first("id", "first"), "'first', expected a whole number"),
-    "numbers as text": (set_first("keypoints", ["1"] * 51), "annotation 100 .*expected a list of 51 numbers"),
+    "numbers as text": (set_first("keypoints", ["1"] * 51), "annotation 100 .*expected 51"),
     "id beyond 64 bits": (set_first("id", 2**70), "expected a whole number of at most 64 bits"),
     "limbs without pairs": (lambda content: content["categories"][0].update(skeleton=[1, 2, 3]), "pairs of joint num"),
     "twice": (set_first("id", 201), "Annotation id 201 occurs twice"),
@@ -122,7 +122,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_file_is_one_sentence(spoiled, case):
+def test_bad_file_names_its_place(spoiled, case):
     how, message = BAD[case]
     if case == "twice":  # the second image's only person
         path = spoiled(lambda content: content["annotations"][0].update(id=content["annotations"][-1]["id"]))
@@ -145,7 +145,7 @@ def test_missing_file_and_no_json(tmp_path):
         load_annotations(tmp_path)
 
 
-def test_nesting_without_end_is_told(tmp_path):
+def test_endless_nesting(tmp_path):
     (tmp_path / "deep.json").write_text("[" * 200_000)
-    with pytest.raises(DistilPoseError, match="nested too deeply"):
+    with pytest.raises(DistilPoseError, match=r"deep\.json is not JSON"):
         load_annotations(tmp_path / "deep.json")

@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.geometry import region_of_box, warp_of_region, warp_points
-from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO
 
 SIZE = (128, 96)
@@ -149,10 +148,3 @@ def test_same_seed_same_pictures_other_workers_other_pictures(tiny_coco):
         assert torch.equal(first, epoch(3, workers))
         assert not torch.equal(first, epoch(4, workers))
         assert all(not torch.equal(first[i], first[j]) for i in range(4) for j in range(i))
-
-
-def test_wrong_options_are_named():
-    with pytest.raises(DistilPoseError, match=r"flip_prob is 1\.5"):
-        PoseAugmentation(flip_prob=1.5)
-    with pytest.raises(DistilPoseError, match="scale is 1"):
-        PoseAugmentation(scale=1)

@@ -1,4 +1,4 @@
-"""The data module: what each process sees, orders, limits, and the shipped configurations."""
+"""The data module: shards of processes, order, limits, and the shipped configurations."""
 
 from __future__ import annotations
 
@@ -128,8 +128,6 @@ def test_a_share_of_the_labels(tiny_coco):
     assert module(root, label_share=0.5).val_dataset().instances.labelled.any()
     with pytest.raises(DistilPoseError, match=r"data\.label_share=0 leaves none of 17 persons with labels"):
         labelled(label_share=0)
-    with pytest.raises(DistilPoseError, match=r"data\.label_share=1\.5 must be"):
-        module(root, label_share=1.5)
 
 
 def test_persons_without_keypoints_are_kept_where_asked_for(tiny_coco):
@@ -159,8 +157,6 @@ def test_less_than_a_batch_still_trains(tiny_coco):
 def test_limits(tiny_coco):
     data = module(tiny_coco(), limit_train=3, limit_val=2)
     assert (len(data.train_dataset()), len(data.val_dataset())) == (3, 2)
-    with pytest.raises(DistilPoseError, match=r"data\.limit_train=0 must be"):
-        module(".", limit_train=0)
 
 
 def test_detector_boxes_where_given(tiny_coco):
@@ -182,7 +178,7 @@ def test_absent_boxes_matter_only_when_asked_for(tiny_coco):
 def test_missing_root_says_how_to_get_data(tmp_path):
     with pytest.raises(DistilPoseError, match=r"coco does not exist: .*data\.root=FOLDER.*download_coco\.py"):
         _ = module(tmp_path / "coco").skeleton
-    with pytest.raises(DistilPoseError, match=r"mine does not exist: name your folder with data\.root=FOLDER\."):
+    with pytest.raises(DistilPoseError, match=r"mine does not exist: .*data\.root=FOLDER\.$"):
         _ = module(tmp_path / "mine").skeleton
 
 

@@ -1,4 +1,4 @@
-"""Who sees which person: shares of one order, the rest of an epoch, and evaluation batches in the same company."""
+"""Samplers: shards of a shuffle, resuming in the middle of an epoch, and fixed evaluation batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distilpose.data.sampler import SeededShuffleSampler, ShardedBatchSampler, taken_up
+from distilpose.data.sampler import SeededShuffleSampler, ShardedBatchSampler, resume_position
 from distilpose.errors import DistilPoseError
 
 
@@ -24,15 +24,15 @@ def test_batches_are_shared_whole(persons, world):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_an_epoch_taken_up_is_the_rest_of_it(world):
+def test_a_resumed_epoch_is_the_rest_of_it(world):
     data = torch.utils.data.TensorDataset(torch.arange(23))
     for rank in range(world):
         whole, again = (SeededShuffleSampler(data, world, rank, seed=3) for _ in range(2))
-        again.take_up(epoch=2, shown=4)
-        for epoch, shown in ((2, 4), (3, 0), (2, 4)):
+        again.resume(epoch=2, done=4)
+        for epoch, done in ((2, 4), (3, 0), (2, 4)):
             whole.set_epoch(epoch)
             again.set_epoch(epoch)
-            assert list(again) == list(whole)[shown:]
+            assert list(again) == list(whole)[done:]
             assert len(again) == len(whole)  # Lightning counts an epoch's batches by it
 
 
@@ -58,15 +58,13 @@ def test_fewer_persons_than_a_step_are_all_shown():
     assert {index for share in shares for index in share} == set(range(7))
 
 
-def test_an_epoch_that_others_began_is_not_ended_differently():
-    """Its persons would be shared out differently: some shown twice, some never."""
+def test_resuming_mid_epoch_needs_the_same_step():
+    """Otherwise some persons would be shown twice in the epoch, others never."""
     trainer = SimpleNamespace(world_size=2, accumulate_grad_batches=1)
     state = {"epochs": 3, "batches": 4, "step": [8, 2, 1]}
-    assert taken_up(state, trainer, 8) == (3, 4)
-    with pytest.raises(
-        DistilPoseError, match=r"middle of epoch 3, which batch size 8, processes 2, .* batch size 4, proc"
-    ):
-        taken_up(state, trainer, 4)
+    assert resume_position(state, trainer, 8) == (3, 4)
+    with pytest.raises(DistilPoseError, match=r"epoch 3.* batch size 8, processes 2, .* batch size 4, proc"):
+        resume_position(state, trainer, 4)
     with pytest.raises(DistilPoseError, match=r"processes 1, .*last\.ckpt"):
-        taken_up(state, SimpleNamespace(world_size=1, accumulate_grad_batches=1), 8)
-    assert taken_up({**state, "batches": 0}, trainer, 4) == (3, 0)  # between two epochs anything goes
+        resume_position(state, SimpleNamespace(world_size=1, accumulate_grad_batches=1), 8)
+    assert resume_position({**state, "batches": 0}, trainer, 4) == (3, 0)  # between two epochs anything goes

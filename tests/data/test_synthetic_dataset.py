@@ -88,9 +88,9 @@ def test_a_folder_that_is_something_else_is_left_alone(tmp_path):
     assert contents(tmp_path) == {"notes.txt": b"mine"}
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DistilPoseError, match=r"Cannot write the synthetic set"):
+    with pytest.raises(DistilPoseError, match=r"people .*data\.root"):
         write_synthetic(tmp_path / "file" / "people", SPEC)
 
 
@@ -112,12 +112,6 @@ def test_two_that_draw_at_once_both_end_with_the_set(tmp_path):
     assert roots == [tmp_path / "people"] * 2
     assert [file.name for file in tmp_path.iterdir()] == ["people"]
     assert json.loads((tmp_path / "people" / "spec.json").read_text())["digest"] == spec.digest
-
-
-@pytest.mark.parametrize("wrong", [{"num_train": 0}, {"image_size": 8}, {"max_persons": 1.5}, {"drawing_seed": -1}])
-def test_impossible_parameters_are_named(wrong):
-    with pytest.raises(DistilPoseError, match=next(iter(wrong))):
-        SyntheticSpec(**wrong)
 
 
 def test_digest_tells_parameters_apart():

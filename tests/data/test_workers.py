@@ -1,4 +1,4 @@
-"""Loading processes leave the signals that ask a training to leave to the training's process."""
+"""Data-loading workers ignore shutdown signals, except SIGTERM from the training process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from distilpose.data.workers import settle
+from distilpose.data.workers import init_worker
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "sigwaitinfo"), reason="this system does not tell a signal's sender"
+    not hasattr(signal, "sigwaitinfo"), reason="this system does not report a signal's sender"
 )
 
 
@@ -27,24 +27,26 @@ class Processes(Dataset):
 
 
 def send(process: int, number: int) -> None:
-    """A signal from a process that is not the loading process's parent, as torchrun or systemd would."""
+    """Send a signal from a process that is not the worker's parent, like torchrun or systemd."""
     if (child := os.fork()) == 0:
         os.kill(process, number)
         os._exit(0)
     os.waitpid(child, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_to_all_leaves_them_at_work(number):
-    loader = DataLoader(Processes(), batch_size=1, num_workers=1, worker_init_fn=settle)
+def test_a_signal_to_all_processes_is_ignored(number):
+    loader = DataLoader(Processes(), batch_size=1, num_workers=1, worker_init_fn=init_worker)
     batches = iter(loader)
     worker = int(next(batches))
     send(worker, number)
     assert [int(batch) for batch in batches] == [worker] * 39
 
 
-def test_the_training_ends_one_that_does_not_end_itself():
-    batches = iter(DataLoader(Processes(), batch_size=1, num_workers=1, worker_init_fn=settle))
+@pytest.mark.slow
+def test_sigterm_of_the_training_process_ends_a_worker():
+    batches = iter(DataLoader(Processes(), batch_size=1, num_workers=1, worker_init_fn=init_worker))
     next(batches)
     (worker,) = batches._workers
     worker.terminate()  # this process is its parent

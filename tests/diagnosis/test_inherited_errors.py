@@ -42,7 +42,7 @@ def test_persons_without_a_reference_length_and_joints_without_label():
     assert math.isnan(result.right_too)
 
 
-def test_tokens_that_are_a_copy_and_that_never_look():
+def test_copied_tokens_and_mean_tokens():
     teacher = torch.randn(64, 5, 8, generator=torch.Generator().manual_seed(0)) + 3
     copy, blind = TokenDistance(), TokenDistance()
     for part in teacher.split(20):

@@ -6,7 +6,7 @@ import pytest
 from distilpose.evaluation.calibration import calibration_of_sigmas, spearman
 
 
-def test_honest_sigmas_are_without_error():
+def test_calibrated_sigmas_have_no_error():
     draw = np.random.default_rng(0)
     sigmas = draw.uniform(0.5, 4, 200_000)
     result = calibration_of_sigmas(sigmas, draw.normal(0, sigmas))
@@ -15,7 +15,7 @@ def test_honest_sigmas_are_without_error():
     np.testing.assert_allclose(result.mean_absolute, np.sqrt(2 / np.pi) * result.sigma, rtol=0.03)
 
 
-def test_bins_hold_equally_many_and_are_weighted_by_count():
+def test_bins_of_equal_size_are_weighted_by_count():
     sigmas, errors = np.array([1.0, 1, 1, 3, 3]), np.array([2.0, -2, 2, 3, -3])
     result = calibration_of_sigmas(sigmas, errors, bins=2)
     assert result.counts.tolist() == [2, 3]
@@ -33,7 +33,7 @@ def test_few_values_and_none():
     assert nothing.counts.size == nothing.sigma.size == 0
 
 
-def test_ranks_know_only_order():
+def test_spearman_depends_on_order_only():
     values = np.array([0.1, 5.0, 2.0, 100.0])
     assert spearman(values, np.exp(values / 10)) == pytest.approx(1)
     assert spearman(values, -(values**3)) == pytest.approx(-1)
@@ -41,7 +41,7 @@ def test_ranks_know_only_order():
     assert np.isnan(spearman(np.zeros(0), np.zeros(0)))
 
 
-def test_ranks_with_ties_are_scipys():
+def test_spearman_with_ties_equals_scipy():
     stats = pytest.importorskip("scipy.stats")
     draw = np.random.default_rng(3)
     a = draw.integers(0, 9, 300).astype(float)

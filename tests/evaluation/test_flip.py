@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 
 from distilpose.data.codec import decode_heatmaps, encode_heatmaps
-from distilpose.errors import DistilPoseError
 from distilpose.evaluation.flip import predict_crops, predict_crops_each, shift_right
 from distilpose.outputs import StudentOutput, TeacherOutput
 from distilpose.skeleton import Skeleton
@@ -117,8 +116,3 @@ def test_one_pair_of_passes_serves_every_kind(images):
         alone = predict_crops(student, images, flip_test)
         assert torch.equal(keypoints, alone[0])
         assert torch.equal(scores, alone[1])
-
-
-def test_another_word_is_refused(images):
-    with pytest.raises(DistilPoseError, match="flip_test='both'"):
-        predict_crops(Student(), images, "both")

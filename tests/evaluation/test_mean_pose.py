@@ -1,4 +1,4 @@
-"""The mean training pose as a predictor."""
+"""The mean-pose baseline."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def test_mean_of_the_targets_the_network_sees(tiny_coco):
     assert np.allclose(mean_pose(dataset).numpy(), wanted, atol=1e-5)
 
 
-def test_a_joint_labelled_nowhere_is_put_in_the_middle(tiny_coco):
+def test_a_joint_without_labels_is_in_the_middle(tiny_coco):
     dataset = split(tiny_coco(), "train")
     dataset.instances.labelled[:, 3] = False
     assert mean_pose(dataset)[3].tolist() == [0.5, 0.5]
 
 
-def test_it_lies_at_the_same_place_of_every_crop(tiny_coco):
+def test_it_is_the_same_in_every_crop(tiny_coco):
     root = tiny_coco()
     pose, dataset = mean_pose(split(root, "train")), split(root, "val")
     found = predict_mean_pose(pose, dataset)

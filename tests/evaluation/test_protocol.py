@@ -11,7 +11,7 @@ from torch import nn
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.codec import keypoints_to_image
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation.protocol import (
+from distilpose.evaluation import (
     choose_device,
     concatenate,
     evaluate_dataset,
@@ -36,7 +36,7 @@ def batches(dataset: CocoKeypoints, size: int = 3) -> list[PoseBatch]:
 
 
 def truth_as_predictions(dataset: CocoKeypoints) -> Predictions:
-    """What a perfect model would say: the targets of each crop, taken back to the image."""
+    """Predictions of a perfect model: the targets of each crop, taken back to the image."""
     return concatenate(
         Predictions(
             keypoints_to_image(batch.keypoints, batch.warp, dataset.input_size),
@@ -223,7 +223,7 @@ def test_coco_slice_fed_back(shared_data):
 
 
 class Middle(nn.Module):
-    """A student that points to the middle of every crop and says what mode it was in."""
+    """A student that predicts the middle of every crop and records its mode."""
 
     skeleton, scores_trained, input_size = COCO, True, (64, 48)
 

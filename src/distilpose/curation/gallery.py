@@ -1,13 +1,12 @@
-"""A gallery of a data set as a folder of plain files: pictures with labels, crops as the network sees them, statistics."""
+"""A gallery of a data set as a folder of plain files: images with labels, crops as the network sees them, statistics."""
 
 from __future__ import annotations
 
 import html
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,16 +14,17 @@ from numpy.typing import NDArray
 
 from distilpose.curation.gallery_figures import draw_figures
 from distilpose.curation.image_files import find_inside, read_header
+from distilpose.curation.progress import show_progress
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import MEAN, STD, CocoKeypoints, read_image
-from distilpose.errors import DistilPoseError, check_number
+from distilpose.errors import DistilPoseError
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
 from distilpose.visualization.drawing import crop_image, draw_skeleton
 
 VIEWS = 2  # augmented crops a person
-_LONGEST = 640  # pixels of a picture's longer side
+_LONGEST = 640  # pixels of an image's longer side
 _BOX = (255, 220, 60)
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -46,66 +46,50 @@ def write_gallery(
     images: Path,
     output: Path,
     persons: int = 60,
-    input_size: tuple[int, ...] = (256, 192),
+    input_size: tuple[int, int] = (256, 192),
     category: str | None = None,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda jobs, count: jobs,
 ) -> int:
     """Write index.html and its pictures; the same file gives the same gallery.
 
     Args:
         file: COCO keypoint file.
         images: folder of its images.
-        output: folder to write; must not exist, and appears when it is complete.
-        persons: how many to show, taken from the whole file.
+        output: folder to write; appears when it is complete.
+        persons: number of persons to show, drawn from the whole file.
         input_size: (H, W) of the crops.
-        category: name or id, where several have keypoints.
-        progress: wraps the loop over persons.
+        category: name or id, if several have keypoints.
 
     Returns:
-        How many persons are shown.
+        Number of persons in the gallery.
 
     Raises:
-        DistilPoseError: the file or an image cannot be used; `check` tells all that is wrong.
+        DistilPoseError: the file or an image cannot be used; `check_sets` finds everything that is wrong.
     """
-    check_number("--persons", persons, 1, 10_000, whole=True)
-    for side in input_size:
-        check_number("--input-size", side, 16, 2048, whole=True)
-    if output.exists():
-        raise DistilPoseError(
-            f"--output {output} exists and is not overwritten: choose another name or remove it first."
-        )
     annotations = load_annotations(file, category)
     chosen = _choose(annotations, persons)
-    size = (int(input_size[0]), int(input_size[1]))
     plain, augmented = (
-        CocoKeypoints(chosen, images, input_size=size, train=train, augmentation=PoseAugmentation())
+        CocoKeypoints(chosen, images, input_size=input_size, train=train, augmentation=PoseAugmentation())
         for train in (False, True)
     )
     temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
+    pictures = temporary / "pictures"
     try:
-        (temporary / "pictures").mkdir(parents=True)
-        figures = draw_figures(annotations, temporary / "pictures")
-        blocks = []
-        for index in progress(range(len(plain)), len(plain)):
-            blocks.append(_person(annotations, plain, augmented, index, images, temporary / "pictures"))
+        pictures.mkdir(parents=True)
+        figures = draw_figures(annotations, pictures)
+        indices = show_progress(range(len(plain)), len(plain), "persons")
+        blocks = [_person(annotations, plain, augmented, index, images, pictures) for index in indices]
         (temporary / "index.html").write_text(_page(annotations, figures, blocks), encoding="utf-8")
         temporary.rename(output)
-    except OSError as error:
-        raise DistilPoseError(
-            f"{output} cannot be written ({error.strerror}): choose a folder you may write to."
-        ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return len(plain)
 
 
 def _choose(annotations: KeypointAnnotations, persons: int) -> KeypointAnnotations:
-    """Persons drawn from all of the file, in its order."""
-    count = len(annotations.annotation_ids)
-    taken = np.sort(np.random.default_rng(0).permutation(count)[:persons])
+    """Some persons of the whole file, in its order."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(annotations.annotation_ids))[:persons])
     rows = ("annotation_ids", "image_ids", "boxes", "areas", "keypoints", "labelled")
-    fields = {name: getattr(annotations, name) for name in KeypointAnnotations.__dataclass_fields__}
-    return KeypointAnnotations(**fields | {name: fields[name][taken] for name in rows})
+    return replace(annotations, **{name: getattr(annotations, name)[chosen] for name in rows})
 
 
 def _person(
@@ -116,7 +100,7 @@ def _person(
     images: Path,
     folder: Path,
 ) -> str:
-    """Draw one person's pictures and return their HTML."""
+    """Draw the pictures of one person and return their HTML."""
     image_id = int(plain.instances.image_ids[index])
     number = int(plain.instances.annotation_ids[index])
     name = annotations.images[image_id].file_name
@@ -124,24 +108,24 @@ def _person(
         read_header(find_inside(images, name))  # before anything is unpacked
     except (PermissionError, FileNotFoundError):
         raise DistilPoseError(
-            f"Image {name!r} is missing or its name leads out of {images}: see `dataset check` for all that is wrong."
+            f"Image {name!r} is missing or its name leads out of {images}: `dataset check` finds everything that is wrong."
         ) from None
     picture = _save(folder / f"{index}.jpg", _scene(annotations, image_id, number, plain.image_file(image_id)))
-    crops = [("as it is", plain[index])]
+    crops = [("plain", plain[index])]
     crops += [(f"augmented {view + 1}", augmented[(index, VIEWS * index + view)]) for view in range(VIEWS)]
     cells = []
     for place, (title, item) in enumerate(crops):
         path = _save(folder / f"{index}_{place}.jpg", _crop(item, annotations.skeleton))
         cells.append(f'<figure><img loading="lazy" src="{path}" alt="crop"><figcaption>{title}</figcaption></figure>')
-    told = f"{name}, person {number}, {int(plain.instances.labelled[index].sum())} joints"
+    caption = f"{name}, person {number}, {int(plain.instances.labelled[index].sum())} joints"
     return (
         f'<div class="person"><div><img loading="lazy" src="{picture}" alt="photograph">'
-        f'<div class="name">{html.escape(told)}</div></div><div class="crops">{"".join(cells)}</div></div>'
+        f'<div class="name">{html.escape(caption)}</div></div><div class="crops">{"".join(cells)}</div></div>'
     )
 
 
 def _scene(annotations: KeypointAnnotations, image_id: int, number: int, path: Path) -> NDArray[np.uint8]:
-    """The photograph with everybody's skeleton and box; the person's own box is thicker."""
+    """The image with everybody's skeleton and box; the person's own box is thicker."""
     image = read_image(path)[..., ::-1]
     scale = min(1.0, _LONGEST / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
@@ -157,7 +141,7 @@ def _scene(annotations: KeypointAnnotations, image_id: int, number: int, path: P
 
 
 def _crop(item: PoseBatch, skeleton: Skeleton) -> NDArray[np.uint8]:
-    """What the network gets, with the joints it is taught."""
+    """Input of the network, with the joints that are its targets."""
     picture = crop_image(item.image, MEAN, STD)
     height, width = picture.shape[:2]
     points = item.keypoints.numpy() * np.array([width, height])
@@ -165,30 +149,30 @@ def _crop(item: PoseBatch, skeleton: Skeleton) -> NDArray[np.uint8]:
 
 
 def _save(path: Path, picture: NDArray[np.uint8]) -> str:
-    """Write a JPEG and return its place relative to the page."""
-    good, content = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    assert good
+    """Write a JPEG and return its path relative to the page."""
+    _, content = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 85])
     path.write_bytes(content.tobytes())
     return f"{path.parent.name}/{path.name}"
 
 
 def _page(annotations: KeypointAnnotations, figures: list[tuple[str, str]], blocks: list[str]) -> str:
-    """The page; every text of the data is escaped, and nothing is fetched from elsewhere."""
+    """The page; all text of the data is escaped, and nothing is fetched from elsewhere."""
     title = html.escape(annotations.path.name)
     policy = "default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'"
     pictures = "".join(
-        f'<figure><img src="{path}" alt="{html.escape(told)}"><figcaption>{html.escape(told)}</figcaption></figure>'
-        for path, told in figures
+        f'<figure><img src="{path}" alt="{html.escape(caption)}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+        for path, caption in figures
     )
+    newline = "\n"
     persons, images = len(annotations.annotation_ids), len(annotations.images)
-    told = f"{persons} persons with labelled joints on {images} images; {len(blocks)} of them below."
+    summary = f"{persons} persons with labelled joints on {images} images; {len(blocks)} of them below."
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title><style>{_STYLE}</style></head>
-<body><h1>{title}</h1><p>{told} Left is blue, right orange, the middle green.</p>
+<body><h1>{title}</h1><p>{summary} Left is blue, right orange, the middle green.</p>
 <h2>Statistics</h2><div class="figures">{pictures}</div>
 <h2>Persons</h2>
-{os.linesep.join(blocks)}
+{newline.join(blocks)}
 </body></html>
 """

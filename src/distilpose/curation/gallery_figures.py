@@ -1,4 +1,4 @@
-"""Statistics of a data set, drawn."""
+"""Figures of a data set's statistics."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from distilpose.data.annotations import KeypointAnnotations
 from distilpose.skeleton import side_of
 from distilpose.visualization.drawing import COLOURS
 
-_MOST_POINTS = 2000  # of each joint in the map of positions
+_MOST_POINTS = 2000  # of each joint in the figure of positions
 
 
 def draw_figures(annotations: KeypointAnnotations, folder: Path) -> list[tuple[str, str]]:
-    """Write the figures as PNG; returns the place of each relative to the page, and what it shows."""
+    """Write the figures as PNG; returns the path of each relative to the page, and its caption."""
     parts = [
         ("persons", "Persons an image", _persons),
         ("boxes", "Boxes: square root of width times height, in pixels", _boxes),
@@ -25,14 +25,14 @@ def draw_figures(annotations: KeypointAnnotations, folder: Path) -> list[tuple[s
     ]
     if annotations.skeleton.limbs:
         parts.append(("bones", "Length of bones, in square roots of the box", _bones))
-    shown = []
-    for name, told, draw in parts:
+    figures = []
+    for name, caption, draw in parts:
         count = annotations.skeleton.num_keypoints if name in ("joints", "bones") else 17
         figure = Figure(figsize=(5, max(3.6, 0.2 * min(count, 100) + 1)), layout="constrained")
         draw(figure.subplots(), annotations)
         figure.savefig(folder / f"{name}.png", dpi=110)
-        shown.append((f"{folder.name}/{name}.png", told))
-    return shown
+        figures.append((f"{folder.name}/{name}.png", caption))
+    return figures
 
 
 def _persons(axes: Axes, data: KeypointAnnotations) -> None:

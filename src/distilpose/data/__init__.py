@@ -1,6 +1,6 @@
 """From annotation files to batches: instances, crops, augmentation, targets and their decoding.
 
-The public names load on first use, so that code which only needs the codec does not wait for Lightning.
+The public names are imported on first use, because code that only needs the codec should not wait for Lightning.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The public name from the module it lives in."""
+    """Import a public name from its module."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

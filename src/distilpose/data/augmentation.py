@@ -1,8 +1,8 @@
-"""What a training crop goes through: mirror, half body, shift, scale, rotation, then photometric changes.
+"""Augmentation of training crops: flip, half body, shift, scale, rotation, then photometric transforms.
 
-The geometric part is drawn first and folded into the one affine map of the crop, so the image is resampled once. It is
-our own because a left-right swap of joints is needed and joints out of the frame must be kept. The photometric part is
-albumentations', on the finished crop. Nothing else in the package knows that library.
+The geometric part is drawn first and folded into the affine map of the crop, so that the image is resampled only once.
+It is our own code because it swaps left and right joints and keeps joints outside the frame, which albumentations does
+not. The photometric part is albumentations', on the finished crop. No other module imports that library.
 """
 
 from __future__ import annotations
@@ -10,26 +10,30 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le, Lt, Unit
 from numpy.typing import NDArray
 
 from distilpose.data.geometry import Region, region_of_box, warp_of_region
-from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+# Its import looks for a newer version online unless this is set. It is set here because Hydra imports this module, and
+# right after it albumentations, when it instantiates `photometric`.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+Probability = Annotated[float, Ge(0), Le(1)]
 
 
 class View(NamedTuple):
-    """How one person is shown once.
+    """One random view of a person.
 
     Attributes:
         warp: (2, 3) image pixels to crop pixels.
-        flipped: whether the map mirrors the image, so that left and right joints must change places.
-        seed: of the photometric changes.
+        flipped: whether the map mirrors the image, so that left and right joints must be swapped.
+        seed: of the photometric transforms.
     """
 
     warp: NDArray[np.float64]
@@ -39,47 +43,42 @@ class View(NamedTuple):
 
 @dataclass
 class PoseAugmentation:
-    """Random view of a person, by default with the numbers of the DistilPose release.
+    """Random views of persons, by default with the numbers of the DistilPose release.
 
-    A seed decides the view, photometric changes included. In training it comes from the sampler; where none is given, from
-    torch's generator of the process.
+    A seed decides the view, photometric transforms included. In training the sampler gives the seed; without one it is
+    drawn from torch's generator of the process.
 
     Attributes:
-        flip_prob: probability to mirror.
-        half_body_prob: probability to show only the upper or the lower body of a person.
-        half_body_min_joints: only for persons with more labelled joints than this.
-        half_body_upper_prob: probability of the upper body, given enough joints there; the release draws a normal
-            number below 0.5, which is this.
+        flip_prob: probability of a horizontal flip.
+        half_body_prob: probability of showing only the upper or the lower body.
+        half_body_min_joints: half bodies are only drawn of persons with more labelled joints than this.
+        half_body_upper_prob: probability of the upper body, if it has enough joints. The default is that of the release,
+            P(N(0, 1) < 0.5).
         half_body_padding: factor on the box of the chosen joints.
-        shift_prob: probability to move the box.
-        shift: the most it is moved, as a share of its width and height. The release draws this once per run for every
-            box; here it is drawn each time.
+        shift_prob: probability of moving the box.
+        shift: largest move, as a share of the box's width and height. The release draws one move per run for all boxes;
+            here it is drawn for each view.
         scale: the box is resized by clip(1 + scale x N(0, 1), 1 - scale, 1 + scale).
-        rotation_prob: probability to turn.
-        rotation: degrees; the turn is clip(rotation x N(0, 1), ± 2 rotation).
-        photometric: albumentations transforms for the crop (uint8 RGB). They see no joints, so only such as leave
-            joints where they are; cut-outs leave joints they hide labelled.
+        rotation_prob: probability of a rotation.
+        rotation: standard deviation of the angle, clip(rotation x N(0, 1), ± 2 rotation).
+        photometric: albumentations transforms of the crop (uint8 RGB). They get no joints, so use only transforms that
+            keep joints in place; joints hidden by a cut-out stay labelled.
     """
 
-    flip_prob: float = 0.5
-    half_body_prob: float = 0.3
-    half_body_min_joints: int = 8
-    half_body_upper_prob: float = 0.6915
-    half_body_padding: float = 1.5
-    shift_prob: float = 0.3
-    shift: float = 0.2
-    scale: float = 0.35
-    rotation_prob: float = 0.6
-    rotation: float = 45.0
+    flip_prob: Probability = 0.5
+    half_body_prob: Probability = 0.3
+    half_body_min_joints: Annotated[int, Ge(0)] = 8
+    half_body_upper_prob: Probability = 0.6915
+    half_body_padding: Annotated[float, Gt(0)] = 1.5
+    shift_prob: Probability = 0.3
+    shift: Annotated[float, Ge(0)] = 0.2
+    scale: Annotated[float, Ge(0), Lt(1)] = 0.35
+    rotation_prob: Probability = 0.6
+    rotation: Annotated[float, Ge(0), Unit("degrees")] = 45.0
     photometric: Sequence[Any] = ()
 
     def __post_init__(self):
-        """Check the ranges, and join the photometric transforms."""
-        for name in ("flip_prob", "half_body_prob", "half_body_upper_prob", "shift_prob", "rotation_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DistilPoseError(f"Augmentation {name} is {getattr(self, name)}, expected 0 to 1.")
-        if not 0 <= self.scale < 1:
-            raise DistilPoseError(f"Augmentation scale is {self.scale}, expected 0 to below 1.")
+        """Compose the photometric transforms."""
         self._compose = _compose(self.photometric) if self.photometric else None
 
     def view(
@@ -99,11 +98,11 @@ class PoseAugmentation:
             bbox: (4,) x, y, width, height in image pixels.
             keypoints: (K, 2) image pixels.
             labelled: (K,) whether the joint is labelled.
-            image_width: pixels, for mirroring.
+            image_width: pixels, for the flip.
             input_size: (H, W) of the crop.
-            skeleton: says which joints make the upper body.
-            padding: factor on the box, where the whole body is shown.
-            seed: of all that is drawn; by default drawn from torch's generator.
+            skeleton: gives the joints of the upper body.
+            padding: factor on the box, for whole bodies.
+            seed: of the view; by default drawn from torch's generator.
         """
         if seed is None:
             seed = int(torch.randint(2**31 - 1, ()))
@@ -125,7 +124,7 @@ class PoseAugmentation:
         return View(warp, flipped, seed)
 
     def change_colours(self, crop: NDArray, seed: int) -> NDArray:
-        """The (H, W, 3) RGB crop after the photometric transforms, drawn from `seed`."""
+        """Apply the photometric transforms of `seed` to an (H, W, 3) RGB crop."""
         if self._compose is None:
             return crop
         self._compose.set_random_seed(seed)
@@ -139,7 +138,7 @@ class PoseAugmentation:
         input_size: tuple[int, int],
         skeleton: Skeleton,
     ) -> Region | None:
-        """The region of the upper or the lower body's joints about their mean; None if neither has two joints."""
+        """Region of the upper or the lower body's joints, centred on their mean; None if neither has two joints."""
         is_upper = np.zeros(len(labelled), dtype=bool)
         is_upper[list(skeleton.upper_body)] = True
         upper, lower = keypoints[labelled & is_upper], keypoints[labelled & ~is_upper]
@@ -155,7 +154,7 @@ class PoseAugmentation:
 
 
 def _compose(transforms: Sequence[Any]) -> Any:
-    """One transform of many; albumentations is imported here because runs without it need not wait for that."""
+    """One transform of many. The import is here because most runs do not need albumentations, which is slow to import."""
     import albumentations
 
     return albumentations.Compose(list(transforms))

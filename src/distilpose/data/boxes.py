@@ -14,14 +14,14 @@ from distilpose.errors import DistilPoseError
 
 
 class Instances(NamedTuple):
-    """Persons to crop, as arrays so that a worker process gets them cheaply.
+    """Persons to crop, as arrays because these are cheap to send to worker processes.
 
     Attributes:
-        annotation_ids: (M,) int64; the running number of the box for a detector's boxes.
+        annotation_ids: (M,) int64; for detector boxes the index of the box.
         image_ids: (M,) int64.
         boxes: (M, 4) x, y, width, height in image pixels.
-        scores: (M,) float32 detector's score; 1 for ground truth.
-        keypoints: (M, K, 2) float32 image pixels; zero for a detector's boxes.
+        scores: (M,) float32 detector score; 1 for ground truth.
+        keypoints: (M, K, 2) float32 image pixels; zero for detector boxes.
         labelled: (M, K) bool.
     """
 
@@ -33,25 +33,25 @@ class Instances(NamedTuple):
     labelled: NDArray[np.bool_]
 
     def take(self, chosen: NDArray | slice) -> Instances:
-        """The persons at these places."""
+        """The persons at these indices."""
         return Instances._make(field[chosen] for field in self)
 
 
 def ground_truth_instances(annotations: KeypointAnnotations) -> Instances:
-    """The annotated persons, with boxes clipped to their images by the rule every top-down paper's numbers rest on.
+    """The annotated persons, with boxes clipped to their images as in every top-down method.
 
-    x1 = max(0, x), x2 = min(W - 1, x1 + max(0, w - 1)), alike for y. Persons without area or with an empty box are left
-    out, with a warning that says how many.
+    x1 = max(0, x), x2 = min(W - 1, x1 + max(0, w - 1)), and the same for y. Persons without area or with an empty box
+    are left out, with a warning that gives their number.
 
     Raises:
-        DistilPoseError: if none is left.
+        DistilPoseError: no person is left.
     """
     sizes = np.array([annotations.images[number][1:] for number in annotations.image_ids.tolist()], dtype=np.float64)
     corner = np.maximum(annotations.boxes[:, :2], 0)
     opposite = np.minimum(sizes - 1, corner + np.maximum(annotations.boxes[:, 2:] - 1, 0))
     boxes = np.concatenate([corner, opposite - corner], axis=1)
     kept = (annotations.areas > 0) & (boxes[:, 2:] > 0).all(axis=1)
-    everyone = Instances(
+    persons = Instances(
         annotations.annotation_ids,
         annotations.image_ids,
         boxes,
@@ -59,19 +59,20 @@ def ground_truth_instances(annotations: KeypointAnnotations) -> Instances:
         annotations.keypoints,
         annotations.labelled,
     )
-    return _without_empty(everyone, kept, annotations.path)
+    return _drop_empty(persons, kept, annotations.path)
 
 
 def keep_labels(instances: Instances, share: float, unlabelled: bool) -> Instances:
-    """The persons with labels for a share of them.
+    """Remove the labels of all but a share of the persons.
 
     Args:
         instances: labelled persons.
-        share: of them, who keep their labels; the same ones each time, and those of a smaller share among those of a larger.
-        unlabelled: whether the others stay, without labels.
+        share: of the persons that keep their labels, in [0, 1]. The choice is always the same, and a smaller share is a
+            subset of a larger one.
+        unlabelled: whether the other persons are kept, without labels.
 
     Raises:
-        DistilPoseError: if the share is no share, or none is left.
+        DistilPoseError: no person is left.
     """
     if share == 1:
         return instances
@@ -81,7 +82,7 @@ def keep_labels(instances: Instances, share: float, unlabelled: bool) -> Instanc
     kept[order[: round(share * len(order))]] = True
     if not unlabelled and not kept.any():
         raise DistilPoseError(
-            f"data.label_share={share} leaves none of {len(order)} persons with labels: raise it, or pass "
+            f"data.label_share={share} leaves none of {len(order)} persons with labels: raise it, or give "
             "data.unlabelled=true to train on persons without labels by a teacher."
         )
     fewer = instances._replace(labelled=instances.labelled & kept[:, None])
@@ -89,15 +90,15 @@ def keep_labels(instances: Instances, share: float, unlabelled: bool) -> Instanc
 
 
 def detector_instances(path: str | Path, annotations: KeypointAnnotations, score_threshold: float = 0.0) -> Instances:
-    """A detector's boxes for the images of an annotation file, used as they are.
+    """Detector boxes for the images of an annotation file, without clipping.
 
     Args:
         path: JSON list of {image_id, category_id, bbox, score}; rows of other categories are skipped.
-        annotations: the images the boxes must belong to, and the category they must be of.
-        score_threshold: boxes below it are left out.
+        annotations: of the images and the category of the boxes.
+        score_threshold: boxes with a lower score are left out.
 
     Raises:
-        DistilPoseError: for a bad row, a box of an image the annotation file does not know, or an empty rest.
+        DistilPoseError: a row is wrong, an image is not in the annotation file, or no box is left.
     """
     rows = read_json(path, "Detector-box file", "give the file with data.boxes, or use ground-truth boxes")
     if not isinstance(rows, list):
@@ -122,8 +123,8 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
     if unknown:
         some = ", ".join(str(number) for number in sorted(unknown)[:5])
         raise DistilPoseError(
-            f"Detector-box file {path} has boxes for {len(unknown)} image(s) that {annotations.path} does not know "
-            f"(ids {some}{', …' if len(unknown) > 5 else ''}): give the boxes and the annotations of one split."
+            f"Detector-box file {path} has boxes for {len(unknown)} image(s) that are not in {annotations.path} "
+            f"(ids {some}{', …' if len(unknown) > 5 else ''}): give boxes and annotations of the same split."
         )
     if not boxes:
         raise DistilPoseError(
@@ -140,11 +141,11 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
         np.zeros((count, joints, 2), dtype=np.float32),
         np.zeros((count, joints), dtype=bool),
     )
-    return _without_empty(found, np.all(stacked[:, 2:] > 0, axis=1), path)
+    return _drop_empty(found, np.all(stacked[:, 2:] > 0, axis=1), path)
 
 
-def _without_empty(instances: Instances, kept: NDArray[np.bool_], path: str | Path) -> Instances:
-    """Instances whose box shows anything; says how many do not."""
+def _drop_empty(instances: Instances, kept: NDArray[np.bool_], path: str | Path) -> Instances:
+    """The instances to keep, with a warning about the others."""
     dropped = int((~kept).sum())
     if dropped == len(kept):
         raise DistilPoseError(
@@ -153,7 +154,7 @@ def _without_empty(instances: Instances, kept: NDArray[np.bool_], path: str | Pa
     if dropped:
         first = instances.annotation_ids[~kept][:3].tolist()
         warnings.warn(
-            f"{dropped} person(s) in {path} left out, their box or area is empty (first ids {first}).", stacklevel=3
+            f"{dropped} person(s) in {path} left out: their box or area is empty (first ids {first}).", stacklevel=3
         )
         return instances.take(kept)
     return instances

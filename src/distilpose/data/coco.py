@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,35 +34,35 @@ STD = (0.229, 0.224, 0.225)
 class CocoKeypoints(Dataset[PoseBatch]):
     """Persons of a COCO keypoint file, each as a crop with its targets.
 
-    The item at an index is a `PoseBatch` without a batch axis; at an (index, seed) it is the view of that seed. Joints that
-    are not labelled have keypoint (0, 0) and weight 0. With a detector's boxes the persons are the detections and have no
-    labels.
+    An item is a `PoseBatch` without a batch axis. `dataset[index]` draws the augmented view from torch's generator,
+    `dataset[index, seed]` gives the view of that seed. Joints without a label have keypoint (0, 0) and weight 0. With
+    detector boxes the persons are the detections, and have no labels.
 
     Args:
-        annotations: COCO keypoint file, or what `load_annotations` made of one.
+        annotations: COCO keypoint file, or the result of `load_annotations`.
         images: folder of its images.
-        boxes: detector's box file, to use in place of the ground-truth boxes.
+        boxes: file of detector boxes to use instead of the ground-truth boxes.
         input_size: (H, W) of the crop.
         train: whether `augmentation` is applied.
-        skeleton: overrides of what the category implies; see `load_annotations`.
-        augmentation: random views for training; None shows every person the same way each time.
-        category: name or id of the category, where the file has several with keypoints.
+        skeleton: overrides of what the category implies, see `load_annotations`.
+        augmentation: random views for training; None shows each person the same way every time.
+        category: name or id of the category, if several categories of the file have keypoints.
         padding: factor on the box around a person.
-        score_threshold: detector boxes below it are left out.
-        limit: only the first so many persons, for debugging and for overfitting on purpose.
-        label_share: share of the persons who keep their labels, in [0, 1]; a smaller share is part of a larger one.
-        unlabelled: whether persons without labels are kept, for a teacher to say where their joints are.
+        score_threshold: detector boxes with a lower score are left out.
+        limit: use only this many persons, for debugging and for overfitting on purpose.
+        label_share: share of the persons that keep their labels, in [0, 1]; see `keep_labels`.
+        unlabelled: whether persons without labels are kept, for a teacher to supervise.
 
     Attributes:
         skeleton: the joints.
         instances: the persons, as arrays.
-        image_ids: ids of all images of the annotation file, with or without persons: what an evaluation covers.
+        image_ids: ids of all images of the annotation file, with or without persons; an evaluation covers all of them.
         annotations_file: path of the annotation file.
         category_id: id of the persons' category.
 
     Raises:
-        DistilPoseError: if the file, a box or an image is missing or wrong; images are looked for at once, so that a
-            training does not die of one in mid-epoch.
+        DistilPoseError: the file, a box or an image is missing or wrong. All images are looked up at once, so that a
+            missing one does not end a training in the middle of an epoch.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class CocoKeypoints(Dataset[PoseBatch]):
         )
 
     def image_file(self, image_id: int) -> Path:
-        """Where the image lies."""
+        """Path of an image."""
         return self.folder / self._names[image_id]
 
     def _to_tensor(self, crop: NDArray) -> Tensor:
@@ -150,13 +151,12 @@ class CocoKeypoints(Dataset[PoseBatch]):
         return planes.float().mul_(self._scale).add_(self._offset)
 
     def _check_images(self) -> None:
-        """Every image a person is on must be there."""
         names = self._names.values()
         missing = [name for name in names if not os.path.isfile(os.path.join(self.folder, name))]
         if missing:
             raise DistilPoseError(
                 f"{len(missing)} of {len(self._names)} images that {self.annotations_file} needs are missing, "
-                f"first {self.folder / missing[0]}: check the folder of images, in a training data.root."
+                f"first {self.folder / missing[0]}: check the folder of images, data.root in a training."
             )
 
 
@@ -164,34 +164,29 @@ def read_image(path: str | Path) -> NDArray:
     """An image as (H, W, 3) uint8 in OpenCV's order, blue first.
 
     Raises:
-        DistilPoseError: if it is missing, no image, or a JPEG that ends too early.
+        DistilPoseError: the file is missing, not an image, or a truncated JPEG.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise DistilPoseError(
-            f"Image {path} cannot be read ({error.strerror}): check the folder of images, in a training data.root."
+            f"Image {path} cannot be read ({error.strerror}): check the folder of images, data.root in a training."
         ) from None
-    try:
-        image = (
-            None
-            if is_cut_off(content) or not content
-            else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        )
-    except cv2.error:  # more pixels than OpenCV is willing to unpack
-        image = None
+    image: NDArray | None = None
+    if content and not is_cut_off(content):
+        with suppress(cv2.error):  # such as more pixels than OpenCV's limit
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise DistilPoseError(
-            f"Image {path} is cut off or no image OpenCV can read ({len(content)} bytes): fetch it again."
+            f"Image {path} is cut off or not an image that OpenCV reads ({len(content)} bytes): download it again."
         )
     return image
 
 
 def is_cut_off(content: bytes) -> bool:
-    """Whether these are the bytes of a JPEG that ends too early.
+    """Whether these are the bytes of a truncated JPEG: its last scan has no end marker.
 
-    Decoders may fill it with grey and say nothing; a whole one ends its last scan with an end marker.
+    Decoders fill the missing part with grey, without an error.
     """
     end = b"\xff\xd9"
     if not content.startswith(b"\xff\xd8") or content.endswith(end):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def encode_regression(pixels: Tensor, labelled: Tensor, input_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Regression targets of joints given in crop pixels.
+    """Regression targets of joints in crop pixels.
 
     Args:
         pixels: (..., K, 2) joints in crop pixels.
@@ -36,18 +36,18 @@ def encode_heatmaps(
 ) -> tuple[Tensor, Tensor]:
     """Gaussian heat maps with their peak of 1 at the joint's unrounded position, over the whole map.
 
-    A joint slightly outside the crop still throws a Gaussian into the map; it counts as long as its 3-sigma box
-    touches the map.
+    The Gaussian of a joint slightly outside the crop reaches into the map. The joint has weight 1 as long as its 3-sigma
+    box touches the map.
 
     Args:
         keypoints: (N, K, 2) in [0, 1] of the crop.
-        labelled: (N, K) 1 for a labelled joint wherever it lies, else 0.
+        labelled: (N, K) 1 for a labelled joint, inside or outside the crop, else 0.
         heatmap_size: (H, W) in cells.
-        sigma: width of the Gaussian in cells.
+        sigma: standard deviation of the Gaussian in cells.
 
     Returns:
         heatmaps: (N, K, H, W), all zero where the weight is 0.
-        weights: (N, K) 1 for a labelled joint whose 3-sigma box is not wholly outside the map, else 0.
+        weights: (N, K) 1 for a labelled joint whose 3-sigma box is not completely outside the map, else 0.
     """
     height, width = heatmap_size
     size = _width_height(heatmap_size, keypoints)
@@ -62,19 +62,19 @@ def encode_heatmaps(
 
 
 def decode_heatmaps(heatmaps: Tensor, kernel: int | None = None) -> tuple[Tensor, Tensor]:
-    """Joints of heat maps: the highest cell, refined below the cell by DARK (Zhang et al., CVPR 2020).
+    """Joints from heat maps: the arg-max cell with the sub-cell refinement of DARK (Zhang et al., CVPR 2020).
 
-    The map is smoothed by a Gaussian, its logarithm taken, and one Newton step made from the highest cell. Peaks within
-    two cells of the border, and those where the Hessian is singular, stay on their cell.
+    The map is smoothed by a Gaussian, its logarithm is taken, and one Newton step is made from the arg-max. Peaks within
+    two cells of the border, and peaks with a singular Hessian, are not refined.
 
     Args:
         heatmaps: (N, K, H, W).
-        kernel: side of the smoothing kernel in cells, odd; its sigma is 0.3 ((kernel - 1) / 2 - 1) + 0.8. By default 11
-            for maps of 64 rows and more, as in the release, and in proportion for smaller ones, down to 3.
+        kernel: size of the smoothing kernel in cells, odd; its sigma is 0.3 ((kernel - 1) / 2 - 1) + 0.8. By default 11
+            for maps of 64 rows and more, as in the release, and proportionally less for smaller maps, at least 3.
 
     Returns:
-        keypoints: (N, K, 2) in [0, 1] of the crop (cell / size). A map without a positive value has none: its joint is
-            put at cell (-1, -1), outside the crop.
+        keypoints: (N, K, 2) in [0, 1] of the crop (cell / size). The joint of a map without a positive value is at cell
+            (-1, -1), outside the crop.
         scores: (N, K) the map's highest value.
     """
     heatmaps = heatmaps.float()
@@ -91,7 +91,7 @@ def decode_heatmaps(heatmaps: Tensor, kernel: int | None = None) -> tuple[Tensor
     log = smooth.clamp(min=1e-10).log().flatten(-2)
 
     inner = (column > 1) & (column < width - 2) & (row > 1) & (row < height - 2)
-    # the centre of the map stands in for peaks at the border, so that the neighbours below always exist
+    # peaks at the border use the centre of the map, so that the neighbours below always exist; they are not refined
     centre = torch.where(inner, best, torch.full_like(best, (height // 2) * width + width // 2))
 
     def at(dx: int, dy: int) -> Tensor:
@@ -112,7 +112,7 @@ def decode_heatmaps(heatmaps: Tensor, kernel: int | None = None) -> tuple[Tensor
 
 
 def keypoints_to_image(keypoints: Tensor, warp: Tensor, input_size: tuple[int, int]) -> Tensor:
-    """Joints of crops in the pixels of the images the crops were taken from.
+    """Joints of crops in pixels of their images.
 
     Args:
         keypoints: (N, K, 2) in [0, 1] of the crop.
@@ -135,13 +135,14 @@ def _width_height(size: tuple[int, int], like: Tensor) -> Tensor:
 
 
 def _gaussian_blur(maps: Tensor, kernel: int) -> Tensor:
-    """Separable Gaussian of OpenCV's default width for that kernel, zeros beyond the border.
+    """Separable Gaussian with OpenCV's default sigma for that kernel, zero padding.
 
-    Shifted sums, not a convolution: those run in TF32 or bf16 under common settings, too coarse for the logarithm.
+    Shifted sums instead of a convolution: convolutions run in TF32 or bf16 under common settings, which is too coarse
+    for the logarithm.
     """
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     reach = kernel // 2
-    # plain numbers, which an exported graph has as constants
+    # Python numbers, which become constants of an exported graph
     taps = [math.exp(-(shift**2) / (2 * sigma**2)) for shift in range(-reach, reach + 1)]
     weights = [tap / sum(taps) for tap in taps]
     for axis in (-1, -2):

@@ -1,6 +1,6 @@
-"""Crop geometry: a person's box to one affine map from image pixels to crop pixels.
+"""Crop geometry: from a person's box to an affine map from image pixels to crop pixels.
 
-Sizes are rounded to float32 where the released pipeline rounds them, so that its matrices come out to the last bit.
+Sizes are rounded to float32 wherever the released pipeline rounds them, so that the matrices equal its own bit for bit.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from distilpose.errors import DistilPoseError
 
-MAX_SIDE = 32_766  # pixels; OpenCV before version 5 does not warp a larger image
-LEAST, MOST = 0.01, 1e6  # pixels; of boxes beyond these no crop has a map that can be turned round in float32
-UNIT = 200.0  # pixels; the release keeps box sizes in this unit, and rounds them in it
+MAX_SIDE = 32_766  # pixels; OpenCV before version 5 cannot warp a larger image
+LEAST, MOST = 0.01, 1e6  # side of a box in pixels; beyond these a crop's map cannot be inverted in float32
+UNIT = 200.0  # pixels; the release rounds box sizes in this unit
 
 
 class Region(NamedTuple):
-    """The part of an image that a crop shows, upright, before rotation and mirroring.
+    """The part of an image that a crop shows, before rotation and flip.
 
     Attributes:
         centre: (2,) float32, x and y in image pixels.
@@ -32,14 +32,14 @@ class Region(NamedTuple):
 
 
 def given_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
-    """The boxes that someone gives for an image, as an (N, 4) array.
+    """Boxes from a user as an (N, 4) array.
 
     Args:
-        boxes: (N, 4) x, y, width, height in image pixels, or the four numbers of one.
+        boxes: (N, 4) x, y, width, height in image pixels, or four numbers for one person.
         size: (H, W) of the image.
 
     Raises:
-        DistilPoseError: they have another shape, or one is empty, huge, not finite, or wholly outside the image.
+        DistilPoseError: the shape is wrong, or a box is empty, huge, not finite, or completely outside the image.
     """
     expected = "expected x, y, width, height in pixels for each person"
     try:
@@ -55,21 +55,21 @@ def given_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
     good = on_image(table, size)
     if not good.all():
         raise DistilPoseError(
-            f"Box {table[~good][0].tolist()} is empty, huge, not finite or wholly outside the image of {size[1]} x {size[0]} "
-            f"pixels: {expected}."
+            f"Box {table[~good][0].tolist()} is empty, huge, not finite or completely outside the image of "
+            f"{size[1]} x {size[0]} pixels: {expected}."
         )
     return table
 
 
 def can_be_cropped(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(N,) whether each of (N, 4) boxes, x, y, width, height, is finite and has a size that a crop can be made of."""
+    """(N,) bool: the box, of (N, 4) x, y, width, height, is finite and neither too small nor too large to crop."""
     extent = boxes[:, 2:]
     good = np.isfinite(boxes).all(1) & ((extent >= LEAST) & (extent <= MOST)).all(1)
     return np.asarray(good, dtype=np.bool_)
 
 
 def on_image(boxes: NDArray[np.float64], size: Sequence[int]) -> NDArray[np.bool_]:
-    """(N,) whether a box can be cropped and lies, if only in part, on the image.
+    """(N,) bool: the box can be cropped and overlaps the image.
 
     Args:
         boxes: (N, 4) x, y, width, height.
@@ -81,7 +81,7 @@ def on_image(boxes: NDArray[np.float64], size: Sequence[int]) -> NDArray[np.bool
 
 
 def region_of_box(bbox: ArrayLike, input_size: tuple[int, int], padding: float = 1.25) -> Region:
-    """The region around a box: widened or heightened to the crop's proportions, then padded.
+    """The region around a box: extended to the aspect ratio of the crop, then padded.
 
     Args:
         bbox: x, y, width, height in image pixels.
@@ -104,13 +104,14 @@ def warp_of_region(
 ) -> NDArray:
     """The (2, 3) float64 matrix from image pixels to crop pixels.
 
-    It takes the region's centre to (W / 2, H / 2), scales both axes by the widths' ratio and turns about the centre.
+    It maps the region's centre to (W / 2, H / 2), scales both axes by the ratio of the widths, and rotates about the
+    centre.
 
     Args:
-        region: what the crop shows; of the mirrored image where `mirror_width` is given.
+        region: what the crop shows; of the mirrored image if `mirror_width` is given.
         input_size: (H, W) of the crop.
         rotation: degrees.
-        mirror_width: width of the image to mirror it left to right first; None leaves it as it is.
+        mirror_width: width of the image, to mirror it first; None does not mirror.
     """
     height, width = input_size
     angle = np.pi * rotation / 180
@@ -135,7 +136,7 @@ def warp_points(points: NDArray, warp: NDArray[np.float64]) -> NDArray[np.float3
 
 
 def _with_right_angle(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Two points and a third that turns the line between them by a right angle: enough to fix an affine map."""
+    """Two points and a third one at a right angle to the line between them: three points define an affine map."""
     first, second = points
     dx, dy = first - second
     return np.array([first, second, [second[0] - dy, second[1] + dx]], dtype=np.float32)

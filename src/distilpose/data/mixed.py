@@ -1,14 +1,15 @@
-"""Several data sets in one training, whatever skeletons they have."""
+"""Training on several data sets with different skeletons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,23 +17,22 @@ from torch.utils.data import Dataset
 from distilpose.data.boxes import Instances
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.datamodule import CocoDataModule
-from distilpose.errors import DistilPoseError, check_number
+from distilpose.errors import DistilPoseError
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
 
-# the set that is validated on, among `repeats`
-FIRST = "first"
+FIRST = "first"  # name of the main data set in `repeats`
 
 
 class MixedPersons(Dataset[PoseBatch]):
-    """The persons of several sets, one set after the other, with the joints of one skeleton.
+    """The concatenated persons of several data sets, with the joints of one skeleton.
 
-    Joints are matched by name (`Skeleton.matching`); those that a set does not know have weight 0 in it. Each person is
-    mirrored by its own set's pairs before that.
+    Joints are matched by name (`Skeleton.matching`). Joints that a set does not have get weight 0. Flips use the left-right
+    pairs of the person's own set.
 
     Args:
-        sets: whose persons; annotation ids of different sets may be the same.
-        skeleton: the joints.
+        sets: the data sets. Annotation ids need not be unique across sets.
+        skeleton: joints of the samples.
 
     Raises:
         DistilPoseError: a set has no joint of the skeleton.
@@ -41,24 +41,24 @@ class MixedPersons(Dataset[PoseBatch]):
     def __init__(self, sets: Sequence[CocoKeypoints], skeleton: Skeleton):
         self.sets, self.skeleton = list(sets), skeleton
         self._starts = np.cumsum([0, *(len(one) for one in self.sets)])
-        self._places = [_places(one, skeleton) for one in self.sets]
+        self._joints = [_match_joints(one, skeleton) for one in self.sets]
 
     def __len__(self) -> int:
         """Number of persons."""
         return int(self._starts[-1])
 
     def __getitem__(self, item: int | tuple[int, int]) -> PoseBatch:
-        """The person's crop and targets, as of `CocoKeypoints`."""
-        index, *view = item if isinstance(item, tuple) else (item,)
+        """The person's crop and targets, as in `CocoKeypoints`."""
+        index, *seed = item if isinstance(item, tuple) else (item,)
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         within = index - int(self._starts[number])
-        person = self.sets[number][(within, *view) if view else within]  # type: ignore[index]
-        places = self._places[number]
-        joints = {name: _take(getattr(person, name), places) for name in ("keypoints", "weights", "labelled")}
-        return person._replace(**joints)
+        person = self.sets[number][(within, *seed) if seed else within]  # type: ignore[index]
+        joints = self._joints[number]
+        fields = {name: _take(getattr(person, name), joints) for name in ("keypoints", "weights", "labelled")}
+        return person._replace(**fields)
 
     def image_file(self, image_id: int) -> Path:
-        """Refused: images of several sets may have the same number."""
+        """Not available: images of different sets may have the same id."""
         raise DistilPoseError(
             "A teacher cannot be recorded for several sets at once: use teacher=checkpoint, or train on one set (data=coco)."
         )
@@ -67,58 +67,59 @@ class MixedPersons(Dataset[PoseBatch]):
     def instances(self) -> Instances:
         """All persons as arrays, with the joints of the skeleton."""
         parts = []
-        for one, places in zip(self.sets, self._places, strict=True):
-            known = places >= 0
-            keypoints = np.where(known[:, None], one.instances.keypoints[:, places], np.float32(0))
+        for one, joints in zip(self.sets, self._joints, strict=True):
+            known = joints >= 0
+            keypoints = np.where(known[:, None], one.instances.keypoints[:, joints], np.float32(0))
             parts.append(
-                one.instances._replace(keypoints=keypoints, labelled=one.instances.labelled[:, places] & known)
+                one.instances._replace(keypoints=keypoints, labelled=one.instances.labelled[:, joints] & known)
             )
         return Instances._make(np.concatenate(field) for field in zip(*parts, strict=True))
 
 
 class MixedDataModule(CocoDataModule):
-    """Trains on several sets and validates on the first, whose skeleton is the model's.
+    """Training on several data sets, validation on the first one. The model has the skeleton of the first set.
 
     Args:
         *args: of the first set's `CocoDataModule`.
-        others: the other sets, by any name. Each has its own limit, share of labels and padding.
-        repeats: how often an epoch shows each person of a set, in another view each time; `first` is the first set, and sets
-            that are not named are shown once.
-        **options: of the first set's `CocoDataModule`; batches are as it says.
+        others: the other data sets by name. Each has its own limit, share of labels and padding.
+        repeats: views of each person per epoch, by name of the data set; the first set is called `first`. The default is
+            one view.
+        **options: of the first set's `CocoDataModule`. Its batch size holds for all sets.
 
     Raises:
-        DistilPoseError: `repeats` names no set or no whole number, or a set has crops of another size or persons
-            without labels where the first has none.
+        DistilPoseError: `repeats` has an unknown name, or another set differs from the first in `input_size` or
+            `unlabelled`.
     """
 
     def __init__(
         self,
         *args: Any,
         others: Mapping[str, CocoDataModule],
-        repeats: Mapping[str, int] | None = None,
+        repeats: Mapping[str, Annotated[int, Ge(1)]] | None = None,
         **options: Any,
     ):
         super().__init__(*args, **options)
         self.others = dict(others)
         self.repeats = {FIRST: 1, **dict.fromkeys(others, 1), **(repeats or {})}
-        for name, times in self.repeats.items():
-            if name != FIRST and name not in others:
+        for name in self.repeats:
+            if name not in (FIRST, *others):
                 raise DistilPoseError(f"data.repeats.{name}: expected one of {', '.join([FIRST, *others])}.")
-            check_number(f"data.repeats.{name}", times, least=1, whole=True)
         for name, other in self.others.items():
             other.setting = f"data.others.{name}"
             if other.input_size != self.input_size:
                 raise DistilPoseError(
-                    f"data.others.{name}.input_size={list(other.input_size)} must be the first set's, {list(self.input_size)}."
+                    f"data.others.{name}.input_size={list(other.input_size)} must equal data.input_size="
+                    f"{list(self.input_size)}."
                 )
             if other.unlabelled and not self.unlabelled:
                 raise DistilPoseError(
-                    f"data.others.{name}.unlabelled=true wants data.unlabelled=true too, for the teacher to teach on them."
+                    f"data.others.{name}.unlabelled=true needs data.unlabelled=true, so that a teacher supervises these "
+                    "persons."
                 )
         self._mixed: MixedPersons | None = None
 
     def prepare_data(self) -> None:
-        """Draw sets that are drawn."""
+        """Draw the synthetic sets."""
         super().prepare_data()
         for other in self.others.values():
             other.prepare_data()
@@ -133,19 +134,19 @@ class MixedDataModule(CocoDataModule):
         return self._mixed
 
 
-def _places(one: CocoKeypoints, skeleton: Skeleton) -> NDArray[np.int64]:
-    """Where each joint of the skeleton is among the set's; -1 where it is not."""
-    places = [-1 if place is None else place for place in skeleton.matching(one.skeleton)]
-    if max(places, default=-1) < 0:
+def _match_joints(one: CocoKeypoints, skeleton: Skeleton) -> NDArray[np.int64]:
+    """(K,) index of each joint of the skeleton in the set, -1 for joints that the set does not have."""
+    indices = [-1 if index is None else index for index in skeleton.matching(one.skeleton)]
+    if max(indices) < 0:
         raise DistilPoseError(
-            f"{one.annotations_file} has none of the joints {', '.join(skeleton.names[:3])}, …: give sets that share joints by "
-            "name."
+            f"{one.annotations_file} has none of the joints {', '.join(skeleton.names[:3])}, …: give sets with common "
+            "joint names."
         )
-    return np.array(places)
+    return np.array(indices)
 
 
-def _take(joints: Tensor, places: NDArray[np.int64]) -> Tensor:
-    """The joints in the skeleton's order, 0 where the set does not know one."""
-    known = torch.from_numpy(places >= 0)
-    taken = joints[torch.from_numpy(np.maximum(places, 0))]
+def _take(values: Tensor, joints: NDArray[np.int64]) -> Tensor:
+    """Values (joints, ...) of one set in the order of the skeleton, 0 for joints that the set does not have."""
+    known = torch.from_numpy(joints >= 0)
+    taken = values[torch.from_numpy(np.maximum(joints, 0))]
     return torch.where(known if taken.ndim == 1 else known[:, None], taken, torch.zeros_like(taken))

@@ -1,4 +1,4 @@
-"""Which person is shown when: in training decided by the seed and the epoch alone, in evaluation once and in fixed batches."""
+"""Samplers: a training order that depends on seed and epoch only, and fixed batches in evaluation."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from distilpose.errors import DistilPoseError
 
 
 class SeededShuffleSampler(DistributedSampler):
-    """This process's share of a shuffle, each index with the seed of the view it is to be shown in.
+    """This process's shard of a shuffle, with the seed of the augmented view beside each index.
 
-    The views depend neither on the loading processes nor on how many of them or of GPUs there are, nor on whether the run
-    was interrupted: a resumed epoch is the one that would have been, and one resumed in its middle is the rest of it.
+    The views depend on `seed` and the epoch only: not on the number of workers or GPUs, and not on whether the run was
+    interrupted. A run that resumes in the middle of an epoch sees exactly the rest of that epoch.
 
     Args:
         dataset: the persons.
         world: number of processes.
         rank: of this process.
-        seed: of order and views.
-        step: persons of an optimiser step on one process. An epoch is whole steps, the same ones however a step's persons
-            are shared out; what is left over waits for the next epoch's shuffle. Where there are fewer persons than that,
-            each is in the order, some twice where their number does not divide.
+        seed: of the order and of the views.
+        step: persons per optimiser step on one process. An epoch is a whole number of steps, and each step has the same
+            persons for any number of processes. The persons left over wait for the shuffle of the next epoch. If there
+            are fewer persons than one step needs, the epoch has each of them, some twice where their number does not
+            divide.
     """
 
     def __init__(self, dataset: Dataset[Any], world: int = 1, rank: int = 0, seed: int = 0, step: int = 1):
@@ -34,30 +35,30 @@ class SeededShuffleSampler(DistributedSampler):
         if steps:
             self.num_samples, self.drop_last = steps * step, True
             self.total_size = self.num_samples * world
-        self._resumed, self._shown = 0, 0
+        self._resumed_epoch, self._done = 0, 0
 
-    def take_up(self, epoch: int, shown: int) -> None:
-        """Go on in an epoch after so many of this process's persons; later epochs are whole."""
+    def resume(self, epoch: int, done: int) -> None:
+        """Start in this epoch, after `done` persons of this process. Later epochs are whole."""
         self.set_epoch(epoch)
-        self._resumed, self._shown = epoch, shown
+        self._resumed_epoch, self._done = epoch, done
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """(index, seed) pairs, to ask a `CocoKeypoints` for."""
+        """(index, seed) pairs, as `CocoKeypoints` takes them."""
         count = len(self.dataset)  # type: ignore[arg-type]
         seeds = np.random.default_rng((self.seed, self.epoch)).integers(2**31 - 1, size=count)
-        left = islice(super().__iter__(), self._shown if self.epoch == self._resumed else 0, None)
-        return ((index, int(seeds[index])) for index in left)
+        rest = islice(super().__iter__(), self._done if self.epoch == self._resumed_epoch else 0, None)
+        return ((index, int(seeds[index])) for index in rest)
 
 
 class ShardedBatchSampler(Sampler[list[int]]):
-    """This process's share of the batches one process would evaluate: each person once, and in the same company.
+    """This process's shard of the batches that a single process would evaluate: each person once.
 
-    A network's last bits depend on the batch a crop is in, so that figures are equal to the last bit for any number of
-    processes only if batches are. Where there are fewer batches than processes, batches are smaller.
+    The last bits of a network's output depend on the batch that a crop is in. Equal batches therefore give metrics that
+    are equal to the last bit for any number of processes. If there are fewer batches than processes, batches get smaller.
 
     Args:
-        persons: how many there are; at least one a process.
-        batch_size: persons in a batch; the last may have fewer.
+        persons: number of persons, at least one per process.
+        batch_size: persons in a batch; the last batch may have fewer.
         world: number of processes.
         rank: of this process.
     """
@@ -75,39 +76,40 @@ class ShardedBatchSampler(Sampler[list[int]]):
         return len(self.batches)
 
 
-def progress_of(trainer: Any, batch_size: int) -> dict[str, Any]:
-    """Where in its data a training stands.
+def data_progress(trainer: Any, batch_size: int) -> dict[str, Any]:
+    """Position of a training in its data, as a checkpoint keeps it.
 
     Args:
         trainer: Lightning's.
-        batch_size: persons in a batch of a process.
+        batch_size: persons per batch of one process.
 
     Returns:
-        epochs: shown whole. batches: shown by each process of the epoch it stands in, 0 between two. step: what makes up an
-        optimiser step: batch size, processes, accumulated batches.
+        epochs: number of completed epochs. batches: batches of the current epoch that each process has seen, 0 between
+        two epochs. step: what one optimiser step consists of: batch size, processes, accumulated batches.
     """
     progress, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress
-    # one written by a validation stands before the end of an epoch whose batches have all been shown
+    # a checkpoint written during validation comes before the end of an epoch whose batches are all done
     whole = progress.processed == progress.started or batches.is_last_batch
     epochs = progress.started if batches.is_last_batch else progress.processed
-    shown = 0 if whole else batches.current.processed
-    return {"epochs": epochs, "batches": shown, "step": _step(trainer, batch_size)}
+    done = 0 if whole else batches.current.processed
+    return {"epochs": epochs, "batches": done, "step": _step(trainer, batch_size)}
 
 
-def taken_up(state: Mapping[str, Any], trainer: Any, batch_size: int) -> tuple[int, int]:
-    """The epochs and batches of `progress_of`, for a training that goes on.
+def resume_position(state: Mapping[str, Any], trainer: Any, batch_size: int) -> tuple[int, int]:
+    """Epoch and batch at which a training resumes from the state of `data_progress`.
 
     Raises:
-        DistilPoseError: it stands in the middle of an epoch that other batches or processes would share out differently.
+        DistilPoseError: the checkpoint is from the middle of an epoch, and batch size or processes have changed, so that
+            the rest of the epoch would be other persons.
     """
     epochs, batches = int(state["epochs"]), int(state.get("batches", 0))
-    was, step = list(state.get("step", [])), _step(trainer, batch_size)
-    if batches and was and was != step:
+    before, now = list(state.get("step", [])), _step(trainer, batch_size)
+    if batches and before and before != now:
         names = ("batch size", "processes", "accumulated batches")
-        then, now = (", ".join(f"{n} {value}" for n, value in zip(names, one, strict=True)) for one in (was, step))
+        old, new = (", ".join(f"{n} {value}" for n, value in zip(names, one, strict=True)) for one in (before, now))
         raise DistilPoseError(
-            f"The checkpoint stands in the middle of epoch {epochs}, which {then} began and {now} cannot end: go on as it "
-            "began until the epoch's end, or from resume=…/checkpoints/last.ckpt."
+            f"The checkpoint is from the middle of epoch {epochs}, which started with {old}, but this run has {new}: "
+            "resume with the old values until the epoch ends, or from resume=…/checkpoints/last.ckpt."
         )
     return epochs, batches
 

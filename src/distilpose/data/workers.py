@@ -1,4 +1,4 @@
-"""How loading processes start, and what each does before it loads."""
+"""How data-loading workers start, and what each does before it loads."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import threading
 import cv2
 
 
-def settle(worker: int) -> None:
-    """Leave the cores to the other workers, and signals that ask the training to leave to the training's process.
+def init_worker(worker: int) -> None:
+    """Use one core, and leave shutdown signals to the training process.
 
-    torchrun, systemd, a terminal and others send them to all processes there are; a training whose workers go first cannot
-    end its step and save. A SIGTERM is obeyed from the training's process alone, which so ends what does not end itself.
+    torchrun, systemd, terminals and others signal all processes of a job at once. If the workers ended first, the
+    training could not finish its step and save a checkpoint. A worker therefore accepts SIGTERM from its parent only.
     """
-    cv2.setNumThreads(0)  # OpenCV's own threads would fight over the cores with the other workers
+    cv2.setNumThreads(0)  # OpenCV's own threads would compete with the other workers
     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # who sent a signal is told to one who waits for it, and not on macOS
+    if hasattr(signal, "sigwaitinfo"):  # the only call that reports the sender; macOS lacks it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey_the_training, daemon=True).start()
+        threading.Thread(target=_exit_on_parents_sigterm, daemon=True).start()
 
 
-def _obey_the_training() -> None:
+def _exit_on_parents_sigterm() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
 
 
 def start_method() -> str | None:
-    """How loading processes are started; None is as usual.
+    """Start method of workers; None is Python's default.
 
-    In a job of joblib's the usual way is joblib's own, by which only joblib can start processes: there it is the system's.
+    Inside a joblib job the default is joblib's own "loky", with which only joblib can start processes. There the
+    system's default is used.
     """
     return multiprocessing.get_all_start_methods()[0] if multiprocessing.get_start_method() == "loky" else None

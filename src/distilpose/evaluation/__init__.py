@@ -1,6 +1,7 @@
-"""Evaluation: flip test, rescoring, OKS, suppression of doubles, COCO average precision and PCK."""
+"""Evaluation: flip test, rescoring, OKS, non-maximum suppression, COCO average precision and PCK."""
 
 from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
+from distilpose.evaluation.checks import check_finite, check_same_joints, choose_device
 from distilpose.evaluation.coco_ap import COCO_METRICS, coco_evaluation, coco_metrics, load_coco
 from distilpose.evaluation.error_types import (
     ERROR_TYPES,
@@ -19,8 +20,6 @@ from distilpose.evaluation.orientation import OrientedPCK, is_upright, pck_by_or
 from distilpose.evaluation.pck import PCK, allowed_distance, pck, pck_of_predictions
 from distilpose.evaluation.protocol import (
     Evaluation,
-    check_finite,
-    choose_device,
     concatenate,
     evaluate_dataset,
     predict_batch,
@@ -52,6 +51,7 @@ __all__ = [
     "calibration_of_sigmas",
     "check_finite",
     "check_flip_test",
+    "check_same_joints",
     "choose_device",
     "coco_evaluation",
     "coco_metrics",

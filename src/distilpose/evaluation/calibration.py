@@ -1,4 +1,4 @@
-"""Whether a student knows how good it is: its confidences against joint OKS, its sigmas against its errors."""
+"""Calibration of a student: its confidences against joint OKS, its sigmas against its errors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 
 def calibration(
@@ -14,13 +15,13 @@ def calibration(
     """Mean similarity of joints by confidence.
 
     Args:
-        scores: (n,) confidences; clipped to [0, 1], left out where not finite.
+        scores: (n,) confidences, clipped to [0, 1]; values that are not finite are left out.
         similarity: (n,) object keypoint similarity of the same joints, in [0, 1].
-        bins: equal parts of [0, 1].
+        bins: number of equal parts of [0, 1].
 
     Returns:
-        Of each bin that is not empty its mean confidence, its mean similarity and its count; and the expected calibration
-        error, the mean gap between the two, weighted by count.
+        For each non-empty bin its mean confidence, its mean similarity and its count; and the expected calibration error
+        (ECE), the mean gap between confidence and similarity weighted by count.
     """
     known = np.isfinite(scores) & np.isfinite(similarity)
     scores, similarity = scores[known].clip(0, 1), similarity[known]
@@ -34,14 +35,14 @@ def calibration(
 
 
 class SigmaCalibration(NamedTuple):
-    """True errors by predicted sigma, both along one axis and in heat-map cells; bins hold equally many values.
+    """Errors by predicted sigma, both along one axis and in heat-map cells. All bins have the same number of values.
 
     Attributes:
         sigma: (b,) mean predicted sigma of each bin.
-        rms: (b,) root of the mean squared error; equal to `sigma` where sigmas are what they claim to be.
-        mean_absolute: (b,) mean absolute error; sqrt(2 / pi) sigma where errors are Gaussian as well.
-        counts: (b,) values in each bin.
-        error: mean gap between `rms` and `sigma`, weighted by count, in cells; nan without any value.
+        rms: (b,) root mean squared error; equal to `sigma` for calibrated sigmas.
+        mean_absolute: (b,) mean absolute error; sqrt(2 / pi) sigma for calibrated sigmas and Gaussian errors.
+        counts: (b,) number of values in each bin.
+        error: mean gap between `rms` and `sigma`, weighted by count, in cells; nan without values.
     """
 
     sigma: NDArray
@@ -55,9 +56,9 @@ def calibration_of_sigmas(sigmas: NDArray, errors: NDArray, bins: int = 12) -> S
     """Errors by predicted sigma.
 
     Args:
-        sigmas: (n,) predicted standard deviations in cells; left out where not finite.
+        sigmas: (n,) predicted standard deviations in cells; values that are not finite are left out.
         errors: (n,) prediction minus truth along the same axis, in cells.
-        bins: at most so many, of equally many values each.
+        bins: largest number of bins.
     """
     known = np.isfinite(sigmas) & np.isfinite(errors)
     order = np.argsort(sigmas[known], kind="stable")
@@ -75,15 +76,9 @@ def calibration_of_sigmas(sigmas: NDArray, errors: NDArray, bins: int = 12) -> S
 
 
 def spearman(a: NDArray, b: NDArray) -> float:
-    """Spearman's rank correlation of (n,) and (n,), ties at their mean rank; nan where one of them never varies."""
+    """Spearman's rank correlation of (n,) and (n,), ties at their mean rank; nan if one of them is constant."""
     known = np.isfinite(a) & np.isfinite(b)
-    first, second = _ranks(a[known]), _ranks(b[known])
+    first, second = rankdata(a[known]), rankdata(b[known])
     if len(first) < 2 or first.std() == 0 or second.std() == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
-
-
-def _ranks(values: NDArray) -> NDArray:
-    """Ranks from 1; equal values share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -1,4 +1,4 @@
-"""COCO average precision and recall of keypoints, by pycocotools: the reference that papers report."""
+"""COCO average precision and recall of keypoints by pycocotools, the implementation that papers use."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ COCO_METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM",
 
 
 def load_coco(annotations: str | Path | COCO) -> COCO:
-    """The annotation file as pycocotools' `COCO`, without its prints; one already loaded is given back.
+    """An annotation file as pycocotools' `COCO`, without its prints; a `COCO` is returned as it is.
 
     Raises:
-        DistilPoseError: the file is missing or not a COCO annotation file.
+        DistilPoseError: the file is not a COCO annotation file.
     """
     if isinstance(annotations, COCO):
         return annotations
-    if not Path(annotations).is_file():
-        raise DistilPoseError(f"No annotation file at {annotations}: give one in COCO keypoint format.")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return COCO(str(annotations))
@@ -41,14 +39,14 @@ def load_coco(annotations: str | Path | COCO) -> COCO:
 
 
 def keypoint_category(annotations: COCO, num_keypoints: int) -> int:
-    """Id of the first category that has this many keypoints."""
+    """Id of the first category with this number of keypoints."""
     counts = {cat["id"]: len(cat.get("keypoints") or ()) for cat in annotations.dataset.get("categories", ())}
     for category_id, count in counts.items():
         if count == num_keypoints:
             return category_id
     raise DistilPoseError(
-        f"No category of the annotation file has {num_keypoints} keypoints (category id: count is {counts}): "
-        "evaluate on a set with the skeleton the predictions were made for."
+        f"No category of the annotation file has {num_keypoints} keypoints (keypoints by category id: {counts}): "
+        "evaluate on a set with the skeleton of the predictions."
     )
 
 
@@ -58,10 +56,7 @@ def coco_metrics(
     sigmas: Sequence[float],
     category_id: int | None = None,
 ) -> dict[str, float]:
-    """The ten keypoint figures of COCO over all images of the annotation file, equal to pycocotools' to the last bit.
-
-    Takes what `coco_evaluation` takes, and gives the first of what that gives.
-    """
+    """COCO's ten keypoint metrics over all images of the annotation file; see `coco_evaluation`."""
     return coco_evaluation(annotations, rows, sigmas, category_id)[0]
 
 
@@ -71,10 +66,9 @@ def coco_evaluation(
     sigmas: Sequence[float],
     category_id: int | None = None,
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
-    """COCO's figures, and the curves they are the means of.
+    """COCO's ten keypoint metrics, equal to pycocotools' bit for bit, and the precision-recall curves.
 
-    As in COCO, crowds and persons without labelled joints neither count nor hurt, and at most 20 persons an image
-    count.
+    As in COCO, crowds and persons without labelled joints are ignored, and at most 20 persons per image count.
 
     Args:
         annotations: COCO annotation file, or pycocotools' `COCO` of it.
@@ -83,31 +77,31 @@ def coco_evaluation(
         category_id: the category to score; by default the first with K keypoints.
 
     Returns:
-        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; -1 where no such person is in the set. And (10, 101)
-        precision of persons of all sizes at OKS 0.5, 0.55, … 0.95 and recall 0, 0.01, … 1, of the same range.
+        metrics: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; -1 if the set has no such person.
+        precision: (10, 101) of persons of all sizes, at OKS 0.5, 0.55, … 0.95 and recall 0, 0.01, … 1; -1 likewise.
     """
     truth = load_coco(annotations)
     if category_id is None:
         category_id = keypoint_category(truth, len(sigmas))
     for annotation in truth.dataset["annotations"]:
-        _complete(annotation, len(sigmas))
+        _set_defaults(annotation, len(sigmas))
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(truth, _results(truth, rows), "keypoints")
         evaluation.params.catIds = [category_id]
-        # COCO states its sigmas in tenths, and 0.26 / 10 is not the same double as 0.026
+        # pycocotools computes its sigmas as tenths, and 0.26 / 10 is another float than 0.026
         evaluation.params.kpt_oks_sigmas = np.round(np.asarray(sigmas, float) * 10, 9) / 10.0
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    figures = dict(zip(COCO_METRICS, (float(value) for value in evaluation.stats), strict=True))
-    # (thresholds, recalls, categories, sizes, limits of persons an image)
-    return figures, evaluation.eval["precision"][:, :, 0, evaluation.params.areaRngLbl.index("all"), -1]
+    metrics = dict(zip(COCO_METRICS, (float(value) for value in evaluation.stats), strict=True))
+    # axes: OKS thresholds, recalls, categories, sizes, limits of persons per image
+    return metrics, evaluation.eval["precision"][:, :, 0, evaluation.params.areaRngLbl.index("all"), -1]
 
 
-def covering(annotations: COCO, annotation_ids: Collection[int]) -> COCO:
-    """The annotations without the persons that were not asked for, as when only the first few were predicted.
+def subset_of(annotations: COCO, annotation_ids: Collection[int]) -> COCO:
+    """The annotations of these persons only, for predictions of the first few persons.
 
-    Crowds and persons without labelled joints stay: they are never missed, but excuse a detection on them.
+    Crowds and persons without labelled joints are kept: they cannot be missed, but a detection on them is no error.
     """
     wanted = set(annotation_ids)
     kept = [
@@ -122,8 +116,8 @@ def covering(annotations: COCO, annotation_ids: Collection[int]) -> COCO:
     return part
 
 
-def _complete(annotation: dict[str, Any], num_keypoints: int) -> None:
-    """Add what pycocotools reads and a set of one's own may leave out."""
+def _set_defaults(annotation: dict[str, Any], num_keypoints: int) -> None:
+    """Add the fields that pycocotools needs and a custom set may lack."""
     keypoints = annotation.setdefault("keypoints", [0] * (3 * num_keypoints))
     annotation.setdefault("num_keypoints", sum(v > 0 for v in keypoints[2::3]))
     annotation.setdefault("bbox", [0, 0, 0, 0])
@@ -132,7 +126,7 @@ def _complete(annotation: dict[str, Any], num_keypoints: int) -> None:
 
 
 def _results(truth: COCO, rows: Sequence[dict[str, Any]]) -> COCO:
-    """Result rows as pycocotools wants them, on copies; `loadRes` itself fails on an empty list."""
+    """Result rows as pycocotools' `COCO`. `loadRes` changes the rows, so it gets copies, and it fails on an empty list."""
     if rows:
         return truth.loadRes([dict(row) for row in rows])
     nothing = COCO()

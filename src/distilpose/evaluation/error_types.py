@@ -1,4 +1,4 @@
-"""What kind of error each joint's prediction is: the taxonomy of Ronchi and Perona (ICCV 2017, section 3.1)."""
+"""Types of joint errors: the taxonomy of Ronchi and Perona (ICCV 2017, section 3.1)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ERROR_TYPES = ("good", "jitter", "inversion", "swap", "miss")
 GOOD, JITTER, INVERSION, SWAP, MISS = range(len(ERROR_TYPES))
 UNLABELLED = -1
 
-# keypoint similarity from which a prediction is at a place, and from which it is as near as people agree among themselves
+# keypoint similarity of a correct prediction, and of one within the spread of human annotators
 NEAR, EXACT = 0.5, 0.85
-# without OKS constants every joint is judged as loosely as a shoulder
+# OKS constant of a shoulder, for every joint of a skeleton without constants
 DEFAULT_SIGMA = 0.079
 
 
@@ -40,13 +40,13 @@ class People(NamedTuple):
     annotation_id: Tensor
 
     def places(self, annotation_ids: Tensor) -> Tensor:
-        """(N,) int64 where the persons of these annotations stand among the people; each must be one of them."""
+        """(N,) int64 indices of the persons with these annotation ids."""
         order = torch.argsort(self.annotation_id)
         return order[torch.searchsorted(self.annotation_id[order], annotation_ids)]
 
 
 def people_of(annotations: KeypointAnnotations) -> People:
-    """All persons of an annotation file, whether or not their crops are looked at."""
+    """All persons of an annotation file, with or without predictions."""
     return People(
         torch.from_numpy(annotations.keypoints).double(),
         torch.from_numpy(annotations.labelled),
@@ -57,12 +57,12 @@ def people_of(annotations: KeypointAnnotations) -> People:
 
 
 def oks_sigmas(skeleton: Skeleton) -> Sequence[float]:
-    """The K OKS constants of a skeleton, or a shoulder's for every joint where it has none."""
+    """The K OKS constants of a skeleton, or a shoulder's for every joint if it has none."""
     return skeleton.sigmas or [DEFAULT_SIGMA] * skeleton.num_keypoints
 
 
 def keypoint_similarity(predicted: Tensor, target: Tensor, area: Tensor, skeleton: Skeleton) -> Tensor:
-    """Similarity of each joint by itself, exp(-d^2 / (2 area (2 sigma)^2)); leading axes broadcast.
+    """Keypoint similarity (ks) of each joint, exp(-d^2 / (2 area (2 sigma)^2)); leading axes broadcast.
 
     Args:
         predicted: (..., K, 2) pixels.
@@ -78,35 +78,35 @@ def keypoint_similarity(predicted: Tensor, target: Tensor, area: Tensor, skeleto
 
 
 def error_types(predicted: Tensor, people: People, own: Tensor, skeleton: Skeleton) -> Tensor:
-    """The type of each joint's prediction, exactly one for a labelled joint.
+    """The error type of each joint, exactly one for a labelled joint.
 
     By keypoint similarity ks:
 
-    - good: ks >= 0.85 to the joint's own true place;
+    - good: ks >= 0.85 to the true position of the joint;
     - jitter: 0.5 <= ks < 0.85 to it;
-    - inversion: else, ks >= 0.5 to the true place of the left-right counterpart on the same body;
-    - swap: else, ks >= 0.5 to the same joint, or its counterpart, of another person annotated in the image;
+    - inversion: else, ks >= 0.5 to the true position of the left-right counterpart of the same person;
+    - swap: else, ks >= 0.5 to the same joint, or its counterpart, of another person in the image;
     - miss: none of these.
 
-    A place is compared to by the sigma of the joint predicted and the area of the person it belongs to; a place that is
-    not labelled is no candidate. Where both an inversion and a swap would do, the higher ks says which, and an inversion
-    where they are equal. As in the authors' code (coco-analyze), only parts that look alike are confused: a wrist on an
-    elbow is a miss, and a nose has no inversion. That code takes the highest ks of all candidates, its own place among
-    them; here one's own place comes first, so that what is near the truth is never a confusion.
+    ks uses the sigma of the predicted joint and the area of the person whose joint is compared. Joints without a label
+    are not compared. If both inversion and swap apply, the higher ks decides, and inversion if they are equal. As in the
+    authors' code (coco-analyze), only joints of the same kind are confused: a wrist on an elbow is a miss, and a nose
+    has no inversion. That code takes the highest ks of all candidates, the own joint included. Here the own joint comes
+    first, so that a prediction near the truth is never a confusion.
 
     Args:
         predicted: (N, K, 2) image pixels, one person each.
-        people: M annotated persons, everyone in the images of those predicted.
-        own: (N,) int64 place in `people` of the person each prediction is for.
+        people: M annotated persons: everyone in the images of the predictions.
+        own: (N,) int64 index in `people` of the person of each prediction.
         skeleton: its left-right pairs and sigmas.
 
     Returns:
-        (N, K) int64 index into `ERROR_TYPES`, `UNLABELLED` where the joint is not labelled.
+        (N, K) int64 index into `ERROR_TYPES`, `UNLABELLED` for joints without a label.
     """
     predicted = predicted.to(people.keypoints.dtype)
     order = torch.tensor(skeleton.flip_order, device=predicted.device)
     joint_oks = keypoint_similarity(predicted, people.keypoints[own], people.area[own], skeleton)
-    # an unpaired joint is its own counterpart, which changes nothing: one's own place comes first
+    # an unpaired joint is its own counterpart, which changes nothing because the own joint comes first
     mirrored, mirror_labelled = people.keypoints[:, order], people.labelled[:, order]
 
     inverted = keypoint_similarity(predicted, mirrored[own], people.area[own], skeleton) * mirror_labelled[own]
@@ -130,10 +130,10 @@ def shares_of_types(kinds: Tensor) -> Tensor:
     """Share of each of the five types among labelled joints.
 
     Args:
-        kinds: (N, ...) of `error_types`; all axes but the last are counted over.
+        kinds: (N, K) of `error_types`.
 
     Returns:
-        (K, 5) for (N, K), summing to 1; nan for a joint that is labelled nowhere.
+        (K, 5), rows sum to 1; nan for a joint without labels.
     """
     types = torch.arange(len(ERROR_TYPES), device=kinds.device)
     counts = (kinds.flatten(0, -2)[..., None] == types).sum(0)
@@ -141,7 +141,7 @@ def shares_of_types(kinds: Tensor) -> Tensor:
 
 
 def _others_in_image(people: People, own: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of N persons the other people of its image, padded: places (N, P) int64 and (N, P) whether one is there."""
+    """The other people in each person's image: (N, P) int64 indices, padded, and (N, P) bool, False for padding."""
     order = torch.argsort(people.image_id, stable=True)
     _, image, counts = torch.unique(people.image_id, return_inverse=True, return_counts=True)
     start = counts.cumsum(0) - counts

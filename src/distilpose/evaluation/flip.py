@@ -1,4 +1,4 @@
-"""From crops to keypoints and scores, with or without the mirrored pass (flip test)."""
+"""From crops to keypoints and scores, with or without flip test."""
 
 from __future__ import annotations
 
@@ -21,33 +21,32 @@ FlipTest = bool | Literal["released"]
 def predict_crops(model: PoseModel, images: Tensor, flip_test: FlipTest = True) -> tuple[Tensor, Tensor]:
     """Keypoints and scores of crops by a student or a teacher.
 
-    A mirrored pixel u lies at W - 1 - u, and targets are u / W. So a student's mirrored x goes to (W - 1) / W - x,
-    joints and scores change places with their left-right partners, and both passes are averaged. A teacher's mirrored
-    maps, turned back, lie (stride - 1) / stride of a cell to the left (0.75 at stride 4), so they are shifted by that
-    much to the right before averaging: a bias of 0.01 crop pixels after decoding, against 0.5 for a shift of one cell
-    and 1.5 for none.
+    With flip test the outputs for the image and for its mirror image are averaged. A mirrored pixel u is at W - 1 - u,
+    and targets are u / W. A mirrored x of a student therefore becomes (W - 1) / W - x; keypoints and scores are swapped
+    with their left-right counterparts. Mirrored heat maps of a teacher, flipped back, are (stride - 1) / stride of a
+    cell too far left (0.75 at stride 4), so they are shifted right by that amount. The bias after decoding is 0.01 crop
+    pixels; it is 0.5 for a shift of one cell and 1.5 without a shift.
 
-    `flip_test="released"` does what the published code does: a student's x goes to 1 - x (half a pixel off after
-    averaging) and its mirrored scores are averaged without changing places; a teacher's mirrored maps are shifted by
-    one whole cell, and maps of any size are smoothed by 11 cells before decoding.
+    `flip_test="released"` reproduces the published code: a mirrored x of a student becomes 1 - x (half a pixel of bias
+    after averaging), and scores are not swapped; mirrored heat maps are shifted by one whole cell, and maps of any size
+    are smoothed by 11 cells before decoding.
 
-    The mode of the model and of autograd are the caller's.
+    The caller sets the mode of the model (train or eval) and of autograd.
 
     Args:
-        model: a student or a teacher with `skeleton` and, a student, `scores_trained`.
+        model: a student or a teacher.
         images: (N, 3, H, W) normalised crops.
         flip_test: True, False or "released".
 
     Returns:
-        keypoints (N, K, 2) in [0, 1] of the crop, and scores (N, K): a student's raw score, 1 where nothing trained it,
-        or the peak of a teacher's heat map. Both float32.
+        keypoints (N, K, 2) in [0, 1] of the crop, and scores (N, K): the raw score of a student, 1 if no loss trained
+        it, or the peak of a teacher's heat map. Both float32.
     """
     return predict_crops_each(model, images, [flip_test])[0]
 
 
 def predict_crops_each(model: PoseModel, images: Tensor, flip_tests: Sequence[FlipTest]) -> list[tuple[Tensor, Tensor]]:
-    """`predict_crops` for several kinds of flip test from the same one or two forward passes."""
-    flip_tests = [check_flip_test(flip_test) for flip_test in flip_tests]
+    """`predict_crops` for several kinds of flip test, from the same one or two forward passes."""
     straight = model(images)
     mirrored = model(images.flip(-1)) if any(flip_tests) else None
     decode = _student if isinstance(straight, StudentOutput) else _teacher
@@ -55,7 +54,7 @@ def predict_crops_each(model: PoseModel, images: Tensor, flip_tests: Sequence[Fl
 
 
 def check_flip_test(flip_test: Any) -> FlipTest:
-    """The value itself if it is one of True, False and "released"; else an error, before any work is done."""
+    """The value itself if it is True, False or "released"; else an error."""
     if not isinstance(flip_test, bool) and flip_test != "released":
         raise DistilPoseError(f"flip_test={flip_test!r} is not known: expected true, false or released.")
     return flip_test
@@ -68,7 +67,7 @@ def _student(
     flip_test: FlipTest,
     images: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Average coordinates and scores."""
+    """Average keypoints and scores of both passes."""
     keypoints, scores = straight.keypoints.float(), straight.scores.float()
     if mirrored is not None:
         order, width = model.skeleton.flip_order, images.shape[-1]
@@ -91,7 +90,7 @@ def _teacher(
     flip_test: FlipTest,
     images: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Average heat maps, then decode."""
+    """Average the heat maps of both passes, then decode."""
     heatmaps = straight.heatmaps.float()
     if mirrored is not None:
         turned = mirrored.heatmaps.float()[:, model.skeleton.flip_order].flip(-1)
@@ -101,7 +100,7 @@ def _teacher(
 
 
 def shift_right(heatmaps: Tensor, shift: float) -> Tensor:
-    """Move maps to the right by up to one cell, between cells by linear interpolation; the first column stays.
+    """Shift maps to the right by up to one cell, with linear interpolation; the first column stays.
 
     Args:
         heatmaps: (..., H, W).

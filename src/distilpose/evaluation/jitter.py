@@ -1,4 +1,4 @@
-"""How much a video's joints tremble, and how far they are from where they should be."""
+"""Jitter and error of the joints of a video."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 class Steadiness(NamedTuple):
-    """Figures of one person's joints through a video.
+    """Metrics of one person's joints in a video.
 
     Attributes:
-        jitter: mean length of the predictions' acceleration minus that of the truth's, pixels a frame squared.
-        acceleration_error: mean length of the difference of the two accelerations, likewise.
+        jitter: mean length of the acceleration of the predictions minus that of the truth, pixels per frame squared.
+        acceleration_error: mean length of the difference of both accelerations, pixels per frame squared.
         error: mean distance to the truth, pixels.
-        pck: share of joints within 0.2 of the torso, the mean of its length over all frames.
+        pck: share of joints within 0.2 of the torso length.
     """
 
     jitter: float
@@ -25,12 +25,12 @@ class Steadiness(NamedTuple):
 
 
 def steadiness(predicted: NDArray, truth: NDArray, torso: float) -> Steadiness:
-    """Compare a prediction with the truth.
+    """Compare predictions with the truth.
 
     Args:
-        predicted: (T, K, 2) pixels, T at least 3.
-        truth: (T, K, 2).
-        torso: its length in pixels.
+        predicted: (T, K, 2) pixels, at least 3 frames.
+        truth: (T, K, 2) pixels.
+        torso: mean length of the torso over all frames, in pixels.
     """
     distance = np.linalg.norm(predicted - truth, axis=-1)
     ours, theirs = (np.diff(places, n=2, axis=0) for places in (predicted, truth))

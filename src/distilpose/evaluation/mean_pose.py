@@ -1,4 +1,4 @@
-"""The answer that never looks: the mean training pose, the figure any model has to beat."""
+"""Mean-pose baseline: the mean training pose in every box. Any model must be better."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEAN_POSE = "mean training pose"  # its name in tables
 
 
 def mean_pose(dataset: CocoKeypoints) -> Tensor:
-    """(K, 2) float64 mean of the labelled joints in [0, 1] of their upright crops; the centre for one never labelled."""
+    """(K, 2) float64 mean of the labelled joints in [0, 1] of their crops; the centre for a joint without labels."""
     corner, size = _crops(dataset)
     people = dataset.instances
     places = (torch.from_numpy(people.keypoints).double() - corner) / size
@@ -29,7 +29,7 @@ def mean_pose(dataset: CocoKeypoints) -> Tensor:
 
 
 def predict_mean_pose(pose: Tensor, dataset: CocoKeypoints) -> Predictions:
-    """The same pose, (K, 2) in [0, 1] of the crop, in every person's crop, each joint with score 1."""
+    """Predict the same pose, (K, 2) in [0, 1] of the crop, for every person; all scores are 1."""
     corner, size = _crops(dataset)
     people = dataset.instances
     return Predictions(
@@ -43,7 +43,7 @@ def predict_mean_pose(pose: Tensor, dataset: CocoKeypoints) -> Predictions:
 
 
 def _crops(dataset: CocoKeypoints) -> tuple[Tensor, Tensor]:
-    """Upper left corner and size of every person's crop, both (N, 1, 2) float64 image pixels."""
+    """Top-left corner and size of every person's crop, both (N, 1, 2) float64 image pixels."""
     regions = [region_of_box(box, dataset.input_size, dataset.padding) for box in dataset.instances.boxes]
     centre, size = (torch.from_numpy(np.stack(field)).double()[:, None] for field in zip(*regions, strict=True))
     return centre - size / 2, size

@@ -1,4 +1,4 @@
-"""Object keypoint similarity (OKS), COCO's similarity of two poses, and the suppression of doubles by it."""
+"""Object keypoint similarity (OKS), COCO's similarity of two poses, and non-maximum suppression by OKS."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def oks(
         target: (..., K, 2) image pixels.
         area: (...) area of the person in square pixels.
         sigmas: (K,) constants of the skeleton.
-        labelled: (..., K) joints to count; all of them if not given.
+        labelled: (..., K) joints to count; all joints by default.
 
     Returns:
-        (...) in [0, 1]; 0 where no joint is labelled.
+        (...) in [0, 1]; 0 if no joint is labelled.
     """
     variances = (2 * torch.as_tensor(sigmas, dtype=predicted.dtype, device=predicted.device)) ** 2
     tiny = torch.finfo(torch.float64).eps
@@ -42,15 +42,14 @@ def oks(
 
 
 def padded_area(bbox: Tensor, input_size: Sequence[int], padding: float = PADDING) -> Tensor:
-    """Area of the crop a box leads to: the box widened or heightened to the crop's proportions, then padded.
+    """Area of the crop of a box: the box extended to the aspect ratio of the crop, then padded.
 
-    The published implementation suppresses doubles by this area, not by that of the person's outline, which a detector
-    does not know.
+    The published implementation uses this area in OKS-NMS, because a detector does not know the area of the outline.
 
     Args:
         bbox: (N, 4) x, y, width, height in image pixels.
         input_size: (H, W) of the crop.
-        padding: the factor by which the box grows on each axis.
+        padding: factor on the box.
 
     Returns:
         (N,) square pixels.
@@ -67,20 +66,20 @@ def oks_nms(
     sigmas: Sequence[float] | Tensor,
     threshold: float = 0.9,
 ) -> Tensor:
-    """Leave the best of poses that lie on each other, within one image.
+    """Remove duplicates of a pose within one image (greedy non-maximum suppression).
 
-    From the best score down, a pose is kept and every later one whose OKS with it is above the threshold is dropped.
-    The OKS here counts all joints and takes the mean of the two areas. Of equal scores the later pose counts as better.
+    In order of falling score, each pose is kept and removes all later poses whose OKS with it is above the threshold.
+    This OKS counts all joints and uses the mean of both areas. Of equal scores the later pose comes first.
 
     Args:
         keypoints: (N, K, 2) image pixels.
         scores: (N,) score of each pose.
         areas: (N,) square pixels, see `padded_area`.
         sigmas: (K,) constants of the skeleton.
-        threshold: OKS above which two poses are the same person.
+        threshold: OKS above which two poses are duplicates.
 
     Returns:
-        (M,) int64 indices of the poses kept, best first.
+        (M,) int64 indices of the kept poses, best first.
     """
     keypoints, areas = keypoints.double(), areas.double()
     order = torch.argsort(scores, stable=True).flip(0)
@@ -101,7 +100,7 @@ def oks_nms_per_image(
     sigmas: Sequence[float] | Tensor,
     threshold: float = 0.9,
 ) -> Tensor:
-    """`oks_nms` within each image: (M,) indices kept, image by image in order of id, best first in each."""
+    """`oks_nms` within each image: (M,) indices of the kept poses, ordered by image id, then best first."""
     order = torch.argsort(image_id, stable=True)
     _, counts = torch.unique_consecutive(image_id[order], return_counts=True)
     groups = torch.split(order, counts.tolist())

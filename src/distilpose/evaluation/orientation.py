@@ -1,4 +1,4 @@
-"""Persons upright and others: networks that learnt from people on their feet are poor at the rest."""
+"""PCK by body orientation: networks trained mostly on upright persons are worse on all others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distilpose.skeleton import Skeleton, side_of
 
 
 class OrientedPCK(NamedTuple):
-    """PCK by the orientation of the body; a person whose orientation is not known is in neither.
+    """PCK by body orientation. Persons of unknown orientation are in neither.
 
     Attributes:
         upright: of persons whose torso points up within 45 degrees.
@@ -28,18 +28,18 @@ class OrientedPCK(NamedTuple):
 
 
 def is_upright(target: Tensor, labelled: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
-    """Whether a person's torso points up within 45 degrees, 45 itself included.
+    """Whether a person's torso points up within 45 degrees (inclusive).
 
-    The torso goes from the middle of the hips to the middle of the shoulders, or to the neck where a shoulder is not
-    labelled or the skeleton has none.
+    The torso goes from the middle of the hips to the middle of the shoulders, or to the neck if a shoulder is not
+    labelled or the skeleton has no shoulders.
 
     Args:
-        target: (N, K, 2) pixels of an image, y downwards.
-        labelled: (N, K) above 0 where the joint is labelled.
-        skeleton: names the K joints.
+        target: (N, K, 2) image pixels, y downwards.
+        labelled: (N, K) above 0 for labelled joints.
+        skeleton: names of the K joints.
 
     Returns:
-        (N,) bool, False where it is not known; and (N,) bool, whether it is known.
+        (N,) bool, False if unknown; and (N,) bool, whether the orientation is known.
     """
     hips, hips_known = _middle(target, labelled > 0, _pair(skeleton, "hip"))
     top, top_known = _middle(target, labelled > 0, _pair(skeleton, "shoulder"))
@@ -53,7 +53,7 @@ def is_upright(target: Tensor, labelled: Tensor, skeleton: Skeleton) -> tuple[Te
 def pck_by_orientation(
     predictions: Predictions, annotations: str | Path | COCO, skeleton: Skeleton
 ) -> OrientedPCK | None:
-    """PCK of upright persons and of the others, found in ground-truth boxes.
+    """PCK of upright persons and of the others, for predictions in ground-truth boxes.
 
     Args:
         predictions: N persons, matched to their annotations by `annotation_id`.
@@ -61,7 +61,7 @@ def pck_by_orientation(
         skeleton: of the annotations and the predictions.
 
     Returns:
-        None where the skeleton's names tell no shoulders and hips.
+        None if the skeleton has no joints named shoulder and hip.
     """
     if _pair(skeleton, "hip") is None or _pair(skeleton, "shoulder") is None:
         return None
@@ -74,19 +74,19 @@ def pck_by_orientation(
 
 
 def _pair(skeleton: Skeleton, part: str) -> list[int] | None:
-    """The left and the right joint of that part, or None where the names do not tell them."""
+    """Indices of the left and the right joint of a part, None if there are none of that name."""
     found = {side_of(name): index for index, name in enumerate(skeleton.names) if part in name.lower()}
     return [found["left"], found["right"]] if {"left", "right"} <= found.keys() else None
 
 
 def _neck(skeleton: Skeleton) -> list[int] | None:
-    """The neck, or None where no name tells it."""
+    """Index of the neck, None if there is none of that name."""
     found = [index for index, name in enumerate(skeleton.names) if "neck" in name.lower()]
     return found[:1] or None
 
 
 def _middle(target: Tensor, labelled: Tensor, joints: list[int] | None) -> tuple[Tensor, Tensor]:
-    """(N, 2) mean of some joints and (N,) whether all of them are labelled; never, where there are none."""
+    """(N, 2) mean of some joints and (N,) whether all of them are labelled; False without joints."""
     if joints is None:
         return torch.zeros_like(target[:, 0]), torch.zeros_like(labelled[:, 0])
     return target[:, joints].mean(1), labelled[:, joints].all(1)

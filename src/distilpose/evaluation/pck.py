@@ -1,4 +1,4 @@
-"""PCK, the share of joints found: the customary figure of sets with one person an image, such as Leeds Sports."""
+"""PCK, the percentage of correct keypoints: the usual metric of sets with one person per image, like Leeds Sports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from pycocotools.coco import COCO
 from torch import Tensor
 
-from distilpose.errors import DistilPoseError
 from distilpose.evaluation.coco_ap import load_coco
 from distilpose.outputs import Predictions
 from distilpose.skeleton import Skeleton, side_of
@@ -19,11 +18,11 @@ class PCK(NamedTuple):
     """Share of labelled joints within a distance of the truth.
 
     Attributes:
-        value: over all joints of all persons counted; nan where there is none.
-        per_joint: (K,) joint by joint; nan for a joint that is labelled nowhere.
+        value: over all joints of all counted persons; nan if there are none.
+        per_joint: (K,) of each joint; nan for a joint without labels.
         reference: the distance in words, such as "0.2 of the torso".
-        persons: how many persons were counted.
-        left_out: persons without a reference length (no labelled torso) or without a labelled joint.
+        persons: number of counted persons.
+        left_out: number of persons without a reference length (no labelled torso) or without a labelled joint.
     """
 
     value: float
@@ -34,17 +33,17 @@ class PCK(NamedTuple):
 
 
 def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton) -> PCK:
-    """PCK@0.2 of the torso, or @0.1 of the longer side of the box where the skeleton names no shoulders and hips.
+    """PCK@0.2 of the torso, or PCK@0.1 of the longer side of the box for skeletons without shoulders and hips.
 
-    The torso is the distance from the left shoulder to the right hip; where one of them is not labelled, from the right
-    shoulder to the left hip. A person with neither is left out and counted in `left_out`.
+    The torso is the distance from the left shoulder to the right hip or, if one of them is not labelled, from the right
+    shoulder to the left hip. Persons with neither are left out, and counted in `left_out`.
 
     Args:
         predicted: (N, K, 2) image pixels.
         target: (N, K, 2) image pixels.
-        labelled: (N, K) above 0 where the joint is labelled.
+        labelled: (N, K) above 0 for labelled joints.
         bbox: (N, 4) x, y, width, height in image pixels.
-        skeleton: names the K joints.
+        skeleton: names of the K joints.
     """
     predicted, target, counted = predicted.double(), target.double(), labelled > 0
     allowed, reference = allowed_distance(target, labelled, bbox, skeleton)
@@ -62,14 +61,8 @@ def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skele
 
 
 def pck_of_predictions(predictions: Predictions, annotations: str | Path | COCO, skeleton: Skeleton) -> PCK:
-    """PCK of persons found in ground-truth boxes, matched to their annotations by `annotation_id`."""
+    """PCK of predictions in ground-truth boxes, matched to their annotations by `annotation_id`."""
     truth = load_coco(annotations)
-    unknown = sorted(set(predictions.annotation_id.tolist()) - truth.anns.keys())
-    if unknown:
-        raise DistilPoseError(
-            f"{len(unknown)} persons have annotation ids the annotation file does not hold (first {unknown[0]}): "
-            "PCK needs predictions for the ground-truth boxes of the same file."
-        )
     flat = [truth.anns[number]["keypoints"] for number in predictions.annotation_id.tolist()]
     target = torch.tensor(flat, dtype=torch.float64).reshape(-1, skeleton.num_keypoints, 3)
     keypoints, bbox = (field.cpu() for field in (predictions.keypoints, predictions.bbox))
@@ -77,16 +70,16 @@ def pck_of_predictions(predictions: Predictions, annotations: str | Path | COCO,
 
 
 def allowed_distance(target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton) -> tuple[Tensor, str]:
-    """How far from the truth a joint still counts as found, in image pixels, and what that is in words.
+    """Largest distance of a correct joint to the truth, in image pixels, and its definition in words.
 
     Args:
         target: (N, K, 2) image pixels.
-        labelled: (N, K) above 0 where the joint is labelled.
+        labelled: (N, K) above 0 for labelled joints.
         bbox: (N, 4) x, y, width, height in image pixels.
-        skeleton: names the K joints.
+        skeleton: names of the K joints.
 
     Returns:
-        (N,) float64, 0 for a person without a reference length; and the words.
+        (N,) float64, 0 for a person without a reference length; and the definition.
     """
     target, labelled = target.double(), labelled > 0
     diagonals = torso_diagonals(skeleton)
@@ -99,7 +92,7 @@ def allowed_distance(target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: S
 
 
 def torso_diagonals(skeleton: Skeleton) -> list[tuple[int, int]] | None:
-    """(left shoulder, right hip) and (right shoulder, left hip), or None where the names do not tell them."""
+    """(left shoulder, right hip) and (right shoulder, left hip), None if there are no joints of these names."""
     places = {
         (side_of(name), part): index
         for index, name in enumerate(skeleton.names)

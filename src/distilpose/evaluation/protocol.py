@@ -1,6 +1,6 @@
-"""The evaluation protocol in one place: crops to predictions, predictions to result rows, rows to figures.
+"""The evaluation protocol: crops to predictions, predictions to result rows, rows to metrics.
 
-Validation during training and the evaluate command both come through here, so they give the same figures.
+Validation during training and the evaluate command use the same functions, so they give the same metrics.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from distilpose.data.codec import keypoints_to_image
-from distilpose.errors import DistilPoseError
-from distilpose.evaluation.coco_ap import coco_evaluation, covering, keypoint_category, load_coco
+from distilpose.evaluation.coco_ap import coco_evaluation, keypoint_category, load_coco, subset_of
 from distilpose.evaluation.flip import FlipTest, predict_crops_each
 from distilpose.evaluation.oks import PADDING
 from distilpose.evaluation.orientation import pck_by_orientation
@@ -31,27 +30,8 @@ if TYPE_CHECKING:
     from distilpose.models.model import PoseModel
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, else the CPU.
-
-    Raises:
-        DistilPoseError: the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DistilPoseError(
-            f"Device {name!r} cannot be used ({reason}): use device=cpu, or device=auto for what is there."
-        ) from error
-    return device
-
-
 def predict_batch(model: PoseModel, batch: PoseBatch, flip_tests: Sequence[FlipTest]) -> list[Predictions]:
-    """Persons of a batch in image pixels, on the CPU, once for each kind of flip test (two forward passes at most)."""
+    """Predictions of a batch in image pixels, on the CPU, one for each kind of flip test (at most two forward passes)."""
     return [
         Predictions(
             keypoints_to_image(keypoints, batch.warp, model.input_size).cpu(),
@@ -69,7 +49,7 @@ def predict_batch(model: PoseModel, batch: PoseBatch, flip_tests: Sequence[FlipT
 def predict_batches(
     model: PoseModel, batches: Iterable[PoseBatch], flip_tests: Sequence[FlipTest] = (True,)
 ) -> list[Predictions]:
-    """All persons of a loader by a model in eval mode, on the model's device: one `Predictions` a kind of flip test."""
+    """Predictions of all batches on the model's device, in eval mode: one `Predictions` for each kind of flip test."""
     device = next(model.parameters()).device
     model.eval()
     parts = [predict_batch(model, PoseBatch(*(field.to(device) for field in batch)), flip_tests) for batch in batches]
@@ -77,23 +57,8 @@ def predict_batches(
 
 
 def concatenate(parts: Iterable[Predictions]) -> Predictions:
-    """Predictions of several batches or processes as one."""
+    """Join the predictions of several batches or processes."""
     return Predictions(*map(torch.cat, zip(*parts, strict=True)))
-
-
-def check_finite(predictions: Predictions, source: Any) -> None:
-    """Refuse predictions that are no numbers: they would only look like misses, or in OKS-NMS like hits.
-
-    Args:
-        predictions: N persons.
-        source: what made them, for the message.
-    """
-    broken = int((~predictions.keypoints.isfinite().flatten(1).all(1) | ~predictions.scores.isfinite().all(1)).sum())
-    if broken:
-        raise DistilPoseError(
-            f"{source} gives keypoints or scores that are not finite for {broken} of {len(predictions.scores)} persons: "
-            "its training diverged, use an earlier checkpoint."
-        )
 
 
 def result_rows(
@@ -105,31 +70,31 @@ def result_rows(
     nms_threshold: float = 0.9,
     padding: float = PADDING,
 ) -> list[dict[str, Any]]:
-    """COCO result rows of predictions: scores of persons, doubles suppressed, best first within each image.
+    """COCO result rows of predictions: rescored, without duplicates, best first within each image.
 
     The order of the predictions does not matter, so any number of processes gives the same rows.
 
     Args:
         predictions: N persons.
-        skeleton: without sigmas, no doubles are suppressed.
-        input_size: (H, W) of the crops, whose areas tell what is a double.
+        skeleton: without sigmas, duplicates are not removed.
+        input_size: (H, W) of the crops, whose areas OKS-NMS uses.
         category_id: the category of all rows.
-        rescored: whether the joints' scores count beside the box's.
-        nms_threshold: OKS above which the lower-scoring of two persons in an image is dropped.
-        padding: factor by which the crops exceed the boxes.
+        rescored: whether box scores are multiplied by joint scores, see `rescore`.
+        nms_threshold: OKS above which the lower-scoring of two persons in an image is removed.
+        padding: factor on the boxes.
     """
     predictions, scores = best_persons(predictions, skeleton, input_size, rescored, nms_threshold, padding)
     return to_rows(predictions, scores, category_id)
 
 
 class Evaluation(NamedTuple):
-    """What one protocol says of a set of predictions.
+    """Result of one evaluation protocol.
 
     Attributes:
-        metrics: COCO's ten figures (AP, AP50, …) where the skeleton has sigmas, and PCK with ground-truth boxes.
-        rows: the COCO result rows they were computed from.
-        pck: PCK in detail; None with a detector's boxes.
-        precision: (10, 101) by OKS threshold and recall, as `coco_evaluation` gives it; None without sigmas.
+        metrics: COCO's ten metrics (AP, AP50, …) if the skeleton has sigmas, and PCK with ground-truth boxes.
+        rows: the COCO result rows of these metrics.
+        pck: PCK in detail; None with detector boxes.
+        precision: (10, 101) by OKS threshold and recall, see `coco_evaluation`; None without sigmas.
     """
 
     metrics: dict[str, float]
@@ -150,7 +115,7 @@ def score_predictions(
     padding: float = PADDING,
     ground_truth_boxes: bool = True,
 ) -> Evaluation:
-    """The figures of a set of predictions over all images of an annotation file.
+    """Metrics of predictions over all images of an annotation file.
 
     Args:
         predictions: N persons.
@@ -161,7 +126,7 @@ def score_predictions(
         rescored: see `result_rows`.
         nms_threshold: see `result_rows`.
         padding: see `result_rows`.
-        ground_truth_boxes: whether `annotation_id` names annotations, so that PCK can be told.
+        ground_truth_boxes: whether `annotation_id` refers to annotations, as PCK needs.
     """
     truth = load_coco(annotations)
     if category_id is None:
@@ -184,14 +149,14 @@ def score_dataset(
     nms_threshold: float = 0.9,
     truth: COCO | None = None,
 ) -> Evaluation:
-    """`score_predictions` on the persons of a data set: all of its annotation file, or its first few if limited.
+    """`score_predictions` on the persons of a data set.
 
     Args:
         predictions: of every person of the data set.
-        dataset: ground-truth or detector's boxes.
+        dataset: with ground-truth or detector boxes.
         rescored: see `result_rows`.
         nms_threshold: see `result_rows`.
-        truth: `truth_of(dataset)` where it is at hand already.
+        truth: `truth_of(dataset)`, if it is already loaded.
     """
     return score_predictions(
         predictions,
@@ -209,7 +174,7 @@ def score_dataset(
 def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> Evaluation:
     """`score_dataset` under the standard protocol: rescored, OKS-NMS at 0.9.
 
-    Its figures also hold PCK_upright and PCK_other where there are such persons (`pck_by_orientation`).
+    The metrics include PCK_upright and PCK_other if there are such persons (`pck_by_orientation`).
     """
     truth = truth_of(dataset)
     evaluation = score_dataset(predictions, dataset, truth=truth)
@@ -220,20 +185,20 @@ def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> Evalua
 
 
 def has_ground_truth_boxes(dataset: CocoKeypoints) -> bool:
-    """Whether the persons are annotations; those from a detector have no labels."""
+    """Whether the persons are annotations. Detections have no labels."""
     return bool(dataset.instances.labelled.any())
 
 
 def truth_of(dataset: CocoKeypoints) -> COCO:
-    """The annotations a data set is scored against: all of its file.
+    """The annotations that a data set is scored against: all of its file.
 
-    A data set limited to its first few persons was not asked for those that come after its last in the file: they are
-    left out. Persons left out because their box is empty count as missed, as they do without a limit.
+    With a `limit`, persons after the last one of the data set are left out. Persons without a crop because their box is
+    empty count as missed, with or without a limit.
     """
     truth = load_coco(dataset.annotations_file)
     if dataset.limit is None or not has_ground_truth_boxes(dataset):
         return truth
     in_order = [annotation["id"] for annotation in truth.dataset["annotations"]]
-    asked = set(dataset.instances.annotation_ids.tolist())
-    last = max(place for place, number in enumerate(in_order) if number in asked)
-    return covering(truth, in_order[: last + 1])
+    used = set(dataset.instances.annotation_ids.tolist())
+    last = max(index for index, number in enumerate(in_order) if number in used)
+    return subset_of(truth, in_order[: last + 1])

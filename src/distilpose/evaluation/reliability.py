@@ -1,4 +1,4 @@
-"""Scores that mean something: a joint's score turned into the object keypoint similarity to expect of it."""
+"""Calibrated scores: a map from a joint's score to its expected object keypoint similarity."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from distilpose.files import write_json
 from distilpose.outputs import Predictions
 from distilpose.skeleton import Skeleton
 
-_KNOTS = 20  # of a joint's curve at most, each the mean of equally many persons
-_LEAST = 20  # labelled persons a joint needs for a curve of its own
+_KNOTS = 20  # largest number of knots of a curve, each the mean of the same number of persons
+_LEAST = 20  # labelled persons that a joint needs for a curve of its own
 
 
 @dataclass(frozen=True)
 class ScoreMap:
-    """A rising curve for each joint, from the model's score to the similarity to expect.
+    """A monotonic curve for each joint, from the model's score to the expected similarity.
 
     Attributes:
-        names: K joints.
-        scores: K lists of knots, rising.
-        expected: K lists of the similarity at each knot, in [0, 1], never falling.
-        persons: how many it was fitted to.
+        names: K joint names.
+        scores: K lists of knots, ascending.
+        expected: K lists of the similarity at each knot, in [0, 1], ascending.
+        persons: number of persons it was fitted to.
     """
 
     names: tuple[str, ...]
@@ -43,72 +43,68 @@ class ScoreMap:
     persons: int
 
     def __call__(self, scores: Tensor) -> Tensor:
-        """(N, K) scores to the similarities to expect: straight lines between knots, level beyond the outer ones."""
+        """(N, K) scores to expected similarities: linear between knots, constant beyond the outer ones."""
         table = scores.double().cpu().numpy()
         curves = enumerate(zip(self.scores, self.expected, strict=True))
         mapped = np.stack([np.interp(table[:, joint], *curve) for joint, curve in curves], axis=1)
         return torch.from_numpy(mapped).to(scores)
 
     def save(self, path: str | Path, **about: Any) -> Path:
-        """Write it as JSON, with what else there is to tell.
-
-        Raises:
-            DistilPoseError: the file exists.
-        """
-        if Path(path).exists():
-            raise DistilPoseError(f"calibration={path} exists and nothing is overwritten: give a new name.")
+        """Write the map as JSON, with further facts about it."""
         content = {"joints": self.names, "scores": self.scores, "expected": self.expected, "persons": self.persons}
         return write_json({**content, **about}, path)
 
     @classmethod
     def load(cls, path: str | Path, skeleton: Skeleton) -> ScoreMap:
-        """Read what `save` wrote.
+        """Read a map for the joints of a skeleton.
 
         Raises:
-            DistilPoseError: it is no such file, or of other joints.
+            DistilPoseError: the file cannot be read, or is for other joints.
         """
         try:
             content = json.loads(Path(path).read_text())
             curves = [tuple(tuple(map(float, knots)) for knots in content[key]) for key in ("scores", "expected")]
             found = cls(tuple(content["joints"]), curves[0], curves[1], int(content["persons"]))
-            steps = [np.diff(knots) for knots in (*found.scores, *found.expected)]
-            good = all(np.isfinite(step).all() and (step >= 0).all() for step in steps) and all(
-                len(first) == len(second) > 0 for first, second in zip(*curves, strict=True)
-            )
+            found._check_curves()
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DistilPoseError(
-                f"calibration={path} cannot be read ({error}): write one by evaluate … calibration=FILE."
+                f"calibration={path} cannot be read ({error}): write it by evaluate … calibration=FILE."
             ) from None
-        if not good or len(found.scores) != len(found.names):
-            raise DistilPoseError(f"calibration={path} holds no rising curve a joint: write it anew by evaluate.")
         if found.names != skeleton.names:
             raise DistilPoseError(
-                f"calibration={path} is of {len(found.names)} joints ({', '.join(found.names[:3])}, …), but the model has "
+                f"calibration={path} has {len(found.names)} joints ({', '.join(found.names[:3])}, …), but the model has "
                 f"{skeleton.num_keypoints} ({', '.join(skeleton.names[:3])}, …): write one with this model."
             )
         return found
 
+    def _check_curves(self) -> None:
+        pairs = list(zip(self.names, self.scores, self.expected, strict=True))
+        same_length = all(len(scores) == len(expected) > 0 for _, scores, expected in pairs)
+        steps = np.concatenate([np.diff(knots) for knots in (*self.scores, *self.expected)])
+        if not same_length or not (np.isfinite(steps) & (steps >= 0)).all():
+            raise ValueError("its curves are not ascending, one per joint")
+
 
 def fit_score_map(scores: NDArray, similarity: NDArray, labelled: NDArray, names: Sequence[str]) -> ScoreMap:
-    """Isotonic regression of similarity on score, joint by joint.
+    """Isotonic regression of similarity on score, for each joint.
 
-    Persons are sorted by the joint's score and pooled into at most 20 knots of equally many; a joint labelled on fewer than
-    20 persons takes the curve of all joints together.
+    Persons are sorted by the score of the joint and pooled into at most 20 knots of the same number of persons. A joint
+    that is labelled on fewer than 20 persons gets the curve of all joints together.
 
     Args:
         scores: (N, K).
         similarity: (N, K) in [0, 1].
         labelled: (N, K) bool, the joints that count.
-        names: K joints.
+        names: K joint names.
 
     Raises:
         DistilPoseError: fewer than 20 labelled joints in all.
     """
     labelled = labelled & np.isfinite(scores) & np.isfinite(similarity)
-    check_labelled(labelled)
-    everything = _curve(scores[labelled], similarity[labelled])
+    check_enough_labels(labelled)
+    pooled = _curve(scores[labelled], similarity[labelled])
     curves = [
-        _curve(scores[seen, joint], similarity[seen, joint]) if seen.sum() >= _LEAST else everything
+        _curve(scores[seen, joint], similarity[seen, joint]) if seen.sum() >= _LEAST else pooled
         for joint, seen in enumerate(labelled.T)
     ]
     return ScoreMap(tuple(names), tuple(c[0] for c in curves), tuple(c[1] for c in curves), len(scores))
@@ -120,17 +116,17 @@ def _curve(scores: NDArray, similarity: NDArray) -> tuple[tuple[float, ...], tup
     knots = np.array([scores[part].mean() for part in parts])
     weights = np.array([len(part) for part in parts], dtype=float)
     means = np.array([similarity[part].mean() for part in parts])
-    rising = isotonic_regression(means, weights=weights).x
-    return tuple(knots.round(6).tolist()), tuple(np.clip(rising, 0, 1).round(6).tolist())
+    ascending = isotonic_regression(means, weights=weights).x
+    return tuple(knots.round(6).tolist()), tuple(np.clip(ascending, 0, 1).round(6).tolist())
 
 
 class Reliability(NamedTuple):
-    """What fitting on one half of the persons does on the other.
+    """A score map fitted to half of the images, and its effect on the other half.
 
     Attributes:
-        persons: (fitted to, measured on).
-        before: expected calibration error of the model's scores, on the half measured on; None if that has no labelled joint.
-        after: of the mapped scores, there.
+        persons: (fitted to, tested on).
+        before: expected calibration error of the raw scores on the test half; None if it has no labelled joint.
+        after: the same of the mapped scores.
         score_map: fitted to the first half.
     """
 
@@ -140,25 +136,25 @@ class Reliability(NamedTuple):
     score_map: ScoreMap
 
     def save(self, path: str | Path, **about: Any) -> str:
-        """Write what predict reads, and tell what it is worth."""
-        figures = {"held_out_persons": self.persons[1], "error_before": self.before, "error_after": self.after}
-        self.score_map.save(path, **figures, **about)
-        told = f"Calibration fitted to {self.persons[0]} persons: {path}."
+        """Write the file that predict reads, and describe it in one or two sentences."""
+        metrics = {"held_out_persons": self.persons[1], "error_before": self.before, "error_after": self.after}
+        self.score_map.save(path, **metrics, **about)
+        fitted = f"Calibration fitted to {self.persons[0]} persons: {path}."
         if self.before is None or self.after is None:
-            return f"{told} What it is worth is not measured: the other images have no labelled joint."
+            return f"{fitted} Its error is not known: the other images have no labelled joint."
         return (
-            f"{told} On the {self.persons[1]} persons of the other images its expected calibration error is {self.after:.3f}, "
-            f"the raw scores' {self.before:.3f}."
+            f"{fitted} On the {self.persons[1]} persons of the other images its expected calibration error is "
+            f"{self.after:.3f}, the raw scores' {self.before:.3f}."
         )
 
 
-def fitted_half(image_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Of each person, by its image, whether it is of the half that is fitted to: every other image, by number."""
+def calibration_split(image_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) bool: the person is in the half that a score map is fitted to, every other image by id."""
     return np.unique(image_ids, return_inverse=True)[1] % 2 == 0
 
 
-def check_labelled(labelled: NDArray[np.bool_]) -> None:
-    """Refuse to fit to fewer than 20 labelled joints."""
+def check_enough_labels(labelled: NDArray[np.bool_]) -> None:
+    """Raise if there are fewer than 20 labelled joints to fit a score map to."""
     if labelled.sum() < _LEAST:
         raise DistilPoseError(
             f"A calibration needs at least {_LEAST} labelled joints on every other image, but there are {labelled.sum()}: "
@@ -167,12 +163,12 @@ def check_labelled(labelled: NDArray[np.bool_]) -> None:
 
 
 def reliability(predictions: Predictions, annotations: KeypointAnnotations, skeleton: Skeleton) -> Reliability:
-    """Fit a map on the persons of every other image, and measure it on the rest.
+    """Fit a score map on the persons of every other image, and test it on the rest.
 
     Args:
         predictions: N persons in ground-truth boxes.
-        annotations: that the persons are of.
-        skeleton: its sigmas say what is alike; without any, every joint counts as a shoulder.
+        annotations: of these persons.
+        skeleton: its sigmas define the similarity; without sigmas every joint has a shoulder's.
     """
     people = people_of(annotations)
     own = people.places(predictions.annotation_id)
@@ -180,10 +176,10 @@ def reliability(predictions: Predictions, annotations: KeypointAnnotations, skel
         predictions.keypoints.double(), people.keypoints[own], people.area[own], skeleton
     ).numpy()
     labelled, scores = people.labelled[own].numpy().astype(bool), predictions.scores.double().numpy()
-    fitted = fitted_half(predictions.image_id.numpy())
-    held = ~fitted
+    fitted = calibration_split(predictions.image_id.numpy())
+    test = ~fitted
     found = fit_score_map(scores[fitted], similarity[fitted], labelled[fitted], skeleton.names)
     mapped = found(torch.from_numpy(scores)).numpy()
-    chosen = labelled & held[:, None]
+    chosen = labelled & test[:, None]
     errors = [calibration(table[chosen], similarity[chosen])[3] if chosen.any() else None for table in (scores, mapped)]
-    return Reliability((int(fitted.sum()), int(held.sum())), errors[0], errors[1], found)
+    return Reliability((int(fitted.sum()), int(test.sum())), errors[0], errors[1], found)

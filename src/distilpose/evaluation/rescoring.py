@@ -1,4 +1,4 @@
-"""The score of a person from that of the box and those of the joints, and who is left when doubles are dropped."""
+"""Scores of persons from the scores of boxes and joints, and removal of duplicates."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from distilpose.skeleton import Skeleton
 
 
 def rescore(bbox_score: Tensor, joint_scores: Tensor, threshold: float = 0.2) -> Tensor:
-    """Box score times the mean of the joint scores above a threshold, as every top-down method is evaluated.
+    """Box score times the mean of the joint scores above a threshold, the convention of top-down methods.
 
-    A student's raw scores may be negative, and a hard person's may all lie below the threshold: the person then scores
-    0 and is kept, last in the ranking. (Leaving such persons out, as one evaluator does, would lower recall unseen.)
+    The raw scores of a student may be negative, and all scores of a difficult person may be below the threshold. Such a
+    person gets score 0 and is kept, last in the ranking. (One evaluator drops such persons, which lowers the recall.)
 
     Args:
         bbox_score: (N,) score of the box.
         joint_scores: (N, K) score of each joint.
-        threshold: joints at or below it do not count.
+        threshold: joints with this score or a lower one do not count.
 
     Returns:
         (N,) float64.
@@ -39,15 +39,15 @@ def best_persons(
     nms_threshold: float = 0.9,
     padding: float = PADDING,
 ) -> tuple[Predictions, Tensor]:
-    """The persons left without doubles, best first within each image, and their scores.
+    """The persons without duplicates, best first within each image, and their scores.
 
     Args:
         predictions: N persons.
-        skeleton: without sigmas, no doubles are dropped.
+        skeleton: without sigmas, duplicates are not removed.
         input_size: (H, W) of the crops.
-        rescored: whether the joints' scores count beside the box's.
-        nms_threshold: OKS above which the lower-scoring of two persons in an image is dropped.
-        padding: factor by which the crops exceed the boxes.
+        rescored: whether box scores are multiplied by joint scores, see `rescore`.
+        nms_threshold: OKS above which the lower-scoring of two persons in an image is removed.
+        padding: factor on the boxes.
     """
     order = torch.argsort(predictions.annotation_id, stable=True)
     order = order[torch.argsort(predictions.image_id[order], stable=True)]

@@ -1,8 +1,7 @@
-"""COCO keypoint results: one row a person found, written and read back."""
+"""COCO keypoint results: one row per detected person, written and read."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distilpose.data.annotations import read_json
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import Predictions
 
 
 def to_rows(predictions: Predictions, scores: Tensor, category_id: int) -> list[dict[str, Any]]:
-    """COCO result rows: image_id, category_id, keypoints as [x, y, score] * K in one list, and the person's score.
+    """COCO result rows: image_id, category_id, keypoints as a flat list of K times x, y, score, and the person's score.
 
     Args:
         predictions: N persons.
@@ -32,9 +32,9 @@ def to_rows(predictions: Predictions, scores: Tensor, category_id: int) -> list[
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Rows as a Markdown table in even columns; fractions in per cent with one decimal, what a row lacks as '-'.
+    """Rows as an aligned Markdown table. Floats are shown in per cent with one decimal, missing values as '-'.
 
-    COCO's -1, which says that no such person is in the set, is shown as '-' too.
+    COCO's -1 for a set without such persons is shown as '-' too.
     """
 
     def cell(value: Any) -> str:
@@ -59,53 +59,46 @@ def load_results(
 
     Args:
         path: JSON list of rows.
-        num_keypoints: K, so each row holds 3K numbers.
+        num_keypoints: K; each row has 3K numbers.
         image_ids: the images of the annotation file.
         category_ids: the categories of the annotation file.
 
     Raises:
-        DistilPoseError: in one sentence, what is wrong with the first row that is.
+        DistilPoseError: the file cannot be read, or a row is wrong; the message names the row.
     """
-    try:
-        rows = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise DistilPoseError(f"No results file at {path}: give a COCO keypoint results JSON.") from None
-    except (OSError, ValueError) as error:
-        raise DistilPoseError(
-            f"{path} cannot be read as JSON ({error}): expected a COCO keypoint results list."
-        ) from None
+    rows = read_json(path, "Results file", "give a JSON list of COCO keypoint results")
     if not isinstance(rows, list):
         raise DistilPoseError(f"{path} holds a {type(rows).__name__}: expected a list of COCO keypoint results.")
     image_ids, category_ids = set(image_ids), set(category_ids)
     for number, row in enumerate(rows):
-        trouble = _trouble(row, num_keypoints, image_ids, category_ids)
-        if trouble:
-            raise DistilPoseError(f"Row {number} of {path} {trouble}.")
+        problem = _problem_of(row, num_keypoints, image_ids, category_ids)
+        if problem:
+            raise DistilPoseError(f"Row {number} of {path} {problem}.")
     return rows
 
 
-def _trouble(row: Any, num_keypoints: int, image_ids: set[int], category_ids: set[int]) -> str | None:
-    """What is wrong with a row, to be read after 'Row 3 of FILE', or None."""
+def _problem_of(row: Any, num_keypoints: int, image_ids: set[int], category_ids: set[int]) -> str | None:
+    """The problem of a row, the rest of a sentence that starts with 'Row 3 of FILE'; None if it is valid."""
     fields = ("image_id", "category_id", "keypoints", "score")
     if not isinstance(row, dict):
         return f"is a {type(row).__name__}: expected an object with {', '.join(fields)}"
     missing = [field for field in fields if field not in row]
     if missing:
-        return f"lacks {', '.join(missing)}: a row needs {', '.join(fields)}"
+        return f"has no {', '.join(missing)}: expected {', '.join(fields)}"
     keypoints = row["keypoints"]
     if not isinstance(keypoints, Sequence) or len(keypoints) != 3 * num_keypoints:
         count = len(keypoints) if isinstance(keypoints, Sequence) else "no list of"
         return (
             f"has {count} keypoint numbers: expected {3 * num_keypoints} (x, y, score for each of {num_keypoints} "
-            "joints), so use the annotation file the results were made for"
+            "joints), so use the annotation file of these results"
         )
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in [*keypoints, row["score"]]):
-        return "holds a keypoint or score that is not a finite number: mend or drop that row"
+        return "has a keypoint or score that is not a finite number: correct or remove that row"
     if not isinstance(row["image_id"], (int, str)) or row["image_id"] not in image_ids:
         return (
-            f"names image_id {row['image_id']!r}, which the annotation file does not hold: "
-            "use the annotation file the results were made for"
+            f"has image_id {row['image_id']!r}, which is not in the annotation file: "
+            "use the annotation file of these results"
         )
     if not isinstance(row["category_id"], int) or row["category_id"] not in category_ids:
-        return f"names category_id {row['category_id']!r}: the annotation file has {sorted(category_ids)}"
+        return f"has category_id {row['category_id']!r}: the annotation file has {sorted(category_ids)}"
     return None

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from distilpose.errors import DistilPoseError
 from distilpose.models import PoseModel
-from distilpose.runs.folders import CONFIG, SUMMARY, UNREADABLE, flatten
+from distilpose.runs.config import flatten
+from distilpose.runs.folders import CONFIG, SUMMARY, UNREADABLE
 
 # checkpoints whose figures are in the run's metrics.json
 MEASURED = {"checkpoints/best.ckpt": "best", "checkpoints/last.ckpt": "last"}

@@ -1,4 +1,4 @@
-"""A drawn person who moves smoothly from pose to pose, with the true place of every joint in every frame."""
+"""A synthetic video of one person who moves smoothly from pose to pose, with the position of every joint."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from distilpose.skeleton import COCO
 def draw_clip(
     rng: np.random.Generator, frames: int, fps: float = 25.0, size: int = 128, variety: float = 0.6, pace: float = 1.0
 ) -> tuple[Iterator[np.ndarray], dict[str, Any]]:
-    """One person before one background; a new pose every `pace` seconds, splines in between, new sensor noise in each frame.
+    """One person in front of one background: a new pose every `pace` seconds, splines in between, new noise each frame.
 
     Args:
         rng: decides everything.
-        frames: how many.
-        fps: frames a second.
+        frames: number of frames.
+        fps: frames per second.
         size: width and height in pixels.
         variety: of poses and clutter, 0 to 1.
         pace: seconds from one pose to the next.
 
     Returns:
-        The pictures (size, size, 3) uint8 RGB, drawn as they are asked for, and a COCO annotation file's content: image ids
-        from 0, all 17 joints labelled wherever they are, boxes around all that is drawn.
+        The frames (size, size, 3) uint8 RGB, drawn lazily, and the content of a COCO annotation file: image ids from 0,
+        all 17 joints labelled, boxes around everything that is drawn of the person.
     """
     seconds = np.arange(frames) / fps
     persons = _movement(rng, seconds, size, variety, pace)
@@ -50,7 +50,7 @@ def draw_clip(
         for number, person in enumerate(persons):
             canvas = Canvas(empty.image.copy(), light)
             person.draw(canvas, 0)
-            # one camera, so one exposure and blur, but noise of each frame's own
+            # the same exposure and blur in all frames, but other noise
             noise = np.random.default_rng((look, number))
             yield photograph(np.random.default_rng(look), canvas.image, variety, noise)
 
@@ -62,7 +62,7 @@ def draw_clip(
 
 
 def _movement(rng: np.random.Generator, seconds: np.ndarray, size: int, variety: float, pace: float) -> list[Person]:
-    """The same body and clothes in each frame; angles, heading and place follow splines through poses drawn at random."""
+    """The person in each frame. Angles, heading and position follow splines through random poses."""
     body, height = sample_body(rng), size * rng.uniform(0.6, 0.75)
     outfit = sample_outfit(rng, height)
     count = int(seconds[-1] / pace) + 2 if len(seconds) else 2

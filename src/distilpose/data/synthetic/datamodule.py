@@ -1,42 +1,43 @@
-"""Drawn people as a data module: the folder is made when missing, then read like any COCO set."""
+"""Synthetic people as a data module: the folder is drawn if it is missing, then read like any COCO set."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from distilpose.data.datamodule import CocoDataModule
-from distilpose.data.synthetic.dataset import SyntheticSpec, write_synthetic
+from distilpose.data.augmentation import Probability
+from distilpose.data.datamodule import CocoDataModule, Count
+from distilpose.data.synthetic.dataset import ImageSide, Seed, SyntheticSpec, write_synthetic
 from distilpose.skeleton import COCO, Skeleton
 
 
 class SyntheticDataModule(CocoDataModule):
-    """People drawn by rule, for trying a method without downloading anything.
+    """Synthetic people with COCO's 17 joints, to try a method without a download.
 
     Args:
-        root: folder of the set; by default one in `folder` that is named after the parameters, so that different sets
-            lie side by side.
-        folder: where a set without a `root` goes.
-        num_train: training pictures, with 1.6 persons each on average.
-        num_val: validation pictures.
-        image_size: width and height of a picture in pixels.
-        max_persons: a picture holds one to this many persons.
-        variety: of poses, views and clutter, 0 to 1; the less, the sooner a small network learns them.
-        drawing_seed: decides the pictures; `seed` decides the order of training.
-        **options: of `CocoDataModule`, all but the skeleton, which is given; the annotation files and image folders are those
-            that are drawn, unless others are asked for.
+        root: folder of the set; null is a folder in `folder` named after the parameters, so that different sets can
+            coexist.
+        folder: parent of a set without a `root`.
+        num_train: training images, with 1.6 persons each on average.
+        num_val: validation images.
+        image_size: width and height of an image in pixels.
+        max_persons: an image has one to this many persons.
+        variety: of poses, views and clutter. A small network learns a set of less variety sooner.
+        drawing_seed: seed of the images; `seed` decides the order of training.
+        **options: of `CocoDataModule`. The skeleton is fixed; annotation files and image folders are the drawn ones by
+            default.
     """
 
     def __init__(
         self,
         root: str | Path | None = None,
         folder: str | Path = "data",
-        num_train: int = SyntheticSpec.num_train,
-        num_val: int = SyntheticSpec.num_val,
-        image_size: int = SyntheticSpec.image_size,
-        max_persons: int = SyntheticSpec.max_persons,
-        variety: float = SyntheticSpec.variety,
-        drawing_seed: int = SyntheticSpec.drawing_seed,
+        num_train: Count = SyntheticSpec.num_train,
+        num_val: Count = SyntheticSpec.num_val,
+        image_size: ImageSide = SyntheticSpec.image_size,
+        max_persons: Count = SyntheticSpec.max_persons,
+        variety: Probability = SyntheticSpec.variety,
+        drawing_seed: Seed = SyntheticSpec.drawing_seed,
         **options: Any,
     ) -> None:
         spec = SyntheticSpec(num_train, num_val, image_size, max_persons, variety, drawing_seed)
@@ -51,7 +52,7 @@ class SyntheticDataModule(CocoDataModule):
 
     @property
     def skeleton(self) -> Skeleton:
-        """COCO's 17 joints, known before anything is drawn."""
+        """COCO's 17 joints, available before anything is drawn."""
         return COCO
 
     def prepare_data(self) -> None:

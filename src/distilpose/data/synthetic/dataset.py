@@ -1,4 +1,4 @@
-"""Drawn people written as a folder in COCO keypoint format, together with the specification it was made from."""
+"""Synthetic people written as a folder in COCO keypoint format, with the specification it was drawn from."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
+from annotated_types import Ge
 from rich.progress import track
 
 from distilpose.data.synthetic.scene import draw_scene
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO
 
-# raised whenever the same parameters would draw other pictures
-FORMAT = 1
+FORMAT = 1  # increment it whenever the same parameters draw other images
 SPLITS = ("train", "val")
+ImageSide = Annotated[int, Ge(48)]
+Seed = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """Everything that decides what is drawn.
+    """Parameters of a synthetic set. They decide every pixel.
 
     Attributes:
-        num_train: training pictures; with three persons at most a picture holds 1.6 on average.
-        num_val: validation pictures, drawn from a random stream of their own.
-        image_size: width and height of a picture in pixels, 48 or more.
-        max_persons: a picture holds one to this many persons.
-        variety: of poses, views and clutter, 0 to 1; the less, the sooner a small network learns them.
-        drawing_seed: another seed draws another set.
+        num_train: training images; with at most three persons an image has 1.6 on average.
+        num_val: validation images, from a random stream of their own.
+        image_size: width and height of an image in pixels, at least 48.
+        max_persons: an image has one to this many persons.
+        variety: of poses, views and clutter, 0 to 1. A small network learns a set of less variety sooner.
+        drawing_seed: seed of the images.
     """
 
     num_train: int = 2500
@@ -48,33 +50,23 @@ class SyntheticSpec:
     variety: float = 1.0
     drawing_seed: int = 0
 
-    def __post_init__(self):
-        least = {"num_train": 1, "num_val": 1, "image_size": 48, "max_persons": 1, "drawing_seed": 0}
-        if not 0 <= self.variety <= 1:
-            raise DistilPoseError(f"variety={self.variety!r}: expected a number from 0 to 1.")
-        for name, value in asdict(self).items():
-            if name == "variety":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least[name]:
-                raise DistilPoseError(f"{name}={value!r}: expected a whole number of at least {least[name]}.")
-
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits that differ where parameters or the drawing's version do."""
+        """Eight hexadecimal digits of the parameters and of `FORMAT`."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def write_synthetic(root: str | Path, spec: SyntheticSpec, workers: int | None = None) -> Path:
-    """Make sure that `root` holds the set of `spec`; draw it if the folder is absent or empty.
+    """Make sure that `root` holds the set of `spec`: draw it if the folder is missing or empty.
 
-    The folder is drawn under another name and renamed when complete, so `root` is never half a set, and of several
-    processes that draw at once the first to finish wins and the others use its folder.
+    The set is drawn under a temporary name and renamed when it is complete, so `root` never holds a part of a set. If
+    several processes draw at once, all use the folder of the first to finish.
 
     Args:
         root: the folder: `annotations/person_keypoints_{train,val}.json`, `train/`, `val/` and `spec.json`.
         spec: what to draw.
-        workers: drawing processes, by default one a processor; the result does not depend on it.
+        workers: number of processes, by default one per core; the result does not depend on it.
 
     Raises:
         DistilPoseError: `root` holds something else, or cannot be written.
@@ -87,16 +79,15 @@ def write_synthetic(root: str | Path, spec: SyntheticSpec, workers: int | None =
         draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     except OSError as error:
         raise DistilPoseError(
-            f"Cannot write the synthetic set to {root} ({error.strerror}): give a writable folder as data.root."
+            f"The synthetic set cannot be written to {root} ({error.strerror}): give a writable folder by data.root."
         ) from error
     try:
-        _draw_all(draft, spec, workers or _processors())
+        _draw_all(draft, spec, workers or _num_cores())
         draft.chmod(0o755)
         try:
             os.rename(draft, root)
         except OSError:
-            # another process was quicker: its folder serves if it is the same set
-            if not _holds(root, spec):
+            if not _holds(root, spec):  # else another process was faster, and its folder is used
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -104,7 +95,7 @@ def write_synthetic(root: str | Path, spec: SyntheticSpec, workers: int | None =
 
 
 def _holds(root: Path, spec: SyntheticSpec) -> bool:
-    """Whether the folder is this set; False if there is none; an error if it is something else."""
+    """Whether the folder holds this set; False if it is missing or empty, an error if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
@@ -113,19 +104,19 @@ def _holds(root: Path, spec: SyntheticSpec) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         raise DistilPoseError(
             f"{root} exists and is not a synthetic set (it has no readable spec.json): "
-            "give another data.root, or leave it out to have one named after the parameters."
+            "give another data.root, or data.root=null for a folder named after the parameters."
         ) from None
-    wanted = {"format": FORMAT, **asdict(spec)}
-    there = {"format": version, **parameters}
+    expected = {"format": FORMAT, **asdict(spec)}
+    found = {"format": version, **parameters}
     differing = [
-        f"{name} is {there.get(name)} there and {wanted.get(name)} here"
-        for name in sorted(wanted.keys() | there.keys())
-        if there.get(name) != wanted.get(name)
+        f"{name} is {found.get(name)} there and {expected.get(name)} here"
+        for name in sorted(expected.keys() | found.keys())
+        if found.get(name) != expected.get(name)
     ]
     if differing:
         raise DistilPoseError(
             f"{root} was drawn with other parameters ({', '.join(differing)}): give another data.root, "
-            "leave it out to have one named after the parameters, or delete the folder."
+            "data.root=null for a folder named after the parameters, or delete the folder."
         )
     return True
 
@@ -163,8 +154,8 @@ def _run(draw: partial, jobs: list[tuple[str, int]], workers: int) -> Iterator[A
     if workers < 2 or len(jobs) < 64:
         yield from map(draw, jobs)
         return
-    # OpenCV's own threads would only compete with the processes; 0 leaves a pool the parent had as it is, while 1 waits
-    # in a forked process for threads that were not forked, and never ends
+    # OpenCV's own threads would compete with the processes. 0 keeps the thread pool of the parent; 1 would wait in a
+    # forked process for threads that were not forked, forever
     with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
         try:
             yield from pool.map(draw, jobs, chunksize=16)
@@ -174,16 +165,14 @@ def _run(draw: partial, jobs: list[tuple[str, int]], workers: int) -> Iterator[A
 
 
 def _draw_one(folder: str, spec: SyntheticSpec, job: tuple[str, int]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Draw and save one picture; a random stream of its own makes it independent of all others."""
+    """Draw and save one image. It has a random stream of its own, so it does not depend on the other images."""
     split, number = job
     rng = np.random.default_rng((spec.drawing_seed, SPLITS.index(split), number))
     image, persons = draw_scene(rng, spec.image_size, spec.max_persons, spec.variety)
     identity = number + 1
     name = f"{identity:012d}.jpg"
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 97))]
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
-    if not done:
-        raise RuntimeError(f"OpenCV could not encode {name} as JPEG")
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
     Path(folder, split, name).write_bytes(encoded.tobytes())
     for person in persons:
         person.update(image_id=identity, category_id=1)
@@ -191,11 +180,11 @@ def _draw_one(folder: str, spec: SyntheticSpec, job: tuple[str, int]) -> tuple[d
 
 
 def _category() -> dict[str, Any]:
-    """COCO's person: 17 names, limbs counted from 1."""
+    """COCO's person category: 17 names, limbs counted from 1."""
     limbs = [[a + 1, b + 1] for a, b in COCO.limbs]
     return {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO.names), "skeleton": limbs}
 
 
-def _processors() -> int:
-    """Processors this process may use."""
+def _num_cores() -> int:
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

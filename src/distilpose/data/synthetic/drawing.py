@@ -1,4 +1,4 @@
-"""Painting shaded, patterned, outlined shapes on a canvas that remembers which part lies on top at every pixel."""
+"""Painting shaded, patterned, outlined shapes on a canvas that records the topmost part at every pixel."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Shape:
 
     Attributes:
         polygon: (M, 2) corners.
-        start: (2,) begin of the axis.
-        end: (2,) its end.
-        half_width: distance from the axis at which the surface turns away.
-        material: its look.
+        start: (2,) start of the axis.
+        end: (2,) end of the axis.
+        half_width: distance from the axis to the edge of the surface.
+        material: colours and pattern.
     """
 
     polygon: np.ndarray
@@ -52,7 +52,7 @@ class Shape:
 def capsule(
     start: np.ndarray, end: np.ndarray, radii: tuple[float, float], material: Material, bulge: float = 0.0
 ) -> Shape:
-    """A limb: the hull of a disc at each end and, with `bulge`, of a wider one (share of the mean) in between."""
+    """A limb: the hull of a disc at each end and, with `bulge`, of a disc in between that is wider by that share."""
     discs = [start + radii[0] * _CIRCLE, end + radii[1] * _CIRCLE]
     if bulge:
         discs.append(0.6 * start + 0.4 * end + (1 + bulge) * (0.6 * radii[0] + 0.4 * radii[1]) * _CIRCLE)
@@ -65,12 +65,12 @@ def hull(points: np.ndarray) -> np.ndarray:
 
 
 class Canvas:
-    """A picture under way.
+    """An image that is being drawn.
 
     Attributes:
         image: (H, W, 3) float32 RGB in 0..255.
-        labels: (H, W) int32, the label of what was painted last at each pixel; 0 is background.
-        light: (2,) direction the light comes from, in the image plane.
+        labels: (H, W) int32, the label of the topmost part at each pixel; 0 is background.
+        light: (2,) direction of the light source in the image plane.
     """
 
     def __init__(self, image: np.ndarray, light: np.ndarray):
@@ -79,7 +79,7 @@ class Canvas:
         self.light = light
 
     def window(self, points: np.ndarray) -> tuple[slice, slice, np.ndarray, np.ndarray] | None:
-        """The picture's part of the box around (P, 2) float32 points: rows, columns, their x (1, w) and y (h, 1)."""
+        """Image region of the box around (P, 2) float32 points: rows, columns, their x (1, w) and y (h, 1)."""
         height, width = self.labels.shape
         left, top, across, down = cv2.boundingRect(points)
         right, bottom = min(width, left + across + 2), min(height, top + down + 2)
@@ -91,7 +91,7 @@ class Canvas:
         return slice(top, bottom), slice(left, right), xs, ys
 
     def paint(self, shape: Shape, label: int) -> None:
-        """Draw a shape over what is there."""
+        """Draw a shape on top."""
         window = self.window(shape.polygon)
         if window is None:
             return
@@ -115,7 +115,7 @@ class Canvas:
         if material.outline:
             rim = np.zeros(mask.shape, np.uint8)
             cv2.polylines(rim, [corners], True, 255, 1, cv2.LINE_AA, SUBPIXEL_BITS)
-            # no rim round the beginning, so that a forearm goes over into its upper arm
+            # no outline at the start, so that a forearm joins its upper arm
             rim *= along > 0
             shade *= 1 - np.multiply(rim, material.outline / 255, dtype=np.float32)
 
@@ -126,7 +126,7 @@ class Canvas:
         self.blend(rows, columns, mask, colour * shade[..., None], label)
 
     def blend(self, rows: slice, columns: slice, mask: np.ndarray, colour: np.ndarray, label: int) -> None:
-        """Lay (h, w, 3) `colour` over the window by (h, w) uint8 `mask`, and the label where that is above one half."""
+        """Blend (h, w, 3) `colour` into the window by (h, w) uint8 `mask`, and set the label where the mask is above 127."""
         under = self.image[rows, columns]
         colour -= under
         colour *= np.multiply(mask, 1 / 255, dtype=np.float32)[..., None]
@@ -135,7 +135,7 @@ class Canvas:
 
 
 def pattern_share(pattern: str, along: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """How much of the second colour shows, 0 to 1, at a place given in periods."""
+    """Share of the second colour, 0 to 1, at a position in periods."""
     if pattern == "rings":
         wave = np.sin(2 * np.pi * along)
     elif pattern == "stripes":

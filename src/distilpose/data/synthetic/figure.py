@@ -1,7 +1,7 @@
-"""An articulated body in three dimensions: proportions, joint limits, poses, and the joints they lead to.
+"""An articulated body in three dimensions: proportions, joint limits, poses and forward kinematics.
 
-Frames: x to the viewer's right, y up, z towards the viewer. A figure that faces the viewer (yaw 0) therefore has its
-left side at larger x. Lengths are shares of the body height, angles degrees, the pelvis is the origin.
+Axes: x to the viewer's right, y up, z towards the viewer. A figure that faces the viewer (yaw 0) therefore has its left
+side at larger x. Lengths are shares of the body height, angles are degrees, the pelvis is the origin.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 SIDES = {"left": 1.0, "right": -1.0}
 
-# lower and upper bound of every joint angle; zero is standing upright with hanging arms
+# lower and upper limit of every joint angle; all zero is standing upright with hanging arms
 LIMITS = {
     "spine_bend": (-30, 85), "spine_lean": (-30, 30), "spine_twist": (-35, 35),
     "head_pitch": (-40, 45), "head_yaw": (-70, 70), "head_tilt": (-30, 30),
@@ -26,7 +26,7 @@ LIMITS = {
     }.items()
 }  # fmt: skip
 
-# (mean, spread) of the angles that a family leaves alone, then of those it sets; both sides draw for themselves
+# mean and standard deviation of the angles: of the default pose, then of each family's own; left and right are independent
 _RESTING = {
     "spine_bend": (4, 7), "spine_lean": (0, 5), "spine_twist": (0, 9), "head_pitch": (3, 12), "head_yaw": (0, 24),
     "head_tilt": (0, 8), "arm_flexion": (4, 18), "arm_abduction": (12, 9), "arm_twist": (0, 30), "elbow": (18, 22),
@@ -56,7 +56,7 @@ _FAMILY_WEIGHTS = {
 
 @dataclass(frozen=True)
 class Body:
-    """Lengths of one body, as shares of its height. Widths and depths are halves, `girth` scales limb thickness."""
+    """Lengths of one body, as shares of its height. Widths and depths are half widths; `girth` scales limb thickness."""
 
     head: float = 0.072
     neck: float = 0.045
@@ -78,10 +78,10 @@ class Figure:
 
     Attributes:
         body: the lengths it was built with.
-        points: joints and the landmarks between them (pelvis, neck, head centre, hands, toes), each (3,).
-        pelvis: (3, 3) columns are the pelvis' left, up and forward.
-        chest: the same of the chest.
-        head: the same of the head.
+        points: joints and other landmarks (pelvis, neck, head centre, hands, toes), each (3,).
+        pelvis: (3, 3) orientation; the columns are left, up and forward.
+        chest: (3, 3) orientation.
+        head: (3, 3) orientation.
     """
 
     body: Body
@@ -92,12 +92,12 @@ class Figure:
 
     @property
     def facing(self) -> float:
-        """1 where the chest looks at the viewer, -1 where the back does, 0 in profile."""
+        """1 if the chest faces the viewer, -1 if the back does, 0 in profile."""
         return float(self.chest[2, 2])
 
 
 def sample_body(rng: np.random.Generator) -> Body:
-    """A grown-up of varied build; one in six is a child: large head, short legs."""
+    """An adult of random build; one in six is a child, with a larger head and shorter legs."""
     factors = np.clip(rng.normal(1, 0.06, len(fields(Body))), 0.85, 1.15).tolist()
     lengths = {field.name: field.default * factor for field, factor in zip(fields(Body), factors, strict=True)}
     lengths["girth"] *= rng.uniform(0.8, 1.3)
@@ -108,9 +108,9 @@ def sample_body(rng: np.random.Generator) -> Body:
 
 
 def sample_pose(rng: np.random.Generator, variety: float = 1.0) -> dict[str, float]:
-    """Joint angles in degrees, within `LIMITS`, of a family of movements drawn by its weight.
+    """Joint angles in degrees, within `LIMITS`, of a random family of movements.
 
-    At a variety below 1 every angle is brought nearer to that of standing at ease; at 0 all persons stand alike.
+    A variety below 1 moves every angle towards that of the default pose; at 0 all persons have the default pose.
     """
     names = list(_FAMILY_WEIGHTS)
     weights = np.array(list(_FAMILY_WEIGHTS.values()))
@@ -119,7 +119,7 @@ def sample_pose(rng: np.random.Generator, variety: float = 1.0) -> dict[str, flo
     means, spreads = zip(*(centres[name.removeprefix("left_").removeprefix("right_")] for name in LIMITS), strict=True)
     pose = dict(zip(LIMITS, rng.normal(means, spreads).tolist(), strict=True))
     if family == "stride":
-        # one phase drives both legs and, the other way round, both arms: walking when small, running when large
+        # one phase drives both legs and, with opposite sign, both arms: a small swing is walking, a large one running
         swing, forward = rng.uniform(12, 50), rng.choice(list(SIDES))
         for side in SIDES:
             sign = 1 if side == forward else -1
@@ -136,7 +136,7 @@ def sample_pose(rng: np.random.Generator, variety: float = 1.0) -> dict[str, flo
 def sample_view(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
     """(3, 3) orientation of the pelvis: any heading, mostly upright, one in ten lying, falling or upside down.
 
-    At a variety below 1 persons turn away from the viewer, lean and fall by that much less.
+    `variety` scales the angles.
     """
     yaw = rng.normal(0, 45) if rng.random() < 0.4 else rng.uniform(-180, 180)
     tilted = rng.random() < 0.1 * variety
@@ -161,10 +161,10 @@ def build_figure(body: Body, pose: dict[str, float], view: np.ndarray) -> Figure
     Args:
         body: lengths.
         pose: an angle in degrees for every name of `LIMITS`.
-        view: (3, 3) orientation of the pelvis; the identity stands upright and faces the viewer.
+        view: (3, 3) orientation of the pelvis; the identity is upright and faces the viewer.
     """
     pelvis = view
-    # half of the spine's motion happens below the waist, half above it, so that a bow is a curve
+    # half of the spine's rotation is below the waist and half above it, so that a bent spine is curved
     half = (
         rotation("y", pose["spine_twist"] / 2)
         @ rotation("z", pose["spine_lean"] / 2)

@@ -1,4 +1,4 @@
-"""What a drawn person wears: clothes, skin and hair."""
+"""Appearance of a synthetic person: clothes, skin and hair."""
 
 from __future__ import annotations
 

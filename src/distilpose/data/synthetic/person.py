@@ -1,4 +1,4 @@
-"""From a figure and an outfit to shapes in depth order: limbs behind bodies, clothes over limbs, a face in front."""
+"""From a figure and an outfit to shapes in depth order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = [
     "hair",
     *(f"{s}_{part}" for s in SIDES for part in _PAIRED),
 ]
-# a joint is seen where one of these parts lies on top; the trunk counts only for joints that are not on its far side
+# a joint is visible if one of these parts is topmost; the trunk counts only for joints that are not on its far side
 _LIMB_PARTS = {
     "ear": ("ear",), "shoulder": ("upper_arm",), "elbow": ("upper_arm", "forearm"), "wrist": ("forearm", "hand"),
     "hip": ("thigh",), "knee": ("thigh", "shin"), "ankle": ("shin", "foot"),
@@ -30,7 +30,7 @@ _RING = np.stack([np.cos(np.linspace(0, 2 * np.pi, 12, False)), np.sin(np.linspa
 
 
 class Person:
-    """A figure placed in a picture.
+    """A figure placed in an image.
 
     Attributes:
         keypoints: (17, 2) pixel positions of COCO's joints.
@@ -42,12 +42,12 @@ class Person:
         self.keypoints = self.project(np.stack([figure.points[name] for name in COCO_NAMES]))
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) viewer's frame to (..., 2) pixels, by a camera about four body heights away."""
+        """(..., 3) viewer's axes to (..., 2) pixels, with a camera about four body heights away."""
         near = 4.0 / (4.0 - points[..., 2:])
         return self.centre + self.height * near * points[..., :2] * (1, -1)
 
     def draw(self, canvas: Canvas, index: int) -> None:
-        """Paint all parts from far to near under labels of this person's own."""
+        """Paint all parts from far to near, under the labels of this person."""
         for _, name, shapes in sorted(self.parts(), key=lambda part: part[0]):
             for shape in shapes:
                 canvas.paint(shape, label(index, name))
@@ -77,7 +77,7 @@ class Person:
         for side in SIDES:
             arm, leg = (0.031 * girth, 0.024 * girth, 0.018 * girth), (0.054 * girth, 0.037 * girth, 0.024 * girth)
             names = {part: f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")}
-            # limbs beside the trunk lie at its depth: a small lift keeps hanging arms and standing legs in front
+            # limbs beside the trunk have its depth: a small offset keeps hanging arms and standing legs in front
             limb(f"{side}_upper_arm", names["shoulder"], names["elbow"], arm[:2], outfit.sleeve, outfit.shirt, 0.012)
             limb(f"{side}_forearm", names["elbow"], names["wrist"], arm[1:], outfit.sleeve - 1, outfit.shirt, 0.014)
             limb(f"{side}_thigh", names["hip"], names["knee"], leg[:2], outfit.leg, outfit.bottoms, 0.0)
@@ -124,7 +124,7 @@ class Person:
             ]
             middle = (points["left_knee"] + points["right_knee"]) / 2
             skirt = trunk("skirt", [belt, *hem], points["pelvis"], middle, outfit.bottoms, 0.01)
-            # a skirt hides both thighs but no hand resting on it
+            # a skirt occludes both thighs, but not a hand on it
             nearest = max((points[f"{side}_hip"][2] + points[f"{side}_knee"][2]) / 2 for side in SIDES)
             parts.append((max(skirt[0], nearest + 0.002), "skirt", skirt[2]))
         return parts
@@ -152,7 +152,7 @@ class Person:
         return parts
 
     def draw_head(self, canvas: Canvas, part: int) -> None:
-        """The head as an ellipsoid looked at pixel by pixel: each pixel's place on it says skin, hair, eye or mouth."""
+        """Ray-cast the head as an ellipsoid: the surface point of each pixel decides skin, hair, eye or mouth."""
         outfit, head = self.outfit, self.figure.head
         radii = head_radii(self.figure.body)
         centre = self.project(self.figure.points["head"])
@@ -168,7 +168,7 @@ class Person:
         radius = np.sqrt(inverse[0, 0] * x * x + 2 * inverse[0, 1] * x * y + inverse[1, 1] * y * y)
         mask = (255 * np.clip((1 - radius) * scale * radii.mean() + 0.5, 0, 1)).astype(np.uint8)
 
-        # the near surface: a quadratic in depth whose middle is `plane` and whose root vanishes on the rim
+        # the near surface solves a quadratic in depth, whose vertex is `plane` and whose root vanishes on the rim
         shape = np.linalg.inv(spread)
         plane = -(shape[0, 2] * x + shape[1, 2] * y) / shape[2, 2]
         depth = plane + np.sqrt(np.clip(1 - radius * radius, 0, None) / shape[2, 2])
@@ -192,7 +192,7 @@ class Person:
         canvas.blend(rows, columns, mask, (colour * lit[..., None]).astype(np.float32), part)
 
     def visible(self, canvas: Canvas, index: int) -> np.ndarray:
-        """(17,) bool: the joint is in the picture and one of its own parts lies on top there."""
+        """(17,) bool: the joint is inside the image and one of its own parts is topmost there."""
         height, width = canvas.labels.shape
         depth = self.figure.points
         seen = np.zeros(len(COCO_NAMES), bool)
@@ -203,7 +203,7 @@ class Person:
             side, _, bare = name.rpartition("_")
             if bare in ("nose", "eye"):
                 normal = self.figure.head @ (FACE[name] / head_radii(self.figure.body))
-                # a nose sticks out and so is still seen a little beyond profile
+                # a nose protrudes, so it is visible a little beyond profile
                 least = -0.3 if bare == "nose" else 0.12
                 parts = ["head", "nose"] if normal[2] > least * np.linalg.norm(normal) else []
             else:
@@ -225,12 +225,12 @@ class Person:
 
 
 def label(index: int, part: str) -> int:
-    """The canvas label of a part of the person with that index in the picture."""
+    """The canvas label of a part of the person with that index in the image."""
     return (index + 1) * 32 + PARTS.index(part)
 
 
 def silhouette(canvas: Canvas, index: int) -> np.ndarray:
-    """(H, W) bool: pixels on which a part of that person lies on top."""
+    """(H, W) bool: pixels whose topmost part belongs to that person."""
     return canvas.labels >> 5 == index + 1
 
 

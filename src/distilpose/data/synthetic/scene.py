@@ -1,4 +1,4 @@
-"""A whole picture: a cluttered background, one or a few persons, things in front of them, and a camera's faults."""
+"""A synthetic image: a cluttered background, one or a few persons, occluding objects, and camera noise."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from distilpose.data.synthetic.figure import build_figure, sample_body, sample_p
 from distilpose.data.synthetic.outfit import sample_outfit
 from distilpose.data.synthetic.person import Person, silhouette
 
-_OBSTACLE = 1 << 20  # a canvas label that is no person's
+_OBSTACLE = 1 << 20  # canvas label of occluding objects
 _FACE_JOINTS = slice(0, 5)
-# a person of whom less than this share shows keeps its box but has no joints, as barely visible persons in COCO
+# a person of whom a smaller share is visible has a box but no joints, like barely visible persons in COCO
 _LEAST_SHOWN = 0.3
-# chance that a hidden joint is left unlabelled: hidden by the own body or another thing; features of an averted face
+# probability that an occluded joint is not labelled: of the body; of the face
 _UNLABELLED, _UNLABELLED_FACE = 0.12, 0.75
 
 
 def draw_scene(
     rng: np.random.Generator, size: int, max_persons: int, variety: float = 1.0
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Draw one picture.
+    """Draw one image.
 
     Args:
         rng: decides everything.
         size: width and height in pixels.
-        max_persons: the picture holds one to this many; fewer are likelier.
+        max_persons: the image has one to this many; fewer are more likely.
         variety: of poses, views and clutter, 0 to 1.
 
     Returns:
-        The picture (size, size, 3) uint8 RGB, and a COCO annotation without ids for each person: keypoints,
+        The image (size, size, 3) uint8 RGB, and a COCO annotation without ids for each person: keypoints,
         num_keypoints, bbox, area, segmentation and iscrowd.
     """
     angle = rng.uniform(0, 2 * np.pi)
@@ -57,7 +57,7 @@ def draw_scene(
 
 
 def _place_persons(rng: np.random.Generator, size: int, count: int, variety: float) -> list[Person]:
-    """Persons from far (small) to near (large); a joint or a limb may lie outside the picture."""
+    """Persons from far (small) to near (large); joints may be outside the image."""
     heights = np.sort(size * rng.uniform(0.42, 1.05, count) ** (1 if count == 1 else 1.3))
     slots = rng.permutation(count)
     persons = []
@@ -66,11 +66,11 @@ def _place_persons(rng: np.random.Generator, size: int, count: int, variety: flo
         outfit = sample_outfit(rng, height)
         corners = np.stack(list(figure.points.values()))[:, :2] * (1, -1) * height
         low, high = corners.min(0), corners.max(0)
-        # the body's box lies anywhere inside the picture, or up to a fifth of its size beyond the border
+        # the body's box is anywhere inside the image, or up to a fifth of its size beyond the border
         slack = size - (high - low)
         place = rng.uniform(0, 1, 2) * np.abs(slack) + np.minimum(slack, 0)
         if count > 1:
-            # side by side, with overlap more often than not
+            # side by side, mostly with overlap
             place[0] = (slot + rng.uniform(0.1, 0.9)) / count * size - (high - low)[0] / 2
         beyond = rng.normal(0, 0.12, 2) if rng.random() < 0.3 * variety else np.zeros(2)
         persons.append(Person(figure, outfit, place - low + beyond * (high - low), float(height)))
@@ -89,7 +89,7 @@ def _annotate(rng: np.random.Generator, person: Person, canvas: Canvas, index: i
         flags[:] = 0
     keypoints = np.where(flags[:, None] > 0, person.keypoints.round(2), 0)
 
-    # drawn by hand, a box is a little loose
+    # boxes drawn by hand are a little too large
     columns, rows = np.flatnonzero(body.any(0)), np.flatnonzero(body.any(1))
     box = np.array((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), float)
     span = np.tile(box[2:] - box[:2], 2)
@@ -106,7 +106,7 @@ def _annotate(rng: np.random.Generator, person: Person, canvas: Canvas, index: i
 
 
 def background(rng: np.random.Generator, size: int, variety: float) -> np.ndarray:
-    """A gradient between two colours, perhaps a horizon, and noise of a coarse and a fine grain."""
+    """A gradient between two colours, sometimes a horizon, and coarse and fine noise."""
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.linspace(-0.7, 0.7, size, dtype=np.float32)
     share = np.clip(0.5 + ramp * np.float32(np.cos(angle)) + ramp[:, None] * np.float32(np.sin(angle)), 0, 1)
@@ -116,7 +116,7 @@ def background(rng: np.random.Generator, size: int, variety: float) -> np.ndarra
         below = image[int(size * rng.uniform(0.4, 0.85)) :]
         below += np.float32(rng.uniform(0.4, 0.9)) * (_colours(rng, 1)[0] - below)
     for cells in (int(rng.integers(3, 8)), int(rng.integers(12, 48))):
-        # mostly light and dark, a little colour
+        # mostly luminance noise, a little colour noise
         coarse = rng.normal(0, rng.uniform(3, 24), (cells, cells, 1))
         coarse = coarse + rng.normal(0, rng.uniform(0, 9), (cells, cells, 3))
         image += np.float32(variety) * cv2.resize(
@@ -126,14 +126,14 @@ def background(rng: np.random.Generator, size: int, variety: float) -> np.ndarra
 
 
 def _colours(rng: np.random.Generator, count: int) -> np.ndarray:
-    """(count, 3) float32 RGB, muted more often than bright, as most of what surrounds people."""
+    """(count, 3) float32 RGB, more often muted than bright."""
     vivid = rng.beta(1.2, 2.5, (count, 1))
     grey, bright = rng.uniform(30, 225, (count, 1)), rng.uniform(15, 245, (count, 3))
     return (grey + vivid * (bright - grey)).astype(np.float32)
 
 
 def clutter(canvas: Canvas, rng: np.random.Generator, count: int, label: int) -> None:
-    """Polygons, discs, poles and jointed limb-like things, painted under `label`."""
+    """Polygons, discs, poles and jointed limb-like shapes, painted under `label`."""
     size = canvas.labels.shape[0]
     for _ in range(count):
         centre = rng.uniform(0, size, 2)
@@ -153,7 +153,7 @@ def clutter(canvas: Canvas, rng: np.random.Generator, count: int, label: int) ->
             tip = centre + reach * np.array((np.cos(turn), np.sin(turn)))
             canvas.paint(capsule(centre, tip, (size * rng.uniform(0.008, 0.03),) * 2, look), label)
         else:
-            # two or three segments the size, and often the colour, of an arm or a leg
+            # two or three segments with the size, and often the colour, of an arm or a leg
             skin = Material(rng.uniform((90, 60, 40), (245, 205, 175)), outline=look.outline)
             radius = size * rng.uniform(0.012, 0.035)
             for _ in range(int(rng.integers(2, 4))):
@@ -165,7 +165,7 @@ def clutter(canvas: Canvas, rng: np.random.Generator, count: int, label: int) ->
 def photograph(
     rng: np.random.Generator, image: np.ndarray, variety: float, noise: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Exposure, colour cast, blur and sensor noise; of the next frame of a video with the same `rng` and new `noise`."""
+    """Exposure, colour cast, blur and sensor noise. Frames of a video share a seed of `rng` and differ in `noise`."""
     image = (image - 128) * np.float32(rng.uniform(0.65, 1.15)) + 128 + np.float32(rng.normal(0, 14))
     image *= rng.normal(1, 0.05, 3).astype(np.float32)
     if rng.random() < 0.5 * variety:
