@@ -92,7 +92,9 @@ def test_an_unknown_model_is_named(run):
         run("models=[student_m]")
 
 
-@pytest.mark.parametrize("wrong", ["rounds=0", "batch_size=0", "warmup=-1", "threads=0", "models=[]", "models=student_s"])
+@pytest.mark.parametrize(
+    "wrong", ["rounds=0", "batch_size=0", "warmup=-1", "threads=0", "models=[]", "models=student_s"]
+)
 def test_wrong_settings_are_named(wrong):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         right, cfg = (compose("benchmark", overrides) for overrides in ([], [wrong]))

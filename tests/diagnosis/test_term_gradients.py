@@ -65,7 +65,9 @@ def test_a_joints_part_does_not_depend_on_the_batch():
     generator = torch.Generator().manual_seed(0)
     student, peak = 3 + 6 * torch.rand(2, 4, 3, 2, generator=generator)
     whole = measured(student, peak, peak)
-    parts = concatenate_gradients([measured(student[:1], peak[:1], peak[:1]), measured(student[1:], peak[1:], peak[1:])])
+    parts = concatenate_gradients(
+        [measured(student[:1], peak[:1], peak[:1]), measured(student[1:], peak[1:], peak[1:])]
+    )
     for name, strength in whole.strength.items():
         torch.testing.assert_close(parts.strength[name], strength, rtol=1e-4, atol=1e-9)
     torch.testing.assert_close(parts.cells, whole.cells)
