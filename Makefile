@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs lint format types check lock build clean
+.PHONY: help setup demo test test-slow docs lint format types check lock build clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 setup: $(READY)  ## Build .venv from requirements.lock and install the package into it, editable
 
@@ -23,8 +23,11 @@ $(READY): requirements.lock pyproject.toml
 demo: setup  ## Train a teacher and two students on synthetic people, compare them, draw what was learnt
 	$(BIN)/python -m distilpose.quickstart
 
-test: setup  ## Run every test, the slow ones as well
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+test: setup  ## Run the tests (at most 6 minutes on two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --durations 10
+
+test-slow: setup  ## Run the tests that need processes, signals, browsers or clocks (at most 12 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m slow --durations 10
 
 docs: setup  ## Build the site of the documents into site/, and check its links
 	$(BIN)/python -m mkdocs build --strict
@@ -40,7 +43,7 @@ format: setup  ## Format, and mend what ruff can mend
 types: setup  ## Check types with mypy
 	$(BIN)/mypy
 
-check: lint types test  ## All that has to be green before a change lands
+check: lint types test test-slow  ## All that has to be green before a change lands
 
 lock: setup  ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --quiet --upgrade -o requirements.lock

@@ -1,7 +1,7 @@
-"""An annotation file for photographs without labels: `python scripts/annotate_folder.py PHOTOS annotations.json`.
+"""Write an annotation file for images without labels: `python scripts/annotate_folder.py IMAGES annotations.json`.
 
-Each image is one person, in a box as large as the image, or a detector's boxes say where the persons are. No joint is labelled:
-the file is for `data.unlabelled=true`, where a teacher says where the joints are.
+Each image is one person, in a box as large as the image, or persons are in a detector's boxes. No joint is labelled: the
+file is for `data.unlabelled=true`, where a teacher predicts the joints.
 """
 
 from __future__ import annotations
@@ -18,21 +18,19 @@ from distilpose.data.coco import read_image
 from distilpose.data.geometry import on_image
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
-from distilpose.inference.sources import find_images, image_ids, read_boxes
+from distilpose.inference.boxes import read_boxes
+from distilpose.inference.images import find_images, image_ids
 from distilpose.skeleton import COCO, Skeleton
 
 
 def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) -> dict[str, Any]:
-    """The annotation file's content.
+    """The content of the annotation file.
 
     Args:
-        folder: of images.
-        boxes: a detector's list of {image_id or file_name, bbox, score}; images without a box are left out, as are boxes
-            without a size or wholly outside their image.
-        like: annotation file whose joints the category takes; COCO's 17 by default.
-
-    Raises:
-        DistilPoseError: there is no image, or one cannot be read.
+        folder: folder of images.
+        boxes: a detector's list of {image_id or file_name, bbox, score}; images without a box are left out, and boxes
+            without a size or outside their image.
+        like: annotation file whose joints are used; COCO's 17 by default.
     """
     skeleton: Skeleton = COCO if like is None else load_annotations(like, unlabelled=True).skeleton
     ids = image_ids(find_images(folder))
@@ -58,20 +56,20 @@ def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description="Write an annotation file without labels for a folder of photographs.")
-    parser.add_argument("folder", type=Path, help="of photographs")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].partition(":")[0])
+    parser.add_argument("folder", type=Path, help="folder of images")
     parser.add_argument("output", type=Path, help="annotation file to write")
     parser.add_argument("--boxes", type=Path, help="a detector's boxes: a JSON list of {file_name, bbox, score}")
-    parser.add_argument("--like", type=Path, help="annotation file whose joints to take; COCO's 17 by default")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--like", type=Path, help="annotation file whose joints to use; COCO's 17 by default")
+    args = parser.parse_args(arguments)
     try:
-        if given.output.exists():
-            raise DistilPoseError(f"{given.output} exists and is not overwritten: give another name.")
-        content = annotate(given.folder, given.boxes, given.like)
-        write_json(content, given.output)
+        if args.output.exists():
+            raise DistilPoseError(f"{args.output} exists and is not overwritten: give another name.")
+        content = annotate(args.folder, args.boxes, args.like)
+        write_json(content, args.output)
     except (DistilPoseError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"{given.output}: {len(content['annotations'])} persons on {len(content['images'])} images, none labelled")
+    print(f"{args.output}: {len(content['annotations'])} persons on {len(content['images'])} images, none labelled")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A W&B project's workspace and report, made by code: `python scripts/create_dashboard.py --project distilpose`.
+"""Create the workspace and the report of a W&B project: `python scripts/create_dashboard.py --project distilpose`.
 
-Needs `pip install 'distilpose[dashboards]'`, an account and a network; `--output FILE` writes what would be sent instead. Each
-call makes a new workspace view and a new report.
+Needs `pip install 'distilpose[dashboards]'`, an account and a network; `--output FILE` writes the specification to a file
+instead. Each call creates a new workspace view and a new report.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
-from distilpose.loggers.wandb_logger import unreachable
+from distilpose.loggers.wandb_logger import unavailable_reason
 
 try:
     from wandb_workspaces import workspaces as ws
@@ -29,19 +29,19 @@ SWEEPS = "Sweeps"
 
 
 def line(title: str, *keys: str, **options: Any) -> Any:
-    """A plot of numbers over steps; a key that ends in ".*" stands for all that begin so."""
+    """A plot of numbers over steps; a key that ends in ".*" stands for all keys with that beginning."""
     if keys[0].endswith(".*"):
         return wr.LinePlot(title=title, x=STEP, metric_regex=keys[0], **options)
     return wr.LinePlot(title=title, x=STEP, y=list(keys), **options)
 
 
 def media(title: str, *keys: str) -> Any:
-    """Pictures or histograms, to be leafed through by step."""
+    """Pictures or histograms with a slider over steps."""
     return wr.MediaBrowser(title=title, media_keys=list(keys), num_columns=1, gallery_axis="step")
 
 
 def curves(key: str) -> Any:
-    """The latest of what `wandb.plot.line_series` logged, all runs in one plot."""
+    """The latest curves that `wandb.plot.line_series` logged, all runs in one plot."""
     fields = {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"}
     return wr.CustomChart(
         query={"summaryTable": {"tableKey": f"{key}_table"}}, chart_name="wandb/lineseries/v0", chart_fields=fields
@@ -49,7 +49,7 @@ def curves(key: str) -> Any:
 
 
 def sections() -> dict[str, list[Any]]:
-    """The panels, by what they tell."""
+    """The panels by section."""
     return {
         "Accuracy": [
             line("AP", "val/AP", "val/AP50", "val/AP75"),
@@ -64,7 +64,7 @@ def sections() -> dict[str, list[Any]]:
             line("shares of the value", "share/.*"),
             line("shares of the gradient (callbacks=diagnosis)", "train/share_.*"),
         ],
-        "What is transferred": [
+        "Distillation": [
             media("teacher's heat map, student's, difference", "persons"),
             media("terms, sigmas, confidence", "health"),
             line("OKS of joints", "health/joint_oks"),
@@ -90,7 +90,7 @@ def sections() -> dict[str, list[Any]]:
 
 
 def workspace(entity: str, project: str) -> Any:
-    """The project's view."""
+    """The workspace view of the project."""
     parts = [ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections().items()]
     columns = ws.RunsetSettings(pinned_columns=["run:displayName", "run:group", "summary:val/AP", "summary:val/PCK"])
     settings = ws.WorkspaceSettings(x_axis=STEP)
@@ -100,13 +100,10 @@ def workspace(entity: str, project: str) -> Any:
 
 
 def report(entity: str, project: str) -> Any:
-    """The same panels as a page to read and to write into, and sweeps compared by group."""
+    """The same panels as a report, with sweeps compared by group."""
     blocks: list[Any] = [wr.TableOfContents()]
     for name, panels in sections().items():
-        blocks += [
-            wr.H1(text=name),
-            wr.PanelGrid(runsets=[wr.Runset()], panels=panels),
-        ]  # all runs of the report's project
+        blocks += [wr.H1(text=name), wr.PanelGrid(runsets=[wr.Runset()], panels=panels)]
     groups = wr.Runset(name="by sweep", groupby=["group"])
     spread = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
     compared = [line(key, key, groupby="group", **spread) for key in ("val/AP", "val/PCK")]
@@ -117,7 +114,8 @@ def report(entity: str, project: str) -> Any:
 
 
 def specification(entity: str, project: str) -> dict[str, Any]:
-    """What is sent for both, in plain containers."""
+    """What would be sent for both, in plain containers."""
+    # the library has no public way to a specification that is not saved at W&B
     parts = {"workspace": workspace(entity, project), "report": report(entity, project)}
     return {
         name: part._to_model().model_dump(mode="json", by_alias=True, exclude_none=True) for name, part in parts.items()
@@ -125,7 +123,7 @@ def specification(entity: str, project: str) -> dict[str, Any]:
 
 
 def keys_of(content: Any) -> Iterator[str]:
-    """The logged keys that a specification shows; those of a pattern end in ".*"."""
+    """The logged keys that a specification shows; patterns end in ".*"."""
     if isinstance(content, list):
         for part in content:
             yield from keys_of(part)
@@ -144,44 +142,44 @@ def keys_of(content: Any) -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description="Make the W&B workspace and report of a project.")
+    """Run the command."""
+    parser = argparse.ArgumentParser(description="Create the W&B workspace and report of a project.")
     parser.add_argument("--project", default="distilpose", help="as in logger.wandb.project")
-    parser.add_argument("--entity", default="", help="W&B user or team; by default the account's own")
-    parser.add_argument("--output", type=Path, help="write what would be sent into this JSON file, and send nothing")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--entity", default="", help="W&B user or team, by default that of the account")
+    parser.add_argument("--output", type=Path, help="write the specification to this JSON file, and send nothing")
+    options = parser.parse_args(arguments)
     try:
         if ws is None:
             raise DistilPoseError("Dashboards need the wandb-workspaces library: pip install 'distilpose[dashboards]'.")
-        if given.output is not None:
-            if given.output.exists():
-                raise DistilPoseError(f"--output {given.output} exists and is not overwritten: choose another name.")
-            write_json(specification(given.entity, given.project), given.output)
-            print(f"Written to {given.output}, nothing was sent")
+        if options.output is not None:
+            if options.output.exists():
+                raise DistilPoseError(f"--output {options.output} already exists: choose another name.")
+            write_json(specification(options.entity, options.project), options.output)
+            print(f"Written to {options.output}; nothing was sent")
             return
-        for url in send(given.entity, given.project):
+        for url in send(options.entity, options.project):
             print(url)
     except DistilPoseError as error:
         sys.exit(f"error: {error}")
 
 
 def send(entity: str, project: str) -> list[str]:
-    """Save both at W&B; returns where they are to be seen."""
+    """Save both at W&B; return their addresses."""
     import wandb
 
-    why = unreachable()
-    if why is not None:
+    reason = unavailable_reason()
+    if reason is not None:
         raise DistilPoseError(
-            f"The dashboard of {project} cannot be made: {why}; run `wandb login` where there is a network, or pass "
-            "--output FILE to write it down."
+            f"The dashboard of {project} cannot be created ({reason}): run `wandb login` where there is a network, or pass "
+            "--output FILE to write it to a file."
         )
     try:
         entity = entity or wandb.Api().default_entity
-        # the report first, as it makes a project that is not there yet
-        return [made(entity, project).save().url for made in (report, workspace)]
-    except Exception as error:  # the library has no class of its own for what goes wrong
+        # the report first, since it creates a missing project
+        return [make(entity, project).save().url for make in (report, workspace)]
+    except Exception as error:  # the library has no common class of its errors
         raise DistilPoseError(
-            f"W&B did not take the dashboard of {entity}/{project} ({' '.join(str(error).split())}): check --entity and "
+            f"W&B rejected the dashboard of {entity}/{project} ({' '.join(str(error).split())}): check --entity and "
             "--project."
         ) from error
 

@@ -1,6 +1,6 @@
-"""A clip of a drawn person who moves smoothly, with the truth: `python scripts/draw_clip.py clip.avi truth.json --seed 1`.
+"""Draw a clip of a person who moves smoothly, with its true joints: `python scripts/draw_clip.py clip.avi truth.json --seed 1`.
 
-The truth is a COCO annotation file whose image_id is the frame's number, so it also serves as `boxes=` of the predict command.
+The truth is a COCO annotation file whose image_id is the frame's number, so it can also be `boxes=` of the predict command.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from distilpose.data.synthetic.clip import draw_clip
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_json
-from distilpose.inference.writing import video_beside
+from distilpose.inference.writing import atomic_video
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,20 +29,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--variety", type=float, default=0.6, help="of poses and clutter, 0 to 1")
     parser.add_argument("--pace", type=float, default=1.0, help="seconds from one pose to the next")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
-        for path in (given.video, given.truth):
+        for path in (args.video, args.truth):
             if path.exists():
                 raise DistilPoseError(f"{path} exists and is not overwritten: give another name.")
-        rng = np.random.default_rng(given.seed)
-        images, truth = draw_clip(rng, given.frames, given.fps, given.size, given.variety, given.pace)
-        with video_beside(given.video, given.fps) as video:
+        rng = np.random.default_rng(args.seed)
+        images, truth = draw_clip(rng, args.frames, args.fps, args.size, args.variety, args.pace)
+        with atomic_video(args.video, args.fps) as video:
             for image in images:
                 video.write(image)
-        write_json(truth, given.truth)
+        write_json(truth, args.truth)
     except (DistilPoseError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(json.dumps({"video": str(given.video), "truth": str(given.truth), "frames": len(truth["images"])}))
+    print(json.dumps({"video": str(args.video), "truth": str(args.truth), "frames": len(truth["images"])}))
 
 
 if __name__ == "__main__":

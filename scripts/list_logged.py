@@ -1,6 +1,6 @@
-"""What a run logged to W&B, read from its files: `python scripts/list_logged.py runs/student_s`.
+"""List what a run logged to W&B, from its files: `python scripts/list_logged.py runs/student_s`.
 
-Lists each key with what it holds, how many rows it has and the last of them. Works offline, and on runs still going.
+Shows the type of each key, its number of rows and the last value. Works offline, and for unfinished runs.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from rich.table import Table
 from wandb_offline import LoggedRun, find_logged, kind_of, read_logged
 
 from distilpose.errors import DistilPoseError
-from distilpose.runs.folders import flatten
+from distilpose.runs.config import flatten
 
 
 def key_table(run: LoggedRun) -> list[tuple[str, str, int, str]]:
-    """By key what it holds, its number of rows and the last value."""
-    return [(key, kind_of(rows[-1][1]), len(rows), _shown(rows[-1][1])) for key, rows in sorted(run.history.items())]
+    """Rows of key, type, number of values and last value."""
+    return [
+        (key, kind_of(rows[-1][1]), len(rows), _short_text(rows[-1][1])) for key, rows in sorted(run.history.items())
+    ]
 
 
-def _shown(value: Any) -> str:
-    """A value in a word or two."""
+def _short_text(value: Any) -> str:
+    """A short text for a value."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if not isinstance(value, dict):
@@ -34,30 +36,30 @@ def _shown(value: Any) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="List what a run logged to W&B.")
     parser.add_argument("run", type=Path, help="a run's folder, or a .wandb file")
     parser.add_argument("--config", action="store_true", help="also list the configuration that was logged")
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     console = Console()
     try:
-        for file in find_logged(given.run):
+        for file in find_logged(options.run):
             run = read_logged(file)
-            ended = "not closed" if run.exit_code is None else f"ended with {run.exit_code}"
+            ended = "not closed" if run.exit_code is None else f"exit code {run.exit_code}"
             grouped = f", group {run.group}" if run.group else ""
             print(f"{file}: {run.name} of project {run.project}{grouped}, {ended}")
-            _tell(key_table(run), given.markdown, console)
-            if given.config:
+            _print_table(key_table(run), options.markdown, console)
+            if options.config:
                 for key, value in sorted(flatten(run.config).items()):
                     print(f"{key}: {value}")
     except (DistilPoseError, OSError) as error:
         sys.exit(f"error: {error}")
 
 
-def _tell(rows: list[tuple[str, str, int, str]], markdown: bool, console: Console) -> None:
+def _print_table(rows: list[tuple[str, str, int, str]], markdown: bool, console: Console) -> None:
     """Print the table of keys."""
-    head = ("key", "holds", "rows", "last")
+    head = ("key", "type", "rows", "last")
     if markdown:
         named = [(f"`{key}`", *rest) for key, *rest in rows]
         print("\n".join(f"| {' | '.join(map(str, line))} |" for line in (head, ["---"] * len(head), *named)))

@@ -1,7 +1,7 @@
-"""Jitter and error of clips' predictions, raw and smoothed: `python scripts/measure_smoothing.py clip …`.
+"""Measure jitter and error of predictions on clips, raw and smoothed: `python scripts/measure_smoothing.py clip …`.
 
-A clip NAME is what `scripts/draw_clip.py NAME.avi NAME.json` draws and `predict source=NAME.avi boxes=NAME.json output=NAME`
-finds without smoothing. With --tune a grid of settings is tried on the clips.
+`scripts/draw_clip.py NAME.avi NAME.json` draws a clip NAME, and `predict source=NAME.avi boxes=NAME.json output=NAME` predicts
+it without smoothing. With --tune a grid of settings is measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Clip:
         known = {one["image_id"]: one for one in content["annotations"]}
         rows = sorted(json.loads(results.read_text()), key=lambda row: row["frame"])
         if [row["frame"] for row in rows] != sorted(known):
-            raise DistilPoseError(f"{results} has not one person in each of the {len(known)} frames of {truth}.")
+            raise DistilPoseError(f"{results} must have one person in each of the {len(known)} frames of {truth}.")
         names = content["categories"][0]["keypoints"]
         table = np.array([row["keypoints"] for row in rows]).reshape(len(rows), len(names), 3)
         self.found, self.scores = table[..., :2], table[..., 2]
@@ -47,38 +47,38 @@ class Clip:
 
     def measure(self, min_cutoff: float | None = None, beta: float = 0.0, threshold: float = 0.2) -> Steadiness:
         """Figures as predicted, or smoothed."""
-        shown = self.found
+        joints = self.found
         if min_cutoff is not None:
             smooth = OneEuroFilter(min_cutoff, beta, threshold=threshold)
             frames = zip(self.times, self.found, self.scores, self.sizes, strict=True)
-            shown = np.stack([smooth(*frame) for frame in frames])
-        return steadiness(shown, self.truth, self.torso)
+            joints = np.stack([smooth(*frame) for frame in frames])
+        return steadiness(joints, self.truth, self.torso)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Measure jitter and error of clips' predictions, raw and smoothed.")
     parser.add_argument("clips", nargs="+", type=Path, help="NAME of NAME.json and NAME/results.json")
-    parser.add_argument("--tune", action="store_true", help="try a grid of settings, and name the best")
+    parser.add_argument("--tune", action="store_true", help="measure a grid of settings, and print the best")
     parser.add_argument("--min-cutoff", type=float, default=OneEuroFilter().min_cutoff)
     parser.add_argument("--beta", type=float, default=OneEuroFilter().beta)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
-        clips = [Clip(name.with_name(f"{name.name}.json"), name / "results.json") for name in given.clips]
+        clips = [Clip(name.with_name(f"{name.name}.json"), name / "results.json") for name in args.clips]
     except FileNotFoundError as error:
         sys.exit(
-            f"error: {error.filename} is not there: a clip NAME has its truth in NAME.json and what predict found in NAME."
+            f"error: {error.filename} does not exist: clip NAME needs its truth in NAME.json and the output of predict in NAME."
         )
-    except (DistilPoseError, OSError, ValueError, KeyError) as error:
+    except (DistilPoseError, OSError) as error:
         sys.exit(f"error: {error}")
     print("| clip | smoothing | jitter (px/frame^2) | acceleration error | mean error (px) | PCK@0.2 |")
     print("| --- | --- | --- | --- | --- | --- |")
     raw = [clip.measure() for clip in clips]
-    if not given.tune:
-        for name, clip, before in zip(given.clips, clips, raw, strict=True):
+    if not args.tune:
+        for name, clip, before in zip(args.clips, clips, raw, strict=True):
             print_row(name.name, "none", before)
-            after = clip.measure(given.min_cutoff, given.beta)
-            print_row(name.name, f"{given.min_cutoff:g} Hz, beta {given.beta:g}", after)
+            after = clip.measure(args.min_cutoff, args.beta)
+            print_row(name.name, f"{args.min_cutoff:g} Hz, beta {args.beta:g}", after)
         return
     rows = {"none": mean(raw)}
     for min_cutoff, beta in product(MIN_CUTOFFS, BETAS):
@@ -86,13 +86,13 @@ def main(arguments: list[str] | None = None) -> None:
     for name, found in rows.items():
         print_row("mean", name, found)
     allowed = (rows["none"].error + min(found.error for found in rows.values())) / 2
-    calm = {name: abs(found.jitter) for name, found in rows.items() if found.error <= allowed}
-    best = sorted(calm, key=lambda name: calm[name])[:3]
-    print(f"Least jitter first, of those that keep half of the best gain in error: {'; '.join(best)}")
+    jitter = {name: abs(found.jitter) for name, found in rows.items() if found.error <= allowed}
+    best = sorted(jitter, key=lambda name: jitter[name])[:3]
+    print(f"Least jitter first, among settings that keep half of the best gain in error: {'; '.join(best)}")
 
 
 def mean(found: list[Steadiness]) -> Steadiness:
-    """The figures of several clips, each counted alike."""
+    """The mean figures of several clips."""
     return Steadiness(*np.mean(found, axis=0).tolist())
 
 

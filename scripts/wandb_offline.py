@@ -1,4 +1,7 @@
-"""What a W&B run logged, read back from its file, without network or account."""
+"""Read what a W&B run logged from its file, without network or account.
+
+W&B has no public reader of its .wandb files: `wandb sync` sends them, and the public API reads from the server.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from distilpose.errors import DistilPoseError
 
-# LevelDB's log format after a header of W&B's own: blocks of 32 KiB hold parts of records, none crosses a block's end
+# LevelDB's log format after W&B's own header: records are split into parts, and no part crosses a block of 32 KiB
 HEADER, BLOCK, PART = b":W&B", 32 * 1024, struct.Struct("<IHB")  # checksum, length, kind
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 NUMBER = "number"
@@ -24,14 +27,14 @@ class LoggedRun:
     """A W&B run as its file holds it.
 
     Attributes:
-        name: shown name.
+        name: display name.
         project: W&B project.
-        group: W&B group; "" without one.
-        job_type: likewise.
-        tags: likewise, none without.
-        config: by name, nested as it was given.
-        history: by key, its rows as (trainer/global_step or None, value); pictures and the like are dicts with "_type".
-        exit_code: None where the run was not closed.
+        group: W&B group, "" without one.
+        job_type: W&B job type, "" without one.
+        tags: W&B tags.
+        config: configuration, nested as it was logged.
+        history: rows of each key as (trainer/global_step or None, value); media are dicts with "_type".
+        exit_code: None if the run was not closed.
     """
 
     name: str = ""
@@ -44,29 +47,29 @@ class LoggedRun:
     exit_code: int | None = None
 
     def kinds(self) -> dict[str, str]:
-        """What each key holds: "number", or W&B's word for it, such as "images/separated", "histogram" or "table-file"."""
+        """Type of each key: "number", "text", or W&B's type such as "images/separated", "histogram" or "table-file"."""
         return {key: kind_of(rows[-1][1]) for key, rows in sorted(self.history.items())}
 
 
 def kind_of(value: Any) -> str:
-    """What a logged value is."""
+    """Type of a logged value."""
     if isinstance(value, dict):
         return str(value.get("_type", "object"))
-    # W&B writes what is no finite number as a word
+    # W&B writes a number that is not finite as text
     return NUMBER if isinstance(value, (int, float)) or value in ("NaN", "Infinity", "-Infinity") else "text"
 
 
 def find_logged(place: str | Path) -> list[Path]:
-    """The .wandb files of a run's folder, oldest first; a file is itself.
+    """Find the .wandb files below a run's folder, oldest first; a file is returned itself.
 
     Raises:
-        DistilPoseError: there is none.
+        DistilPoseError: there is no such file.
     """
     place = Path(place)
     files = [place] if place.is_file() else sorted(place.glob("**/*run-*/run-*.wandb"), key=_started)
     if not files:
         raise DistilPoseError(
-            f"'{place}' holds no W&B run: give the folder of a run that was trained with logger=wandb, or a .wandb file."
+            f"'{place}' holds no W&B run: give the folder of a run trained with logger=wandb, or a .wandb file."
         )
     return files
 
@@ -77,12 +80,12 @@ def _started(file: Path) -> str:
 
 
 def read_logged(file: str | Path) -> LoggedRun:
-    """Read a .wandb file; of one cut off, as of a run that was killed, what is whole.
+    """Read a .wandb file; of a truncated one, as after a kill, its complete records.
 
     Raises:
-        DistilPoseError: it is no such file.
+        DistilPoseError: it is no .wandb file, or damaged.
     """
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made when it is imported
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # created at import
 
     run = LoggedRun()
     for content in _records(Path(file)):
@@ -90,13 +93,13 @@ def read_logged(file: str | Path) -> LoggedRun:
         try:
             record.ParseFromString(content)
         except DecodeError as error:
-            raise DistilPoseError(f"'{file}' is damaged ({error}): copy it anew.") from error
-        _take_up(run, record)
+            raise DistilPoseError(f"'{file}' is damaged ({error}): copy it again.") from error
+        _add_record(run, record)
     return run
 
 
-def _take_up(run: LoggedRun, record: Any) -> None:
-    """Add one record to what is known of the run."""
+def _add_record(run: LoggedRun, record: Any) -> None:
+    """Add one record to the run."""
     kind = record.WhichOneof("record_type")
     if kind == "run":
         about = record.run
@@ -123,17 +126,17 @@ def _take_up(run: LoggedRun, record: Any) -> None:
 
 
 def _merge(target: dict[str, Any], items: Any) -> None:
-    """Put items into nested containers; an item of a nested container names the way to it."""
+    """Put items into nested containers; a nested item has the keys that lead to it."""
     for item in items:
-        *way, last = item.nested_key or [item.key]
-        place = target
-        for name in way:
-            place = place.setdefault(name, {})
-        place[last] = json.loads(item.value_json)
+        *parents, last = item.nested_key or [item.key]
+        container = target
+        for name in parents:
+            container = container.setdefault(name, {})
+        container[last] = json.loads(item.value_json)
 
 
 def _dotted(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted key, but for pictures and the like."""
+    """Nested values by dotted key, except media."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         nested = isinstance(value, dict) and "_type" not in value
@@ -142,24 +145,24 @@ def _dotted(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _records(file: Path) -> Iterator[bytes]:
-    """The whole records of a .wandb file, in order."""
+    """The complete records of a .wandb file, in order."""
     content = file.read_bytes()
     if not content.startswith(HEADER):
         raise DistilPoseError(
             f"'{file}' is no .wandb file: give a run's folder, or the run-….wandb in its wandb folder."
         )
-    place, begun = len(HEADER) + 3, b""  # past a magic number and a version
+    place, record = len(HEADER) + 3, b""  # after a magic number and a version
     while place + PART.size <= len(content):
         left = BLOCK - place % BLOCK
-        if left < PART.size:  # no room for a part: filled up
+        if left < PART.size:  # padding
             place += left
             continue
         _, length, kind = PART.unpack_from(content, place)
         place += PART.size
         part = content[place : place + length]
         if len(part) < length or kind not in (FULL, FIRST, MIDDLE, LAST):
-            return  # cut off, or preallocated and not yet written
+            return  # truncated, or preallocated and not yet written
         place += length
-        begun = part if kind in (FULL, FIRST) else begun + part
+        record = part if kind in (FULL, FIRST) else record + part
         if kind in (FULL, LAST):
-            yield begun
+            yield record

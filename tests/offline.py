@@ -1,4 +1,4 @@
-"""W&B's offline files, once they are whole."""
+"""W&B's offline files, once they are complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wandb_offline import find_logged, read_logged
 
 
 def closed_file(folder: Path) -> Path:
-    """The one .wandb file in a folder; W&B's own process may still be writing to it for a moment after the run ended."""
+    """The only .wandb file in a folder; W&B's service may still write to it for a moment after the run has ended."""
     (file,) = find_logged(folder)
     deadline = time.monotonic() + 30
     while read_logged(file).exit_code is None and time.monotonic() < deadline:

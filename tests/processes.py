@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Begin it in a folder."""
+    """Start it in a folder."""
     return subprocess.Popen(
         [sys.executable, "-m", "distilpose.train", *map(str, arguments)],
         cwd=folder,
@@ -19,6 +19,6 @@ def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Its exit status, and what it said on standard output and standard error."""
+    """Its exit status, standard output and standard error."""
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err

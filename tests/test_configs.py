@@ -42,7 +42,7 @@ def test_commands(name):
 def test_no_group_is_forgotten_here():
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     assert groups == {
-        "augmentation", "callbacks", "data", "detector", "experiment", "launcher", "logger", "loss", "method", "model",
+        "augmentation", "callbacks", "data", "detector", "experiment", "hydra", "launcher", "logger", "loss", "method", "model",
         "optimizer", "photometric", "scheduler", "sweep", "teacher", "trainer",
     }  # fmt: skip
 
@@ -181,7 +181,9 @@ def test_sweeps(name):
 def test_teachers_are_asked_for(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no experiment has trained one
     make = instantiate(configured(f"teacher={name}", "++teacher._partial_=true").teacher)
-    with pytest.raises(Exception, match=r"teacher\.(checkpoint|file) is not set|cannot be had: runs/.* is not a file"):
+    with pytest.raises(
+        Exception, match=r"teacher\.(checkpoint|file) is not set|cannot be loaded: runs/.* is not a file"
+    ):
         make(**{"data": None} if name == "blazepose" else {})
 
 

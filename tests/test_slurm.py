@@ -114,7 +114,7 @@ def test_a_job_whose_time_is_up_goes_back_into_the_queue_and_on(played, tiny_coc
         time.sleep(0.05)
     job.send_signal(signal.SIGUSR2)
     told = job.communicate(timeout=200)[0]
-    assert "Left on SIGUSR2" in told
+    assert "Stopped by SIGUSR2" in told
     assert (played / "calls").read_text() == "scontrol requeue 42\n"
 
     job = subprocess.run(start, cwd=played, capture_output=True, text=True, timeout=300)  # as SLURM starts it again

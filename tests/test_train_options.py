@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from unittest.mock import patch
 
 import pytest
 import torch
-from lightning import Callback, Trainer
-from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning import Callback
 
 from distilpose import load_model
-from distilpose.callbacks import AveragedWeights
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.errors import DistilPoseError
 
@@ -159,16 +156,6 @@ def test_averaged_and_raw_weights_of_a_checkpoint(run_train, trained, tmp_path):
     # which is exactly where a training that had never averaged would be
     parts = trained("parts", "trainer.max_epochs=4")
     assert all(torch.equal(value, weights(rest)[name]) for name, value in weights(parts).items())
-
-
-def test_the_average_lies_where_the_training_does(tmp_path):
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
-    # meta stands for a GPU, on which the module is not yet
-    with patch.object(type(trainer.strategy), "root_device", property(lambda self: torch.device("meta"))):
-        for device, kind in ((None, "meta"), ("cpu", "cpu")):
-            callback = AveragedWeights(decay=0.5, device=device)
-            callback.setup(trainer, BoringModel(), "fit")
-            assert {p.device.type for p in callback._average_model.parameters()} == {kind}
 
 
 def test_an_early_stop_comes_with_averaged_weights_and_is_an_end(run_train, trained):

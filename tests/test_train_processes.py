@@ -119,7 +119,7 @@ def test_two_processes_leave_together_and_go_on_as_if_let_alone(tiny_coco, tmp_p
         monkeypatch.setenv("STRIKE", strike)
         status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=run"))
         assert status == expected, err
-        assert err.count("Left on SIG") == 1
+        assert err.count("Stopped by SIG") == 1
         assert words in err
         assert "Traceback" not in err
     monkeypatch.delenv("STRIKE")

@@ -1,4 +1,4 @@
-"""The servers of W&B and MLflow in a process of one's own, as much of them as beginning, logging and ending a run takes."""
+"""Stub servers of W&B and MLflow, with as much as starting, logging and ending a run needs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ MLFLOW = {
 
 @contextmanager
 def tracker(status: int = 200):
-    """Gives its address, what was sent, as text, and the status it answers with; asked for /gone, it changes to 401."""
-    played = SimpleNamespace(status=status, sent=[])
+    """A stub with its address, the requests it received as text, and the status it replies; a request of /gone sets 401."""
+    stub = SimpleNamespace(status=status, sent=[])
 
     class Answers(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -44,21 +44,21 @@ def tracker(status: int = 200):
         def answer(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
-            played.sent.append(f"{self.path} {body.decode(errors='replace')}")
+            stub.sent.append(f"{self.path} {body.decode(errors='replace')}")
             found = {}
             if self.path == "/gone":
-                played.status, status = 401, played.status
+                stub.status, status = 401, stub.status
                 return self.reply({}, status)
             if self.path == "/graphql":
                 query = json.loads(body)["query"]
                 found = {"data": next((given for name, given in QUERIES.items() if name in query), {})}
                 if "CreateRunFiles" in query:
                     names = json.loads(body)["variables"]["files"]
-                    files = [{"name": name, "uploadUrl": f"{played.address}/file"} for name in names]
+                    files = [{"name": name, "uploadUrl": f"{stub.address}/file"} for name in names]
                     found = {"data": {"createRunFiles": {"runID": "R", "uploadHeaders": [], "files": files}}}
             elif "/mlflow/" in self.path:
                 found = MLFLOW.get(self.path.partition("/mlflow/")[2].partition("?")[0], {})
-            self.reply(found if played.status == 200 else {"errors": [{"message": "no"}]}, played.status)
+            self.reply(found if stub.status == 200 else {"errors": [{"message": "no"}]}, stub.status)
 
         def reply(self, found, status):
             content = json.dumps(found).encode()
@@ -71,10 +71,10 @@ def tracker(status: int = 200):
         do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names that http.server looks for
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    played.address = f"http://127.0.0.1:{server.server_port}"
+    stub.address = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield played
+        yield stub
     finally:
         server.shutdown()
         server.server_close()

@@ -1,13 +1,11 @@
-"""DistilPose: small regression pose models taught by heat-map models.
+"""DistilPose: small regression pose models that learn from heat-map models.
 
-The names below are loaded on first use, so that importing the package, or asking a command for its help, stays cheap.
+The names below are loaded on first use, so that importing the package stays cheap.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from distilpose.cli.process import pause_collector, refuse_without_torch
 
 if TYPE_CHECKING:
     from distilpose.inference import Predictor
@@ -16,9 +14,6 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = ["Predictor", "__version__", "create_model", "list_models", "load_model"]
-
-refuse_without_torch()
-pause_collector()
 
 
 def __getattr__(name: str) -> Any:

@@ -123,7 +123,7 @@ def _loss(cfg: DictConfig, teacher: PoseModel) -> DistillationLoss | None:
             raise DistilPoseError(
                 f"The likelihood term of {cfg.checkpoint} is from another version: give loss.likelihood=0."
             ) from error
-    loss.floor = floor_of(teacher)
+    loss.set_teacher(floor_of(teacher))
     return loss
 
 

@@ -1,27 +1,17 @@
-"""The one error a person using DistilPose is meant to read."""
+"""The one error that a user of DistilPose reads."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from hydra.errors import CompactHydraException
-else:
-    try:
-        from hydra.errors import CompactHydraException
-    except ImportError:  # where only `distilpose.runtime` is used, whose needs are few
-
-        class CompactHydraException(Exception):  # noqa: N818 - Hydra's name
-            """Stands in for Hydra's."""
+from typing import Any
 
 
-class DistilPoseError(CompactHydraException, ValueError):
-    """A mistake in what was asked for or given, told in one sentence.
+class DistilPoseError(ValueError):
+    """A mistake in a setting, a file or a call.
 
-    The message names the value, what was expected and the way out. Being a compact Hydra exception, a command prints
-    that sentence without a stack trace and exits with status 1; being a `ValueError`, library code catches it as such.
+    The message is one sentence that names the value, what is expected and what to do. A command prints it without a stack
+    trace and exits with status 1 (`distilpose.cli.command`); library code catches it as a `ValueError`.
     """
 
 
@@ -35,7 +25,7 @@ def check_number(
     below: float | None = None,
     whole: bool = False,
 ) -> None:
-    """Refuse a setting that is no number of its range.
+    """Raise an error for a setting that is no number of its range.
 
     Args:
         name: as it is set on the command line, such as "data.batch_size".
@@ -64,7 +54,7 @@ def _is_finite(value: float) -> bool:
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Refuse a setting that is neither true nor false: any word, also "no", would count as true."""
+    """Raise an error for a setting that is neither true nor false: any text, also "no", would count as true."""
     if not isinstance(value, bool):
         raise DistilPoseError(f"{name}={value} must be true or false.")
 
@@ -77,5 +67,5 @@ def check_size(name: str, value: Any) -> tuple[int, int]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, without the explanations that follow; its kind where it says nothing."""
+    """First line of an error message, without the explanations that some libraries add; the error's type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Writing results so that nothing half-written is ever found under its name."""
+"""Writes files whole or not at all; ours, as no dependency flushes to the disk before it renames and keeps the umask."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from distilpose.errors import DistilPoseError
 
+log = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary name in the same folder, renamed to `path` when the block ends well and removed when it does not.
+    """Give a temporary file in the same folder, which is renamed to `path` when the block succeeds and removed when it fails.
 
-    The content is on the disk before the name is, so that a power cut or a failing disk leaves the old file or the new one.
+    The content is flushed to the disk before the rename, so that a power cut leaves the old file or the new one.
 
     Args:
-        path: the file wanted; missing folders above it are made.
+        path: the file to write; missing parent folders are created.
 
     Raises:
-        DistilPoseError: if the folder or the file cannot be written.
+        DistilPoseError: the folder or the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
@@ -35,11 +37,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield temporary
         _to_disk(temporary)
         os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # some network disks have no such thing for folders
+        with contextlib.suppress(OSError):  # some network disks cannot flush folders
             _to_disk(path.parent)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        way = "free some space, what was written before is as it was" if full else "choose a folder you may write to"
+        way = "free some space; the earlier file is unchanged" if full else "choose a folder you may write to"
         raise DistilPoseError(f"{path} cannot be written ({error.strerror or error}): {way}.") from error
     finally:
         with contextlib.suppress(OSError):
@@ -47,7 +49,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file or a folder is on the disk, and not in the system's memory only."""
+    """Flush a file or a folder from the system's memory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -56,25 +58,25 @@ def _to_disk(path: Path) -> None:
 
 
 def quarantine(file: Path, error: Exception) -> None:
-    """Rename a file of a run that cannot be read, with a word, so that the run goes on without it."""
-    aside = file.with_name(f"{file.stem}.damaged{file.suffix}")
-    file.replace(aside)
-    print(f"{file} is damaged ({error}): it is put aside as {aside.name}.", file=sys.stderr)
+    """Rename a file of a run that cannot be read, so that the run continues without it, and log a warning."""
+    renamed = file.with_name(f"{file.stem}.damaged{file.suffix}")
+    file.replace(renamed)
+    log.warning("%s is damaged (%s): renamed to %s.", file, error, renamed.name)
 
 
 def sha256_of(file: str | Path) -> str:
-    """A file's SHA-256 in hexadecimal, read in parts."""
-    found = hashlib.sha256()
+    """A file's SHA-256 in hexadecimal; the file is read in parts."""
+    digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
     with open(file, "rb") as stream:
         while part := stream.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def remove_parts(folder: str | Path) -> None:
-    """Remove what processes that were killed while they wrote have left in a folder and those below it."""
-    for left in Path(folder).rglob(".*.[0-9]*.part*"):
-        left.unlink(missing_ok=True)
+    """Remove the temporary files of killed processes in a folder and those below it."""
+    for part in Path(folder).rglob(".*.[0-9]*.part*"):
+        part.unlink(missing_ok=True)
 
 
 def write_text(text: str, path: str | Path) -> Path:

@@ -1,228 +1,250 @@
-"""Poses on photographs and in videos: `python -m distilpose.predict checkpoint=FILE source=FOLDER|VIDEO|… output=FOLDER`."""
+"""Poses on images and in videos: `python -m distilpose.predict checkpoint=FILE source=FOLDER|VIDEO|… output=FOLDER`."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Le, Unit
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from distilpose.cli.command import command
-from distilpose.errors import DistilPoseError, check_flag, check_number
+from distilpose.errors import DistilPoseError
+from distilpose.evaluation import FlipTest
 from distilpose.files import remove_parts, write_text
 from distilpose.inference import Predictor
-from distilpose.inference.following import Follower, GivenBoxes
-from distilpose.inference.journal import Journal, digest
-from distilpose.inference.photographs import OPENCV_PIXELS, Frame, Photographs
-from distilpose.inference.pipeline import Pipeline
+from distilpose.inference.box_sources import BoxSource, DetectedBoxes, FileBoxes
+from distilpose.inference.boxes import read_boxes, read_frame_boxes
+from distilpose.inference.images import OPENCV_PIXELS, ImageFiles
+from distilpose.inference.pipeline import RowPipeline
+from distilpose.inference.progress import UNREAD, plural, progress_bar, unread_summary
+from distilpose.inference.results_journal import ResultsJournal, digest
 from distilpose.inference.smoothing import OneEuroFilter
-from distilpose.inference.sources import read_boxes, read_frame_boxes
-from distilpose.inference.telling import UNREAD, counted, progress_bar, unread
-from distilpose.inference.tracking import Tracker
+from distilpose.inference.tracking import Tracker, TrackingSettings
 from distilpose.inference.videos import Video, open_source
 from distilpose.inference.writing import (
     RowBuffer,
-    drawn,
-    picture_places,
-    video_beside,
+    atomic_video,
+    draw_rows,
+    drawing_paths,
     write_csv,
-    write_picture,
+    write_jpeg,
     write_rows,
 )
 from distilpose.models import load_model
 from distilpose.models.remote import local_file
 from distilpose.runs.checkpoint_settings import run_padding
 
-# what the poses found do not depend on
-_FREE = ("output", "resume", "device", "draw", "draw_threshold", "csv", "frames", "max_pixels")
-_PATHS = ("checkpoint", "source", "output", "boxes", "calibration", "detector.file")
-INTERRUPTED = 130  # exit status, as of any command that Ctrl-C ends
+# settings that do not change the poses, and may differ when a prediction resumes
+_NOT_COMPARED = ("output", "resume", "device", "draw", "draw_threshold", "csv", "frames", "max_pixels")
+INTERRUPTED = 130  # exit status of any command that Ctrl-C ends
+
+log = logging.getLogger(__name__)
 
 
-@command("predict")
+class PredictSettings:
+    """Settings of `predict`.
+
+    Attributes:
+        checkpoint: a model written by this package (.ckpt or .safetensors), a shared folder, or a name on the Hugging Face hub.
+        weights_kind: weights of a checkpoint whose training averaged them (callbacks=ema).
+        source: an image, a folder of images, a video, a camera (its number, or webcam), or a stream (rtsp://, http://, …).
+        output: new or empty folder for results.json, the drawn images or video, and the journal.
+        resume: auto continues an interrupted prediction with the same settings; null starts in a new folder.
+        frames: stop a video, camera or stream after so many frames; null reads to the end, or until Ctrl-C.
+        boxes: COCO annotation file or a list of {image_id or file_name, bbox, score}, used instead of a detector; the frames of
+            a video have their number, from 0, as image_id.
+        category_id: category of persons in the box file and in the results.
+        box_threshold: boxes with a score below this are skipped.
+        flip_test: average each crop with its mirror image; released does it as the published code.
+        padding: factor on a person's box; null takes that of the run that trained the model, else 1.25.
+        nms_threshold: of two persons in an image whose OKS is above this, the better one is kept.
+        calibration: file that evaluate wrote by calibration=FILE; scores of joints become the similarity (OKS) to expect.
+        track: keep the identity of persons from frame to frame; the images of a folder are frames in order of their names.
+        smooth: smooth the joints of each track by a One-Euro filter; switches tracking on.
+        fps: rate at which the images of a folder are taken.
+        draw: draw skeletons on images, or into a video.
+        csv: write results.csv beside results.json.
+        draw_threshold: joints with a score above this are drawn.
+        max_pixels: images and frames of more pixels are not decoded.
+        batch_size: crops in a forward pass.
+        device: auto, cpu, cuda, cuda:1, ….
+    """
+
+    checkpoint: Path
+    weights_kind: Literal["averaged", "raw"]
+    source: str | int
+    output: Path | int
+    resume: Literal["auto"] | None
+    frames: Annotated[int, Ge(1)] | None
+    boxes: Path | None
+    category_id: int
+    box_threshold: float
+    flip_test: FlipTest
+    padding: Annotated[float, Gt(0)] | None
+    nms_threshold: Annotated[float, Ge(0)]
+    calibration: Path | None
+    track: bool
+    smooth: bool
+    fps: Annotated[float, Gt(0), Unit("frames a second")]
+    tracking: TrackingSettings
+    smoothing: OneEuroFilter
+    draw: bool
+    csv: bool
+    draw_threshold: float
+    max_pixels: Annotated[int, Ge(1), Le(OPENCV_PIXELS)]
+    batch_size: Annotated[int, Ge(1)]
+    device: str
+
+
+@dataclass
+class Outcome:
+    """What a prediction found.
+
+    Attributes:
+        rows: in order of the frames.
+        read: number of images or frames that could be read.
+        faults: error messages of the others.
+        interrupted: whether Ctrl-C stopped it.
+    """
+
+    rows: RowBuffer
+    read: int = 0
+    faults: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+@command("predict", PredictSettings)
 def main(cfg: DictConfig) -> None:
-    """Predict, draw, and write results.json; images that cannot be read are named at the end."""
-    _check(cfg)
-    output = Path(cfg.output)
+    """Predict, draw, and write results.json; images that cannot be read are listed at the end."""
+    output = Path(str(cfg.output))
     source = open_source(cfg.source, cfg.frames, cfg.max_pixels)
-    if source.live and cfg.resume is not None:
-        raise DistilPoseError(f"'{cfg.source}' cannot be resumed, what it showed is gone: leave resume out.")
-    boxes = _boxes(cfg, source)
-    pipeline = _pipeline(cfg, source, boxes)
-    skeleton = pipeline.predictor.skeleton
-    places = picture_places(output, source.paths) if cfg.draw and isinstance(source, Photographs) else {}
-    rows = RowBuffer(output)
-    faults: list[str] = []
-    seen, stopped = 0, False
-    film = (
-        video_beside(output / "annotated.mp4", source.fps) if cfg.draw and isinstance(source, Video) else nullcontext()
-    )
-    try:
-        with film as video, progress_bar() as progress:
-            known = len(pipeline.journal.rows)
-            task = progress.add_task(f"{_kind(source)}s", total=len(source) or None, known=known)
-            try:
-                for frame, own in pipeline.run(_frames(source, pipeline.journal, places)):
-                    rows.add(own)
-                    seen += frame.fault is None
-                    if frame.fault:
-                        faults.append(frame.fault)
-                    if cfg.draw and frame.image is not None:
-                        picture = drawn(frame.image, own, skeleton, cfg.draw_threshold)
-                        if video is not None:
-                            video.write(picture)
-                        else:
-                            write_picture(picture, places[frame.name])
-                    progress.advance(task)
-            except KeyboardInterrupt:
-                stopped = True
-    finally:
-        for frame, own in pipeline.run(_rest(source, pipeline)):
-            rows.add(own)
-            seen += frame.fault is None and frame.number in pipeline.journal.rows
-        write_rows(rows, output / "results.json")
-        if cfg.csv:
-            write_csv(rows, skeleton, output / "results.csv")
-    (output / UNREAD).unlink(missing_ok=True)  # of an earlier work, whose images may have been mended
-    if faults:
-        write_text("".join(f"{fault}\n" for fault in faults), output / UNREAD)
-    looked_at = f"{seen} of {counted(len(source), _kind(source))}" if len(source) else counted(seen, _kind(source))
-    print(f"{counted(len(rows), 'person')} on {looked_at}: {output / 'results.json'}")
-    if isinstance(source, Photographs) and source.empty:
-        print(f"Passed over, without a box in {cfg.boxes}: {counted(len(source.empty), 'image')}.")
-    if boxes.left_out:
-        print(
-            f"Left out, without a size or wholly outside the {_kind(source)}: {boxes.left_out} of the boxes in {cfg.boxes}."
-        )
-    _tell_end(cfg, source, faults, stopped)
+    boxes = make_box_source(cfg, source)
+    pipeline = make_pipeline(cfg, source, boxes, output)
+    outcome = run(cfg, source, pipeline, output)
+    write_rows(outcome.rows, output / "results.json")
+    if cfg.csv:
+        write_csv(outcome.rows, pipeline.predictor.skeleton, output / "results.csv")
+    report(cfg, source, boxes, outcome, output)
 
 
-def _check(cfg: DictConfig) -> None:
-    """Refuse settings that are no good; a path such as 2024, which is read as a number, becomes text."""
-    for name in _PATHS:
-        value = OmegaConf.select(cfg, name, throw_on_missing=name in _PATHS[:3])
-        if not isinstance(value, (str, int, float, NoneType)) or isinstance(value, bool):
-            raise DistilPoseError(f"{name}={value} must be one path.")
-        if value is None and name in _PATHS[:3]:
-            raise DistilPoseError(f"{name} is not set: give {name}=…, and see --help for what it takes.")
-        if value is not None:
-            OmegaConf.update(cfg, name, str(value))
-    for name in ("track", "smooth", "draw", "csv"):
-        check_flag(name, cfg[name])
-    check_number("nms_threshold", cfg.nms_threshold, least=0)
-    for name in ("box_threshold", "draw_threshold"):
-        check_number(name, cfg[name])
-    check_number("category_id", cfg.category_id, whole=True)
-    OneEuroFilter(**cfg.smoothing)
-    check_number("fps", cfg.fps, above=0)
-    check_number("max_pixels", cfg.max_pixels, least=1, most=OPENCV_PIXELS, whole=True)
-    if cfg.frames is not None:
-        check_number("frames", cfg.frames, least=1, whole=True)
-    if cfg.resume not in (None, "auto"):
-        raise DistilPoseError(f"resume={cfg.resume} is not known: expected auto, or null to start in a new folder.")
-    if cfg.boxes is not None and not cfg.detector._target_.endswith("WholeImage"):
-        raise DistilPoseError("Both boxes=FILE and a detector are given: leave one of them out.")
-
-
-def _boxes(cfg: DictConfig, source: Photographs | Video) -> Follower | GivenBoxes:
-    """Where the persons are; images for which the file given has no box are passed over."""
+def make_box_source(cfg: DictConfig, source: ImageFiles | Video) -> BoxSource:
+    """The detector or the box file; images without a box in the file are skipped."""
     if cfg.boxes is None:
-        return Follower(instantiate(cfg.detector))
+        return DetectedBoxes(instantiate(cfg.detector))
+    if not cfg.detector._target_.endswith("WholeImage"):
+        raise DistilPoseError(f"boxes={cfg.boxes} and a detector exclude each other: remove boxes=… or detector=….")
     if isinstance(source, Video):
-        return GivenBoxes(read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold))
+        return FileBoxes(read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold))
     found, source.ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold)
     source.empty = frozenset(source.paths) - found.keys()
-    return GivenBoxes({source.ids[path]: own for path, own in found.items()})
+    return FileBoxes({source.ids[path]: own for path, own in found.items()})
 
 
-def _pipeline(cfg: DictConfig, source: Photographs | Video, boxes: Follower | GivenBoxes) -> Pipeline:
-    """The model and all around it; the output folder is made last, when nothing else can be wrong."""
+def make_pipeline(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, output: Path) -> RowPipeline:
+    """The model, the tracker and the journal; the output folder is made last, when nothing else can fail."""
+    if source.live and cfg.resume is not None:
+        raise DistilPoseError(f"source={cfg.source} is live and cannot be resumed: remove resume={cfg.resume}.")
+    if boxes.needs_poses and isinstance(source, ImageFiles):
+        raise DistilPoseError(f"detector.every={cfg.detector.every} needs a video: set detector.every=1 for images.")
     file = local_file(cfg.checkpoint)
     model = load_model(file, cfg.weights_kind)
     padding = run_padding(file) if cfg.padding is None else cfg.padding
     options = {"padding": padding, "calibration": cfg.calibration, "max_pixels": cfg.max_pixels}
     predictor = Predictor(model, cfg.device, cfg.batch_size, cfg.flip_test, **options)
     tracker = Tracker(model.skeleton, **cfg.tracking, smoothing=dict(cfg.smoothing) if cfg.smooth else None)
-    follows = isinstance(boxes, Follower) and boxes.detector.every > 1
-    if follows and isinstance(source, Photographs):
-        raise DistilPoseError(f"detector.every={cfg.detector.every} is for videos: leave it at 1 for images.")
-    settings = {**_settings(cfg, source), "checkpoint": digest(file), "padding": padding}
-    journal = Journal(Path(cfg.output), settings, cfg.resume == "auto", remember=not source.live)
-    remove_parts(cfg.output)
-    return Pipeline(
+    settings = {**compared_settings(cfg, source), "checkpoint": digest(file), "padding": padding}
+    journal = ResultsJournal(output, settings, resume=cfg.resume == "auto", remember=not source.live)
+    remove_parts(output)
+    return RowPipeline(
         predictor,
         boxes,
         journal,
-        tracker if cfg.track or cfg.smooth else None,
-        cfg.fps,
-        source.live or follows,
-        cfg.category_id,
-        cfg.nms_threshold,
-        str(cfg.checkpoint),
+        tracker=tracker if cfg.track or cfg.smooth else None,
+        fps=cfg.fps,
+        one_by_one=source.live,
+        category_id=cfg.category_id,
+        nms_threshold=cfg.nms_threshold,
+        source=str(cfg.checkpoint),
     )
 
 
-def _settings(cfg: DictConfig, source: Photographs | Video) -> dict[str, Any]:
-    """What the results depend on, with digests in place of files."""
+def compared_settings(cfg: DictConfig, source: ImageFiles | Video) -> dict[str, Any]:
+    """The settings that results depend on, with digests in place of files."""
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    for name in _FREE:
+    for name in _NOT_COMPARED:
         settings.pop(name)
     detector = settings.pop("detector")
     detector.pop("device", None)
     settings["detector"] = {**detector, "file": digest(detector.get("file"))}
     settings.update({name: digest(cfg[name]) for name in ("boxes", "calibration")})
-    if isinstance(source, Photographs):
+    if isinstance(source, ImageFiles):
         settings["source"] = [[path.name, source.ids[path]] for path in source.paths]
     elif Path(str(cfg.source)).is_file():
         settings["source"] = digest(cfg.source)
     return settings
 
 
-def _frames(source: Photographs | Video, journal: Journal, places: dict[str, Path]) -> Iterator[Frame]:
-    """What to look at, in order. An image that is done and drawn is not read again."""
-    if isinstance(source, Video):
-        return source.frames()
+def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, output: Path) -> Outcome:
+    """Find and draw the persons on all frames, or until Ctrl-C; the journal keeps what is found."""
+    outcome, journal, skeleton = Outcome(RowBuffer(output)), pipeline.journal, pipeline.predictor.skeleton
+    paths = drawing_paths(output, source.paths) if cfg.draw and isinstance(source, ImageFiles) else {}
+    fps = source.fps if isinstance(source, Video) and cfg.draw else None
+    drawing = nullcontext() if fps is None else atomic_video(output / "annotated.mp4", fps)
+    with drawing as video, progress_bar() as progress:
+        task = progress.add_task(f"{_noun(source)}s", total=len(source) or None, known=len(journal.rows))
+        try:
+            for frame, rows in pipeline.run(pipeline.frames_to_read(source, paths)):
+                outcome.rows.add(rows)
+                outcome.read += frame.fault is None
+                outcome.faults += [frame.fault] if frame.fault else []
+                if cfg.draw and frame.image is not None:
+                    image = draw_rows(frame.image, rows, skeleton, cfg.draw_threshold)
+                    if video is not None:
+                        video.write(image)
+                    else:
+                        write_jpeg(image, paths[frame.name])
+                progress.advance(task)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+    # an earlier start may have come further than this one
+    for frame, rows in pipeline.run(pipeline.known_frames(source)):
+        outcome.rows.add(rows)
+        outcome.read += frame.number in journal.rows
+    return outcome
 
-    def done(path: Path) -> bool:
-        return source.ids[path] in journal.rows and (path.name not in places or places[path.name].exists())
 
-    return source.frames(done)
-
-
-def _rest(source: Photographs | Video, pipeline: Pipeline) -> Iterator[Frame]:
-    """What an earlier work had found behind the place where this one stopped, without images."""
-    known = pipeline.journal.rows
-    frames: Iterable[Frame] = source.frames(lambda path: True) if isinstance(source, Photographs) else ()
-    if isinstance(source, Video):
-        times = {number: rows[0]["time"] for number, rows in known.items() if rows}
-        frames = (Frame(number, time=times.get(number, 0.0)) for number in range(max(known, default=-1) + 1))
-    left = list(islice(frames, pipeline.place, None))
-    last = max((place for place, frame in enumerate(left) if frame.number in known), default=-1)
-    return iter(left[: last + 1])
-
-
-def _kind(source: Photographs | Video) -> str:
-    return "image" if isinstance(source, Photographs) else "frame"
-
-
-def _tell_end(cfg: DictConfig, source: Photographs | Video, faults: list[str], stopped: bool) -> None:
-    """What was lost or left, if anything; an error where it was not meant."""
+def report(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, outcome: Outcome, output: Path) -> None:
+    """Print what was found, and end with an error if images or frames are missing."""
+    faults, total, noun = outcome.faults, len(source), _noun(source)
+    (output / UNREAD).unlink(missing_ok=True)  # an earlier start may have written it
+    if faults:
+        write_text("".join(f"{fault}\n" for fault in faults), output / UNREAD)
+    read = f"{outcome.read} of {plural(total, noun)}" if total else plural(outcome.read, noun)
+    print(f"{plural(len(outcome.rows), 'person')} on {read}: {output / 'results.json'}")
+    if isinstance(source, ImageFiles) and source.empty:
+        log.info(f"Skipped {plural(len(source.empty), 'image')} without a box in {cfg.boxes}.")
+    if boxes.dropped:
+        log.info(f"Dropped {boxes.dropped} of the boxes in {cfg.boxes}, without a size or outside the {noun}.")
     if isinstance(source, Video):
         for note in source.notes:
-            print(note)
-        if source.faults and not stopped:
+            log.info(note)
+        if source.faults and not outcome.interrupted:
             raise DistilPoseError(" ".join(source.faults))
-    if stopped and not source.live:
-        print(f"Stopped; what was found is in {cfg.output}, and resume=auto goes on.", file=sys.stderr)
+    if outcome.interrupted and not source.live:
+        log.warning(f"Interrupted: {output} has the results so far, resume=auto continues.")
         sys.exit(INTERRUPTED)
     if faults:
-        raise DistilPoseError(unread(faults, len(source), cfg.output))
+        raise DistilPoseError(unread_summary(faults, total, output))
+
+
+def _noun(source: ImageFiles | Video) -> str:
+    return "image" if isinstance(source, ImageFiles) else "frame"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from distilpose.cli.process import resume_collector, silence_stdout
+from distilpose.cli.process import silence_stdout
 from distilpose.data.geometry import MAX_SIDE, given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError, check_number
 from distilpose.exporting.onnx_file import network_input, open_session
@@ -137,7 +137,6 @@ class Runtime:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    resume_collector()
     parser = argparse.ArgumentParser(
         prog="python -m distilpose.runtime", description="Poses from an exported ONNX file."
     )

@@ -1,92 +1,116 @@
-"""Hydra's sweepers behind `-m`; Hydra finds plugins by this package's name; the code is in distilpose.sweeps."""
+"""Hydra's sweepers behind `-m`; Hydra accepts plugins from the package `hydra_plugins` alone.
+
+Hydra imports this module in every command, so what the sweeps need is imported where a sweep runs.
+"""
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from hydra._internal.core_plugins import basic_sweeper
-from hydra.core.config_store import ConfigStore
+from annotated_types import Ge
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
-class GridSweeper(basic_sweeper.BasicSweeper):
-    """Every combination of the values swept over, as Hydra's own; one that fails stops no other, and there is a table."""
+class DistilPoseSweeper(Sweeper):
+    """Setup and parsing that the two sweepers share."""
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run the grid."""
-        from distilpose.sweeps.grid import Jobs, run_grid
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
 
-        assert self.config is not None
-        assert self.hydra_context is not None
-        assert self.launcher is not None
-        jobs = Jobs(self.config, self.hydra_context, self.launcher)
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        given = parser.parse_overrides([*self._parse_config(), *arguments])
-        batches = self.split_arguments(given, self.max_batch_size)
-        for batch in batches:
-            self.validate_batch_is_legal(batch)
-        with jobs.exclusive_sweep():
-            return run_grid(jobs, batches)
-
-
-class SearchSweeper(Sweeper):
-    """Asks for settings, trains with them, and tells what came of it.
-
-    Args:
-        params: what to search, in Hydra's words for sweeps: interval(a, b), tag(log, interval(a, b)), range(a, b), choice(…)
-            or values with commas.
-        **options: of `distilpose.sweeps.search.Search`.
-    """
-
-    def __init__(self, params: Mapping[str, Any] | None = None, **options: Any):
+    def __init__(self, params: Mapping[str, Any] | None):
         self.params = dict(params or {})
-        self.options = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what launching needs."""
-        self.settings, self.context = config, hydra_context
-        self.by = Plugins.instance().instantiate_launcher(
+        """Keep the configuration, check the sweeper's settings, and create the launcher."""
+        from distilpose.cli.settings import validate
+
+        self.hydra_context, self.config = hydra_context, config
+        settings = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        validate(OmegaConf.create({"hydra": {"sweeper": settings}}), object)
+        self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
+    def parse(self, arguments: list[str]) -> list[Override]:
+        """Parse the overrides of `hydra.sweeper.params` and, after them, those of the command line."""
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return parser.parse_overrides([*(f"{name}={value}" for name, value in self.params.items()), *arguments])
+
+
+class GridSweeper(DistilPoseSweeper):
+    """Run every combination of the values swept over.
+
+    Hydra's own BasicSweeper stops at the first job that fails, and writes no table.
+
+    Args:
+        max_batch_size: jobs passed to the launcher at a time; null passes all.
+        params: values to sweep over by setting, as in `loss: regression,rle`.
+    """
+
+    def __init__(self, max_batch_size: Annotated[int, Ge(1)] | None = None, params: Mapping[str, Any] | None = None):
+        super().__init__(params)
+        self.max_batch_size = max_batch_size
+
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the search: arguments of the command line that sweep are searched, the others hold for every trial."""
+        """Run the grid, and return the value of each job."""
+        from distilpose.sweeps.grid import combinations, run_grid
+        from distilpose.sweeps.sweep import Sweep
+
+        jobs = combinations(self.parse(arguments))
+        self.validate_batch_is_legal(jobs)
+        sweep = Sweep(self.config, self.hydra_context, self.launcher)
+        with sweep.exclusive():
+            return run_grid(sweep, jobs, self.max_batch_size)
+
+
+class SearchSweeper(DistilPoseSweeper):
+    """Search for good settings with optuna.
+
+    Hydra's optuna sweeper keeps its study in memory; this one resumes after an interruption, and prunes trials.
+
+    Args:
+        params: settings to search, in Hydra's sweep syntax: interval(a, b), tag(log, interval(a, b)), range(a, b), choice(…)
+            or values separated by commas.
+        trials: number of trials.
+        jobs: trials launched at a time.
+        startup: trials drawn at random before optuna's sampler (TPE) and pruner (median) are used.
+        warmup: epochs before a trial may be pruned.
+        seed: seed of the draws.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        trials: Annotated[int, Ge(1)] = 20,
+        jobs: Annotated[int, Ge(1)] = 1,
+        startup: Annotated[int, Ge(1)] = 5,
+        warmup: Annotated[int, Ge(0)] = 0,
+        seed: Annotated[int, Ge(0)] = 0,
+    ):
+        super().__init__(params)
+        self.settings = {"trials": trials, "jobs": jobs, "startup": startup, "warmup": warmup, "seed": seed}
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the search. Arguments that sweep are searched, the others hold for every trial."""
         from distilpose.errors import DistilPoseError
-        from distilpose.sweeps.grid import Jobs
         from distilpose.sweeps.search import Search
+        from distilpose.sweeps.sweep import Sweep
 
         for name in ("check", "lr_find"):
-            if self.settings[name]:
-                raise DistilPoseError(
-                    f"{name}=true looks at one run, from which a search learns nothing: leave -m out."
-                )
+            if self.config[name]:
+                raise DistilPoseError(f"{name}=true is about a single run, not a search: leave out -m and sweep=….")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise DistilPoseError(
-                "A search is one process that starts those of its trials: leave torchrun out and give trainer.devices=N."
+                "A search is a single process that starts the processes of its trials: start it without torchrun, and set "
+                "trainer.devices=N."
             )
-        jobs = Jobs(self.settings, self.context, self.by)
-        parser = OverridesParser.create(config_loader=self.context.config_loader)
-        given = [*(f"{name}={value}" for name, value in self.params.items()), *arguments]
-        with jobs.exclusive_sweep():
-            return Search(jobs, parser.parse_overrides(given), **self.options).run()
-
-
-@dataclass
-class SearchConf:
-    """What `hydra.sweeper` takes; the values are in conf/sweep/search.yaml."""
-
-    _target_: str = "hydra_plugins.distilpose_sweepers.SearchSweeper"
-    params: Any = None
-    trials: int = MISSING
-    jobs: int = MISSING
-    startup: int = MISSING
-    warmup: int = MISSING
-    seed: int = MISSING
-
-
-ConfigStore.instance().store(group="hydra/sweeper", name="distilpose_search", node=SearchConf, provider="distilpose")
+        sweep = Sweep(self.config, self.hydra_context, self.launcher)
+        with sweep.exclusive():
+            return Search(sweep, self.parse(arguments), **self.settings).run()

@@ -1,9 +1,10 @@
-"""A run that a signal stops between two steps, or in a validation, ends bit for bit as one that was let alone."""
+"""A run that is interrupted by a signal, between two steps or in a validation, ends bit for bit as an uninterrupted one."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from lightning import Callback
 
 from distilpose import train
-from distilpose.callbacks.interruption import Interruption, _interval
+from distilpose.callbacks import interruption
+from distilpose.callbacks.interruption import Interruption, _steps_between_checks
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.runs.checkpoints import newest_intact
 
@@ -23,6 +25,10 @@ TINY = [
     "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=1", "resume=auto",
 ]  # fmt: skip
 EMA = ["callbacks=ema", "callbacks.ema.decay=0.9"]
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 class Kill(Callback):
@@ -41,7 +47,7 @@ class Kill(Callback):
 
 
 class Spoil(Callback):
-    """Makes the images of one batch no numbers."""
+    """Sets the images of one batch to nan."""
 
     def __init__(self, epoch: int, batch: int):
         self.place = (epoch, batch)
@@ -53,7 +59,7 @@ class Spoil(Callback):
 
 @pytest.fixture(autouse=True)
 def nothing_ignored():
-    """Whatever runs the tests, a shell's background job or nohup, ignores none of the signals."""
+    """Also where the tests run under nohup, no signal is ignored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -75,6 +81,7 @@ def run_with(run_train, monkeypatch):
             return trainer
 
         with monkeypatch.context() as patch:
+            patch.setattr(interruption.log, "warning", lambda text: print(text, file=sys.stderr))
             patch.setattr(train, "build_trainer", with_callback)
             return run_train(*arguments)
 
@@ -84,97 +91,107 @@ def run_with(run_train, monkeypatch):
 @pytest.mark.parametrize(
     ("extra", "interruptions"),
     [
-        ([], [(signal.SIGTERM, 1, 2), (signal.SIGUSR1, 2, 0)]),
-        ([], [(signal.SIGUSR2, 0, 5), (signal.SIGTERM, 1, 0, True)]),
-        (["data.num_workers=1"], [(signal.SIGINT, 1, 1), (signal.SIGHUP, 2, 4)]),
-        ([*EMA, "data.num_workers=2", "trainer.accumulate_grad_batches=2"], [(signal.SIGTERM, 1, 1), (signal.SIGTERM, 2, 4)]),
-        (["augmentation=released"], [(signal.SIGTERM, 1, 5, False), (signal.SIGTERM, 2, 4)]),
+        ([], [(signal.SIGTERM, 1, 2), (signal.SIGTERM, 1, 0, True)]),
+        slow([], [(signal.SIGUSR2, 0, 5), (signal.SIGUSR1, 2, 0)]),
+        slow(["data.num_workers=1"], [(signal.SIGINT, 1, 1), (signal.SIGHUP, 2, 4)]),
+        slow(
+            [*EMA, "data.num_workers=2", "trainer.accumulate_grad_batches=2"],
+            [(signal.SIGTERM, 1, 1), (signal.SIGTERM, 2, 4)],
+        ),
+        slow(["augmentation=released"], [(signal.SIGTERM, 1, 5, False), (signal.SIGTERM, 2, 4)]),
     ],
 )  # fmt: skip
-def test_it_ends_as_if_it_had_been_let_alone(
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     run_train, run_with, ended_alike, tiny_coco, tmp_path, recwarn, extra, interruptions
 ):
     settings = [*TINY, "augmentation=none", *extra, f"data.root={tiny_coco(train=17, val=6)}"]
-    status, told = run_train(*settings, "hydra.run.dir=whole")
-    assert status == 0, told
-    for interruption in interruptions:
-        status, told = run_with(Kill(*interruption), *settings, "hydra.run.dir=run")
-        assert status == 128 + interruption[0], told
-        assert "resume=auto goes on" in told
-    status, told = run_train(*settings, "hydra.run.dir=run")
-    assert status == 0, told
+    status, message = run_train(*settings, "hydra.run.dir=whole")
+    assert status == 0, message
+    for kill in interruptions:
+        status, message = run_with(Kill(*kill), *settings, "hydra.run.dir=run")
+        assert status == 128 + kill[0], message
+        assert "resume=auto" in message
+    status, message = run_train(*settings, "hydra.run.dir=run")
+    assert status == 0, message
     assert not [warning for warning in recwarn if "dataloader is not resumable" in str(warning.message)]
     assert [row["epoch"] for row in read_table(tmp_path / "whole" / "metrics.csv")] == [0, 1, 2]
     ended_alike(tmp_path / "run", tmp_path / "whole")
 
 
-def test_asked_twice_by_ctrl_c_it_does_not_wait(monkeypatch):
-    asked = Interruption(".")
-    asked._note(signal.SIGTERM, None)
-    asked._note(signal.SIGINT, None)
-    assert asked.received == signal.SIGINT
+def test_a_second_ctrl_c_does_not_wait():
+    callback = Interruption(".")
+    callback._receive(signal.SIGTERM, None)
+    callback._receive(signal.SIGINT, None)
+    assert callback.received == signal.SIGINT
     with pytest.raises(KeyboardInterrupt):
-        asked._note(signal.SIGINT, None)
+        callback._receive(signal.SIGINT, None)
 
 
 @pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
-def test_what_was_ignored_before_as_by_nohup_stays_ignored(run_with, tiny_coco, tmp_path, ignored):
+def test_an_ignored_signal_as_by_nohup_stays_ignored(run_with, tiny_coco, tmp_path, ignored):
     before = signal.signal(ignored, signal.SIG_IGN)
     try:
         settings = [*TINY, "trainer.max_epochs=1", "augmentation=none", f"data.root={tiny_coco(train=17, val=6)}"]
-        status, told = run_with(Kill(ignored, 0, 1), *settings, "hydra.run.dir=run")
-        assert status == 0, told
+        status, message = run_with(Kill(ignored, 0, 1), *settings, "hydra.run.dir=run")
+        assert status == 0, message
         assert signal.getsignal(ignored) == signal.SIG_IGN
     finally:
         signal.signal(ignored, before)
 
 
 def test_a_signal_before_the_first_step_is_no_success(run_with, run_train, tiny_coco, tmp_path):
-    settings = [*TINY, "augmentation=none", f"data.root={tiny_coco(train=17, val=6)}", "hydra.run.dir=run"]
-    status, told = run_with(Kill(signal.SIGTERM, 0, 0, True), *settings, "trainer.num_sanity_val_steps=2")
+    settings = [
+        *TINY,
+        "augmentation=none",
+        f"data.root={tiny_coco(val=6)}",
+        "hydra.run.dir=run",
+        "trainer.max_epochs=1",
+    ]
+    status, message = run_with(Kill(signal.SIGTERM, 0, 0, True), *settings, "trainer.num_sanity_val_steps=2")
     assert status == 128 + signal.SIGTERM
-    assert "Left on SIGTERM in the look before the first step of epoch 0" in told
-    status, told = run_train(*settings)
-    assert status == 0, told
+    assert "SIGTERM in the sanity check of epoch 0" in message
+    status, message = run_train(*settings)
+    assert status == 0, message
 
 
 @pytest.mark.parametrize(
     ("extra", "step"),
     [
         (["trainer.log_every_n_steps=2"], 8),
-        (["trainer.log_every_n_steps=50"], 11),
+        slow(["trainer.log_every_n_steps=50"], 11),
         (["trainer.log_every_n_steps=50", "callbacks.interruption.minutes=1e-9"], 8),
-        ([*EMA, "trainer.log_every_n_steps=50", "callbacks.interruption.minutes=1e-9"], 8),
+        slow([*EMA, "trainer.log_every_n_steps=50", "callbacks.interruption.minutes=1e-9"], 8),
     ],
-    ids=["told when values are logged", "at the latest before validation", "before it is saved", "averaged"],
+    ids=["found when values are logged", "at the latest before validation", "before it is saved", "averaged"],
 )
-def test_a_loss_that_is_no_number_ends_the_run_and_leaves_what_was_saved(
+def test_a_non_finite_loss_ends_the_run_and_keeps_its_checkpoints(
     run_with, run_train, tiny_coco, tmp_path, extra, step
 ):
     settings = [*TINY, "augmentation=none", *extra, f"data.root={tiny_coco(train=17, val=6)}", "hydra.run.dir=run"]
-    status, told = run_with(Spoil(1, 1), *settings)
+    status, message = run_with(Spoil(1, 1), *settings)
     assert status == 1
-    assert f"no longer finite in epoch 1, at step {step} or at most" in told
-    assert "Traceback" not in told
+    assert f"no longer finite in epoch 1, at step {step} or at most" in message
+    assert "Traceback" not in message
     found = newest_intact(tmp_path / "run")
     assert found.step == (7 if "callbacks.interruption.minutes=1e-9" in extra else 6)
     for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
         for name, value in torch.load(path, weights_only=True)["state_dict"].items():
             assert value.isfinite().all(), (path.name, name)
-    status, told = run_train(*settings)
-    assert status == 0, told
+    status, message = run_train(*settings)
+    assert status == 0, message
 
 
 @pytest.mark.parametrize(
     ("device", "world", "accumulated", "steps"),
     [("cuda", 1, 1, 1), ("cpu", 4, 1, 1), ("cuda", 4, 1, 10), ("cuda", 4, 4, 3), ("cuda", 4, 32, 1)],
 )
-def test_gpus_are_waited_for_only_so_often(device, world, accumulated, steps):
+def test_gpus_are_synchronised_every_ten_batches(device, world, accumulated, steps):
     strategy = SimpleNamespace(root_device=torch.device(device))
     trainer = SimpleNamespace(world_size=world, strategy=strategy, accumulate_grad_batches=accumulated)
-    assert _interval(trainer) == steps
+    assert _steps_between_checks(trainer) == steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validation", [True, False])
 def test_a_validation_within_an_epoch_is_left_with_the_next_step_which_is_saved(
     run_train, run_with, ended_alike, tiny_coco, tmp_path, validation
@@ -186,11 +203,13 @@ def test_a_validation_within_an_epoch_is_left_with_the_next_step_which_is_saved(
         "callbacks.interruption.minutes=null",
     ]
     settings += ["trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=3"]
-    status, told = run_train(*settings, "hydra.run.dir=whole")
-    assert status == 0, told
-    status, told = run_with(Kill(signal.SIGTERM, 1, 0 if validation else 2, validation), *settings, "hydra.run.dir=run")
-    assert status == 128 + signal.SIGTERM, told
+    status, message = run_train(*settings, "hydra.run.dir=whole")
+    assert status == 0, message
+    status, message = run_with(
+        Kill(signal.SIGTERM, 1, 0 if validation else 2, validation), *settings, "hydra.run.dir=run"
+    )
+    assert status == 128 + signal.SIGTERM, message
     assert newest_intact(tmp_path / "run").step == 9 + (4 if validation else 3)
-    status, told = run_train(*settings, "hydra.run.dir=run")
-    assert status == 0, told
+    status, message = run_train(*settings, "hydra.run.dir=run")
+    assert status == 0, message
     ended_alike(tmp_path / "run", tmp_path / "whole")

@@ -20,6 +20,13 @@ ALONE = {"visual_token": 0, "keypoint_token": 0, "confidence": 0, "simulated_hea
 adam = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
+@pytest.fixture(autouse=True)
+def without_gradients():
+    """As Lightning validates."""
+    with torch.no_grad():
+        yield
+
+
 def module(kind):
     if kind == "teacher":
         return HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapCrossEntropy(), optimizer=adam)
@@ -32,10 +39,7 @@ def module(kind):
 
 @pytest.mark.parametrize(("kind", "columns"), [("distilled", 6), ("alone", 4), ("teacher", 6)])
 def test_a_row_a_person_and_a_column_a_picture(trainer, folder, kind, columns):
-    trained = module(kind).train()
-    callback = Pictures(folder, persons=3)
-    callback.on_validation_epoch_end(trainer, trained)
-    assert trained.model.training
+    Pictures(folder, persons=3).on_validation_epoch_end(trainer, module(kind).eval())
     (path,) = folder.iterdir()
     assert path.name == "persons_epoch_0003.png"
     height, width, _ = cv2.imread(str(path)).shape
@@ -58,14 +62,12 @@ def test_the_columns_show_what_their_titles_say(trainer):
     batch = sample_persons(trainer, 2, torch.device("cpu"))
 
     def columns():
-        with torch.no_grad():
-            picture = draw_persons(trained, batch)
+        picture = draw_persons(trained, batch)
         return [picture[:, 8 + 152 * column : 152 * (column + 1)] for column in range(6)]  # 144 wide, 8 apart
 
     before = columns()
-    with torch.no_grad():
-        for parameter in trained.teacher.model.head.parameters():
-            parameter.add_(0.5)
+    for parameter in trained.teacher.model.head.parameters():
+        parameter.add_(0.5)
     after = columns()
     same = [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
     assert same[:3] == [True, True, True]  # crop, ground truth and prediction know no teacher
@@ -76,7 +78,7 @@ def test_the_columns_show_what_their_titles_say(trainer):
 @pytest.mark.parametrize("change", [{"sanity_checking": True}, {"is_global_zero": False}])
 def test_nothing_is_drawn_in_a_sanity_check_or_by_other_processes(trainer, folder, change):
     vars(trainer).update(change)
-    Pictures(folder).on_validation_epoch_end(trainer, module("alone"))
+    Pictures(folder).on_validation_epoch_end(trainer, module("alone").eval())
     assert not folder.exists()
 
 

@@ -10,7 +10,7 @@ from distilpose.callbacks.speed import rates, shares
 
 
 class Training:
-    """Stands for a trainer and a clock: makes steps of given lengths, as Lightning would call the callback."""
+    """A stub trainer with a clock, which makes steps of given lengths and calls the callback as Lightning would."""
 
     def __init__(self, monkeypatch, every=2, processes=1, device="cpu"):
         self.now, self.logged = 100.0, []
@@ -62,7 +62,7 @@ def test_other_processes_and_runs_without_loggers_log_nothing(monkeypatch, chang
     assert training.logged == []
 
 
-def test_rates_are_told_where_there_are_several():
+def test_rates_are_logged_for_several_groups():
     one, other = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     several = torch.optim.Adam([{"params": [one], "lr": 0.5}, {"params": [other], "lr": 0.25, "name": "head"}])
     assert rates(SimpleNamespace(optimizers=[several])) == {"learning_rate/00": 0.5, "learning_rate/head": 0.25}

@@ -37,7 +37,7 @@ class Numbers(Logger):
 
 
 def perfect(dataset) -> Predictions:
-    """What is annotated, but for the first joint of everyone, which is far off and without confidence."""
+    """The annotations, except for the first joint of each person, which is far off and has no confidence."""
     persons = dataset.instances
     keypoints = torch.from_numpy(persons.keypoints.copy())
     keypoints[:, 0] += 1000
@@ -50,20 +50,20 @@ def perfect(dataset) -> Predictions:
 
 @pytest.fixture
 def module(trainer):
-    """Of a kind, after a validation."""
+    """A student's or a teacher's module after a validation."""
 
     def make(kind):
         if kind == "teacher":
-            made = HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapMSE(), optimizer=adam)
+            module = HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapMSE(), optimizer=adam)
         else:
-            made = DistillationModule(
+            module = DistillationModule(
                 create_model("student_xs", **SIZE), DistillationLoss(),
                 FrozenTeacher(create_model("teacher_xs", **SIZE)), optimizer=adam,
             )  # fmt: skip
         dataset = trainer.datamodule.val_dataset()
         found = perfect(dataset)
-        made.validated = (found, evaluate_dataset(found, dataset))
-        return made
+        module.validated = (found, evaluate_dataset(found, dataset))
+        return module
 
     return make
 

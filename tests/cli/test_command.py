@@ -11,22 +11,22 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 
-from distilpose.cli.command import command
+from distilpose.cli.command import Door, command
 from distilpose.errors import DistilPoseError
-from distilpose.runs import resume  # noqa: F401  (the train configuration needs its resolver)
+from distilpose.runs.settings import TrainSettings
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Runs a task as the train command with the given arguments: exit status, standard output, standard error."""
 
-    def call(task, *arguments: str) -> tuple[int, str, str]:
+    def call(task, *arguments: str, declared=None) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["train", *arguments])
         GlobalHydra.instance().clear()
         status, said = 0, ""
         try:
-            command("train")(task)()
+            command("train", declared)(task)()
         except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
             status, said = (1, stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), "")
         told = capsys.readouterr()
@@ -42,22 +42,23 @@ def raising(error):
     return task
 
 
-def test_a_reader_who_has_enough_is_no_mistake(tmp_path):
+@pytest.mark.slow
+def test_a_closed_pipe_is_no_mistake(tmp_path):
     program = (
         "from distilpose.cli.command import command\n"
         "def task(cfg):\n    for line in range(100000): print(line)\n"
         "command('report')(task)()"
     )
-    talker = subprocess.Popen(
+    writer = subprocess.Popen(
         [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert talker.stdout.readline() == "0\n"
-    talker.stdout.close()
-    assert talker.stderr.read() == ""
-    assert talker.wait(timeout=60) == 0
+    assert writer.stdout.readline() == "0\n"
+    writer.stdout.close()
+    assert writer.stderr.read() == ""
+    assert writer.wait(timeout=60) == 0
 
 
-def test_one_that_is_interrupted_says_so(run):
+def test_an_interruption_is_one_line(run):
     assert run(raising(KeyboardInterrupt())) == (130, "", "Interrupted.\n")
 
 
@@ -72,69 +73,47 @@ def test_a_task_gets_its_configuration(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        (["trainer.max_epoch=3"], "error: trainer.max_epoch is not known: did you mean trainer.max_epochs?"),
-        (["trainr.max_epochs=3"], "error: trainr is not known: did you mean trainer?"),
-        (
-            ["experiment=demo_student", "data.num_trian=3"],
-            "error: data.num_trian is not known: did you mean data.num_train or",
-        ),
-        (["zzzz=3"], "error: Could not override 'zzzz'. To append to your config use +zzzz=3"),
-        (["seed.x=3"], "error: Could not override 'seed.x'."),
-        (["model=student_m"], "error: model=student_m is not known: expected one of student_l, student_s, "),
-        (
-            ["callbacks=[ema,nothing]"],
-            "error: callbacks=nothing is not known: expected one of default, diagnosis, early_stopping",
-        ),
-        (["hydra/launcher=nothing"], "error: hydra/launcher=nothing is not known: expected one of basic"),
-        (["--config-name", "nothing"], "error: Cannot find primary config 'nothing'."),
-        (["trainer.max_epochs=[3"], "error: "),
-        (["hydra.run.dir=file/run"], "error: Cannot use "),
-        (["logger=null"], "error: A group of settings takes the name of one of its files, which null is not"),
+        (["trainer.max_epoch=3"], ["trainer.max_epoch ", "trainer.max_epochs?"]),
+        (["trainr.max_epochs=3"], ["trainr ", "trainer?"]),
+        (["experiment=demo_student", "data.num_trian=3"], ["data.num_trian ", "data.num_train"]),
+        (["zzzz=3"], ["'zzzz'", "+zzzz=3"]),
+        (["seed.x=3"], ["'seed.x'"]),
+        (["model=student_m"], ["model=student_m", "student_l, student_s"]),
+        (["callbacks=[ema,nothing]"], ["callbacks=nothing", "default, diagnosis, early_stopping"]),
+        (["hydra/launcher=nothing"], ["hydra/launcher=nothing", "basic"]),
+        (["--config-name", "nothing"], ["'nothing'"]),
+        (["trainer.max_epochs=[3"], ["[3"]),
+        (["hydra.run.dir=file/run"], ["file/run"]),
+        (["logger=null"], ["null", "logger=none"]),
     ],
-    ids=[
-        "misspelt name",
-        "misspelt group",
-        "of a choice",
-        "like nothing",
-        "below a value",
-        "unknown choice",
-        "in a list",
-        "of Hydra",
-        "no command",
-        "syntax",
-        "unwritable folder",
-        "null as a choice",
-    ],
+    ids=lambda value: value[-1] if len(value) == 1 else None,
 )
-def test_mistakes_before_the_task_are_one_line(run, tmp_path, arguments, message):
+def test_mistakes_before_the_task_are_one_line(run, tmp_path, arguments, facts):
     (tmp_path / "file").write_text("no folder")
-
-    status, _, told = run(raising(AssertionError("the task ran")), *arguments)
+    status, _, message = run(raising(AssertionError("the task ran")), *arguments)
     assert status == 1
-    assert told.startswith(message)
-    assert len(told.splitlines()) == 1
-    assert "provider" not in told
+    assert message.startswith("error: ")
+    assert all(fact in message for fact in facts), message
+    assert len(message.splitlines()) == 1
+    assert "provider" not in message  # of Hydra's search path
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (DistilPoseError("lr=-1 must be positive: give another."), "error: lr=-1 must be positive: give another."),
-        (
-            FileNotFoundError(2, "No such file or directory", "absent.json"),
-            "error: Cannot use 'absent.json': No such file",
-        ),
+        (DistilPoseError("lr=-1 must be positive."), "error: lr=-1 must be positive."),
+        (FileNotFoundError(2, "No such file or directory", "absent.json"), "'absent.json'"),
         (OSError("disk full"), "error: disk full"),
     ],
     ids=["ours", "file", "system"],
 )
 def test_mistakes_in_the_task_are_one_line(run, error, message):
-    status, _, told = run(raising(error))
+    status, _, printed = run(raising(error))
     assert status == 1
-    assert told.startswith(message)
-    assert len(told.splitlines()) == 1
+    assert message in printed
+    assert len(printed.splitlines()) == 1
 
 
 def test_a_mistake_leaves_no_empty_folder_but_all_that_was_written(run, tmp_path):
@@ -154,28 +133,66 @@ def test_a_mistake_leaves_the_current_folder_where_it_is(run, tmp_path):
     assert tmp_path.is_dir()
 
 
-def test_our_sentence_is_found_beneath_hydras(run):
+def test_our_message_is_found_beneath_hydras(run):
     def task(cfg):
         instantiate({"_target_": "distilpose.create_model", "name": "student_xs", "input_size": [65, 48]})
 
-    status, _, told = run(task)
+    status, _, message = run(task)
     assert status == 1
-    assert told.startswith("error: input_size 65 x 48")
-    assert len(told.splitlines()) == 1
+    assert message.startswith("error: input_size 65 x 48")
+    assert len(message.splitlines()) == 1
 
 
-def test_a_setting_of_another_choice_is_told(run):
-    status, _, told = run(lambda cfg: instantiate(cfg.data), "experiment=demo_student", "data=coco")
-    assert status == 1
-    assert told.startswith(
-        "error: data.num_train is no setting of CocoDataModule: take it out by ~data.num_train, or choose"
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["trainer.max_epochs=0"], ["trainer.max_epochs=0", "at least 1"]),
+        (["+trainer.max_epoch=3"], ["trainer.max_epoch", "Trainer", "did you mean trainer.max_epochs"]),
+        (["experiment=demo_student", "data=coco"], ["data.num_train", "CocoDataModule", "~data.num_train"]),
+    ],
+)
+def test_settings_are_validated_before_the_task(run, tmp_path, arguments, facts):
+    status, _, message = run(
+        raising(AssertionError("the task ran")), "hydra.run.dir=run", *arguments, declared=TrainSettings
     )
-    assert len(told.splitlines()) == 1
+    assert status == 1
+    assert len(message.splitlines()) == 1
+    assert all(fact in message for fact in facts)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_defect_of_ours_keeps_its_trace(run):
+def test_help_lists_settings_with_what_they_take(run):
+    status, out, err = run(raising(AssertionError("the task ran")), "--help", "optimizer=adamw", declared=TrainSettings)
+    assert (status, err) == (0, "")
+    for name, facts in {
+        "trainer.max_epochs": ["300", "a whole number of at least 1"],
+        "optimizer.weight_decay": ["0.05", "a number of at least 0"],
+        "weights_kind": ["averaged or raw"],
+        "check": ["false", "true or false"],
+    }.items():
+        (line,) = (line for line in out.splitlines() if line.split()[:1] == [name] and ":" not in line.split()[0])
+        assert all(fact in line for fact in facts), line
+
+
+def test_a_defect_keeps_its_trace_in_the_folder_of_the_run_too(run, tmp_path):
     with pytest.raises(ZeroDivisionError):
-        run(lambda cfg: 1 / 0)
+        run(lambda cfg: 1 / 0, "hydra.run.dir=run")
+    text = (tmp_path / "run" / "crash.log").read_text()
+    assert "Traceback" in text
+    assert "ZeroDivisionError" in text
+    with pytest.raises(ZeroDivisionError):  # the current folder is no run's
+        run(lambda cfg: 1 / 0, "hydra.run.dir=.")
+    assert not (tmp_path / "crash.log").exists()
+
+
+def test_a_job_prepares_the_process_that_unpickles_it():
+    import cloudpickle
+    from omegaconf import OmegaConf
+
+    content = cloudpickle.dumps(Door())
+    OmegaConf.clear_resolver("run_directory")
+    cloudpickle.loads(content)
+    assert OmegaConf.has_resolver("run_directory")
 
 
 def test_asking_for_a_trace_gives_one(run, monkeypatch):
@@ -201,14 +218,12 @@ def test_a_failed_job_does_not_stop_a_multirun(run, tmp_path):
         if cfg.seed == 1:
             raise DistilPoseError("seed=1 is bad: take another.")
 
-    status, _, told = run(task, "-m", "seed=1,2", "hydra.sweep.dir=sweep")
+    status, _, printed = run(task, "-m", "seed=1,2", "hydra.sweep.dir=sweep")
     assert seen == [1, 2]
     assert status == 1
-    assert told.splitlines() == [
-        "error: seed=1 is bad: take another.",  # when it failed
-        "error: 1 of 2 jobs failed, sweep/0_student_s (seed=1 is bad: take another): mend what is told, and the same command "
-        "with resume=auto tries them again.",
-    ]
+    when_it_failed, at_the_end = printed.splitlines()
+    assert when_it_failed == "error: seed=1 is bad: take another."
+    assert all(fact in at_the_end for fact in ("1 of 2", "sweep/0_student_s", "seed=1 is bad", "resume=auto"))
     assert sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == [
         "0_student_s",
         "1_student_s",

@@ -1,4 +1,4 @@
-"""Faults around a run, with torch's own errors."""
+"""Dead workers and dead processes of a training, with torch's own errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distilpose.errors import DistilPoseError
 
 
 class Fatal(Dataset):
-    """A person at whom the loading process is killed, as by the system when memory runs out, or fails."""
+    """Kills its worker, as the system does when memory runs out, or raises an error in it."""
 
     def __init__(self, error: Exception | None = None):
         self.error = error
@@ -30,16 +30,14 @@ class Fatal(Dataset):
         raise self.error
 
 
-def test_a_dead_loading_process_is_one_sentence():
+def test_a_dead_worker_is_one_sentence():
     with pytest.raises(DistilPoseError) as told, translate_distributed_errors():
         list(DataLoader(Fatal(), num_workers=1))
-    assert str(told.value).startswith("A process that loads data died (DataLoader worker (pid")
-    assert "), most often because memory or shared memory ran out: lower data.num_workers" in str(told.value)
-    assert "resume=auto goes on" in str(told.value)
+    assert all(fact in str(told.value) for fact in ("(DataLoader worker (pid", "data.num_workers", "resume=auto"))
     assert "\n" not in str(told.value)
 
 
-def test_a_defect_in_a_loading_process_keeps_its_trace():
+def test_a_defect_in_a_worker_keeps_its_trace():
     with pytest.raises(RuntimeError, match="Original Traceback"), translate_distributed_errors():
         list(DataLoader(Fatal(RuntimeError("shapes do not fit")), num_workers=1))
 
@@ -61,14 +59,15 @@ def _reduce_without_the_other(rank: int, port: int, told: Path) -> None:
     os._exit(0)  # gloo's threads sometimes abort an interpreter that ends without the other process
 
 
-def test_a_training_process_that_has_gone_is_one_sentence(tmp_path):
+@pytest.mark.slow
+def test_a_dead_training_process_is_one_sentence(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(_reduce_without_the_other, (port, tmp_path / "told"), nprocs=2)
     told = (tmp_path / "told").read_text()
-    assert told.startswith("Another process of this training has gone (")
-    assert told.endswith("the same command with resume=auto goes on from the last checkpoint.")
+    assert "process of this training" in told
+    assert "resume=auto" in told
 
 
 @pytest.mark.parametrize(
@@ -79,8 +78,8 @@ def test_a_training_process_that_has_gone_is_one_sentence(tmp_path):
         ("NCCL error: invalid usage. Duplicate GPU detected", False),
     ],
 )
-def test_not_every_trouble_of_nccl_is_a_lost_process(words, lost):
+def test_not_every_error_of_nccl_is_a_lost_process(words, lost):
     with pytest.raises(DistilPoseError if lost else RuntimeError) as told, translate_distributed_errors():
         raise RuntimeError(words)
-    assert str(told.value).startswith("Another process of this training has gone") == lost
+    assert ("resume=auto" in str(told.value)) == lost
     assert isinstance(told.value, DistilPoseError) == lost

@@ -1,10 +1,9 @@
-"""Python's collector pauses while a command's libraries load, and no longer."""
+"""What a command prints, and that importing the package does nothing else."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import importlib
+import logging
 import pkgutil
 import subprocess
 import sys
@@ -14,8 +13,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import distilpose
-from distilpose.cli import process
-from distilpose.cli.process import pause_collector, resume_collector
+from distilpose.cli.process import StderrHandler, log_to_stderr
 
 COMMANDS = [
     name
@@ -24,88 +22,51 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def collecting():
-    yield
-    gc.unfreeze()
-    gc.enable()
-
-
 @pytest.mark.parametrize(
-    ("argv", "before", "paused"),
-    [
-        (["-m", "model=student_s"], ["python", "-u", "-m", "distilpose.train"], True),
-        (["-m"], ["python", "-m", "distilpose.train"], True),
-        (["-m", "distilpose.train"], ["python", "-m", "theirs.job"], False),  # which imports this package
-        (["-m"], ["python", "-m", "theirs.job"], False),
-        (["-c", "x"], ["python", "-c"], False),
-        (["/place/of/a/program.py"], ["python", "/place/of/a/program.py"], False),
-    ],
+    ("rank", "shown"), [(None, ["note", "trouble"]), ("0", ["note", "trouble"]), ("1", ["trouble"])]
 )
-def test_only_a_command_pauses_it(monkeypatch, argv, before, paused):
-    monkeypatch.setattr(sys, "argv", argv)
-    monkeypatch.setattr(sys, "orig_argv", [*before, *argv[1:]])
-    pause_collector()
-    assert gc.isenabled() is not paused
+def test_messages_are_plain_lines_on_standard_error(monkeypatch, capsys, rank, shown):
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    for _ in range(2):  # the handler is installed once
+        log_to_stderr()
+    log = logging.getLogger("distilpose.runs")
+    log.info("note")
+    log.warning("trouble")
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == shown
+    assert printed.out == ""
+    log_to_stderr()
 
 
-@pytest.mark.parametrize(
-    ("words", "refused"),
-    [
-        (["-m", "distilpose.train"], True),
-        (["-m", "distilpose.runtime"], False),
-        (["-m", "theirs.job"], False),
-        (["-c", "import distilpose"], False),
-    ],
-)
-def test_without_torch_a_command_says_what_it_needs(monkeypatch, words, refused):
-    monkeypatch.setattr(process, "find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", words[:1])
-    monkeypatch.setattr(sys, "orig_argv", ["python", *words])
-    expected = pytest.raises(SystemExit, match=r"error: distilpose\.train needs PyTorch .*: pip install distilpose")
-    with expected if refused else contextlib.nullcontext():
-        process.refuse_without_torch()
-
-
-def test_what_there_is_at_the_start_is_passed_over_once():
-    gc.disable()
-    resume_collector()
-    assert gc.isenabled()
-    frozen = gc.get_freeze_count()
-    assert frozen > 0
-    kept = [[] for _ in range(1000)]
-    resume_collector()
-    assert gc.get_freeze_count() == frozen
-    del kept
+def test_importing_the_package_has_no_side_effect():
+    code = (
+        "import gc, logging, sys\n"
+        "import distilpose, distilpose.cli.process, distilpose.cli.resolvers, distilpose.runs\n"
+        "from omegaconf import OmegaConf\n"
+        "print(gc.isenabled(), logging.getLogger('distilpose').handlers, OmegaConf.has_resolver('run_directory'))\n"
+        "print('torch' in sys.modules, 'hydra' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True [] False", "False False"]
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_starts_it_again(name, monkeypatch, tmp_path, capsys):
+def test_every_command_has_a_help(name, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(f"distilpose.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     GlobalHydra.instance().clear()
-    gc.disable()
-    with contextlib.suppress(SystemExit):
+    with pytest.raises(SystemExit) as stop:
         module.main()
-    assert gc.isenabled()
+    assert not stop.value.code
     assert capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
 
 
-def test_python_says_so_while_it_looks_for_the_module(tmp_path):
-    """What it says, and when, is Python's own affair: a real process shows it, and that it ends without complaint."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import gc\nfreeze = gc.freeze\ndef tell():\n    freeze()\n    print('frozen', gc.get_freeze_count() > 10_000)\n"
-        "gc.freeze = tell\n"
-    )
-    code = "import distilpose, gc; print('collecting', gc.isenabled())"
-    for words, told in ((["-m", "distilpose.train", "--help"], "frozen True"), (["-c", code], "collecting True")):
-        done = subprocess.run(
-            [sys.executable, *words],
-            env={"PYTHONPATH": f"{tmp_path}:{Path(distilpose.__path__[0]).parent}"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert told in done.stdout
-        assert done.stderr == ""
+@pytest.fixture(autouse=True)
+def one_handler():
+    yield
+    assert sum(isinstance(one, StderrHandler) for one in logging.getLogger("distilpose").handlers) <= 1

@@ -1,4 +1,4 @@
-"""Detectors; ONNX files are made here, and answer what is known."""
+"""Detectors; the ONNX files are made here and give known outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.inference.detectors import TorchvisionDetector, WholeImage
 from distilpose.inference.onnx_detector import OnnxDetector
 
-# what the file says of its 32 x 32 input: two of one person, one of another, a dog, and a doubtful one
+# outputs of the file for its 32 x 32 input: two boxes of one person, one of another, a dog, and one of a low score
 CORNERS = np.array([[4, 8, 12, 24], [5, 8, 12, 24], [20, 8, 28, 16], [0, 8, 8, 16], [16, 16, 20, 20]], np.float32)
 SCORES = np.array([0.9, 0.8, 0.7, 0.95, 0.1], np.float32)
 LABELS = np.array([0, 0, 0, 1, 0])
@@ -22,16 +22,16 @@ IMAGE = np.zeros((40, 80, 3), np.uint8)  # letterboxed: 32 x 16 of the input, fr
 
 
 def answering(path, *outputs, kind=TensorProto.FLOAT, shape=(1, 3, 32, 32), more=()):
-    """An ONNX file with an image input that gives these outputs whatever it sees."""
+    """An ONNX file with an image input that gives these outputs for every image."""
     image = helper.make_tensor_value_info("images", kind, shape)
     others = [helper.make_tensor_value_info(name, kind, [1, 2]) for name in more]
-    told, nodes = [], []
+    declared, nodes = [], []
     for number, value in enumerate(outputs):
         element = TensorProto.INT64 if value.dtype == np.int64 else TensorProto.FLOAT
         constant = helper.make_tensor(f"c{number}", element, value.shape, value.ravel().tolist())
         nodes.append(helper.make_node("Constant", [], [f"out{number}"], value=constant))
-        told.append(helper.make_tensor_value_info(f"out{number}", element, value.shape))
-    graph = helper.make_graph(nodes, "detector", [image, *others], told)
+        declared.append(helper.make_tensor_value_info(f"out{number}", element, value.shape))
+    graph = helper.make_graph(nodes, "detector", [image, *others], declared)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
     return path
 
@@ -58,7 +58,7 @@ def outputs_of(layout):
 
 
 @pytest.mark.parametrize("layout", ["yolo", "yolo_objectness", "rows", "boxes_labels_scores"])
-def test_each_layout_tells_the_same_persons(layout, tmp_path):
+def test_each_layout_gives_the_same_persons(layout, tmp_path):
     detector = OnnxDetector(answering(tmp_path / "d.onnx", *outputs_of(layout)), layout)
     found = detector(IMAGE)
     assert found.boxes == pytest.approx(np.array([[10, 0, 20, 40], [50, 0, 20, 20]]))
@@ -77,7 +77,7 @@ def test_options_of_the_outputs(tmp_path):
 
 @pytest.mark.parametrize("bgr", [False, True])
 def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
-    """The file gives back means of its input's planes as a box's corners."""
+    """The file returns the means of its input's channels as the corners of a box."""
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, "h", "w"])
     out = helper.make_tensor_value_info("rows", TensorProto.FLOAT, None)
     tail = helper.make_tensor("tail", TensorProto.FLOAT, [1, 3], [10, 1, 0])
@@ -112,35 +112,29 @@ def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
     assert grey.tolist() == [56.5, 56, 55.5]
 
 
-@pytest.mark.parametrize(
-    ("layout", "message"),
-    [
-        ("yolo_objectness", r"gives outputs of shapes \[\(5, 6\)\]"),
-        ("boxes_labels_scores", "gives outputs"),
-        ("yolov9", "yolov9 is not known"),
-    ],
-)
-def test_a_wrong_layout_is_told(layout, message, tmp_path):
+@pytest.mark.parametrize("layout", ["yolo_objectness", "boxes_labels_scores"])
+def test_outputs_of_another_layout(layout, tmp_path):
     file = answering(tmp_path / "d.onnx", *outputs_of("rows"))
-    with pytest.raises(DistilPoseError, match=message):
-        OnnxDetector(file, layout, person=1)(IMAGE)
+    with pytest.raises(DistilPoseError) as error:
+        OnnxDetector(file, layout, person=1)
+    assert all(fact in str(error.value) for fact in ("d.onnx", "(5, 6)", f"detector.layout={layout}", "rows"))
 
 
-def test_files_that_are_no_detectors(tmp_path):
-    (tmp_path / "broken.onnx").write_bytes(b"not a graph")
-    with pytest.raises(DistilPoseError, match="no ONNX file that onnxruntime can load"):
-        OnnxDetector(tmp_path / "broken.onnx")
-    with pytest.raises(DistilPoseError, match="does not exist"):
-        OnnxDetector(tmp_path / "absent.onnx")
+@pytest.mark.parametrize("content", [b"not a graph", None])
+def test_files_that_are_not_onnx(content, tmp_path):
+    if content is not None:
+        (tmp_path / "d.onnx").write_bytes(content)
+    with pytest.raises(DistilPoseError, match=r"detector\.file=.*d\.onnx"):
+        OnnxDetector(tmp_path / "d.onnx")
 
 
 @pytest.mark.parametrize("about", [{"more": ["size"]}, {"shape": (4, 3, 32, 32)}, {"shape": (1, 1, 32, 32)}])
-def test_files_with_another_input_are_refused_when_loaded(about, tmp_path):
-    with pytest.raises(DistilPoseError, match=r"takes . input\(s\), .*: expected one image"):
+def test_files_with_another_input(about, tmp_path):
+    with pytest.raises(DistilPoseError, match=r"d\.onnx takes . input\(s\).*expected one image"):
         OnnxDetector(answering(tmp_path / "d.onnx", *outputs_of("rows"), **about), "rows")
 
 
-def test_a_file_that_cannot_run_is_told_when_loaded(tmp_path):
+def test_a_file_that_cannot_run_fails_when_it_is_loaded(tmp_path):
     nodes = [helper.make_node("Conv", ["images", "kernel"], ["out"])]  # larger than the input
     kernel = helper.make_tensor("kernel", TensorProto.FLOAT, [1, 3, 64, 64], [0.0] * 3 * 64 * 64)
     image, out = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("images", "out"))
@@ -148,23 +142,8 @@ def test_a_file_that_cannot_run_is_told_when_loaded(tmp_path):
     graph = helper.make_graph(nodes, "large", [image], [out], [kernel])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     save(model, str(tmp_path / "d.onnx"))
-    with pytest.raises(DistilPoseError, match=r"cannot run on an image of 32 x 48 pixels"):
+    with pytest.raises(DistilPoseError, match=r"32 x 48 pixels.*detector\.input_size"):
         OnnxDetector(tmp_path / "d.onnx", "rows", (32, 48))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"input_size": [640]}, r"input_size=\[640\] must be two"),
-        ({"overlap": "much"}, "overlap=much must be"),
-        ({"mean": [0, 0]}, r"mean=\[0, 0\] must be three"),
-        ({"std": [1, 0, 1]}, "detector.std=0 must be"),
-        ({"bgr": "no"}, "bgr=no must be true or false"),
-    ],
-)
-def test_settings_of_the_file_out_of_range(settings, message, tmp_path):
-    with pytest.raises(DistilPoseError, match=message):
-        OnnxDetector(answering(tmp_path / "d.onnx", *outputs_of("rows")), "rows", **settings)
 
 
 def test_the_whole_image():
@@ -175,7 +154,7 @@ def test_torchvision_from_a_file(tmp_path):
     name = "ssdlite320_mobilenet_v3_large"
     torch.manual_seed(0)
     model = torchvision_detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
-    for layer in model.head.classification_head.module_list:  # untrained, but sure of persons
+    for layer in model.head.classification_head.module_list:  # untrained, but with high scores of persons
         layer[-1].bias.data.view(-1, 91)[:, 1] += 5
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
@@ -186,10 +165,8 @@ def test_torchvision_from_a_file(tmp_path):
     assert 0 < len(found.boxes) <= persons.sum()
     assert set(found.scores.round(5).tolist()) <= set(expected["scores"][persons].double().numpy().round(5).tolist())
     assert (found.boxes[:, :2] + found.boxes[:, 2:] <= [80.001, 60.001]).all()
-    with pytest.raises(DistilPoseError, match="does not hold the weights of fasterrcnn"):
+    with pytest.raises(DistilPoseError, match=r"detector\.file=.*weights\.pth.*fasterrcnn"):
         TorchvisionDetector(file=tmp_path / "weights.pth", device="cpu")
-    with pytest.raises(DistilPoseError, match=r"detector\.file=nothere does not exist"):
-        TorchvisionDetector(file="nothere", device="cpu")
 
 
 def test_torchvision_without_a_network_or_a_name(monkeypatch):
@@ -197,7 +174,7 @@ def test_torchvision_without_a_network_or_a_name(monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr("torchvision.models.get_model", no_network)
-    with pytest.raises(DistilPoseError, match=r"cannot be fetched .*detector\.file=FILE"):
+    with pytest.raises(DistilPoseError, match=r"no network.*detector\.file=FILE"):
         TorchvisionDetector(device="cpu")
-    with pytest.raises(DistilPoseError, match="is not known: expected one of"):
+    with pytest.raises(DistilPoseError, match=r"detector\.name=resnet50.*fasterrcnn"):
         TorchvisionDetector("resnet50", device="cpu")

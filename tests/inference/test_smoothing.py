@@ -5,15 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from distilpose.errors import DistilPoseError
 from distilpose.inference.smoothing import OneEuroFilter
 
-SURE = np.ones(1)
+CONFIDENT = np.ones(1)
 
 
 def smoothed(places, fps=25.0, scores=None, **settings):
     run = OneEuroFilter(**settings)
-    scores = [SURE] * len(places) if scores is None else scores
+    scores = [CONFIDENT] * len(places) if scores is None else scores
     return np.array(
         [
             run(n / fps, np.array([place]), score, 100.0)[0]
@@ -40,7 +39,7 @@ def test_a_steady_walk_lags_by_one_over_the_cut_off_and_less_with_beta():
         assert lag == pytest.approx(speed / (2 * math.pi * (1.0 + beta * 0.5)), rel=0.01)
 
 
-def test_the_frame_rate_does_not_matter_to_what_is_smoothed():
+def test_the_frame_rate_does_not_change_the_smoothing():
     ends = [
         smoothed([(0.0, 0.0)] + [(1.0, 0.0)] * frames, frames / 0.5, beta=0.0, min_cutoff=1.0)[-1, 0]
         for frames in (25, 50, 400)
@@ -49,33 +48,25 @@ def test_the_frame_rate_does_not_matter_to_what_is_smoothed():
     assert abs(ends[0] - ends[1]) < 0.02
 
 
-def test_noise_is_lowered_and_the_mean_kept():
+def test_noise_is_reduced_and_the_mean_kept():
     noise = np.random.default_rng(0).normal(0, 2, (500, 2)) + 40
     found = smoothed(noise, beta=0.0, min_cutoff=1.0)
     assert found[50:].std() < 0.5 * noise[50:].std()
     assert found[50:].mean() == pytest.approx(40, abs=0.3)
 
 
-def test_a_joint_that_is_not_sure_neither_drags_nor_is_dragged():
+def test_an_unconfident_joint_is_unchanged_and_does_not_update_the_filter():
     places = [(10.0, 10.0)] * 5 + [(500.0, 500.0)] * 3 + [(10.0, 10.0)] * 3
-    scores = [SURE] * 5 + [0.1 * SURE] * 3 + [SURE] * 3
+    scores = [CONFIDENT] * 5 + [0.1 * CONFIDENT] * 3 + [CONFIDENT] * 3
     assert smoothed(places, scores=scores) == pytest.approx(np.array(places))
     lost = [(np.nan, np.nan) if n == 5 else place for n, place in enumerate(places)]
-    found = smoothed(lost, scores=[*scores[:5], SURE, *scores[6:]])
+    found = smoothed(lost, scores=[*scores[:5], CONFIDENT, *scores[6:]])
     assert np.isnan(found[5]).all()
     assert found[8:] == pytest.approx(np.array(places[8:]))
 
 
-def test_after_a_long_absence_the_old_place_hardly_counts():
+def test_after_a_long_gap_the_old_position_hardly_counts():
     run = OneEuroFilter(beta=0.0)
-    run(0.0, np.zeros((1, 2)), SURE, 100.0)
-    run(0.04, np.zeros((1, 2)), 0 * SURE, 100.0)
-    assert run(5.0, np.full((1, 2), 100.0), SURE, 100.0).min() > 98
-
-
-@pytest.mark.parametrize(
-    "settings", [{"min_cutoff": 0}, {"beta": -1}, {"derivative_cutoff": float("nan")}, {"threshold": "abc"}]
-)
-def test_settings_out_of_range(settings):
-    with pytest.raises(DistilPoseError, match=next(iter(settings))):
-        OneEuroFilter(**settings)
+    run(0.0, np.zeros((1, 2)), CONFIDENT, 100.0)
+    run(0.04, np.zeros((1, 2)), 0 * CONFIDENT, 100.0)
+    assert run(5.0, np.full((1, 2), 100.0), CONFIDENT, 100.0).min() > 98

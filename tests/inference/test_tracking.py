@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distilpose.errors import DistilPoseError
-from distilpose.inference.tracking import Tracker, boxes_of_poses, overlap
+from distilpose.inference.tracking import Tracker, box_iou, boxes_of_poses
 from distilpose.skeleton import COCO, Skeleton
 
 SHAPE = np.random.default_rng(0).uniform(0, 1, (17, 2))
@@ -31,30 +30,30 @@ def test_identities_do_not_depend_on_the_order_of_the_persons():
     assert follow(Tracker(COCO), [[0, 100], [103, 2], [5, 106]]) == [[1, 2], [2, 1], [1, 2]]
 
 
-def test_the_sum_of_likenesses_decides_not_the_first_come():
-    """Greedily the first person would take track 2, the nearer, and leave the second a track it is not like."""
+def test_the_sum_of_similarities_decides():
+    """A greedy method would give the first person the nearer track 2, and leave track 1 to the second."""
     assert follow(Tracker(COCO), [[0, 20], [11, 29]]) == [[1, 2], [1, 2]]
 
 
-def test_what_is_too_unlike_decides_nothing(monkeypatch):
-    """The largest sum takes 0.14 + 0.14, of which nothing would be left; 0.20 alone is a pair."""
+def test_rejected_pairs_do_not_decide_about_the_others(monkeypatch):
+    """The largest sum is 0.14 + 0.14, both below the threshold; 0.20 alone is a pair."""
     tracker = Tracker(COCO, least=0.15)
     assert follow(tracker, [[0, 300]]) == [[1, 2]]
-    monkeypatch.setattr(tracker, "_likeness", lambda *_: np.array([[0.20, 0.14], [0.14, 0.0]]))
+    monkeypatch.setattr(tracker, "_similarity", lambda *_: np.array([[0.20, 0.14], [0.14, 0.0]]))
     assert follow(tracker, [[0, 300]]) == [[1, 3]]
 
 
-def test_a_person_comes_back_within_the_patience_and_is_another_after_it():
+def test_a_person_keeps_its_identity_within_the_patience():
     assert follow(Tracker(COCO, patience=2), [[0], [], [], [0]])[-1] == [1]
     assert follow(Tracker(COCO, patience=2), [[0], [], [], [], [0]])[-1] == [2]
     assert follow(Tracker(COCO, patience=0), [[0], [0]])[-1] == [1]
 
 
-def test_nobody_and_strangers():
+def test_frames_without_persons_and_new_persons():
     assert follow(Tracker(COCO), [[], [0], [300]]) == [[], [1], [2]]
 
 
-def test_poses_tell_apart_who_shares_a_box():
+def test_poses_distinguish_persons_in_one_box():
     other = 1 - SHAPE
     tracker = Tracker(COCO)
     box = np.array([[0.0, 0.0, 100.0, 100.0]] * 2)
@@ -75,7 +74,7 @@ def test_each_track_is_smoothed_by_itself():
     assert (shown[1] < pose + 1.9).all()
 
 
-def test_a_skeleton_without_sigmas_and_poses_that_are_no_numbers():
+def test_a_skeleton_without_sigmas_and_poses_that_are_not_finite():
     tracker = Tracker(Skeleton.from_names(["snout", "tail"]))
     box = np.array([[0.0, 0.0, 10.0, 10.0]])
     for _ in range(2):
@@ -83,20 +82,14 @@ def test_a_skeleton_without_sigmas_and_poses_that_are_no_numbers():
     assert numbers.tolist() == [1]
 
 
-def test_overlap_of_boxes():
+def test_intersection_over_union_of_boxes():
     boxes = np.array([[0, 0, 10, 10], [5, 0, 10, 10], [20, 20, 1, 1]], dtype=float)
-    assert overlap(boxes, boxes[:1]).ravel().tolist() == pytest.approx([1, 50 / 150, 0])
+    assert box_iou(boxes, boxes[:1]).ravel().tolist() == pytest.approx([1, 50 / 150, 0])
 
 
-def test_boxes_around_sure_joints():
+def test_boxes_around_confident_joints():
     poses = np.array([[[10, 10], [30, 50], [20, 20], [900, 900]], [[1, 1], [2, 2], [3, 3], [4, 4]]], dtype=float)
     scores = np.array([[1, 1, 1, 0.1], [1, 1, 0, 0]])
     assert boxes_of_poses(poses, scores, (60, 100)).tolist() == [[8, 6, 24, 48]]
     assert boxes_of_poses(poses[:1], scores[:1], (40, 25)).tolist() == [[8, 6, 17, 34]]
     assert boxes_of_poses(poses[:0], scores[:0], (9, 9)).shape == (0, 4)
-
-
-@pytest.mark.parametrize("settings", [{"least": 2}, {"patience": -1}, {"smoothing": {"beta": -1}}])
-def test_settings_out_of_range(settings):
-    with pytest.raises(DistilPoseError, match="must be a"):
-        Tracker(COCO, **settings)

@@ -1,4 +1,4 @@
-"""What a run logged, told on the command line."""
+"""What a run logged, listed on the command line."""
 
 from __future__ import annotations
 

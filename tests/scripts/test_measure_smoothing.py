@@ -15,7 +15,7 @@ def test_a_clip_drawn_and_measured(load_script, tmp_path, capsys):
     arguments = [f"{name}.avi", f"{name}.json", "--frames", "10", "--size", "64"]
     load_script("draw_clip").main(arguments)
     assert cv2.VideoCapture(f"{name}.avi").get(cv2.CAP_PROP_FRAME_COUNT) == 10
-    with pytest.raises(SystemExit, match="exists and is not overwritten"):
+    with pytest.raises(SystemExit, match=r"clip\.avi"):
         load_script("draw_clip").main(arguments)
     rows = []
     for one in json.loads((tmp_path / "clip.json").read_text())["annotations"]:
@@ -31,11 +31,11 @@ def test_a_clip_drawn_and_measured(load_script, tmp_path, capsys):
     assert raw[1] == pytest.approx(4, abs=0.01)
     assert calm[0] < 0.5 * raw[0]
     measure([str(name), "--tune"])
-    assert "Least jitter first" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r"nowhere\.json is not there: a clip NAME has its truth in NAME\.json"):
+    assert "Least jitter" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"nowhere\.json"):
         measure([str(tmp_path / "nowhere")])
-    with pytest.raises(SystemExit, match=r"cannot write a video that ends in '\.xyz' here: take \.avi or \.mp4"):
+    with pytest.raises(SystemExit, match=r"'\.xyz'.*\.avi or \.mp4"):
         load_script("draw_clip").main([f"{name}.xyz", f"{name}_xyz.json", "--frames", "2", "--size", "64"])
     write_json(rows[:-1], name / "results.json")
-    with pytest.raises(SystemExit, match="has not one person in each of the 10 frames"):
+    with pytest.raises(SystemExit, match="one person in each of the 10 frames"):
         measure([str(name)])

@@ -13,7 +13,7 @@ from distilpose.errors import DistilPoseError
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A run with numbers, words, a picture, a nested value, and a row longer than a block of the file."""
+    """A run with numbers, text, a picture, a nested value, and a row longer than a block of the file."""
     folder = tmp_path_factory.mktemp("run")
     settings = wandb.Settings(mode="offline", silent=True)
     config = {"model": {"name": "xs", "sizes": [1, 2]}, "rate": 0.5}
@@ -45,7 +45,7 @@ def test_what_was_logged_is_read(written):
     }  # fmt: skip
 
 
-def test_of_a_file_cut_off_what_is_whole_is_read(written, tmp_path):
+def test_the_complete_records_of_a_truncated_file_are_read(written, tmp_path):
     content = written.read_bytes()
     counts = set()
     for length in range(7, len(content), 997):
@@ -57,13 +57,13 @@ def test_of_a_file_cut_off_what_is_whole_is_read(written, tmp_path):
         assert rows == [(0, 0.0), (10, 1.5), (20, 3.0)][: len(rows)]
         counts.add(len(rows))
     assert {0, 3} <= counts
-    part.write_bytes(content + bytes(500))  # room that is not yet written
+    part.write_bytes(content + bytes(500))  # preallocated
     assert read_logged(part).exit_code == 0
 
 
 def test_mistakes(written, tmp_path):
     assert find_logged(written) == [written]
-    with pytest.raises(DistilPoseError, match="holds no W&B run: give the folder of a run"):
+    with pytest.raises(DistilPoseError, match="holds no W&B run"):
         find_logged(tmp_path)
     other = tmp_path / "run-x.wandb"
     other.write_text("no such file")

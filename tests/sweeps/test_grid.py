@@ -1,88 +1,98 @@
-"""What a sweep refuses before any of its jobs runs, and what it leaves in its folder."""
+"""A grid: its jobs, its folder and its table, with stub trainings."""
 
 from __future__ import annotations
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-TINY = [
-    "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "loss=regression", "model=student_xs",
-    "model.depth=1", "model.width=32", "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0",
-    "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "logger=none",
-    "~callbacks.pictures", "~callbacks.health", "~callbacks.details", "data.monitor=val/PCK", "hydra.sweep.dir=sweep",
-]  # fmt: skip
+from distilpose.errors import DistilPoseError
+from distilpose.sweeps.grid import combinations
+
+GRID = ["hydra.sweep.subdir=seed${seed}", "resume=auto"]
 
 
 def contents(folder):
-    """Every file with its bytes, but for the copy of the command's own configuration."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "multirun.yaml"}
 
 
-@pytest.fixture
-def sweep(run_train, tiny_coco):
-    root = tiny_coco()
-
-    def call(*arguments: str) -> tuple[int, str]:
-        return run_train("-m", *TINY, f"data.root={root}", *arguments)
-
-    return call
+def parse(*texts):
+    return OverridesParser.create().parse_overrides(list(texts))
 
 
-@pytest.mark.parametrize("name", ["losses", "search"])
-def test_a_sweep_wants_m(run_train, tmp_path, name):
-    status, told = run_train(*TINY, f"sweep={name}")
+def test_combinations_are_every_value_with_every_other():
+    assert combinations(parse("a=1,2", "b=x", "c=range(0,2)")) == [
+        ["a=1", "b=x", "c=0"], ["a=1", "b=x", "c=1"], ["a=2", "b=x", "c=0"], ["a=2", "b=x", "c=1"],
+    ]  # fmt: skip
+    assert combinations(parse("a=1,2", "a=3")) == [["a=3"]]
+    with pytest.raises(DistilPoseError, match=r"a=interval\(0,1\).*sweep=search"):
+        combinations(parse("a=interval(0,1)"))
+
+
+def test_a_failed_job_stops_no_other_and_a_later_command_adds_its_rows(multirun, table, tmp_path):
+    status, message = multirun(*GRID, "seed=-1,0,2")
     assert status == 1
-    assert f"error: sweep={name} is of many runs and wants -m: python -m distilpose.train -m sweep={name} …" in told
-    assert contents(tmp_path) == {}
+    assert all(fact in message for fact in ("1 of 3 jobs failed", "sweep/seed-1", "seed=-1 must be", "resume=auto"))
+    assert "Error executing job" not in message
+    assert table() == {"seed-1": ("failed", "-"), "seed0": ("done", "0.0000"), "seed2": ("done", "2.0000")}
+    best = OmegaConf.load(tmp_path / "sweep" / "best.yaml")
+    assert (best.folder, best.value) == ("sweep/seed2", 2)
+    assert best.command.startswith("python -m distilpose.train data=synthetic")
+    assert best.command.endswith("seed=2 hydra.run.dir=sweep_best")
+    assert (tmp_path / "sweep" / "trials.png").stat().st_size > 5000
+    assert multirun(*GRID, "seed=-1,1", "hydra.sweeper.max_batch_size=1")[0] == 1
+    assert list(table()) == ["seed0", "seed2", "seed-1", "seed1"]
 
 
-def test_a_command_of_its_own_for_a_job_wants_no_m(run_train, tiny_coco, tmp_path):
-    """As a job on several devices is started, and as best.yaml has it."""
-    status, told = run_train(*TINY, f"data.root={tiny_coco()}", "sweep=losses", "hydra.run.dir=sweep_best")
-    assert status == 0, told
-    assert (tmp_path / "sweep_best" / "metrics.json").is_file()
-
-
-def test_a_check_leaves_nothing_and_a_search_for_the_rate_its_pictures(sweep, tmp_path):
-    status, told = sweep("seed=0,1", "check=true")
-    assert status == 0, told
-    assert not (tmp_path / "sweep").exists()
-    status, told = sweep("seed=0,1", "lr_find=true", "hydra.sweep.subdir=seed${seed}")
-    assert status == 0, told
-    assert {path.relative_to(tmp_path / "sweep").as_posix() for path in contents(tmp_path / "sweep")} == {
-        f"seed{seed}/learning_rate.png" for seed in (0, 1)
-    }
-
-
-def test_no_job_at_a_time(sweep, tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    status, told = sweep("seed=0,1", "launcher=local", "hydra.launcher.n_jobs=0")
-    assert status == 1
-    assert "error: hydra.launcher.n_jobs=0 would run no job: expected how many run side by side" in told
-    assert not (tmp_path / "sweep").exists()
+def test_a_check_leaves_nothing(multirun, tmp_path, monkeypatch):
+    assert multirun("seed=-1,-2", "check=true")[0] == 1
+    assert not (tmp_path / "sweep" / "trials.md").exists()
 
 
 @pytest.mark.parametrize("resume", ["auto", "null"])
-def test_jobs_that_share_a_folder_are_refused(sweep, tmp_path, resume):
-    status, told = sweep("seed=0,1", "optimizer.lr=1e-3", "hydra.sweep.subdir=lr${optimizer.lr}", f"resume={resume}")
+def test_jobs_that_share_a_folder(multirun, tmp_path, resume):
+    settings = ["optimizer.lr=1e-3", "hydra.sweep.subdir=lr${optimizer.lr}", f"resume={resume}"]
+    status, message = multirun("seed=0,1", *settings)
     assert status == 1
-    assert "error: The jobs of seed=0 and of seed=1 have one folder, 'sweep/lr0.001': give a hydra.sweep.subdir" in told
+    assert all(fact in message for fact in ("seed=0", "seed=1", "'sweep/lr0.001'", "hydra.sweep.subdir"))
     assert contents(tmp_path / "sweep") == {}
-    assert "The jobs of the same and of the same have one folder" in sweep("seed=0,0", "hydra.sweep.subdir=${seed}")[1]
+    assert multirun("seed=0,0", "hydra.sweep.subdir=${seed}")[0] == 1
 
 
-def test_a_grid_over_runs_of_another_configuration_is_refused_as_a_whole(sweep, tmp_path):
-    grid = ["hydra.sweep.subdir=seed${seed}", "resume=auto"]
-    assert sweep(*grid, "seed=0")[0] == 0
+def test_a_grid_over_runs_of_another_configuration(multirun, table, tmp_path):
+    assert multirun(*GRID, "seed=0")[0] == 0
     before = contents(tmp_path / "sweep")
-    status, told = sweep(*grid, "seed=1,0", "trainer.max_epochs=2")
+    status, message = multirun(*GRID, "seed=1,0", "trainer.max_epochs=2")
     assert status == 1
-    assert "sweep/seed0' holds a run of another configuration (trainer.max_epochs=1)" in told
+    assert all(fact in message for fact in ("sweep/seed0'", "trainer.max_epochs=1", "hydra.sweep.dir"))
+    status, message = multirun(*GRID[:1], "seed=0,1")
+    assert status == 1
+    assert all(fact in message for fact in ("1 of 2", "sweep/seed0", "resume=auto"))
     assert contents(tmp_path / "sweep") == before
-    # what is the launcher's has no say, a damaged run fails alone, and new values come into the same table
-    (tmp_path / "sweep" / "seed1" / "checkpoints").mkdir(parents=True)
-    last = tmp_path / "sweep" / "seed0" / "checkpoints" / "last.ckpt"
-    (tmp_path / "sweep" / "seed1" / "checkpoints" / "last.ckpt").write_bytes(last.read_bytes())
-    status, told = sweep(*grid, "seed=0,1,2", "hydra.sweeper.max_batch_size=2")
-    assert "error: 1 of 3 jobs failed, sweep/seed1 (" in told
-    rows = (tmp_path / "sweep" / "trials.md").read_text().splitlines()[2:5]
-    assert [row.split(" | ")[1] for row in rows] == ["done", "failed", "done"]
+
+
+def test_a_damaged_run_is_left_to_its_own_job(multirun, table, tmp_path):
+    (tmp_path / "sweep" / "seed1").mkdir(parents=True)
+    (tmp_path / "sweep" / "seed1" / "config.yaml").write_text("{")
+    assert multirun(*GRID, "seed=0,1")[0] == 0
+    assert [state for state, _ in table().values()] == ["done", "done"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["hydra.sweeper.max_batch_size=0"], ["hydra.sweeper.max_batch_size=0", "at least 1"]),
+        (["sweep=search", "hydra.sweeper.trials=0"], ["hydra.sweeper.trials=0", "at least 1"]),
+        (["sweep=search", "hydra.sweeper.warmup=-1"], ["hydra.sweeper.warmup=-1", "at least 0"]),
+        (["sweep=search", "check=true"], ["check=true", "-m"]),
+        (["launcher=slurm"], ["launcher=slurm", "srun", "launcher=local"]),
+    ],
+)
+def test_mistakes(multirun, tmp_path, monkeypatch, arguments, facts):
+    monkeypatch.setenv("PATH", "")
+    if "launcher=slurm" in arguments:
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    status, message = multirun("seed=0,1", *arguments)
+    assert status == 1
+    assert all(fact in message for fact in facts), message
+    assert not (tmp_path / "sweep").exists()

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from distilpose.errors import DistilPoseError
-from distilpose.sweeps.trials import Trial, best_of, draw_trials, refuse_failed, write_trials
+from distilpose.sweeps.trials import Trial, best_of, draw_trials, raise_if_failed, write_trials
 
 
 def trial(place, name, *overrides, state="done", value=None, note="", command=""):
@@ -48,12 +48,19 @@ def test_a_later_command_adds_its_rows_and_the_best_is_of_all(tmp_path):
     assert len(write_trials(tmp_path, again, "val/PCK").split("\n\n")[0].splitlines()) == 2 + 2  # of another metric
 
 
+def test_a_table_of_an_earlier_version(tmp_path):
+    write_trials(tmp_path, [trial(tmp_path, f"a{n}", f"seed={n}", state=s) for n, s in enumerate(("x", "y"))], "val/AP")
+    rows = (tmp_path / "trials.json").read_text().replace('"x"', '"left off"').replace('"y"', '"not begun"')
+    (tmp_path / "trials.json").write_text(rows)
+    text = write_trials(tmp_path, [trial(tmp_path, "a2", "seed=2")], "val/AP")
+    assert [line.split(" | ")[1] for line in text.splitlines()[2:4]] == ["interrupted", "not started"]
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"trials": [{}], "monitor": "val/AP"}'])
-def test_a_damaged_table_is_put_aside(tmp_path, capsys, content):
+def test_a_damaged_table_is_quarantined(tmp_path, content):
     (tmp_path / "trials.json").write_text(content)
     text = write_trials(tmp_path, [trial(tmp_path, "a0", "seed=0", value=0.5)], "val/AP")
     assert "| a0 | done |" in text
-    assert "it is put aside as trials.damaged.json" in capsys.readouterr().err
     assert (tmp_path / "trials.damaged.json").read_text() == content
 
 
@@ -74,16 +81,16 @@ def test_no_best_among_what_has_no_number(tmp_path):
 
 
 def test_all_that_failed_are_named(tmp_path):
-    refuse_failed(tmp_path, [trial(tmp_path, "a0", value=1.0)], "try again")
+    raise_if_failed(tmp_path, [trial(tmp_path, "a0", value=1.0)], "try again")
     failed = [trial(tmp_path, f"a{n}", state="failed", note=f"why {n}.") for n in (1, 2)]
-    with pytest.raises(DistilPoseError, match=r"2 of 3 jobs failed, .*a1, .*a2 \(.*trials.md says why\): try again\."):
-        refuse_failed(tmp_path, [*failed, trial(tmp_path, "a0", value=1.0)], "try again")
+    with pytest.raises(DistilPoseError, match=r"2 of 3 jobs failed, .*a1, .*a2 \(see .*trials.md\): try again\."):
+        raise_if_failed(tmp_path, [*failed, trial(tmp_path, "a0", value=1.0)], "try again")
 
 
 def test_the_picture_has_a_panel_a_setting(tmp_path):
     trials = [
         trial(tmp_path, f"a{n}", f"optimizer.lr={10.0**-n}", f"loss.kind={kind}", state=state, value=0.1 * n)
-        for n, (kind, state) in enumerate([("a", "done"), ("b", "pruned"), ("a", "done"), ("c", "left off")])
+        for n, (kind, state) in enumerate([("a", "done"), ("b", "pruned"), ("a", "done"), ("c", "interrupted")])
     ]
     rate, kind = draw_trials(trials, ["optimizer.lr", "loss.kind"], "val/AP", best_of(trials)).axes
     assert (rate.get_xscale(), kind.get_xscale()) == ("log", "linear")

@@ -1,4 +1,4 @@
-"""What watches a run: figures as files, pictures of what is transferred, the health of a distillation, W&B."""
+"""Callbacks of a training run: metrics, pictures, checkpoints, interruption, pruning and provenance."""
 
 from distilpose.callbacks.averaged_weights import AveragedWeights
 from distilpose.callbacks.best_checkpoint import BestCheckpoint

@@ -1,63 +1,67 @@
-"""Which term of a student's loss has how much of a say, over training."""
+"""Share of each term of a student's loss in its gradient, over training."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Unit
 from lightning import Callback, LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from distilpose.errors import check_number
 from distilpose.modules import DistillationModule
 from distilpose.outputs import PoseBatch
 from distilpose.visualization.samples import figure_to_picture, log_picture
+
+log = logging.getLogger(__name__)
 
 LOGGED = "train/share_"
 
 
 class GradientShare(Callback):
-    """Logs and draws `train/share_<term>`: the length of each weighted term's gradient as a share of the sum of all lengths.
+    """Log and draw `train/share_<term>`: the norm of each weighted term's gradient as a share of the sum of all norms.
 
-    The gradient is that with respect to the student's tokens, keypoint and visual together: what its last layer hands
-    on, where all terms still meet. Lengths are added whatever their directions, so terms that pull against each other
-    have their full share. A measured batch is seen once more, in eval mode, so that neither batch statistics nor random
-    numbers change: the training is the same with and without this.
+    The gradient is taken with respect to the student's keypoint and visual tokens together: the output of its last layer,
+    on which all terms depend. Norms are added regardless of direction, so terms that oppose each other keep their full
+    share. A measured batch passes through the model once more, in eval mode, so that neither batch statistics nor random
+    numbers change: the training is the same with and without this callback.
 
     Args:
-        folder: where shares.png is written.
+        folder: folder of shares.png.
         every: batches from one measurement to the next, counted from the first of each epoch.
     """
 
-    def __init__(self, folder: str | Path, every: int = 100):
-        check_number("callbacks.gradient_share.every", every, least=1, whole=True)
+    def __init__(self, folder: str | Path, every: Annotated[int, Ge(1), Unit("batches")] = 100):
         self.picture = Path(folder) / "shares.png"
         self.every = every
         self.epochs: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The shares so far, so that a resumed run draws the whole of them."""
+        """The shares so far, so that a resumed run draws all of them."""
         return {"epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the shares of the run that is resumed."""
+        """Restore the shares of the resumed run."""
         self.epochs = list(state_dict["epochs"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say so where there is nothing to measure."""
+        """Warn if there is nothing to measure."""
         if trainer.is_global_zero and not isinstance(pl_module, DistillationModule):
-            print("callbacks.gradient_share measures the terms of a student's loss: of a teacher it draws nothing.")
+            log.warning(
+                "callbacks.gradient_share measures the terms of a student's loss, and does nothing for a teacher."
+            )
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PoseBatch, batch_idx: int
     ) -> None:
-        """Measure what the step to come is made of, if it is the batch's turn."""
+        """Measure every so many batches."""
         if batch_idx % self.every or not isinstance(pl_module, DistillationModule):
             return
         shares = gradient_shares(pl_module, batch, pl_module.progress())
@@ -65,7 +69,7 @@ class GradientShare(Callback):
         pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the shares, one over the other."""
+        """Draw the shares as stacked areas."""
         logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(LOGGED)}
         shares = {name.removeprefix(LOGGED): value for name, value in logged.items()}
         if not shares:
@@ -76,10 +80,10 @@ class GradientShare(Callback):
 
 
 def draw_shares(epochs: list[dict[str, float]]) -> np.ndarray:
-    """The shares of all terms over the epochs, one over the other; terms without any are left out.
+    """Draw the shares of all terms over the epochs as stacked areas; terms that are always 0 are left out.
 
     Args:
-        epochs: by term its share in [0, 1], and the epoch's number from 1 as "epoch".
+        epochs: share of each term in [0, 1] by name, and the epoch's number from 1 as "epoch".
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -98,26 +102,26 @@ def draw_shares(epochs: list[dict[str, float]]) -> np.ndarray:
 
 
 def gradient_shares(module: DistillationModule, batch: PoseBatch, progress: float = 1.0) -> dict[str, float]:
-    """Share of each term in the lengths of all terms' gradients at the student's tokens.
+    """Share of each term in the sum of the norms of all terms' gradients at the student's tokens.
 
     Args:
-        module: a student in training; left as it is, its gradients too.
+        module: a student in training; neither it nor its gradients change.
         batch: N persons on its device.
-        progress: share of the training that is over, for terms whose weight rises.
+        progress: finished share of the training in [0, 1], for terms whose weight rises.
 
     Returns:
-        By term in [0, 1], summing to 1, or all 0 where nothing has a gradient; a term without one has 0.
+        Share of each term in [0, 1] by name, with sum 1, or all 0 if no term has a gradient.
     """
     with _in_eval_mode(module), torch.enable_grad():
         student, terms = module.terms(batch, progress)
         tokens = [student.keypoint_tokens, student.visual_tokens]
-        lengths = {name: _length(value, tokens) for name, value in terms.items() if name != "total"}
-    total = sum(lengths.values())
-    return {name: length / total if total else 0.0 for name, length in lengths.items()}
+        norms = {name: _gradient_norm(value, tokens) for name, value in terms.items() if name != "total"}
+    total = sum(norms.values())
+    return {name: norm / total if total else 0.0 for name, norm in norms.items()}
 
 
-def _length(term: Tensor, tokens: list[Tensor]) -> float:
-    """Length of the gradient of a term with respect to all tokens taken together."""
+def _gradient_norm(term: Tensor, tokens: list[Tensor]) -> float:
+    """Norm of the gradient of a term with respect to all tokens together."""
     if not term.requires_grad:
         return 0.0
     gradients = torch.autograd.grad(term, tokens, retain_graph=True, allow_unused=True)
@@ -126,7 +130,7 @@ def _length(term: Tensor, tokens: list[Tensor]) -> float:
 
 @contextmanager
 def _in_eval_mode(module: nn.Module) -> Iterator[None]:
-    """Everything in eval mode inside the block, and each part as it was after it."""
+    """Set eval mode inside the block, and restore the mode of each part after it."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

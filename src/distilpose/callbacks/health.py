@@ -1,12 +1,12 @@
-"""How a distillation is doing, drawn: loss terms, predicted sigmas, and whether confidence means accuracy."""
+"""Pictures of a distillation's health: loss terms, predicted sigmas, and calibration of the confidence."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import torch
+from annotated_types import Ge
 from lightning import Callback, LightningModule, Trainer
 from matplotlib import pyplot as plt
 
@@ -20,27 +20,27 @@ from distilpose.visualization.samples import figure_to_picture, log_picture, sam
 
 
 class DistillationHealth(Callback):
-    """Draws three pictures of a student into one PNG after each validation, and logs their figures.
+    """Draw three plots of a student into one PNG after each validation, and log their figures.
 
-    Left, each weighted loss term over training; middle, the distribution of predicted sigmas in heat-map cells; right,
-    the mean object keypoint similarity of joints against their confidence, with the expected calibration error.
+    Left: each weighted loss term over training. Middle: the histogram of predicted sigmas in heat-map cells. Right: the
+    mean object keypoint similarity of joints by confidence, with the expected calibration error.
 
     Args:
-        folder: where health.png is written.
-        persons: validation persons looked at.
+        folder: folder of health.png.
+        persons: number of validation persons that are evaluated.
     """
 
-    def __init__(self, folder: str | Path, persons: int = 256):
+    def __init__(self, folder: str | Path, persons: Annotated[int, Ge(1)] = 256):
         self.folder = Path(folder)
         self.persons = persons
         self.terms: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The loss terms so far, so that a resumed run draws the whole of them."""
+        """The loss terms so far, so that a resumed run draws all of them."""
         return {"terms": self.terms}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the loss terms of the run that is resumed."""
+        """Restore the loss terms of the resumed run."""
         self.terms = list(state_dict["terms"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,21 +50,17 @@ class DistillationHealth(Callback):
         row = {name: float(value) for name, value in logged.items() if value is not None and value != 0}
         self.terms.append({"epoch": trainer.current_epoch, **row})
 
-    @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: PoseModule) -> None:  # type: ignore[override]
-        """Look at some persons and draw."""
+        """Evaluate some persons and draw."""
         if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module.loss, DistillationLoss):
             return
         batch = sample_persons(trainer, self.persons, pl_module.device)
-        was_training = pl_module.model.training
-        pl_module.model.eval()
         output = StudentOutput(*(field.float() for field in pl_module.model(batch.image)))
-        pl_module.model.train(was_training)
 
         labelled = batch.weights > 0
         height, width = pl_module.model.input_size
         extent = batch.keypoints.new_tensor([width, height])
-        # the crop's scale takes pixels of the image to pixels of the crop
+        # from pixels of the image to pixels of the crop
         scale = batch.warp[:, 0, :2].norm(dim=-1)
         area = AREA_OF_BOX * batch.bbox[:, 2:].prod(dim=-1) * scale**2
         skeleton = pl_module.model.skeleton
@@ -83,17 +79,17 @@ class DistillationHealth(Callback):
         log_picture(trainer, self.folder / "health.png", figure)
 
     def _draw(self, sigmas: np.ndarray, scores: np.ndarray, similarity: np.ndarray, trained: bool) -> np.ndarray:
-        """The three pictures as one RGB array."""
+        """The three plots as one (H, W, 3) uint8 RGB picture."""
         figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), dpi=100, layout="constrained")
         for name in dict.fromkeys(key for row in self.terms for key in row if key != "epoch"):
             points = [(row["epoch"], row[name]) for row in self.terms if name in row]
             left.plot(*zip(*points, strict=True), marker=".", label=name.replace("_", " "))
-        # a likelihood may be negative, which a logarithm cannot show
+        # a likelihood may be negative, which a logarithmic axis cannot show
         negative = any(value < 0 for row in self.terms for value in row.values())
         left.set(title="weighted loss terms", xlabel="epoch", yscale="symlog" if negative else "log")
         if left.lines:
             left.legend(fontsize=8)
-        sigmas = sigmas[np.isfinite(sigmas).all(axis=1)]  # a diverged training is told by its module, not by a picture
+        sigmas = sigmas[np.isfinite(sigmas).all(axis=1)]  # the module reports a diverged training
         limit = float(np.percentile(sigmas, 99)) if len(sigmas) else 1.0
         for axis, name in enumerate(("sigma x", "sigma y")):
             middle.hist(sigmas[:, axis], bins=40, range=(0, max(limit, 1e-3)), alpha=0.6, label=name)

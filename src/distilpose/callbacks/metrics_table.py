@@ -1,4 +1,7 @@
-"""The run's figures as files: one row an epoch in metrics.csv, last and best in metrics.json."""
+"""Metrics of a run as files: one row an epoch in metrics.csv, the last and the best in metrics.json.
+
+Lightning's CSVLogger starts a new file for a resumed run, and writes training and validation into different rows.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,18 @@ from lightning import Callback, LightningModule, Trainer
 from distilpose.files import quarantine, write_json, write_text
 from distilpose.runs.folders import SUMMARY, TABLE
 
-# Lightning keeps what these last were through epochs without a validation
+# Lightning keeps the last values of these in epochs without a validation
 VALIDATION = ("val/", "health/")
 COUNTS = ("epoch", "step")
 
 
 class MetricsTable(Callback):
-    """Writes what was logged as one row an epoch, whatever loggers are on.
+    """Write all that was logged as one row an epoch, whichever loggers are used.
 
-    A resumed run goes on in the same table: rows from the epoch it goes on with are dropped, those before are kept.
+    A resumed run continues the table: rows from its first epoch on are replaced, those before are kept.
 
     Args:
-        folder: where metrics.csv and metrics.json are written.
+        folder: folder of metrics.csv and metrics.json.
     """
 
     def __init__(self, folder: str | Path):
@@ -35,7 +38,7 @@ class MetricsTable(Callback):
         self._started = time.monotonic()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out now whether an earlier table can be gone on with; a damaged one is put aside."""
+        """Check that an earlier table can be continued; quarantine a damaged one."""
         if not trainer.is_global_zero:
             return
         try:
@@ -49,11 +52,11 @@ class MetricsTable(Callback):
         self._started = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that this epoch's validation figures are fresh."""
+        """Note that the validation figures are of this epoch."""
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's row and bring last and best up to date."""
+        """Add the epoch's row, and update the last and the best."""
         if not trainer.is_global_zero:
             return
         row: dict[str, Any] = {
@@ -65,22 +68,22 @@ class MetricsTable(Callback):
             if name.endswith("_step") or (name.startswith(VALIDATION) and not self._validated):
                 continue
             row[name.removesuffix("_epoch")] = float(value)
-        written = read_table(self.table)
-        if not self._validated:  # of a run resumed after this epoch's validation, the figures are in the table already
-            for old in written:
+        earlier = read_table(self.table)
+        if not self._validated:  # a run resumed after this epoch's validation has its figures in the table already
+            for old in earlier:
                 same = old["epoch"] == row["epoch"] and old["step"] == row["step"]
                 row.update({name: value for name, value in old.items() if same and name.startswith(VALIDATION)})
-        rows = [*(old for old in written if old["epoch"] < row["epoch"]), row]
+        rows = [*(old for old in earlier if old["epoch"] < row["epoch"]), row]
         _write_table(self.table, rows)
         checkpoint = trainer.checkpoint_callback
         monitor, mode = str(getattr(checkpoint, "monitor", "")), getattr(checkpoint, "mode", "max")
-        known = [r for r in rows if monitor in r and math.isfinite(r[monitor])]
-        best = (max if mode == "max" else min)(known, key=lambda r: r[monitor]) if known else None
+        finite = [r for r in rows if monitor in r and math.isfinite(r[monitor])]
+        best = (max if mode == "max" else min)(finite, key=lambda r: r[monitor]) if finite else None
         write_json({"monitor": monitor, "best": best, "last": row}, self.summary)
 
 
 def read_table(path: str | Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv, blanks left out; none if the file does not exist."""
+    """Read the rows of a metrics.csv without their empty cells; no rows if the file does not exist."""
     if not Path(path).is_file():
         return []
     with open(path, newline="") as file:

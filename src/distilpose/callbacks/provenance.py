@@ -1,4 +1,4 @@
-"""What a run was made with, in its folder and in every logger."""
+"""Provenance of a run: versions, commit, devices and digests, in its folder and in every logger."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from distilpose.runs.provenance import digests, environment, teacher_files
 
 
 class Provenance(Callback):
-    """Logs the resolved configuration and the provenance, and writes the latter to environment.json.
+    """Log the resolved configuration and the provenance, and write the latter to environment.json.
 
-    The file holds what the run was started with as "started", and a list of what it was resumed with as "resumed".
+    The file holds the provenance of the first start as "started", and a list of those of later starts as "resumed".
 
     Args:
-        folder: of the run; holds its config.yaml.
+        folder: folder of the run, with its config.yaml.
     """
 
     def __init__(self, folder: str | Path):
         self.config, self.file = Path(folder) / CONFIG, Path(folder) / "environment.json"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write and hand over, once for all processes."""
+        """Write and log, once for all processes."""
         if not trainer.is_global_zero:
             return
         config: Any = OmegaConf.to_container(OmegaConf.load(self.config)) if self.config.is_file() else {}
@@ -42,7 +42,7 @@ class Provenance(Callback):
 
     @staticmethod
     def _digests(trainer: Trainer, pl_module: LightningModule, config: dict[str, Any]) -> dict[str, dict[str, str]]:
-        """Of the annotations, and of where teacher and first weights come from."""
+        """Digests of the annotations, and of the files of the teacher and of the first weights."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         train = data.train_dataset()
         files = {
@@ -62,7 +62,7 @@ class Provenance(Callback):
             try:
                 old = json.loads(self.file.read_text())
                 content = {"started": old["started"], "resumed": [*old["resumed"], start]}
-            except (ValueError, KeyError, TypeError) as error:  # no reason to stop a training
+            except (ValueError, KeyError, TypeError) as error:  # the training does not need it
                 quarantine(self.file, error)
                 content = {"started": None, "resumed": [start]}
         write_json(content, self.file)

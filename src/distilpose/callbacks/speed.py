@@ -1,4 +1,4 @@
-"""How fast a training is and where its time goes, its rates, and what its loss is made of: for loggers alone."""
+"""Throughput of a training, its learning rates, and the parts of its loss, for loggers only."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ TOTAL = "total"
 
 
 class Speed(Callback):
-    """Logs throughput, rates and shares of the loss; nothing goes into metrics.csv, whose rows are the same in any run.
+    """Log throughput, learning rates and shares of the loss to loggers, and not to metrics.csv, which has no timings.
 
-    Every `trainer.log_every_n_steps` batches, and at an epoch's end, over the batches since:
+    Every `trainer.log_every_n_steps` batches and at the end of an epoch, over the batches since the last time:
 
-    - speed/persons_per_second: of all processes;
-    - speed/waiting_share: share of the time between the end of a step and the start of the next, which is the wait for data
-      and its way to the device, checkpoints by the clock, and loggers;
-    - speed/gpu_memory_gib: the most that tensors of the first process held, on GPUs;
-    - learning_rate/<group>: where the optimiser has several groups, at different rates.
+    - speed/persons_per_second: persons of all processes;
+    - speed/waiting_share: share of the time between the end of a step and the start of the next: waiting for data and its
+      transfer to the device, checkpoints by the clock, and loggers;
+    - speed/gpu_memory_gib: peak memory of the tensors of the first process, on GPUs;
+    - learning_rate/<group>: if the optimiser has several parameter groups.
 
-    After each epoch share/<term>: each weighted term's epoch mean, as a share of the sum of all terms' absolute values (a
+    After each epoch share/<term>: the epoch mean of each weighted term, as a share of the sum of all absolute values (a
     likelihood may be negative).
 
-    Time is that of the first process's clock. Of a GPU, which works behind the CPU's back, single steps would not be known
-    without waiting for it; over many batches the two keep step.
+    Times are measured by the first process. A GPU runs asynchronously, so single steps cannot be timed without
+    synchronising; over many batches the CPU keeps its pace.
     """
 
     def __init__(self) -> None:
@@ -40,23 +40,23 @@ class Speed(Callback):
         self._began = self._ended = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; a run resumed in the middle of an epoch does not start that anew."""
+        """Start the clock, also for a run that is resumed in the middle of an epoch."""
         self._restart()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; what lies between two epochs does not count."""
+        """Restart the clock: the time between two epochs does not count."""
         self._restart()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PoseBatch, batch_idx: int
     ) -> None:
-        """Note how long the batch was waited for."""
+        """Add the time that was waited for the batch."""
         self._waited += time.perf_counter() - self._ended
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: PoseBatch, batch_idx: int
     ) -> None:
-        """Count the batch, and log when it is time."""
+        """Count the batch, and log if it is due."""
         self._batches += 1
         self._persons += len(batch.image)
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -77,23 +77,23 @@ class Speed(Callback):
         return figures
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what the epoch's loss was made of."""
+        """Log the shares of the epoch's loss."""
         if trainer.is_global_zero and trainer.loggers:
             log_figures(trainer, shares(trainer.callback_metrics))
 
 
 def rates(trainer: Trainer) -> dict[str, float]:
-    """The rate of each parameter group as learning_rate/<name or number>; none where there is one group alone."""
+    """Learning rate of each parameter group as learning_rate/<name or number>; nothing for a single group."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     named = {f"learning_rate/{group.get('name', f'{n:02d}')}": float(group["lr"]) for n, group in enumerate(groups)}
     return named if len(groups) > 1 else {}
 
 
 def shares(logged: Any) -> dict[str, float]:
-    """The terms train/<term>_epoch as share/<term>, absolute values summing to 1; a term of 0 is left out.
+    """The terms train/<term>_epoch as share/<term>, whose absolute values have the sum 1; terms of 0 are left out.
 
     Args:
-        logged: what was logged, by name.
+        logged: logged values by name.
     """
     names = [name for name in logged if name.startswith("train/") and name.endswith("_epoch")]
     terms = {name.removeprefix("train/").removesuffix("_epoch"): float(logged[name]) for name in names}

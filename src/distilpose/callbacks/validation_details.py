@@ -1,12 +1,13 @@
-"""What is behind a validation's figures: joints, curves, confidences and single persons."""
+"""Details of a validation: accuracy of each joint, curves, confidences and single persons."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from lightning import Callback, Trainer
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
@@ -25,30 +26,30 @@ Curves = dict[str, tuple[NDArray, NDArray]]
 
 
 class ValidationDetails(Callback):
-    """Looks at a validation's predictions once more, in the first process; for students and teachers alike.
+    """Log details of the predictions of a validation, in the first process, for students and teachers.
 
-    To loggers:
+    Loggers receive:
 
-    - val_joints/PCK/<joint>: PCK joint by joint;
-    - curves: a picture of precision by recall (at OKS 0.5 and 0.75, and the mean over 0.5 to 0.95) and of joints' similarity by
-      confidence, also curves/precision_recall and curves/calibration as W&B's own plots;
+    - val_joints/PCK/<joint>: PCK of each joint;
+    - curves: a picture of precision by recall (at OKS 0.5 and 0.75, and the mean over 0.5 to 0.95) and of joint OKS by
+      confidence; also curves/precision_recall and curves/calibration as W&B's own plots;
     - val_distribution/confidence and val_distribution/joint_oks: histograms over all labelled joints;
-    - tables/persons: a few persons with their picture, OKS, score, and each joint's error in pixels of the crop.
+    - tables/persons: a few persons with their picture, OKS, score, and the error of each joint in pixels of the crop.
 
-    Precision needs OKS sigmas. Confidence is left out where no loss trains it.
+    Precision needs OKS sigmas. Confidence is left out if no loss trains it.
 
     Args:
-        folder: where curves.png is written.
-        persons: rows of the table, the same ones each time.
+        folder: folder of curves.png.
+        persons: rows of the table, the same persons each time.
     """
 
-    def __init__(self, folder: str | Path, persons: int = 32):
+    def __init__(self, folder: str | Path, persons: Annotated[int, Ge(1)] = 32):
         self.picture = Path(folder) / "curves.png"
         self.persons = persons
         self._people: People | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: PoseModule) -> None:  # type: ignore[override]
-        """Look, draw and log."""
+        """Evaluate, draw and log."""
         if trainer.sanity_checking or not trainer.is_global_zero or pl_module.validated is None:
             return
         found, evaluation = pl_module.validated
@@ -71,8 +72,9 @@ class ValidationDetails(Callback):
         if confidences is not None:
             log_histogram(trainer, "val_distribution/confidence", confidences)
             confidence, mean, _, _ = calibration(confidences, joint_oks)
-            honest = {"model": (confidence, mean), "honest": (np.array([0.0, 1.0]), np.array([0.0, 1.0]))}
-            log_curves(trainer, "curves/calibration", honest, "joint OKS by confidence", "confidence")
+            diagonal = (np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+            lines = {"model": (confidence, mean), "honest": diagonal}
+            log_curves(trainer, "curves/calibration", lines, "joint OKS by confidence", "confidence")
         log_picture(trainer, self.picture, draw_curves(precision, confidences, joint_oks))
         if trainer.loggers:
             self._log_persons(trainer, pl_module, found, people, similarity)
@@ -80,10 +82,10 @@ class ValidationDetails(Callback):
     def _log_persons(
         self, trainer: Trainer, module: PoseModule, found: Predictions, people: People, similarity: Tensor
     ) -> None:
-        """The table of persons."""
+        """Log the table of persons."""
         model = module.model
         batch = sample_persons(trainer, self.persons, torch.device("cpu"))
-        validated = torch.isin(batch.annotation_id, found.annotation_id)  # not all are, of a limited validation
+        validated = torch.isin(batch.annotation_id, found.annotation_id)  # a limited validation has not seen all
         batch = PoseBatch(*(field[validated] for field in batch))
         scores = rescore(found.bbox_score, found.scores)
         order = torch.argsort(found.annotation_id)
@@ -91,24 +93,25 @@ class ValidationDetails(Callback):
         rows, pictures = [], []
         for index, image, warp in zip(chosen, batch.image, batch.warp.double(), strict=True):
             labelled = people.labelled[index]
-            here, there = (
+            predicted, true = (
                 points[index].double() @ warp[:, :2].T + warp[:, 2] for points in (found.keypoints, people.keypoints)
             )
-            pictures.append(_both(crop_image(image, model.mean, model.std), here, there, labelled, model.skeleton))
+            crop = crop_image(image, model.mean, model.std)
+            pictures.append(_draw_pair(crop, predicted, true, labelled, model.skeleton))
             joint_oks = float(similarity[index][labelled].mean()) if labelled.any() else None
-            errors = (here - there).norm(dim=-1).tolist()
-            known = [error if seen else None for error, seen in zip(errors, labelled.tolist(), strict=True)]
+            errors = (predicted - true).norm(dim=-1).tolist()
+            shown = [error if seen else None for error, seen in zip(errors, labelled.tolist(), strict=True)]
             ids = (int(found.annotation_id[index]), int(found.image_id[index]))
-            rows.append([trainer.current_epoch, *ids, joint_oks, float(scores[index]), *known])
+            rows.append([trainer.current_epoch, *ids, joint_oks, float(scores[index]), *shown])
         columns = ["epoch", "person", "image", "OKS", "score", *(f"error of {name}" for name in model.skeleton.names)]
         log_table(trainer, "tables/persons", columns, rows, pictures)
 
 
 def precision_curves(precision: NDArray | None) -> Curves:
-    """By name (101,) recalls and precisions; none without sigmas or without persons.
+    """Recalls (101,) and precisions (101,) by name; empty without sigmas or without persons.
 
     Args:
-        precision: (10, 101) by OKS threshold and recall, as `coco_evaluation` gives it.
+        precision: (10, 101) by OKS threshold and recall, as `coco_evaluation` returns it.
     """
     if precision is None or (precision < 0).any():
         return {}
@@ -117,12 +120,12 @@ def precision_curves(precision: NDArray | None) -> Curves:
 
 
 def draw_curves(precision: Curves, confidences: NDArray | None, similarity: NDArray) -> NDArray:
-    """Precision by recall, and joints' similarity by confidence over the distribution of confidences.
+    """Draw precision by recall, histograms of OKS and confidence, and joint OKS by confidence.
 
     Args:
-        precision: as `precision_curves` gives it; may be empty.
-        confidences: (n,) of labelled joints; None where nothing trains them.
-        similarity: (n,) of the same joints.
+        precision: as `precision_curves` returns it; may be empty.
+        confidences: (n,) confidences of labelled joints; None if no loss trains them.
+        similarity: (n,) OKS of the same joints.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -151,7 +154,7 @@ def draw_curves(precision: Curves, confidences: NDArray | None, similarity: NDAr
     return figure_to_picture(figure)
 
 
-def _both(crop: NDArray, predicted: Tensor, true: Tensor, labelled: Tensor, skeleton: Any) -> NDArray:
-    """The crop with the true skeleton, and with the predicted one to its right."""
+def _draw_pair(crop: NDArray, predicted: Tensor, true: Tensor, labelled: Tensor, skeleton: Any) -> NDArray:
+    """Draw the crop with the true skeleton, and to its right with the predicted one."""
     truth = draw_skeleton(crop, true[None], labelled[None].double(), skeleton)
     return np.hstack([truth, draw_skeleton(crop, predicted[None], None, skeleton)])

@@ -1,1 +1,1 @@
-"""How every command starts and ends: composing the configuration, messages, processes."""
+"""How every command starts: it composes and validates its configuration, and prints mistakes as one sentence."""

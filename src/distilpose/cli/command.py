@@ -1,10 +1,9 @@
-"""How every command starts: Hydra composes the configuration, and a mistake ends in one sentence."""
+"""How every command starts: Hydra composes the configuration, `validate` checks it, and a mistake ends in one sentence."""
 
 from __future__ import annotations
 
 import functools
 import os
-import re
 import signal
 import sys
 import traceback
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, MissingConfigException
 from hydra.types import RunMode
@@ -23,95 +21,143 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from distilpose.cli.distributed_errors import translate_distributed_errors
+from distilpose.cli.help import print_settings
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.process import resume_collector, silence_stdout
+from distilpose.cli.process import log_to_stderr, silence_stdout
+from distilpose.cli.resolvers import register_resolvers
 from distilpose.cli.settings import validate
 from distilpose.errors import DistilPoseError
 
-# what Hydra says of an override of nothing, and of a setting that the class it builds does not take
-_UNKNOWN = re.compile(r"Could not override '([^']+)'")
-_UNEXPECTED = re.compile(r"call to target '([^']+)'.*unexpected keyword argument '([^']+)'.*full_key: (\S+)", re.DOTALL)
-_NO_CHOICE = "Config group override must be a string or a list"
+# Hydra's ValueError for a group that is set to null
+NULL_GROUP = "Config group override must be a string or a list"
 TRACE = "HYDRA_FULL_ERROR"
-MISTAKES = (CompactHydraException, OmegaConfBaseException, OSError)
+CRASH_LOG = "crash.log"
+MISTAKES = (DistilPoseError, CompactHydraException, OmegaConfBaseException, OSError)
+
+
+class Door:
+    """Prepares a process for composing configurations: resolvers, and a handler for log messages.
+
+    A launcher pickles the task for a job in another process. Unpickling this object prepares that process too.
+    """
+
+    def __init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """Prepare this process; again in a job, as Hydra has configured logging since."""
+        register_resolvers()
+        log_to_stderr()
+
+    def __reduce__(self) -> tuple[type[Door], tuple[()]]:
+        return Door, ()
 
 
 def command(
-    config_name: str, declared: type | None = None
+    config_name: str,
+    declared: type | None = None,
+    effective: Callable[[DictConfig], DictConfig] = lambda cfg: cfg,
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a task function into a command configured by `conf/<config_name>.yaml`.
 
     A mistake of the user's (an unknown override, a missing file, a folder that cannot be written) is printed as one
-    sentence with exit status 1; anything else is a defect of ours and keeps its stack trace. With HYDRA_FULL_ERROR=1
-    every error keeps it. In a multirun the other jobs still run.
+    sentence, and the exit status is 1. Any other exception is a defect of this package: its stack trace is printed, and
+    written to crash.log in the run's folder. With HYDRA_FULL_ERROR=1 every error keeps its trace. In a multirun the other
+    jobs still run.
+
+    Args:
+        config_name: of the root configuration.
+        declared: class whose annotations declare the command's own settings; all settings are then validated before the
+            task starts, and listed by --help.
+        effective: gives the configuration to validate in place of the composed one, as a resumed training has its own.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(task)
         def main() -> None:
-            resume_collector()
+            door = Door()
             asked = os.environ.get(TRACE, "0")
             start = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")
-            if asked not in ("", "0"):
-                return start(task)()
+            job = _make_job(task, declared, effective, asked, door)
             with _traces("1"):  # Hydra then lets exceptions through to here
                 try:
-                    return start(_report_errors(task, asked, declared))()
+                    start(job)()
+                except SystemExit:
+                    if declared is not None and {"-h", "--help"} & {*sys.argv[1:]}:
+                        print_settings(config_name, declared, sys.argv[1:])
+                    raise
                 except BrokenPipeError:
                     silence_stdout()
                 except KeyboardInterrupt:
                     print("Interrupted.", file=sys.stderr)
                     sys.exit(128 + signal.SIGINT)
-                except MISTAKES as error:
-                    sys.exit(f"error: {_near_name(error, config_name) or sentence(error)}")
-                except ValueError as error:
-                    if _NO_CHOICE not in str(error):
+                except (*MISTAKES, ValueError) as error:
+                    if asked not in ("", "0") or not (isinstance(error, MISTAKES) or NULL_GROUP in str(error)):
                         raise
-                    sys.exit(
-                        "error: A group of settings takes the name of one of its files, which null is not: give one of "
-                        "--help's, such as logger=none, or leave it out."
-                    )
+                    sys.exit(f"error: {error_message(error)}")
 
         return main
 
     return decorate
 
 
-def _report_errors(
-    task: Callable[[DictConfig], Any], asked: str, declared: type | None = None
+def _make_job(
+    task: Callable[[DictConfig], Any],
+    declared: type | None,
+    effective: Callable[[DictConfig], DictConfig],
+    asked: str,
+    door: Door,
 ) -> Callable[[DictConfig], Any]:
-    """The task, leaving by itself on a mistake: Hydra would print a line of its own before the sentence."""
+    """The task with validation before it, and with its errors reported.
+
+    It exits by itself on a mistake, as Hydra would print a line of its own before the message.
+    """
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
+        door.open()
         with _traces(asked):  # processes that the task starts are commands themselves
             try:
-                if declared is not None:
-                    validate(cfg, declared)
                 with translate_distributed_errors():
+                    if declared is not None:
+                        validate(effective(cfg), declared)
                     return task(cfg)
             except BrokenPipeError:
                 silence_stdout()
             except MISTAKES as error:
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
+                if asked not in ("", "0"):
                     raise
-                _leave_no_empty_folder()
-                sys.exit(f"error: {sentence(error)}")
-            except Exception:  # a sweeper tells its sentence at the end, when the trace is gone
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    print(f"error: {error_message(error)}", file=sys.stderr, flush=True)
+                    raise
+                _remove_empty_folder()
+                sys.exit(f"error: {error_message(error)}")
+            except Exception:
+                _write_crash_log()
+                if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweeper reports the message alone, at its end
                     traceback.print_exc()
                 raise
 
     return job
 
 
-def _leave_no_empty_folder() -> None:
-    """Remove the folder that Hydra made for the run, if nothing was written; commands without one have the current folder."""
+def _run_folder() -> Path | None:
+    """The folder that Hydra made for the run; None for commands without one, which have the current folder."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if folder != Path.cwd():
-        with suppress(OSError):  # it holds something
+    return folder if folder.is_dir() and folder != Path.cwd() else None
+
+
+def _remove_empty_folder() -> None:
+    if (folder := _run_folder()) is not None:
+        with suppress(OSError):  # it is not empty
             folder.rmdir()
+
+
+def _write_crash_log() -> None:
+    """Add the stack trace of the current exception to crash.log in the run's folder."""
+    if (folder := _run_folder()) is not None:
+        with suppress(OSError), (folder / CRASH_LOG).open("a") as file:
+            file.write(traceback.format_exc() + "\n")
 
 
 @contextmanager
@@ -127,29 +173,26 @@ def _traces(value: str) -> Iterator[None]:
             os.environ[TRACE] = before
 
 
-def sentence(error: BaseException) -> str:
-    """What to tell: our own message where one is in the chain of causes, else the error's."""
+def error_message(error: BaseException) -> str:
+    """The message for a mistake: that of a `DistilPoseError` in the chain of causes, else one made from the error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, DistilPoseError):
-            return _from_worker(str(cause))
+            return _without_worker_trace(str(cause))
         cause = cause.__cause__
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is not set: give {error.full_key}=…, and see --help for what it takes."
     if isinstance(error, MissingConfigException):
-        return _not_known(error)
+        return _unknown_choice(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"Cannot use '{error.filename}': {error.strerror}; give a path that exists and may be read and written."
-    unexpected = _UNEXPECTED.search(str(error))
-    if unexpected is not None:
-        target, name, group = unexpected.groups()
-        target = target.rpartition(".")[2]
-        return f"{group}.{name} is no setting of {target}: take it out by ~{group}.{name}, or choose another {group}."
-    return " ".join(_from_worker(str(error)).split())
+    if NULL_GROUP in str(error):
+        return "A group takes the name of one of its files, not null: give one that --help lists, such as logger=none."
+    return _near_name(error) or " ".join(_without_worker_trace(str(error)).split())
 
 
-def _not_known(error: MissingConfigException) -> str:
-    """What there is in place of a choice that is not there; Hydra's own text goes on with where it looked."""
+def _unknown_choice(error: MissingConfigException) -> str:
+    """The choices of a group; Hydra's own message lists the folders it searched."""
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml") if group)
     if not options:
@@ -157,30 +200,20 @@ def _not_known(error: MissingConfigException) -> str:
     return f"{group}={name} is not known: expected one of {', '.join(options)}."
 
 
-def _near_name(error: BaseException, config_name: str) -> str | None:
-    """A misspelt setting with the names that are like it, where there are any."""
-    found = _UNKNOWN.match(str(error))
-    if found is None:
+def _near_name(error: BaseException) -> str | None:
+    """For an override of a setting that is not there, the settings beside it with similar names, if there are any."""
+    cause = error.__cause__
+    if not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
         return None
-    # of the choices on the command line, as each has settings of its own
-    chosen = [word for word in sys.argv[1:] if (CONFIG_DIR / word.partition("=")[0]).is_dir()]
-    GlobalHydra.instance().clear()
-    with suppress(*MISTAKES), hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        node: Any = hydra.compose(config_name, chosen)
-        parts = found[1].split(".")
-        for place, part in enumerate(parts):
-            if not isinstance(node, DictConfig):
-                return None
-            if part not in node:
-                before = "".join(f"{each}." for each in parts[:place])
-                near = " or ".join(before + name for name in get_close_matches(part, map(str, node)))
-                return f"{before}{part} is not known: did you mean {near}?" if near else None
-            node = node._get_node(part)
-    return None
+    name = str(cause.full_key)
+    group = name.rpartition(".")[0]
+    near = get_close_matches(str(cause.key), map(str, cause.parent_node))
+    names = " or ".join(f"{group}.{key}" if group else key for key in near)
+    return f"{name} is not known: did you mean {names}?" if near else None
 
 
-def _from_worker(text: str) -> str:
-    """The message itself, where a data-loading process sent it in its whole stack trace."""
+def _without_worker_trace(text: str) -> str:
+    """The message alone, where a DataLoader worker sent it inside its stack trace."""
     if "Original Traceback (most recent call last)" not in text:
         return text
     return text.strip().splitlines()[-1].partition(": ")[2]

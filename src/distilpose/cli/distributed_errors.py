@@ -1,4 +1,4 @@
-"""What goes wrong around a run rather than in it, told in a sentence."""
+"""Errors of torch that say that another process has died, as a `DistilPoseError`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from distilpose.errors import DistilPoseError
 
-GO_ON = "the same command with resume=auto goes on from the last checkpoint."
-LOST = f"Another process of this training has gone ({{}}): see what it said; {GO_ON}"
-# words of torch's long message, and what to say
-FAULTS = {
-    "DataLoader worker (pid": "A process that loads data died ({}), most often because memory or shared memory ran out: lower "
-    f"data.num_workers or free some; {GO_ON}",
+RESUME = "the same command with resume=auto resumes from the last checkpoint."
+LOST = f"Another process of this training has died ({{}}): see its own error message; {RESUME}"
+# parts of torch's messages, which have no exception types of their own, and the error message for each
+ERRORS = {
+    "DataLoader worker (pid": "A DataLoader worker died ({}), most often because memory or shared memory ran out: lower "
+    f"data.num_workers or free some memory; {RESUME}",
     "Connection closed by peer": LOST,
     "Connection reset by peer": LOST,
     "ncclRemoteError": LOST,
@@ -23,18 +23,18 @@ FAULTS = {
 
 @contextmanager
 def translate_distributed_errors() -> Iterator[None]:
-    """A dead loading process, or another training process that has gone, as a `DistilPoseError`; other errors as they are."""
+    """Raise a `DistilPoseError` for a dead worker or a dead process of the training; leave other errors as they are."""
     try:
         yield
     except RuntimeError as error:
-        told = " ".join(str(error).split())
-        for words, sentence in FAULTS.items():
-            if words in told:
-                raise DistilPoseError(sentence.format(_gist(told))) from error
+        text = " ".join(str(error).split())
+        for part, message in ERRORS.items():
+            if part in text:
+                raise DistilPoseError(message.format(_first_clause(text))) from error
         raise
 
 
-def _gist(told: str) -> str:
-    """The first clause of a long message, without the file it was raised in."""
-    told = told.rpartition("] ")[2] if told.startswith("[") else told
-    return told.partition(". ")[0].rstrip(".")
+def _first_clause(text: str) -> str:
+    """The first clause of a long message, without the source file that some begin with."""
+    text = text.rpartition("] ")[2] if text.startswith("[") else text
+    return text.partition(". ")[0].rstrip(".")

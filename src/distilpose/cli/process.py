@@ -1,49 +1,35 @@
-"""A command as a process: how it starts sooner, and how it ends when nobody listens any more."""
+"""Standard output and standard error of a command."""
 
 from __future__ import annotations
 
-import atexit
-import gc
+import logging
 import os
 import sys
-from importlib.util import find_spec
+
+# environment variables that launchers give the rank of a process by, as Lightning reads them
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
-def pause_collector() -> None:
-    """Stop Python's collector of cycles, if a module of ours is about to run as a command (`python -m distilpose.train`).
+class StderrHandler(logging.Handler):
+    """Writes messages to what `sys.stderr` is at that moment, so that a later redirection holds."""
 
-    While torch and Lightning are imported a million objects are made that stay; looking through them again and again takes a
-    sixth of the time of a command without work.
-    """
-    if _starting() is not None:
-        gc.disable()
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
-def _starting() -> str | None:
-    """The module of ours that Python is about to run as a command, while it looks for it."""
-    # "-m" is Python's word for a module that it looks for, which may be another package's that imports this one
-    given = sys.orig_argv[: -len(sys.argv[1:]) or None]
-    return given[-1] if sys.argv[:1] == ["-m"] and given[-1].startswith("distilpose.") else None
-
-
-def refuse_without_torch() -> None:
-    """End a command that cannot work where only what `distilpose.runtime` needs is installed."""
-    name = _starting()
-    if name not in (None, "distilpose.runtime") and find_spec("torch") is None:
-        sys.exit(
-            f"error: {name} needs PyTorch and what else distilpose depends on, which is not installed: pip install distilpose; "
-            "python -m distilpose.runtime works without."
-        )
-
-
-def resume_collector() -> None:
-    """Start it again, for what is made from now on; a command's first step. Without a pause nothing changes."""
-    if not gc.isenabled():
-        gc.freeze()
-        atexit.register(gc.unfreeze)  # at the end all goes: Triton's binding complains of what is left
-        gc.enable()
+def log_to_stderr() -> None:
+    """Show what the package logs, as plain text: everything in the first process of a training, warnings in the others."""
+    logger = logging.getLogger("distilpose")
+    if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
+        logger.addHandler(StderrHandler())
+    for name, child in logging.root.manager.loggerDict.items():  # Hydra disables all loggers, to silence libraries
+        if name.startswith("distilpose") and isinstance(child, logging.Logger):
+            child.disabled = False
+    rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
+    logger.setLevel(logging.INFO if rank == "0" else logging.WARNING)
 
 
 def silence_stdout() -> None:
-    """Say no more: the reader of our output, such as `head`, has what it wanted."""
+    """Discard all further output, after its reader, such as `head`, has closed the pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

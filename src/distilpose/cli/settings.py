@@ -1,8 +1,9 @@
-"""Settings of a composed configuration, checked against the place that declares each, and listed for `--help`.
+"""Validates the settings of a composed configuration where each is declared, and describes them for `--help`.
 
 A setting is declared once, by an annotation: `turns: Annotated[int, Ge(1)]`. Settings of a group are declared by the
 signature of what the group builds (its `_target_`), those of a command by a class beside its `main`, and those of
-libraries (the Trainer, optimisers) by classes that such a class names. Descriptions come from the docstrings.
+libraries (the Trainer, optimizers) by classes that such a class names. Descriptions come from the docstrings.
+pydantic compares a value with its annotation; Hydra's structured configs know types, but no ranges.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, first_line
 
 PLAIN = (int, float, str, bool, type(None), Path, Any)
 CONTAINERS = (list, tuple, dict, Sequence, Mapping)
-WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path"}
+WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", Path: "a path", Any: "anything"}
 MISSING = "???"
 # keys of Hydra's instantiate
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
@@ -63,7 +64,12 @@ def validate(cfg: DictConfig, declared: type) -> None:
 
 
 def check(name: str, value: Any, annotation: Any) -> None:
-    """Check one value against its annotation; annotations of other things than plain values say nothing.
+    """Check one value against its annotation; one that is not of plain values is not checked.
+
+    Args:
+        name: of the setting.
+        value: plain, as in a configuration file.
+        annotation: its declaration.
 
     Raises:
         DistilPoseError: the value is not as declared.
@@ -99,28 +105,42 @@ def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any],
             yield Setting(name, value, annotation, about.get(key, ""))
             continue
         inner = _annotations(annotation) if isinstance(annotation, type) else {}
-        told = _descriptions(annotation) if isinstance(annotation, type) else {}
+        described = _descriptions(annotation) if isinstance(annotation, type) else {}
         if "_target_" in value:
-            target = get_object(value["_target_"])
+            target = _load_target(name, value["_target_"])
             known, takes_more = _parameters(target)
-            _refuse_unknown(value, known, takes_more, f"{name}.", value["_target_"])
-            inner, told = {**known, **inner}, {**_descriptions(target), **told}
-        yield from _below(value, f"{name}.", inner, told)
+            if not takes_more:
+                _check_names(value, known, f"{name}.", value["_target_"])
+            inner, described = {**known, **inner}, {**_descriptions(target), **described}
+        yield from _below(value, f"{name}.", inner, described)
 
 
-def _refuse_unknown(node: Mapping[str, Any], known: Mapping[str, Any], more: bool, prefix: str, target: str) -> None:
+def _load_target(name: str, path: str) -> Callable[..., Any]:
+    try:
+        return get_object(path)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise DistilPoseError(
+            f"{name}._target_={path} cannot be imported ({first_line(error)}): correct it, or install what it needs."
+        ) from error
+
+
+def _check_names(node: Mapping[str, Any], known: Mapping[str, Any], prefix: str, target: str) -> None:
+    """Raise an error for a setting that the target has no parameter for."""
     for key in node:
-        if not more and key not in known and key not in RESERVED:
+        if key not in known and key not in RESERVED:
             near = " or ".join(prefix + name for name in get_close_matches(key, known))
-            way = f"did you mean {near}?" if near else f"take it out by ~{prefix}{key}."
+            way = f"take it out by ~{prefix}{key}{f', or did you mean {near}?' if near else '.'}"
             raise DistilPoseError(f"{prefix}{key} is no setting of {target.rpartition('.')[2]}: {way}")
 
 
 def _parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """Annotations by parameter, those of base classes where a class passes options on; and whether it takes others too."""
+    """Annotations by parameter, and whether other parameters are accepted too.
+
+    Where a class passes `**options` on, the parameters of its base class count as well.
+    """
     found: dict[str, Any] = {}
-    for made in inspect.getmro(target) if isinstance(target, type) else (target,):
-        function = vars(made).get("__init__") if isinstance(made, type) else made
+    for owner in inspect.getmro(target) if isinstance(target, type) else (target,):
+        function = vars(owner).get("__init__") if isinstance(owner, type) else owner
         if function is None:
             continue
         parameters = inspect.signature(function).parameters.values()
@@ -144,7 +164,7 @@ def _annotations(declared: type) -> dict[str, Any]:
 
 
 def _is_plain(annotation: Any) -> bool:
-    """Whether an annotation is of values that a configuration file can hold."""
+    """Whether an annotation is of values that a configuration file can hold, and of nothing else."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _is_plain(parts[0])
@@ -157,52 +177,73 @@ def _is_plain(annotation: Any) -> bool:
 
 def describe(annotation: Any) -> str:
     """What an annotation allows, in words: "a whole number of at least 1", "cpu or cuda", "null or a path"."""
+    texts = list(dict.fromkeys(_alternatives(annotation)))
+    if "null" in texts:
+        texts = ["null", *(text for text in texts if text != "null")]
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if texts[:-1] else texts)
+
+
+def _alternatives(annotation: Any) -> list[str]:
+    """What an annotation allows, a text for each alternative."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _bounded(describe(parts[0]), parts[1:])
+        return [_bounded(describe(parts[0]), parts[1:])]
     if origin is Literal:
-        return " or ".join(json.dumps(part) if isinstance(part, bool) else str(part) for part in parts)
+        return [json.dumps(part) if isinstance(part, bool) else str(part) for part in parts]
     if origin in (typing.Union, types.UnionType):
-        ordered = sorted(parts, key=lambda part: part is not type(None))
-        return " or ".join("null" if part is type(None) else describe(part) for part in ordered)
+        plain = [
+            part for part in parts if _is_plain(part)
+        ]  # code may give objects of a library, the command line cannot
+        wider = {int: float, str: Path}
+        return [text for part in plain if wider.get(part) not in plain for text in _alternatives(part)]
+    if annotation is bool:
+        return ["true", "false"]
+    if annotation is type(None):
+        return ["null"]
     if origin is tuple and Ellipsis not in parts:
-        return f"{len(parts)} values, each {describe(parts[0])}"
+        return [f"a list of {len(parts)}, each {describe(parts[0])}"]
     if origin in (list, tuple, Sequence):
-        return f"a list, each {describe(parts[0])}"
-    return WORDS.get(annotation, "a list" if annotation in (list, tuple, Sequence) else "settings by name")
+        return [f"a list, each {describe(parts[0])}"]
+    return [WORDS.get(annotation, "a list" if annotation in (list, tuple, Sequence) else "settings by name")]
 
 
 def _bounded(what: str, bounds: Sequence[Any]) -> str:
-    told, unit = [], ""
+    """A text with its bounds and its unit: "a number above 0 and at most 1"."""
+    found = {type(bound): bound for bound in bounds}
+    low, high, conditions = "", "", []
+    if (ge := found.get(Ge)) is not None:
+        low = f"of at least {ge.ge}"
+    if (gt := found.get(Gt)) is not None:
+        low = f"above {gt.gt}"
+    if (le := found.get(Le)) is not None:
+        high = f"at most {le.le}" if low else f"of at most {le.le}"
+    if (lt := found.get(Lt)) is not None:
+        high = f"below {lt.lt}"
+    if ge is not None and le is not None:
+        conditions.append(f"from {ge.ge} to {le.le}")
+    elif low or high:
+        conditions.append(" and ".join(filter(None, (low, high))))
+    if (unit := found.get(Unit)) is not None:
+        conditions[:] = [f"{condition} {unit.unit}" for condition in conditions] or [f"of {unit.unit}"]
+    if (step := found.get(MultipleOf)) is not None:
+        conditions.append(f"that {step.multiple_of} divides")
     for bound in bounds:
-        if isinstance(bound, Ge):
-            told.append(f"of at least {bound.ge}")
-        elif isinstance(bound, Gt):
-            told.append(f"above {bound.gt}")
-        elif isinstance(bound, Le):
-            told.append(f"of at most {bound.le}")
-        elif isinstance(bound, Lt):
-            told.append(f"below {bound.lt}")
-        elif isinstance(bound, MultipleOf):
-            told.append(f"that {bound.multiple_of} divides")
-        elif isinstance(bound, (Len, MinLen)):
-            told.append(f"with at least {bound.min_length} entries")
-        elif isinstance(bound, Unit):
-            unit = f" {bound.unit}"
-    return " ".join([what + (f" of{unit}" if unit and not told else ""), " and ".join(told)]).rstrip() + (
-        unit if told else ""
-    )
+        if isinstance(bound, (Len, MinLen)):
+            exact = bound.min_length == getattr(bound, "max_length", None)
+            conditions.append(f"with {'' if exact else 'at least '}{bound.min_length} entries")
+    return " ".join([what, *conditions])
 
 
 def _descriptions(declared: Any) -> dict[str, str]:
-    """By name the first sentence that the `Args` or `Attributes` of a docstring say, a base class's where it says none."""
-    made = inspect.getmro(declared) if isinstance(declared, type) else (declared,)
+    """The first sentence on each name in `Args` or `Attributes` of a docstring; those of base classes too."""
+    owners = reversed(inspect.getmro(declared)) if isinstance(declared, type) else [declared]
     found: dict[str, str] = {}
-    for one in reversed(made):
-        doc = inspect.cleandoc(vars(one).get("__doc__") or "" if isinstance(one, type) else one.__doc__ or "")
+    for owner in owners:
+        doc = inspect.cleandoc(vars(owner).get("__doc__") or "" if isinstance(owner, type) else owner.__doc__ or "")
         section = re.search(r"^(?:Args|Attributes):\n((?:    .*\n?|\n)+)", doc, re.MULTILINE)
-        for entry in re.findall(
+        entries = re.findall(
             r"^    (\w+)[^:\n]*: ((?:.+\n?)(?:        .*\n?)*)", section[1] if section else "", re.MULTILINE
-        ):
-            found[entry[0]] = " ".join(entry[1].split()).split(". ")[0].rstrip(".")
+        )
+        for name, text in entries:
+            found[name] = " ".join(text.split()).split(". ")[0].rstrip(".")
     return found

@@ -1,4 +1,4 @@
-"""Inference: poses of the persons on photographs and in videos, and pictures of them."""
+"""Inference: poses of the persons on images and in videos, and drawings of them."""
 
 from distilpose.inference.predictor import Predictor, VideoFrame
 from distilpose.visualization.drawing import (

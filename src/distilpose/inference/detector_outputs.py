@@ -1,26 +1,27 @@
-"""What an ONNX detector's outputs mean: the layouts in use, each to boxes and scores of persons.
+"""Layouts of an ONNX detector's outputs, each converted to boxes and scores of persons.
 
-- `yolo`: (1, 4 + classes, N): centre and size, then a score a class. YOLOv8, YOLO11.
-- `yolo_objectness`: (1, N, 5 + classes): centre and size, objectness, then a score a class, the score being their product.
+- `yolo`: (1, 4 + classes, N): centre and size, then a score for each class. YOLOv8, YOLO11.
+- `yolo_objectness`: (1, N, 5 + classes): centre and size, objectness, then a score for each class; the product is the score.
   YOLOv5, YOLOX.
-- `rows`: (N, 6) or (1, N, 6), doubles already suppressed: two corners, score, class. YOLOv10, exports with suppression inside.
+- `rows`: (N, 6) or (1, N, 6), duplicates already suppressed: two corners, score, class. YOLOv10, exports with NMS inside.
 - `boxes_labels_scores`: three outputs in that order: (N, 4) corners, (N,) classes, (N,) scores. torchvision, DETR.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.errors import DistilPoseError
 
-LAYOUTS = ("yolo", "yolo_objectness", "rows", "boxes_labels_scores")
+Layout = Literal["yolo", "yolo_objectness", "rows", "boxes_labels_scores"]
+BoxFormat = Literal["xyxy", "cxcywh"]
 
 
-class Found(NamedTuple):
+class Detections(NamedTuple):
     """Persons in the detector's input.
 
     Attributes:
@@ -32,52 +33,52 @@ class Found(NamedTuple):
     scores: NDArray[np.float64]
 
 
-def read_outputs(outputs: Sequence[NDArray], layout: str, person: int, box_format: str | None, source: str) -> Found:
+def read_outputs(
+    outputs: Sequence[NDArray], layout: Layout, person: int, box_format: BoxFormat | None, source: str
+) -> Detections:
     """The persons among a detector's outputs.
 
     Args:
-        outputs: of one image.
-        layout: one of `LAYOUTS`.
-        person: the class that is a person.
-        box_format: xyxy or cxcywh; None for the layout's own.
-        source: the detector's name, for messages.
+        outputs: outputs for one image.
+        layout: see the module.
+        person: index of the class person.
+        box_format: corners or centre and size; None for the layout's own.
+        source: name of the detector, for error messages.
 
     Raises:
-        DistilPoseError: the outputs are not of that layout.
+        DistilPoseError: the outputs do not have that layout.
     """
-    shapes = [tuple(np.shape(value)) for value in outputs]
-    wrong = DistilPoseError(
-        f"{source} gives outputs of shapes {shapes}, which is not detector.layout={layout} with class {person}: "
-        f"choose another of {', '.join(LAYOUTS)}, or another detector.person."
-    )
-    if layout == "boxes_labels_scores":
-        if len(outputs) < 3:
-            raise wrong
-        boxes, labels, scores = (np.asarray(value, dtype=np.float64) for value in outputs[:3])
-        boxes, labels, scores = boxes.reshape(-1, 4) if boxes.size % 4 == 0 else boxes, labels.ravel(), scores.ravel()
-        if boxes.ndim != 2 or not len(boxes) == len(labels) == len(scores):
-            raise wrong
-        chosen = labels == person
-        return Found(_corners(boxes[chosen], box_format or "xyxy"), scores[chosen])
-    table = np.asarray(outputs[0], dtype=np.float64)
-    if table.ndim == 3 and table.shape[0] == 1:
-        table = table[0]
-    if table.ndim != 2:
-        raise wrong
+    try:
+        if layout == "boxes_labels_scores":
+            boxes, labels, scores = (np.asarray(value, dtype=np.float64) for value in outputs[:3])
+            labels, own_format = labels.ravel(), "xyxy"
+            boxes, scores = boxes.reshape(len(labels), 4), scores.reshape(len(labels))
+        else:
+            boxes, labels, scores, own_format = _read_table(np.asarray(outputs[0], dtype=np.float64), layout, person)
+    except (ValueError, IndexError) as error:  # a shape that the layout does not have
+        shapes = [tuple(np.shape(value)) for value in outputs]
+        raise DistilPoseError(
+            f"{source} gives outputs of shapes {shapes}, which is not detector.layout={layout} with class {person}: "
+            f"choose another of {', '.join(get_args(Layout))}, or another detector.person."
+        ) from error
+    is_person = labels == person
+    return Detections(_corners(boxes[is_person], box_format or own_format), scores[is_person])
+
+
+def _read_table(table: NDArray, layout: Layout, person: int) -> tuple[NDArray, NDArray, NDArray, str]:
+    """Boxes (N, 4), classes (N,), scores (N,) and the format of the boxes."""
+    if table.ndim == 3:
+        (table,) = table
+    count, _ = table.shape
     if layout == "rows":
-        if table.shape[1] != 6:
-            raise wrong
-        chosen = table[:, 5] == person
-        return Found(_corners(table[chosen, :4], box_format or "xyxy"), table[chosen, 4])
-    first = 4 if layout == "yolo" else 5
+        columns = table.reshape(count, 6)
+        return columns[:, :4], columns[:, 5], columns[:, 4], "xyxy"
     if layout == "yolo":
         table = table.T
-    if table.shape[1] <= first + person:
-        raise wrong
+    first = 4 if layout == "yolo" else 5
     classes = table[:, first:] * (table[:, 4:5] if layout == "yolo_objectness" else 1.0)
-    # a box is of the class it scores highest for
-    chosen = classes.argmax(1) == person
-    return Found(_corners(table[chosen, :4], box_format or "cxcywh"), classes[chosen, person])
+    # a box belongs to the class of its highest score
+    return table[:, :4], classes.argmax(1), classes[:, person], "cxcywh"
 
 
 def _corners(boxes: NDArray, box_format: str) -> NDArray[np.float64]:

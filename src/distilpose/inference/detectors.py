@@ -1,29 +1,30 @@
-"""Where the persons of an image are: the whole image, or as torchvision's detector says."""
+"""Detectors of persons: the whole image as one person, or a detector of torchvision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 from urllib.error import URLError
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from torch import nn
 
-from distilpose.errors import DistilPoseError, check_number
+from distilpose.errors import DistilPoseError
 from distilpose.evaluation import choose_device
-from distilpose.inference.photographs import Image
-from distilpose.inference.sources import Boxes
+from distilpose.inference.boxes import Boxes
+from distilpose.inference.images import Image
 from distilpose.models.checkpoint import read_torch_file
 
 
 class Detector(Protocol):
-    """Finds the persons of an image.
+    """Finds the persons on an image.
 
     Attributes:
-        every: of a video's frames, the persons are looked for in every so-manieth; in between they are followed.
+        every: in a video the detector runs in every N-th frame; in between the last poses are followed.
     """
 
     every: int
@@ -44,29 +45,27 @@ class WholeImage:
 
 
 class TorchvisionDetector:
-    """A detector of torchvision trained on COCO; its weights are fetched on first use (76 MB for the default).
+    """A detector of torchvision trained on COCO; its weights are downloaded on first use (76 MB for the default).
 
     Args:
-        name: of torchvision.models.detection.
-        file: weights fetched before, in place of torchvision's download.
+        name: a model of torchvision.models.detection.
+        file: weights that were downloaded before; null downloads them.
         threshold: lowest score of a person.
-        every: see `Detector`.
-        device: auto, cpu, cuda, …
+        every: run in every N-th frame of a video, and follow the last poses in between.
+        device: auto, cpu, cuda, ….
 
     Raises:
-        DistilPoseError: there is no such detector, or its weights can neither be fetched nor read.
+        DistilPoseError: there is no such detector, or its weights cannot be downloaded or read.
     """
 
     def __init__(
         self,
         name: str = "fasterrcnn_mobilenet_v3_large_320_fpn",
         file: str | Path | None = None,
-        threshold: float = 0.5,
-        every: int = 1,
+        threshold: Annotated[float, Ge(0), Le(1)] = 0.5,
+        every: Annotated[int, Ge(1)] = 1,
         device: str = "auto",
     ) -> None:
-        check_number("detector.threshold", threshold, least=0, most=1)
-        check_number("detector.every", every, least=1, whole=True)
         self.every, self.threshold, self.device = every, threshold, choose_device(device)
         self.model = _torchvision_model(name, file).eval().to(self.device)
 
@@ -77,44 +76,36 @@ class TorchvisionDetector:
         (found,) = self.model([planes])
         corners, labels, scores = (found[key].cpu().double().numpy() for key in ("boxes", "labels", "scores"))
         chosen = (labels == 1) & (scores >= self.threshold)
-        return inside(corners[chosen], scores[chosen], image.shape[:2])
+        return clip_to_image(corners[chosen], scores[chosen], image.shape[:2])
 
 
 def _torchvision_model(name: str, file: str | Path | None) -> nn.Module:
-    from torchvision.models import detection as detectors
-    from torchvision.models import get_model, list_models
+    from torchvision.models import detection, get_model, list_models
 
-    if name not in list_models(module=detectors):
-        raise DistilPoseError(
-            f"detector.name={name} is not known: expected one of {', '.join(list_models(detectors))}."
-        )
-    if file is not None and not Path(file).is_file():
-        raise DistilPoseError(
-            f"detector.file={file} does not exist: give the weights of {name} that torchvision offers."
-        )
+    if name not in list_models(module=detection):
+        raise DistilPoseError(f"detector.name={name} must be one of {', '.join(list_models(detection))}.")
     if file is None:
         try:
             return get_model(name, weights="DEFAULT")
         except (URLError, OSError, RuntimeError) as error:
             raise DistilPoseError(
-                f"The weights of {name} cannot be fetched ({error}): fetch them on a machine with a network (torchvision's "
-                "page of that model has the address) and give detector.file=FILE, or give boxes=FILE."
+                f"The weights of {name} cannot be downloaded ({error}): download them on a machine with a network "
+                "(torchvision's page of the model has the address) and give detector.file=FILE, or give boxes=FILE."
             ) from error
     model = get_model(name, weights=None, weights_backbone=None)
-    state = read_torch_file(Path(file))
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(read_torch_file(Path(file)))
     except (RuntimeError, TypeError, AttributeError) as error:
         raise DistilPoseError(
-            f"{file} does not hold the weights of {name}: give the file torchvision offers."
+            f"detector.file={file} does not hold the weights of {name}: give the file that torchvision offers."
         ) from error
     return model
 
 
-def inside(corners: NDArray, scores: NDArray, size: Sequence[int]) -> Boxes:
-    """Corners (N, 4) as boxes x, y, width, height, cut to the image of (H, W); those outside it are dropped."""
+def clip_to_image(corners: NDArray, scores: NDArray, size: Sequence[int]) -> Boxes:
+    """Corners (N, 4) as boxes x, y, width, height, clipped to the image of (H, W); those outside it are dropped."""
     limit = np.array([size[1], size[0], size[1], size[0]], dtype=np.float64)
-    cut = np.clip(np.nan_to_num(corners), 0, limit)
-    boxes = np.concatenate([cut[:, :2], cut[:, 2:] - cut[:, :2]], axis=1)
-    good = (boxes[:, 2:] > 1).all(1) & np.isfinite(corners).all(1) & np.isfinite(scores)
-    return Boxes(boxes[good], scores[good].astype(np.float64))
+    clipped = np.clip(np.nan_to_num(corners), 0, limit)
+    boxes = np.concatenate([clipped[:, :2], clipped[:, 2:] - clipped[:, :2]], axis=1)
+    valid = (boxes[:, 2:] > 1).all(1) & np.isfinite(corners).all(1) & np.isfinite(scores)
+    return Boxes(boxes[valid], scores[valid].astype(np.float64))

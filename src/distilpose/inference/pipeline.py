@@ -1,113 +1,222 @@
-"""From frames to result rows: persons, poses, identities, smoothing; what was found before is not looked for again."""
+"""From frames to persons: boxes, poses, identities. `Predictor.video` and the predict command both run on this."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from distilpose.evaluation import best_persons, check_finite, to_rows
-from distilpose.inference.following import Follower, GivenBoxes, grouped
-from distilpose.inference.journal import Journal
-from distilpose.inference.photographs import Frame
-from distilpose.inference.predictor import Predictor
+from distilpose.inference.box_sources import BoxSource
+from distilpose.inference.boxes import Boxes
+from distilpose.inference.images import Frame, ImageFiles
+from distilpose.inference.results_journal import ResultsJournal
 from distilpose.inference.tracking import Tracker
+from distilpose.inference.videos import Video
+from distilpose.outputs import Predictions
+
+if TYPE_CHECKING:
+    from distilpose.inference.predictor import Predictor
 
 Row = dict[str, Any]
+_GROUP_BATCHES = 4
+_GROUP_PIXELS = 64_000_000
+
+
+class FramePersons(NamedTuple):
+    """A frame and the persons on it.
+
+    Attributes:
+        frame: the frame.
+        persons: N persons without duplicates, best first.
+        scores: (N,) score of each person.
+    """
+
+    frame: Frame
+    persons: Predictions
+    scores: Tensor
+
+
+def find_persons(
+    predictor: Predictor,
+    frames: Iterable[Frame],
+    boxes: BoxSource,
+    nms_threshold: float = 0.9,
+    one_by_one: bool = False,
+    source: str = "The model",
+) -> Iterator[list[FramePersons]]:
+    """Find the persons on frames, a group of frames at a time.
+
+    Args:
+        predictor: finds the poses.
+        frames: in order.
+        boxes: finds the boxes.
+        nms_threshold: of two persons in a frame whose OKS is above this, the better one is kept.
+        one_by_one: whether to finish each frame before the next is read, as a camera needs it. A box source that needs
+            the last poses is always asked one frame at a time.
+        source: name of the model, for error messages.
+
+    Raises:
+        DistilPoseError: the model gives keypoints or scores that are not finite.
+    """
+    model = predictor.model
+    batch_size = 0 if one_by_one or boxes.needs_poses else predictor.batch_size
+    for group in group_frames(((frame, boxes.locate(frame)) for frame in frames), batch_size):
+        results = []
+        for (frame, _), found in zip(group, predictor.predict_each(group), strict=True):
+            check_finite(found, source)
+            persons, scores = best_persons(
+                found,
+                model.skeleton,
+                model.input_size,
+                nms_threshold=nms_threshold,
+                padding=predictor.padding,
+            )
+            boxes.update(persons.keypoints.double().numpy(), persons.scores.double().numpy())
+            results.append(FramePersons(frame, persons, scores))
+        yield results
+
+
+def group_frames(frames: Iterable[tuple[Frame, Boxes]], batch_size: int) -> Iterator[list[tuple[Frame, Boxes]]]:
+    """Group frames in order; a group is large enough for full batches and small enough for memory.
+
+    Where a group ends depends only on its own images. So a prediction that stopped between two groups and resumes there has the
+    same groups and batches, and the same results to the last bit. Frames without an image do not count.
+
+    Args:
+        frames: frames with their boxes.
+        batch_size: a group is complete at four times as many persons or frames, or at 64 million pixels; 0 makes a group of
+            each frame.
+    """
+    group: list[tuple[Frame, Boxes]] = []
+    persons = images = pixels = 0
+    full = _GROUP_BATCHES * batch_size
+    for frame, boxes in frames:
+        group.append((frame, boxes))
+        persons += len(boxes.boxes)
+        if frame.image is not None:
+            images += 1
+            pixels += frame.image.shape[0] * frame.image.shape[1]
+        if persons >= full or images >= full or pixels >= _GROUP_PIXELS:
+            yield group
+            group, persons, images, pixels = [], 0, 0, 0
+    if group:
+        yield group
 
 
 @dataclass
-class Pipeline:
-    """Makes rows in COCO's results format of a source's frames.
+class RowPipeline:
+    """Makes rows in COCO's results format from the frames of a source, and keeps them in a journal.
 
-    A row holds image_id, category_id, keypoints, score and the person's `box`; of a photograph its file_name; of a video the
-    frame and its time in seconds; with a tracker the track_id.
+    A row has image_id, category_id, keypoints, score and the person's `box`; of an image also its file_name, of a video the
+    frame and its time in seconds, and with a tracker the track_id. What the journal knows is not computed again.
 
     Attributes:
         predictor: finds the poses.
-        boxes: where the persons are.
-        journal: what was found before, and where what is found is kept.
-        tracker: gives identities, and smooths; None leaves persons as they are found.
-        fps: images of a folder a second, for a tracker that smooths.
-        one_by_one: whether each frame is finished before the next is read.
-        place: how many frames there were so far.
-        category_id: of all rows.
-        nms_threshold: of two persons in an image whose OKS is above this, the better one is kept.
-        source: the model's name, for messages.
+        boxes: finds the boxes.
+        journal: what earlier starts found, and where new rows are kept.
+        tracker: assigns identities and smooths; None leaves persons as they are found.
+        fps: rate at which the images of a folder are taken, for a tracker that smooths.
+        one_by_one: see `find_persons`.
+        category_id: category of all rows.
+        nms_threshold: see `find_persons`.
+        source: see `find_persons`.
+        position: number of frames so far.
     """
 
     predictor: Predictor
-    boxes: Follower | GivenBoxes
-    journal: Journal
+    boxes: BoxSource
+    journal: ResultsJournal
     tracker: Tracker | None = None
     fps: float = 25.0
     one_by_one: bool = False
     category_id: int = 1
     nms_threshold: float = 0.9
     source: str = "The model"
-    place: int = 0
+    position: int = 0
 
     def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, list[Row]]]:
-        """Frames in order, each with its rows, best person first.
+        """Frames in order, each with its rows, best person first. A second call continues after the last frame.
 
-        Those without an image count for the identities' patience and the time of an image of a folder. Called again, it goes
-        on behind the last.
+        Frames without an image also count for the tracker's patience and for the time of an image in a folder.
         """
-        for frame, rows in self._found(frames):
+        for frame, rows in self._untracked(frames):
             if self.tracker is not None:
-                joints = self._joints(rows)
-                boxes = np.array([row["box"] for row in rows], dtype=np.float64).reshape(-1, 4)
-                time = self.place / self.fps if frame.time is None else frame.time
-                numbers, shown = self.tracker(time, joints[..., :2], joints[..., 2], boxes)
-                triples = (
-                    np.concatenate([shown, joints[..., 2:]], axis=-1).reshape(len(rows), 3 * joints.shape[1]).tolist()
-                )
-                follow = zip(rows, triples, numbers.tolist(), strict=True)
-                rows = [{**row, "keypoints": triple, "track_id": number} for row, triple, number in follow]
-            self.place += 1
+                rows = self._track(self.tracker, frame, rows)
+            self.position += 1
             yield frame, rows
 
-    def _found(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, list[Row]]]:
-        """Rows as the model finds them, or as the journal has them."""
-        size = 0 if self.one_by_one else self.predictor.batch_size
-        for known, run in groupby(frames, key=lambda one: one.fault is None and one.number in self.journal.rows):
+    def frames_to_read(self, source: ImageFiles | Video, drawings: Mapping[str, Path]) -> Iterator[Frame]:
+        """The frames of a source in order; an image that the journal knows and that is drawn is not read again.
+
+        Args:
+            source: images or a video.
+            drawings: files that images are drawn into, by image name.
+        """
+        if isinstance(source, Video):
+            return source.frames()
+
+        def is_done(path: Path) -> bool:
+            return source.ids[path] in self.journal.rows and (path.name not in drawings or drawings[path.name].exists())
+
+        return source.frames(skip=is_done)
+
+    def known_frames(self, source: ImageFiles | Video) -> list[Frame]:
+        """The frames behind the last one of `run`, up to the last that the journal knows, without images."""
+        known = self.journal.rows
+        if isinstance(source, ImageFiles):
+            frames = list(source.frames(skip=lambda path: True))
+        else:
+            times = {number: rows[0]["time"] for number, rows in known.items() if rows}
+            frames = [Frame(number, time=times.get(number, 0.0)) for number in range(max(known, default=-1) + 1)]
+        left = frames[self.position :]
+        last = max((index for index, frame in enumerate(left) if frame.number in known), default=-1)
+        return left[: last + 1]
+
+    def _untracked(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, list[Row]]]:
+        """Rows as the journal has them or the model finds them."""
+        known_rows = self.journal.rows
+        for known, run in groupby(frames, key=lambda frame: frame.fault is None and frame.number in known_rows):
             if known:
                 for frame in run:
-                    rows = self.journal.rows[frame.number]
-                    joints = self._joints(rows)
-                    self.boxes.told(joints[..., :2], joints[..., 2])
-                    yield frame, rows
+                    joints = self._joints(known_rows[frame.number])
+                    self.boxes.update(joints[..., :2], joints[..., 2])
+                    yield frame, known_rows[frame.number]
                 continue
-            for group in grouped(self.boxes.each(run), size):
-                found = self.predictor.predict_each(group)
-                done = [(frame, self._rows(frame, persons)) for (frame, _), persons in zip(group, found, strict=True)]
-                self.journal.add([(frame.number, rows) for frame, rows in done if frame.image is not None])
-                yield from done
+            for group in find_persons(
+                self.predictor, run, self.boxes, self.nms_threshold, self.one_by_one, self.source
+            ):
+                finished = [(found.frame, self._rows(found)) for found in group]
+                self.journal.add([(frame.number, rows) for frame, rows in finished if frame.image is not None])
+                yield from finished
 
-    def _rows(self, frame: Frame, persons: Any) -> list[Row]:
-        check_finite(persons, self.source)
-        model = self.predictor.model
-        kept, scores = best_persons(
-            persons,
-            model.skeleton,
-            model.input_size,
-            nms_threshold=self.nms_threshold,
-            padding=self.predictor.padding,
-        )
-        self.boxes.told(kept.keypoints.double().numpy(), kept.scores.double().numpy())
-        about: Row = {"file_name": frame.name}
+    def _rows(self, found: FramePersons) -> list[Row]:
+        frame, persons, scores = found
+        origin: Row = {"file_name": frame.name}
         if frame.time is not None:
-            about = {"frame": frame.number, "time": round(frame.time, 6)}
-        places = kept.bbox.double().numpy().round(3).tolist()
-        rows = to_rows(kept, scores, self.category_id)
-        return [{**row, **about, "box": box} for row, box in zip(rows, places, strict=True)]
+            origin = {"frame": frame.number, "time": round(frame.time, 6)}
+        boxes = persons.bbox.double().numpy().round(3).tolist()
+        rows = to_rows(persons, scores, self.category_id)
+        return [{**row, **origin, "box": box} for row, box in zip(rows, boxes, strict=True)]
+
+    def _track(self, tracker: Tracker, frame: Frame, rows: list[Row]) -> list[Row]:
+        joints = self._joints(rows)
+        boxes = np.array([row["box"] for row in rows], dtype=np.float64).reshape(-1, 4)
+        time = self.position / self.fps if frame.time is None else frame.time
+        track_ids, smoothed = tracker(time, joints[..., :2], joints[..., 2], boxes)
+        triples = np.concatenate([smoothed, joints[..., 2:]], axis=-1).reshape(len(rows), 3 * joints.shape[1]).tolist()
+        return [
+            {**row, "keypoints": triple, "track_id": track_id}
+            for row, triple, track_id in zip(rows, triples, track_ids.tolist(), strict=True)
+        ]
 
     def _joints(self, rows: list[Row]) -> NDArray[np.float64]:
         """(N, K, 3): x, y and score."""
-        return np.array([row["keypoints"] for row in rows], dtype=np.float64).reshape(
-            len(rows), self.predictor.skeleton.num_keypoints, 3
-        )
+        keypoints = [row["keypoints"] for row in rows]
+        return np.array(keypoints, dtype=np.float64).reshape(len(rows), self.predictor.skeleton.num_keypoints, 3)

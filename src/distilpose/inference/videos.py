@@ -1,4 +1,4 @@
-"""Videos, cameras and streams, read a frame at a time; and what a `source=` means."""
+"""Videos, cameras and streams, read one frame at a time; and what a `source=` stands for."""
 
 from __future__ import annotations
 
@@ -12,39 +12,36 @@ import cv2
 import numpy as np
 
 from distilpose.errors import DistilPoseError
-from distilpose.inference.photographs import MAX_PIXELS, Frame, Photographs, read_photo, too_large
-from distilpose.inference.sources import SUFFIXES
+from distilpose.inference.images import MAX_PIXELS, SUFFIXES, Frame, ImageFiles, read_rgb, too_large_error
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".mjpeg", ".mjpg",
 )  # fmt: skip
 _SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
-# a container's count of frames may be an estimate; a share below this much of it is a damaged or cut-off file
-_WHOLE = 0.98
-# FFmpeg's own words about damaged files would come between ours
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# the number of frames in a container may be an estimate; a file that gives less than this share of it is damaged
+_COMPLETE = 0.98
 
 
 class Video:
-    """A video file, a webcam or a stream. No more than one frame is held.
+    """A video file, a webcam or a stream. One frame is held at a time.
 
-    Frames that differ in size from the first are given as they come; OpenCV itself scales those of most files to the size
-    of the first.
+    Frames of another size than the first are returned as they are; OpenCV itself scales those of most files to the size of the
+    first.
 
     Args:
         source: file, address (rtsp://, http://, …), or the number of a camera.
-        max_frames: end after so many; None goes on to the end.
-        max_pixels: of a frame.
+        max_frames: stop after so many frames; None reads to the end.
+        max_pixels: largest number of pixels of a frame.
 
     Attributes:
         fps: frames a second as the file says; 25 where it does not.
-        live: whether it is a camera or a stream, which has no end and no beginning to come back to. A file at an address is
-            none: it tells how many frames it has.
-        faults: sentences on what was lost, complete once `frames` has ended.
-        notes: sentences on what else there is to know, likewise.
+        live: whether it is a camera or a stream, which has no end and cannot be read again. A file at an address is
+            not live: it has a number of frames.
+        faults: messages on lost frames, complete once `frames` has ended.
+        notes: further messages, likewise.
 
     Raises:
-        DistilPoseError: it cannot be opened or has no frame.
+        DistilPoseError: it cannot be opened, has no frame, or its frames are too large.
     """
 
     def __init__(self, source: str | int, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
@@ -52,29 +49,25 @@ class Video:
         self.live = isinstance(source, int) or _is_address(source)
         self.faults: list[str] = []
         self.notes: list[str] = []
-        backend = cv2.CAP_ANY if isinstance(source, int) else cv2.CAP_FFMPEG
-        self._capture = _opened(source, backend)
-        if not self._capture.isOpened():
-            raise DistilPoseError(self._unopened())
-        width, height, self.fps, counted = (
+        self._capture = _open(source)
+        width, height, self.fps, count = (
             self._capture.get(key)
             for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)
         )
         if width * height > max_pixels:
-            raise too_large(f"A frame of {source}", int(width), int(height), max_pixels)
+            raise too_large_error(f"A frame of {source}", int(width), int(height), max_pixels)
         self.fps = self.fps if 0 < self.fps < 1000 else 25.0
-        self._counted = int(counted) if 0 < counted < 1e9 and not isinstance(source, int) else 0
-        self.live = self.live and not self._counted
+        self._count = int(count) if 0 < count < 1e9 and not isinstance(source, int) else 0
+        self.live = self.live and not self._count
         self._start = time.monotonic()
-        _, image = self._capture.read()
-        self._first: Any = image
-        if image is None:
-            raise DistilPoseError(f"{source} holds no frame that can be decoded: give another file.")
+        self._first: Any = self._capture.read()[1]
+        if self._first is None:
+            raise DistilPoseError(self._open_error())
 
     def __len__(self) -> int:
-        """Frames to expect; 0 where it is not known."""
-        known = [count for count in (self._counted, self.max_frames) if count]
-        return min(known) if known and (self.live or self._counted) else self.max_frames or 0
+        """Number of frames to expect; 0 if unknown."""
+        known = [count for count in (self._count, self.max_frames) if count]
+        return min(known) if known and (self.live or self._count) else self.max_frames or 0
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, once."""
@@ -82,87 +75,78 @@ class Video:
         image, self._first = self._first, None
         try:
             while image is not None:
-                if size is not None and image.shape[:2] != size:
-                    self._tell_change(number, size, image.shape[:2])
-                size = image.shape[:2]
-                if size[0] * size[1] > self.max_pixels:
-                    self.faults.append(
-                        str(too_large(f"Frame {number} of {self.source}", size[1], size[0], self.max_pixels))
+                height, width = image.shape[:2]
+                if size not in (None, (height, width)) and not self.notes:
+                    self.notes.append(
+                        f"{self.source} changes size at frame {number} to {width} x {height}: poses are in pixels of each "
+                        "frame as it is."
                     )
+                size = (height, width)
+                if height * width > self.max_pixels:
+                    error = too_large_error(f"Frame {number} of {self.source}", width, height, self.max_pixels)
+                    self.faults.append(str(error))
                     return
                 last = self._seconds(number, last)
-                yield Frame(
-                    number, time=last, image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-                )
+                rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+                yield Frame(number, time=last, image=rgb)
                 number += 1
                 image = None if number == self.max_frames else self._capture.read()[1]
         finally:
             self._capture.release()
-        self._tell_end(number)
+        self._report_end(number)
 
     def _seconds(self, number: int, last: float) -> float:
-        """When the frame just read is shown; later than the one before, whatever a damaged file says."""
+        """Time of the frame just read; always later than the frame before, even in a damaged file."""
         if self.live:
             return max(time.monotonic() - self._start, last + 1e-6)
-        told = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        return told if last < told < last + 3600 else (number / self.fps if last < 0 else last + 1 / self.fps)
+        position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return position if last < position < last + 3600 else (number / self.fps if last < 0 else last + 1 / self.fps)
 
-    def _tell_change(self, number: int, before: tuple[int, ...], after: tuple[int, ...]) -> None:
-        if not self.notes:
-            self.notes.append(
-                f"{self.source} changes size at frame {number} ({before[1]} x {before[0]} to {after[1]} x {after[0]}): "
-                "poses are in pixels of each frame as it came."
-            )
-
-    def _tell_end(self, number: int) -> None:
-        asked = len(self)
-        if not self.live and asked and number < _WHOLE * asked:
+    def _report_end(self, number: int) -> None:
+        expected = len(self)
+        if not self.live and number < _COMPLETE * expected:
             self.faults.append(
-                f"{self.source} ended after {number} of {asked} frames: it is damaged or cut off, and the poses of the "
-                "frames before are kept."
+                f"{self.source} ended after {number} of {expected} frames: it is damaged or cut off; the poses of the frames "
+                "before are kept."
             )
         if self.live and (self.max_frames is None or number < self.max_frames):
-            self.notes.append(f"{self.source} gave no more frames after {number}: the poses found until then are kept.")
+            self.notes.append(f"{self.source} gave no more frames after {number}: the poses found so far are kept.")
 
-    def _unopened(self) -> str:
+    def _open_error(self) -> str:
         if isinstance(self.source, int):
-            return f"Camera {self.source} cannot be opened: see that it is plugged in and not in use, or give another number."
+            return f"Camera {self.source} cannot be opened: check that it is connected and not in use, or give another number."
         if self.live:
-            return f"Stream {self.source} cannot be opened: check the address and that this machine may reach it."
-        size = os.path.getsize(self.source)
-        return f"{self.source} is empty, damaged or no video that can be read ({size} bytes): fetch it again."
+            return f"Stream {self.source} cannot be opened: check the address, and that this machine may reach it."
+        reason = "is empty, damaged or not a video" if os.path.exists(self.source) else "does not exist"
+        return f"{self.source} {reason}: give another file, or copy it again."
 
 
 def open_source(
     source: str | int | Path, max_frames: int | None = None, max_pixels: int = MAX_PIXELS
-) -> Photographs | Video:
-    """What a `source=` means: a camera's number or "webcam", an address, a video file, an image or a folder.
+) -> ImageFiles | Video:
+    """Open a camera (its number or "webcam"), an address, a video file, an image or a folder of images.
 
-    A file is a video by its ending; what has neither a video's nor an image's ending is taken for an image.
+    A file is a video by its suffix; any other file is read as an image.
 
     Raises:
-        DistilPoseError: it is not there, or cannot be opened.
+        DistilPoseError: it does not exist, or cannot be opened.
     """
     text = str(source)
     if text == "webcam" or (text.isascii() and text.isdigit() and not Path(text).exists()):
         return Video(0 if text == "webcam" else int(text), max_frames, max_pixels)
-    if _is_address(text):
-        return Video(text, max_frames, max_pixels)
-    if "://" in text:
-        raise DistilPoseError(f"'{text}' is no address that can be opened: expected one of {', '.join(_SCHEMES)}.")
-    if is_video(text):
-        if not Path(text).is_file():
-            raise DistilPoseError(f"'{text}' does not exist: give a video, an image or a folder that does.")
+    if _is_address(text) or is_video(text):
         return Video(text, max_frames, max_pixels)
     if max_frames is not None:
-        raise DistilPoseError(f"frames={max_frames} is for videos, webcams and streams, but '{text}' is none.")
+        raise DistilPoseError(
+            f"frames={max_frames} needs a video, webcam or stream, but source={text} is not: remove it."
+        )
     if Path(text).is_file() and Path(text).suffix.lower() not in SUFFIXES:
-        read_photo(text, max_pixels)  # what is no image is told before there is a folder for its poses
-    return Photographs(text, max_pixels)
+        read_rgb(text, max_pixels)  # fails before a folder for its poses is made
+    return ImageFiles(text, max_pixels)
 
 
 def is_video(source: str | Path) -> bool:
-    """Whether a path ends as a video's does."""
+    """Whether a path has the suffix of a video."""
     return Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -170,11 +154,12 @@ def _is_address(source: str | int) -> bool:
     return str(source).lower().startswith(_SCHEMES)
 
 
-def _opened(source: str | int, backend: int) -> cv2.VideoCapture:
-    """OpenCV's reader, without its own words where it cannot open the source: ours say what to do."""
+def _open(source: str | int) -> cv2.VideoCapture:
+    """Open a source by OpenCV, without log lines of OpenCV and FFmpeg: this module reports damaged files."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     logging = cv2.utils.logging
     before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
-        return cv2.VideoCapture(source, backend)
+        return cv2.VideoCapture(source, cv2.CAP_ANY if isinstance(source, int) else cv2.CAP_FFMPEG)
     finally:
         logging.setLogLevel(before)

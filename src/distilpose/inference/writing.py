@@ -1,4 +1,4 @@
-"""Predictions on the disk: rows as CSV, drawn pictures, and a drawn video."""
+"""Files of a prediction: results.json, results.csv, drawn images, and a drawn video."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from distilpose.files import atomic_write
 from distilpose.skeleton import Skeleton
 from distilpose.visualization.drawing import Image, draw_numbers, draw_skeleton
 
-# of a row, what comes before the joints in results.csv, where the row has it
+# columns of results.csv before the box and the joints, where the rows have them
 COLUMNS = ("image_id", "file_name", "frame", "time", "track_id", "score")
 
 
 class RowBuffer:
-    """Rows in order on the disk, under no name, so that a camera's do not fill the memory.
+    """Rows in order, in an unnamed file on disk, so that those of a camera do not fill the memory.
 
     Args:
-        folder: on whose disk.
+        folder: folder on the disk to use.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8")  # noqa: SIM115 - open as long as there are rows to come
+        self._file = tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8")  # noqa: SIM115 - open as long as the buffer
         self._count = 0
 
     def __len__(self) -> int:
@@ -44,60 +44,59 @@ class RowBuffer:
         self._count += len(rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The rows, from the first; none may be added meanwhile."""
+        """The rows from the first; none may be added meanwhile."""
         self._file.seek(0)
         yield from map(json.loads, self._file)
 
 
 def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write rows as one list of JSON, whole or not at all."""
+    """Write rows as one JSON list, atomically."""
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        between = "["
-        for row in rows:
-            file.write(between + json.dumps(row))
-            between = ", "
-        file.write("]" if between == ", " else "[]")
+        file.write("[")
+        for index, row in enumerate(rows):
+            file.write((", " if index else "") + json.dumps(row))
+        file.write("]")
 
 
 def write_csv(rows: Iterable[dict[str, Any]], skeleton: Skeleton, path: Path) -> Path:
-    """One line a person: whose it is, score, box, and x, y and score of each joint by its name."""
+    """Write one line a person: its image, score, box, and x, y and score of each joint by name."""
     first = next(iter(rows), None)
-    there = [column for column in COLUMNS if first is None or column in first]
+    columns = [column for column in COLUMNS if first is None or column in first]
     joints = [f"{name}_{part}" for name in skeleton.names for part in ("x", "y", "score")]
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*there, "box_x", "box_y", "box_width", "box_height", *joints])
+        writer.writerow([*columns, "box_x", "box_y", "box_width", "box_height", *joints])
         for row in rows:
             name = str(row.get("file_name", ""))
-            # a spreadsheet would take such a name for a formula
+            # a spreadsheet would run such a name as a formula
             shown = {**row, "file_name": f"'{name}" if name[:1] in ("=", "+", "-", "@") else name}
-            writer.writerow([*(shown.get(column, "") for column in there), *row["box"], *row["keypoints"]])
+            writer.writerow([*(shown.get(column, "") for column in columns), *row["box"], *row["keypoints"]])
     return path
 
 
-def drawn(image: Image, rows: Sequence[dict[str, Any]], skeleton: Skeleton, threshold: float) -> Image:
-    """The image with the skeletons of its rows, and the identities of those that have one."""
+def draw_rows(image: Image, rows: Sequence[dict[str, Any]], skeleton: Skeleton, threshold: float) -> Image:
+    """The image with the skeletons of its rows, and their identities where they are tracked."""
     joints = np.array([row["keypoints"] for row in rows]).reshape(-1, skeleton.num_keypoints, 3)
     picture = draw_skeleton(image, joints[..., :2], joints[..., 2], skeleton, threshold)
     tracked = [row for row in rows if "track_id" in row]
     return draw_numbers(picture, [row["box"] for row in tracked], [row["track_id"] for row in tracked])
 
 
-def picture_places(output: Path, images: Sequence[Path]) -> dict[str, Path]:
-    """Where the drawings of images go, by their names: NAME.jpg, or all NAME.png.jpg where some differ only in their ending."""
-    doubled = len({image.stem for image in images}) < len(images)
-    return {image.name: output / f"{image.name if doubled else image.stem}.jpg" for image in images}
+def drawing_paths(output: Path, images: Sequence[Path]) -> dict[str, Path]:
+    """Files for the drawings of images by name: NAME.jpg, or NAME.png.jpg for all if some differ only in their suffix."""
+    ambiguous = len({image.stem for image in images}) < len(images)
+    return {image.name: output / f"{image.name if ambiguous else image.stem}.jpg" for image in images}
 
 
-def write_picture(image: Image, path: Path) -> None:
-    """Write an RGB image as JPEG, whole or not at all."""
+def write_jpeg(image: Image, path: Path) -> None:
+    """Write an RGB image as JPEG, atomically."""
     _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.tobytes())
 
 
 class VideoWriter:
-    """A video of MPEG-4 frames, all of the size of the first (less a pixel where it is odd); others are scaled to it.
+    """Writes MPEG-4 frames of the size of the first (one pixel less where it is odd); others are scaled to it.
 
     Args:
         path: .mp4 or .avi.
@@ -121,8 +120,8 @@ class VideoWriter:
             self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, self._size)
             if not self._writer.isOpened():
                 raise DistilPoseError(
-                    f"OpenCV cannot write a video that ends in '{self.path.suffix}' here: take .avi or .mp4, or leave the "
-                    "video of predict out by draw=false."
+                    f"OpenCV cannot write a video with the suffix '{self.path.suffix}' here: use .avi or .mp4, or draw=false "
+                    "for predict."
                 )
         if image.shape[1] // 2 * 2 == self._size[0] and image.shape[0] // 2 * 2 == self._size[1]:
             image = image[: self._size[1], : self._size[0]]
@@ -132,7 +131,7 @@ class VideoWriter:
         self.count += 1
 
     def close(self) -> None:
-        """Finish the file; without any frame there is an empty one."""
+        """Finish the file; it is empty without any frame."""
         if self._writer is None:
             self.path.touch()
         else:
@@ -140,10 +139,10 @@ class VideoWriter:
 
 
 @contextmanager
-def video_beside(path: Path, fps: float) -> Iterator[VideoWriter]:
-    """A writer of a video that has its name once the block ends well, and is removed when it does not.
+def atomic_video(path: Path, fps: float) -> Iterator[VideoWriter]:
+    """A writer of a video that is renamed to `path` when the block ends, and removed if it raises.
 
-    Where there is a longer one of that name, of a work that came further, that one stays.
+    A longer video of that name, of an earlier start that came further, is kept.
     """
     with atomic_write(path) as temporary:
         writer = VideoWriter(temporary, fps)

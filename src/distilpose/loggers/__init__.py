@@ -1,1 +1,1 @@
-"""Experiment loggers (W&B, MLflow, TensorBoard) and what is sent to them."""
+"""Experiment loggers (W&B, MLflow, TensorBoard) and what is logged to them."""

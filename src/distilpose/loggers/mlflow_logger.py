@@ -1,81 +1,102 @@
-"""MLflow: a server that is not there is told at once, and one that goes away costs no training."""
+"""MLflow without waiting: Lightning's logger ends a training whose server goes away, or holds it up for minutes a call."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from functools import partial
 from typing import Any
 
 from lightning.pytorch.loggers import MLFlowLogger
-from tqdm import tqdm
 
 from distilpose.errors import DistilPoseError, first_line
-from distilpose.loggers.wandb_logger import answers
+from distilpose.loggers.wandb_logger import accepts_connections
 
-PAUSE = 60.0  # seconds without a word to a server that has gone, as each call waits for it
-# MLflow's own are 7 tries over four minutes, in which the training waits
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+log = logging.getLogger(__name__)
+
+PAUSE = 60.0  # seconds without calls to a server that has failed, since a training waits during each
+# MLflow's own defaults are 7 retries over four minutes, during which the training waits
+RETRY_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
-class PatientClient:
-    """MLflow's client, of which calls that log do nothing, with a word at first, where the server does not take them."""
+class ResilientClient:
+    """MLflow's client, whose logging calls are skipped for a while after the server has failed one.
+
+    Args:
+        client: MLflow's client.
+    """
 
     def __init__(self, client: Any):
-        self._client = client
-        self._silent_until = 0.0
-        self._told = False
+        self.client = client
+        self._paused_until = 0.0
+        self._warned = False
 
     def __getattr__(self, name: str) -> Any:
-        call = getattr(self._client, name)
+        call = getattr(self.client, name)
         return partial(self._try, call) if name.startswith(("log_", "set_", "get_run")) else call
 
     def _try(self, call: Any, *arguments: Any, **options: Any) -> Any:
-        from mlflow.exceptions import MlflowException  # installed only where it is wanted
+        from mlflow.exceptions import MlflowException  # an optional dependency
 
-        if time.monotonic() < self._silent_until:
+        if time.monotonic() < self._paused_until:
             return None
         try:
             return call(*arguments, **options)
         except (MlflowException, OSError) as error:
-            self._silent_until = time.monotonic() + PAUSE
-            if not self._told:
-                tqdm.write(
-                    f"MLflow takes no more ({first_line(error)}): the training goes on, and tries it again once a minute."
+            self._paused_until = time.monotonic() + PAUSE
+            if not self._warned:
+                log.warning(
+                    f"MLflow failed to log ({first_line(error)}): the training continues, and retries once a minute."
                 )
-            self._told = True
+            self._warned = True
             return None
 
 
-class LastingMLFlowLogger(MLFlowLogger):
-    """Lightning's MLFlowLogger, which leaves out what the server does not take."""
+class ResilientMLFlowLogger(MLFlowLogger):
+    """Lightning's MLFlowLogger, which skips what the server fails to log."""
 
-    _patient: PatientClient | None = None
+    _resilient_client: ResilientClient | None = None
 
     @property
     def experiment(self) -> Any:
-        """MLflow's client; the first call begins the run."""
+        """MLflow's client; the first call starts the run."""
         client = super().experiment
-        if self._patient is None or self._patient._client is not client:
-            self._patient = PatientClient(client)
-        return self._patient
+        if self._resilient_client is None or self._resilient_client.client is not client:
+            self._resilient_client = ResilientClient(client)
+        return self._resilient_client
 
 
-def make_mlflow_logger(tracking_uri: str, **options: Any) -> MLFlowLogger:
+def make_mlflow_logger(
+    tracking_uri: str,
+    experiment_name: str = "distilpose",
+    run_name: str | float | None = None,
+    artifact_location: str | None = None,
+    **options: Any,
+) -> MLFlowLogger:
     """An MLflow logger that does not hold up a training.
 
     Args:
-        tracking_uri: a server's address, or a local place such as sqlite:///FILE.
-        **options: of lightning's MLFlowLogger.
+        tracking_uri: address of a server, or a local place such as sqlite:///FILE.
+        experiment_name: name of the experiment.
+        run_name: name of the run.
+        artifact_location: folder or address of pictures and tables; null for the server's default.
+        **options: other settings of Lightning's MLFlowLogger.
 
     Raises:
         DistilPoseError: no server answers at the address.
     """
-    if tracking_uri.startswith(("http://", "https://")) and not answers(tracking_uri):
+    if tracking_uri.startswith(("http://", "https://")) and not accepts_connections(tracking_uri):
         raise DistilPoseError(
-            f"MLflow does not answer at logger.mlflow.tracking_uri={tracking_uri}: start it, correct the address, or leave it "
-            "out for a file in the run's folder."
+            f"No MLflow server answers at logger.mlflow.tracking_uri={tracking_uri}: start it, correct the address, or leave "
+            "the setting out for a file in the run's folder."
         )
-    for name, value in PATIENCE.items():
+    for name, value in RETRY_SETTINGS.items():
         os.environ.setdefault(name, value)
-    return LastingMLFlowLogger(tracking_uri=tracking_uri, **options)
+    return ResilientMLFlowLogger(
+        tracking_uri=tracking_uri,
+        experiment_name=experiment_name,
+        run_name=None if run_name is None else str(run_name),
+        artifact_location=artifact_location,
+        **options,
+    )

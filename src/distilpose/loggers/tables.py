@@ -1,4 +1,4 @@
-"""Where figures, tables, distributions and curves go: each logger shows what it can, in its own way."""
+"""Figures, tables, histograms and curves for every logger, since Lightning's common interface has only figures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 
 def log_figures(trainer: Trainer, figures: Mapping[str, float]) -> None:
-    """Numbers to every logger, and to loggers alone: what the module logs also becomes a column of metrics.csv."""
-    known = {name: value for name, value in figures.items() if math.isfinite(value)}
-    for logger in trainer.loggers if known else ():
-        logger.log_metrics(known, step=trainer.global_step)
+    """Log numbers to every logger, but not to metrics.csv, which has a column for all that the module logs."""
+    finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+    for logger in trainer.loggers if finite else ():
+        logger.log_metrics(finite, step=trainer.global_step)
 
 
 def log_histogram(trainer: Trainer, key: str, values: NDArray) -> None:
-    """A distribution to W&B and TensorBoard; values that are not finite are left out."""
+    """Log a histogram to W&B and TensorBoard; values that are not finite are left out."""
     values = np.asarray(values)[np.isfinite(values)]
     for logger in trainer.loggers if len(values) else ():
         if isinstance(logger, WandbLogger):
@@ -35,14 +35,14 @@ def log_histogram(trainer: Trainer, key: str, values: NDArray) -> None:
 def log_curves(
     trainer: Trainer, key: str, curves: Mapping[str, tuple[NDArray, NDArray]], title: str, x_name: str
 ) -> None:
-    """Curves to W&B as a plot of its own, where runs are compared in it.
+    """Log curves to W&B as one of its own plots, in which it compares runs.
 
     Args:
-        trainer: whose loggers.
+        trainer: trainer with the loggers.
         key: name of the plot.
-        curves: by name (n,) positions along x and (n,) heights.
-        title: of the plot.
-        x_name: of the horizontal axis.
+        curves: x (n,) and y (n,) of each curve, by name.
+        title: title of the plot.
+        x_name: name of the horizontal axis.
     """
     xs, ys = zip(*((x.tolist(), y.tolist()) for x, y in curves.values()), strict=True)
     for logger in trainer.loggers:
@@ -54,14 +54,14 @@ def log_curves(
 def log_table(
     trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], pictures: Sequence[NDArray]
 ) -> None:
-    """A table to every logger: to W&B with a picture at the head of each row, else without.
+    """Log a table to every logger; on W&B each row begins with a picture.
 
     Args:
-        trainer: whose loggers.
+        trainer: trainer with the loggers.
         key: name of the table.
-        columns: names, without the picture's.
-        rows: words and numbers, None where there is none.
-        pictures: (H, W, 3) uint8 RGB, one a row.
+        columns: names of the columns, without that of the picture.
+        rows: texts and numbers, None for an empty cell.
+        pictures: (H, W, 3) uint8 RGB pictures, one for each row.
     """
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
@@ -69,7 +69,7 @@ def log_table(
             logger.log_table(key, ["picture", *columns], data, step=trainer.global_step)
         elif isinstance(logger, TensorBoardLogger):
             lines = [columns, ["---"] * len(columns), *rows]
-            text = "\n".join("| " + " | ".join(map(_shown, line)) + " |" for line in lines)
+            text = "\n".join("| " + " | ".join(map(_cell_text, line)) + " |" for line in lines)
             logger.experiment.add_text(key, text, trainer.global_step)
         elif isinstance(logger, MLFlowLogger):
             file = io.StringIO()
@@ -77,6 +77,5 @@ def log_table(
             logger.experiment.log_text(logger.run_id, file.getvalue(), f"{key}_step_{trainer.global_step}.csv")
 
 
-def _shown(value: Any) -> str:
-    """A table's cell."""
+def _cell_text(value: Any) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

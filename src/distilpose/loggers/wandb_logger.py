@@ -1,15 +1,19 @@
-"""Weights & Biases: online where an account is at hand, offline everywhere else, and one run a job."""
+"""Weights & Biases without an account or a network: W&B's offline mode has to be chosen before a run, and is chosen here.
+
+W&B itself raises where no account is set up or its server does not answer. A run that is offline lies in the run's folder
+until `wandb sync` sends it.
+"""
 
 from __future__ import annotations
 
+import logging
 import netrc
 import os
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlparse
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,108 +23,123 @@ from hydra.types import RunMode
 from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from tqdm import tqdm
 
 from distilpose.errors import DistilPoseError, first_line
 
-DATA = "WANDB_DATA_DIR"
-DATA_IS_GIVEN = DATA in os.environ
-MODES = ("auto", "online", "offline", "disabled")
-FINISH = 90  # seconds that the end of a run may wait for the server: less than a cluster leaves after its signal
-LOST = (wandb.errors.Error, OSError)  # of a server that has gone; a timeout is the latter
-SWEEP = "DISTILPOSE_SWEEP"  # tells jobs of a multirun that are commands of their own which sweep they belong to
+log = logging.getLogger(__name__)
+
+DATA_DIR = "WANDB_DATA_DIR"
+USER_DATA_DIR = os.environ.get(DATA_DIR)  # before a run of this process sets it
+FINISH_TIMEOUT = 90  # seconds, less than a cluster leaves between its signal and the kill
+LOST_CONNECTION = (wandb.errors.Error, OSError)  # a timeout is the latter
+SWEEP = "DISTILPOSE_SWEEP"  # name of the sweep, for a job that is a command of its own
 
 
-class LastingWandbLogger(WandbLogger):
-    """Lightning's WandbLogger, which goes on where the server is gone or refuses, and closes its run in any process.
+class ResilientWandbLogger(WandbLogger):
+    """Lightning's WandbLogger, which continues offline or skips a call if the server fails, and closes forked runs.
 
-    A forked process (ddp_fork) ends without a word to W&B, and its last rows would be lost. Elsewhere `finish_wandb` closes
-    the run.
+    Args:
+        **options: settings of Lightning's WandbLogger.
     """
 
     def __init__(self, **options: Any):
+        self._options = options
+        self._process: int | None = os.getpid()
+        self._warned = False
         super().__init__(**options)
-        self._made_in = os.getpid()
-        self._misses = False
+
+    @property
+    def mode(self) -> str:
+        """W&B's mode: online, offline or disabled."""
+        return str(self._options.get("mode"))
 
     @property
     def experiment(self) -> Any:
-        """W&B's run, begun at the first call; offline, with a word, where the server does not take it."""
+        """W&B's run, started at the first call; offline if the server rejects it or does not answer."""
         try:
             return super().experiment
-        except wandb.errors.CommError as error:  # a key that is refused, a server that breaks down or never answers
-            print(f"W&B does not take the run ({first_line(error)}): it is offline, send it later by wandb sync.")
-            self._wandb_init["mode"] = "offline"
+        except wandb.errors.CommError as error:
+            log.warning(f"W&B rejects the run ({first_line(error)}): it is offline, send it later by wandb sync.")
+            self._options["mode"] = "offline"
+            super().__init__(**self._options)  # where alone Lightning reads the mode
             return super().experiment
         except wandb.errors.UsageError as error:
             raise DistilPoseError(
-                f"W&B refuses the run ({first_line(error)}): correct logger.wandb.…, or give logger.wandb.mode=offline."
+                f"W&B rejects the run ({first_line(error)}): correct logger.wandb.…, or set logger.wandb.mode=offline."
             ) from error
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Figures, tables and plots at a step; tables and plots ask the server, and are left out where it is gone."""
+        """Log figures, tables and plots at a step; tables and plots need the server, and are skipped without it."""
         try:
             super().log_metrics(metrics, step)
-        except LOST as error:
-            if not self._misses:
-                tqdm.write(
-                    f"W&B does not take {', '.join(metrics)} ({first_line(error)}): the training goes on without, and with "
-                    "what else it does not take."
+        except LOST_CONNECTION as error:
+            if not self._warned:
+                log.warning(
+                    f"W&B failed to log {', '.join(metrics)} ({first_line(error)}): the training continues, and skips what "
+                    "W&B cannot log."
                 )
-            self._misses = True
+            self._warned = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for a spawned process, which attaches to the run of its parent and does not close it."""
+        return {**super().__getstate__(), "_process": None}
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the run at the end of a fit, if this process is not the logger's own and began it."""
+        """Close the run in a forked process (ddp_fork), whose last rows would be lost; elsewhere `finish_wandb` does."""
         super().finalize(status)
-        attached = getattr(self, "_attach_id", None) is not None  # to its parent's run, as spawned processes are
-        if os.getpid() != self._made_in and not attached and wandb.run is not None:
+        if self._process not in (None, os.getpid()) and wandb.run is not None:
             _finish(int(status != "success"))
 
 
-def make_wandb_logger(project: str, name: str, save_dir: str, mode: str = "auto", **options: Any) -> WandbLogger:
+def make_wandb_logger(
+    project: str,
+    name: str | float,
+    save_dir: str,
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+    **options: Any,
+) -> WandbLogger:
     """A W&B logger that never hangs on a machine without network or account.
 
-    The jobs of a multirun are one W&B group under the sweep folder's name, with job type "sweep" and that name as a tag;
-    a run by itself has none of these.
+    The jobs of a multirun are one W&B group under the name of the sweep's folder, with job type "sweep" and that name as a
+    tag; a single run has none of these.
 
     Args:
         project: W&B project.
-        name: of the run.
-        save_dir: the run's folder; an offline run lies in its `wandb` folder until `wandb sync`.
-        mode: online, offline, disabled, or auto: online where an API key is set up and the server answers. Asked to be
-            online where it does not answer, the run is offline, with a word.
-        **options: of lightning's WandbLogger.
+        name: name of the run.
+        save_dir: folder of the run; an offline run lies in its `wandb` folder until `wandb sync`.
+        mode: online, offline, disabled, or auto: online if an API key is set up and the server answers. If the server does
+            not answer, online becomes offline.
+        **options: other settings of Lightning's WandbLogger.
     """
-    mode = os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode
-    if mode not in MODES:
-        raise DistilPoseError(f"logger.wandb.mode={mode} must be one of {', '.join(MODES)}.")
+    chosen = os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode
     server = server_url()
-    if mode == "auto":
-        mode = "online" if _has_account(server) and answers(server) else "offline"
-    elif mode == "online" and not answers(server):
-        rank_zero_only(print)(f"W&B does not answer at {server}: the run is offline, send it later by wandb sync.")
-        mode = "offline"
+    if chosen == "auto":
+        chosen = "online" if unavailable_reason() is None else "offline"
+    elif chosen == "online" and not accepts_connections(server):
+        rank_zero_only(log.warning)(
+            f"W&B does not answer at {server}: the run is offline, send it later by wandb sync."
+        )
+        chosen = "offline"
     Path(save_dir).mkdir(parents=True, exist_ok=True)
-    if (
-        not DATA_IS_GIVEN
-    ):  # where tables lie until they are sent: beside the run, not in a home that may not be writable
-        os.environ[DATA] = str(Path(save_dir) / "wandb")
+    if USER_DATA_DIR is None:  # tables wait here until they are sent; W&B's default, the home, may not be writable
+        os.environ[DATA_DIR] = str(Path(save_dir) / "wandb")
     sweep = sweep_name()
     if sweep is not None:
-        options = {"group": sweep, "job_type": "sweep", "tags": [sweep[:64]], **options}  # as long as W&B takes
-    # reinit: a multirun's jobs share a process, and each is a run of its own
-    wanted: dict[str, Any] = {"silent": True, "reinit": "finish_previous"}
-    if "finish_timeout" in wandb.Settings.model_fields:  # for a server that has gone since; the run lies in save_dir
-        wanted |= {"finish_timeout": FINISH, "finish_timeout_raises": True}
-    settings = wandb.Settings(**wanted)
-    return LastingWandbLogger(project=project, name=name, save_dir=save_dir, mode=mode, settings=settings, **options)
+        options = {"group": sweep, "job_type": "sweep", "tags": [sweep[:64]], **options}  # W&B's longest tag
+    # jobs of a multirun share a process, and each is a run of its own
+    settings: dict[str, Any] = {"silent": True, "reinit": "finish_previous"}
+    if "finish_timeout" in wandb.Settings.model_fields:  # not in W&B's older versions
+        settings |= {"finish_timeout": FINISH_TIMEOUT, "finish_timeout_raises": True}
+    return ResilientWandbLogger(
+        project=project, name=str(name), save_dir=save_dir, mode=chosen, settings=wandb.Settings(**settings), **options
+    )
 
 
 def server_url() -> str:
-    """Address of W&B's server: of WANDB_BASE_URL, of the settings that `wandb login --host` writes, or the public one."""
-    # as wandb.init does, which would start W&B's own process in every process of the run
+    """Address of W&B's server: WANDB_BASE_URL, the one that `wandb login --host` saved, or the public one."""
+    # wandb.setup() would tell it too, but starts W&B's service in every process of a run
     settings = wandb.Settings()
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
     settings.settings_system = str(folder / "settings")
@@ -129,22 +148,22 @@ def server_url() -> str:
         settings.update_from_env_vars(dict(os.environ))
     except ValueError as error:
         raise DistilPoseError(
-            f"W&B does not take its settings in the environment ({' '.join(str(error).split())}): correct the variables "
-            "that begin with WANDB_, or leave W&B out by logger=none."
+            f"W&B rejects its settings in the environment ({' '.join(str(error).split())}): correct the variables that begin "
+            "with WANDB_, or use logger=none."
         ) from error
     return str(settings.base_url)
 
 
-def unreachable() -> str | None:
-    """Why W&B's server cannot be used from here, in a few words; None where it can."""
+def unavailable_reason() -> str | None:
+    """Why W&B's server cannot be used from here; None if it can."""
     server = server_url()
     if not _has_account(server):
         return f"no account is set up for {server}"
-    return None if answers(server) else f"{server} does not answer"
+    return None if accepts_connections(server) else f"{server} does not answer"
 
 
 def sweep_name() -> str | None:
-    """The name of the folder of the multirun that this is a job of; None of a run by itself."""
+    """Name of the sweep's folder, if this is a job of a multirun."""
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         return Path(HydraConfig.get().sweep.dir).resolve().name
     return os.environ.get(SWEEP) or None
@@ -163,15 +182,12 @@ def finish_wandb(trainer: Trainer) -> Iterator[None]:
 
 
 def _finish(code: int) -> None:
-    """Close W&B's run, in a limited time."""
     run: Any = wandb.run
     try:
         wandb.finish(exit_code=code)
-    except LOST as error:
+    except LOST_CONNECTION as error:
         folder = Path(run.dir).parent
-        print(
-            f"W&B has not taken the whole run ({first_line(error)}): send it by wandb sync {folder}.", file=sys.stderr
-        )
+        log.warning(f"W&B did not receive the whole run ({first_line(error)}): send it by wandb sync {folder}.")
 
 
 def _has_account(url: str) -> bool:
@@ -184,8 +200,8 @@ def _has_account(url: str) -> bool:
         return False
 
 
-def answers(url: str, timeout: float = 2.0) -> bool:
-    """Whether the server, or the proxy on the way to it, accepts a connection within `timeout` seconds."""
+def accepts_connections(url: str, timeout: float = 2.0) -> bool:
+    """Whether the server, or the proxy in front of it, accepts a connection within `timeout` seconds."""
     address = urlparse(url)
     proxy = None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
     if proxy is not None:

@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.runs.folders import TABLE, Run, below, flatten
+from distilpose.runs.config import below, flatten
+from distilpose.runs.folders import TABLE, Run
 
 
 @dataclass(frozen=True)

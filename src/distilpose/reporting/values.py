@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from distilpose.errors import DistilPoseError
 from distilpose.reporting.rows import Row, format_values
-from distilpose.runs.folders import below
+from distilpose.runs.config import below
 
 # settings or groups of settings that decide which persons are validated and how. Without the crop size: metrics are in
 # image pixels, so students of different crop sizes can be compared

@@ -1,1 +1,1 @@
-"""Many runs: jobs of a multirun, grids, searches, and their tables."""
+"""Many runs by one command: the jobs of a multirun, grids, searches, and their result tables."""

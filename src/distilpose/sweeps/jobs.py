@@ -1,4 +1,8 @@
-"""Jobs of a multirun: those that need processes of their own, one at a time in a folder, none without its sweep."""
+"""The job of a sweep as a process: started anew where it needs several processes, alone in its folder, ended with its sweep.
+
+Hydra runs a job in the process of its launcher. Lightning starts further processes by repeating the command line, which
+there is the whole sweep's, so such a job runs as a command of its own.
+"""
 
 from __future__ import annotations
 
@@ -30,107 +34,113 @@ from distilpose.runs.folders import SUMMARY, best_value
 from distilpose.runs.resume import AUTO
 from distilpose.runs.validation import count_processes
 
-# what of Hydra's own settings is never a run's, and what only a search's trial asks for
-NOT_OF_A_RUN, OF_A_SWEEP = ("hydra.mode", "hydra.run.dir"), ("hydra.sweep", "hydra/sweeper")
+# beginnings of Hydra's overrides that a single run never takes, and of those that only a trial of a search needs
+MULTIRUN_OVERRIDES, SWEEP_OVERRIDES = ("hydra.mode", "hydra.run.dir"), ("hydra.sweep", "hydra/sweeper")
 PARENT = "DISTILPOSE_PARENT"
 
 
 def wants_processes(cfg: DictConfig) -> bool:
-    """Whether this is a job of a multirun for which Lightning would start the program anew, and with it the whole sweep."""
+    """Whether this is a job of a multirun whose further processes Lightning would start by repeating the sweep's command."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return False
-    forked = str(cfg.trainer.strategy).endswith(("fork", "spawn", "notebook"))
-    return not _started_together() and not forked and count_processes(cfg.trainer) > 1
+    forks = str(cfg.trainer.strategy).endswith(("fork", "spawn", "notebook"))
+    return not _has_cluster_launcher() and not forks and count_processes(cfg.trainer) > 1
 
 
-def _started_together() -> bool:
+def _has_cluster_launcher() -> bool:
     """Whether srun or torchrun has started all processes of the training."""
     return SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
 
 
 def run_in_subprocess(cfg: DictConfig) -> float | None:
-    """The job as a command of its own in its own folder; returns the best value of the monitored metric.
+    """Run the job as a command of its own in its folder; return the best value of the monitored metric.
 
     Raises:
-        DistilPoseError: it failed; its own words have been told.
+        DistilPoseError: the command failed; it has printed its own error message.
     """
     folder = Path(cfg.folder).resolve()
     hydra = HydraConfig.get()
     command = [sys.executable, *build_command_line(hydra, hydra.overrides.task, folder)[1:]]
     variables = os.environ | {PARENT: str(os.getpid()), SWEEP: sweep_name() or ""}
-    if cfg.trainer.num_nodes == 1:  # a port that is set would be that of all jobs side by side
+    if cfg.trainer.num_nodes == 1:  # jobs side by side would all use the same port
         variables.pop("MASTER_PORT", None)
     status = subprocess.run(command, env=variables).returncode
-    if status > 128:  # left on a signal, which was the sweep's
+    if status > 128:  # a signal ended it, which was meant for the sweep
         raise SystemExit(status)
     if status:
-        raise DistilPoseError(f"The run in {folder} ended with status {status}: see what it said above.")
+        raise DistilPoseError(f"The run in {folder} ended with status {status}: see its error message above.")
     return best_value(json.loads((folder / SUMMARY).read_text()))
 
 
 def build_command_line(hydra: Any, overrides: Sequence[str], folder: Path, without: tuple[str, ...] = ()) -> list[str]:
-    """The command line of one run of a sweep.
+    """Build the command line of one run of a sweep.
 
     Args:
         hydra: the sweep's `hydra` configuration.
-        overrides: of the run.
-        folder: where it writes.
-        without: beginnings of settings of Hydra's that are left out.
+        overrides: overrides of the run.
+        folder: folder the run writes to.
+        without: beginnings of overrides of Hydra's settings to leave out.
     """
     plain = re.fullmatch(r"[\w./-]+", str(folder))
-    place = folder if plain else QuotedString(str(folder), Quote.single).with_quotes()
-    own = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    given = [word for word in hydra.overrides.hydra if not word.startswith(NOT_OF_A_RUN + without)]
-    flags = [part for path in own for part in ("--config-dir", path)]
-    return ["python", "-m", "distilpose.train", *flags, *given, *overrides, f"hydra.run.dir={place}"]
+    run_dir = folder if plain else QuotedString(str(folder), Quote.single).with_quotes()
+    config_dirs = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    flags = [part for path in config_dirs for part in ("--config-dir", path)]
+    own = [override for override in hydra.overrides.hydra if not override.startswith(MULTIRUN_OVERRIDES + without)]
+    return ["python", "-m", "distilpose.train", *flags, *own, *overrides, f"hydra.run.dir={run_dir}"]
 
 
 @contextmanager
 def exclusive_run(cfg: DictConfig) -> Iterator[bool]:
-    """A run's folder to oneself; with `resume=auto` another process's end is waited for, and gone on from.
+    """Lock a run's folder; gives whether another process held the lock before.
 
-    A sweep that was killed may have left such a process behind, as may one whose jobs are a cluster's. Processes of torchrun
-    and srun choose a checkpoint each for itself, and would choose unlike ones after a wait: there another is refused.
+    With `resume=auto` the end of that process is awaited, and its run resumed: a sweep that was killed may have left it
+    behind, as may one whose jobs run on a cluster. Processes of torchrun and srun do not wait, since each chooses a
+    checkpoint for itself and would choose different ones after a wait.
     """
-    if getattr(rank_zero_only, "rank", 0):  # of a run's processes one holds it for all
+    if getattr(rank_zero_only, "rank", 0):  # rank zero holds the lock for all processes of a run
         yield False
         return
-    waits = cfg.resume == AUTO and not _started_together()  # else for the loading processes of one that was killed
+    waits = cfg.resume == AUTO and not _has_cluster_launcher()
+    # without waiting, the workers of a process that was just killed still get some seconds
     with locks.held(Path(cfg.folder) / "run.lock", math.inf if waits else 10.0) as waited:
         yield waited
 
 
 def check_folder(cfg: DictConfig) -> None:
-    """Refuse a sweep without -m, and under torchrun a folder named by the time: each process would name one of its own."""
-    _refuse_single(cfg)
-    if not (HydraConfig.initialized() and _started_together()) or HydraConfig.get().mode == RunMode.MULTIRUN:
+    """Check that the folder of the run is one for all its processes, and that a sweep is started with -m.
+
+    Raises:
+        DistilPoseError: the folder is named after each process's clock, or -m is missing.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN:
+        return
+    _check_multirun(cfg)
+    if not _has_cluster_launcher():
         return
     run = OmegaConf.to_container(HydraConfig.instance().cfg.hydra.run, resolve=False)  # type: ignore[union-attr]
     if "${now:" in run["dir"] and cfg.resume is None:  # type: ignore[index,call-overload]
         raise DistilPoseError(
-            "Each of these processes would choose a folder by its own clock: give one for all, by hydra.run.dir=FOLDER."
+            "Each process of torchrun or srun would name its folder after its own clock: set hydra.run.dir=FOLDER for all."
         )
 
 
-def _refuse_single(cfg: DictConfig) -> None:
-    """A sweep without -m would train one run with the settings that its jobs share; a check looks at just that."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN or cfg.check or cfg.lr_find:
-        return
+def _check_multirun(cfg: DictConfig) -> None:
+    """A sweep without -m would train a single run with the settings that its jobs share, which only a check wants."""
     hydra = HydraConfig.get()
     name = hydra.runtime.choices.get("sweep")
     # a job, or the best trained again
-    placed = any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
-    if name is not None and not placed:
+    has_folder = any(override.startswith("hydra.run.dir=") for override in hydra.overrides.hydra)
+    if name is not None and not has_folder and not cfg.check and not cfg.lr_find:
         raise DistilPoseError(
-            f"sweep={name} is of many runs and wants -m: python -m distilpose.train -m sweep={name} …, or leave it out for one "
-            "run."
+            f"sweep={name} needs -m, as in python -m distilpose.train -m sweep={name} …; leave sweep={name} out for a "
+            "single run."
         )
 
 
 def exit_with_parent() -> None:
-    """End this process by SIGTERM when the one that launched it is gone, so that no job outlives its sweep unseen.
+    """End this process by SIGTERM when the process that launched it is gone, so that no job outlives its sweep unnoticed.
 
-    Only where the launching process left its number; a cluster's jobs are meant to outlive it.
+    Does nothing unless the launching process has set its number in the environment: jobs of a cluster outlive it.
     """
     parent = int(os.environ.pop(PARENT, 0))  # not for this process's own children
     if parent == os.getpid():
@@ -142,6 +152,6 @@ def exit_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
-    while True:  # again: a worker may have taken up its next job
+    while True:  # repeated, since a process of joblib's may have started its next job
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(3)

@@ -1,4 +1,4 @@
-"""A search for good settings: which to try next, and what to stop early, is optuna's; every trial is a training run."""
+"""A search for good settings: optuna decides what to try next and what to prune, and every trial is a training run."""
 
 from __future__ import annotations
 
@@ -6,199 +6,185 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from distilpose.callbacks.pruning import open_study, pruner
-from distilpose.errors import DistilPoseError, check_number
-from distilpose.sweeps.trials import DONE, FAILED, LEFT, PRUNED, Trial, best_of, known, refuse_failed
+from distilpose.callbacks.study import SharedStudy
+from distilpose.errors import DistilPoseError
+from distilpose.sweeps.trials import DONE, FAILED, INTERRUPTED, PRUNED, Trial, best_of, is_finite, raise_if_failed
 
 if TYPE_CHECKING:
     import optuna
 
-    from distilpose.sweeps.grid import Jobs
+    from distilpose.sweeps.sweep import Sweep
 
-# optuna's words in those of the tables; what is running there when a search begins was left off
-STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": LEFT}
-# what may be another when a search goes on: it says where and how trials run, not what they are
-WHERE = ("launcher=", "logger=", "logger.", "threads=", "data.num_workers=")
+# states of optuna's trials; one that is running when a search starts was interrupted
+STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": INTERRUPTED}
+# settings that may change when a search is resumed: they say where and how trials run, not what they compute
+NOT_COMPARED = ("launcher=", "logger=", "logger.", "threads=", "data.num_workers=")
 
 
 class Search:
-    """Trials of settings, so many at a time, that go on where they were stopped.
+    """Trials of settings, launched in batches, which resume after an interruption.
 
-    Stopped and started again, a search draws the trials that it would have drawn: each has random numbers of its own.
+    Every trial has random numbers of its own, so that a resumed search draws the trials that it would have drawn.
 
     Args:
-        launcher: of trials; its folder holds the study, each trial's run and the files of `distilpose.sweeps.trials`.
-        overrides: of the command line; those that sweep are searched.
-        trials: how many. One that failed is not tried again: the next command draws another in its place.
-        jobs: how many are launched at a time.
-        startup: trials drawn at random before optuna's sampler (TPE) and its pruner (median) have a say.
-        warmup: epochs before a trial may be stopped.
-        seed: of the draws.
+        sweep: launches the trials; its folder holds the study, the run of each trial, and the result files.
+        overrides: overrides of the command line; those that sweep are searched.
+        trials: number of trials. A failed one is not retried: the next command draws another in its place.
+        jobs: trials launched at a time.
+        startup: trials drawn at random before optuna's sampler (TPE) and pruner (median) are used.
+        warmup: epochs before a trial may be pruned.
+        seed: seed of the draws.
     """
 
     def __init__(
-        self,
-        launcher: Jobs,
-        overrides: Sequence[Override],
-        trials: int,
-        jobs: int,
-        startup: int,
-        warmup: int,
-        seed: int,
+        self, sweep: Sweep, overrides: Sequence[Override], trials: int, jobs: int, startup: int, warmup: int, seed: int
     ):
-        for name, value, least in (
-            ("trials", trials, 1),
-            ("jobs", jobs, 1),
-            ("startup", startup, 1),
-            ("warmup", warmup, 0),
-            ("seed", seed, 0),
-        ):
-            check_number(f"hydra.sweeper.{name}", value, least=least, whole=True)
-        self.launcher, self.trials, self.jobs = launcher, trials, jobs
+        self.sweep, self.trials, self.jobs = sweep, trials, jobs
         self.startup, self.seed = startup, seed
-        # of one setting in the file and on the command line the later counts, be it searched or fixed
+        # of a setting given in the file and on the command line the later counts, whether searched or fixed
         overrides = list({override.get_key_element(): override for override in overrides}.values())
-        swept = [override for override in overrides if override.is_sweep_override()]
-        self.space = {override.get_key_element(): _distribution(override) for override in swept}
+        searched = [override for override in overrides if override.is_sweep_override()]
+        self.space = {override.get_key_element(): _distribution(override) for override in searched}
         if not self.space:
             raise DistilPoseError(
-                "There is nothing to search: give settings to choose from, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'."
+                "There is nothing to search: sweep over a setting, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'."
             )
         self.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-        launcher.place.mkdir(parents=True, exist_ok=True)
-        self.study = open_study(launcher.place, pruner=pruner(startup, warmup))
-        self._refuse_other([str(override.input_line) for override in swept])
-        self.failed_before = len(self._trials(FAILED))
+        sweep.folder.mkdir(parents=True, exist_ok=True)
+        self.study = SharedStudy(sweep.folder, startup, warmup)
+        self._check_same_search([str(override.input_line) for override in searched])
 
-    def _refuse_other(self, searched: Sequence[str]) -> None:
-        """Refuse to go on with a search of something else: its values cannot be compared."""
-        asked = [*searched, *(word for word in self.fixed if not word.startswith(WHERE))]
-        before = self.study.user_attrs.get("asked")
-        if before is None or not self.study.trials:
-            self.study.set_user_attr("asked", asked)
-        elif sorted(before) != sorted(asked):
-            then, now = ([w for w in one if w not in other] for one, other in ((before, asked), (asked, before)))
+    def _check_same_search(self, searched: Sequence[str]) -> None:
+        """Values of a search with other settings cannot be compared."""
+        current = [*searched, *(override for override in self.fixed if not override.startswith(NOT_COMPARED))]
+        study = self.study.study
+        earlier = study.user_attrs.get("asked")
+        if earlier is None or not self.study.trials:
+            study.set_user_attr("asked", current)
+        elif sorted(earlier) != sorted(current):
+            then, now = (
+                " ".join(word for word in one if word not in other) or "nothing else"
+                for one, other in ((earlier, current), (current, earlier))
+            )
             raise DistilPoseError(
-                f"'{self.launcher.place}' holds a search of something else (then {' '.join(then) or 'nothing more'}, now "
-                f"{' '.join(now) or 'nothing more'}): give what was given then, or choose another hydra.sweep.dir."
+                f"'{self.sweep.folder}' holds another search (then {then}, now {now}): give the same settings as then, or "
+                "choose another hydra.sweep.dir."
             )
 
     def run(self) -> Trial | None:
-        """Launch trials until all are done, those that were running when the search was stopped first; gives the best.
+        """Launch trials until all are done, first those that were interrupted; return the best.
 
         Raises:
-            DistilPoseError: trials failed; the others have been run.
+            DistilPoseError: some trials failed; the others were run.
         """
-        waiting = [trial for found in self._trials(LEFT) if (trial := self._taken_up(found)) is not None]
+        waiting = self._resume()
+        failed_before = len(self._in_state(FAILED))
         try:
             while True:
-                ended = len(self._trials(DONE, PRUNED, FAILED)) - self.failed_before
+                ended = len(self._in_state(DONE, PRUNED, FAILED)) - failed_before
                 count = min(self.jobs, self.trials - ended)
                 if count < 1:
                     break
                 batch, waiting = waiting[:count], waiting[count:]
                 while len(batch) < count:
-                    batch.append(self._asked())
-                results = self.launcher.launch([self._overrides(trial) for trial in batch], batch[0].number)
+                    batch.append(self.study.ask(self.space, self._sampler(len(self.study.trials))))
+                results = self.sweep.launch([self._overrides(trial) for trial in batch], batch[0].number)
                 for trial, result in zip(batch, results, strict=True):
-                    self._tell(trial, result)
-                self.launcher.write(self.told(), list(self.space))
+                    self._finish(trial.number, result)
+                self._write_table()
         finally:
-            told = self.told()
-            text = self.launcher.write(told, list(self.space))
-        print(f"\n{text}\n\nWritten to {self.launcher.place}")
-        failed = [trial for trial in told if trial.state == FAILED]
-        others = [trial for trial in told if trial.state != FAILED]
-        refuse_failed(
-            self.launcher.place,
-            [*others, *failed[self.failed_before :]],
-            "mend what is told, and the same command draws others in their place",
+            table = self._write_table()
+        print(f"\n{table}\n\nWritten to {self.sweep.folder}")
+        results = [self._result(trial) for trial in self.study.trials]
+        failed = [trial for trial in results if trial.state == FAILED]
+        others = [trial for trial in results if trial.state != FAILED]
+        raise_if_failed(
+            self.sweep.folder,
+            [*others, *failed[failed_before:]],
+            "correct the cause, and run the same command to draw others in their place",
         )
-        return best_of(told)
+        return best_of(results)
 
-    def _trials(self, *states: str) -> list[optuna.trial.FrozenTrial]:
-        return [trial for trial in self.study.get_trials(deepcopy=False) if STATES.get(trial.state.name) in states]
+    def _in_state(self, *states: str) -> list[optuna.trial.FrozenTrial]:
+        return [trial for trial in self.study.trials if STATES.get(trial.state.name) in states]
 
-    def _seed(self, number: int) -> None:
-        """Random numbers of a trial's own, so that a search that goes on does not repeat its first draws."""
-        import optuna
+    def _resume(self) -> list[optuna.trial.FrozenTrial]:
+        """Trials that were running. One that was being pruned is ended, so is one without all its settings."""
+        from optuna.trial import TrialState
+
+        resumed = []
+        for trial in self._in_state(INTERRUPTED):
+            if trial.user_attrs.get("pruned"):
+                self.study.study.tell(trial.number, state=TrialState.PRUNED)
+            elif trial.params.keys() != self.space.keys():  # earlier versions drew a trial in several steps
+                self.study.set_attribute(trial.number, "why", "the search was killed while it was drawn")
+                self.study.study.tell(trial.number, state=TrialState.FAIL)
+            else:
+                resumed.append(trial)
+        return resumed
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """A sampler with random numbers of the trial's own; a resumed search does not repeat its first draws."""
+        from optuna.samplers import TPESampler
 
         (seed,) = np.random.SeedSequence((self.seed, number)).generate_state(1)
-        self.study.sampler = optuna.samplers.TPESampler(
-            seed=int(seed), n_startup_trials=self.startup, constant_liar=True
-        )
+        return TPESampler(seed=int(seed), n_startup_trials=self.startup, constant_liar=True)
 
-    def _asked(self) -> optuna.trial.Trial:
-        self._seed(len(self.study.get_trials(deepcopy=False)))
-        return self.study.ask(self.space)
-
-    def _taken_up(self, found: optuna.trial.FrozenTrial) -> optuna.trial.Trial | None:
-        """A trial that was running, with what a kill while it was asked for left open; None if it was being stopped."""
-        import optuna
-
-        if found.user_attrs.get("pruned"):
-            self.study.tell(found.number, state=optuna.trial.TrialState.PRUNED)
-            return None
-        self._seed(found.number)
-        trial = optuna.trial.Trial(self.study, found._trial_id)
-        for name, kind in self.space.items():
-            trial._suggest(name, kind)  # gives what is there
-        return trial
-
-    def _overrides(self, trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> list[str]:
-        """The command line of a trial."""
+    def _overrides(self, trial: optuna.trial.FrozenTrial) -> list[str]:
+        """The overrides of a trial's command line."""
         drawn = (f"{name}={trial.params[name]}" for name in self.space if name in trial.params)
         return [*self.fixed, *drawn, f"trial={trial.number}"]
 
-    def _tell(self, trial: optuna.trial.Trial, result: Trial) -> None:
-        import optuna
+    def _finish(self, number: int, result: Trial) -> None:
+        """Tell the study what came of a trial."""
+        from optuna.trial import TrialState
 
-        state = optuna.trial.TrialState
-        failed = result.state == FAILED or not known(result.value)
-        trial.set_user_attr("folder", result.folder)
-        if self.study.trials[trial.number].user_attrs.get("pruned"):
-            self.study.tell(trial, state=state.PRUNED)
-        elif failed:
-            trial.set_user_attr("why", result.note or f"its {self.launcher.monitor} is {result.value}")
-            self.study.tell(trial, state=state.FAIL)
+        self.study.set_attribute(number, "folder", result.folder)
+        if self.study.trials[number].user_attrs.get("pruned"):
+            self.study.study.tell(number, state=TrialState.PRUNED)
+        elif result.state == FAILED or not is_finite(result.value):
+            why = result.note or f"its {self.sweep.monitor} is {result.value}"
+            self.study.set_attribute(number, "why", why)
+            self.study.study.tell(number, state=TrialState.FAIL)
         else:
-            self.study.tell(trial, result.value)
+            self.study.study.tell(number, result.value)
 
-    def told(self) -> list[Trial]:
-        """Every trial, as it stands."""
-        return [self._told(trial) for trial in self.study.get_trials(deepcopy=False)]
+    def _write_table(self) -> str:
+        return self.sweep.write([self._result(trial) for trial in self.study.trials], list(self.space))
 
-    def _told(self, trial: optuna.trial.FrozenTrial) -> Trial:
+    def _result(self, trial: optuna.trial.FrozenTrial) -> Trial:
+        """A trial of the study as a row of the table."""
         overrides, state = self._overrides(trial), STATES[trial.state.name]
-        if state == LEFT:
-            return self.launcher.look(overrides, trial.number)
-        shown = [trial.value] if trial.value is not None else trial.intermediate_values.values()
-        value, last = max(shown, default=None), max(trial.intermediate_values, default=0)
+        if state == INTERRUPTED:
+            return self.sweep.inspect(overrides, trial.number)
+        reported = [trial.value] if trial.value is not None else trial.intermediate_values.values()
+        value, last = max(reported, default=None), max(trial.intermediate_values, default=0)
         note = trial.user_attrs.get("why", "") if state == FAILED else f"after epoch {last}" if state == PRUNED else ""
         return Trial(trial.user_attrs.get("folder", f"trial {trial.number}"), overrides, state, value, note)
 
 
 def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
-    """What optuna draws a setting from."""
+    """Optuna's distribution for a setting that is searched.
+
+    Raises:
+        DistilPoseError: optuna cannot draw from it.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
-    if isinstance(value, IntervalSweep):
-        log, low, high = "log" in value.tags, value.start, value.end
-        if not (low or 0) < (high or 0) or (log and not (low or 0) > 0):
-            raise DistilPoseError(
-                f"{override.input_line} cannot be searched: expected interval(low,high) with low < high, both above 0 for log."
-            )
-        if isinstance(low, int) and isinstance(high, int):
-            return IntDistribution(low, high, log=log)
-        return FloatDistribution(float(low or 0), float(high or 0), log=log)
-    if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
-        return IntDistribution(value.start, int(value.stop or 0) - 1, step=value.step)
-    if isinstance(value, (ChoiceSweep, RangeSweep)):
+    try:
+        if isinstance(value, IntervalSweep):
+            low, high = value.start, value.end
+            whole = isinstance(low, int) and isinstance(high, int)
+            return (IntDistribution if whole else FloatDistribution)(low, high, log="log" in value.tags)  # type: ignore[arg-type]
+        if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
+            return IntDistribution(value.start, int(value.stop or 0) - 1, step=value.step)
         key = override.get_key_element()
         return CategoricalDistribution([text.removeprefix(f"{key}=") for text in override.sweep_string_iterator()])
-    raise DistilPoseError(
-        f"{override.input_line} cannot be searched: expected interval(…), range(…), choice(…) or values."
-    )
+    except (ValueError, TypeError) as error:
+        raise DistilPoseError(
+            f"{override.input_line} cannot be searched ({error}): give interval(low,high) with low < high, both above 0 for "
+            "log, or range(…), choice(…), or values separated by commas."
+        ) from error

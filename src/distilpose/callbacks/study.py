@@ -1,0 +1,102 @@
+"""The optuna study of a search: a journal file that processes on several machines may share.
+
+Optuna's study and storage do the work. What they lack is here: optuna's file backend does not repair a line that a kill
+left half written, and a training process that knows only the number of its trial has to report to it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distilpose.errors import DistilPoseError
+
+if TYPE_CHECKING:
+    import optuna
+
+JOURNAL = "study.journal"
+NAME = "search"
+
+
+class SharedStudy:
+    """The study in a sweep's folder, created if it is missing.
+
+    Args:
+        folder: folder of the sweep.
+        startup: finished trials before the pruner is used.
+        warmup: epochs before a trial may be pruned.
+
+    Raises:
+        DistilPoseError: optuna is not installed, or the study's file is damaged.
+    """
+
+    def __init__(self, folder: str | Path, startup: int, warmup: int):
+        try:
+            import optuna
+            from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+        except ImportError as error:
+            raise DistilPoseError("sweep=search needs optuna: pip install 'distilpose[search]'.") from error
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        file = (Path(folder) / JOURNAL).resolve()
+        lock = JournalFileOpenLock(str(file))  # optuna ignores a lock older than 30 s, as a kill leaves one
+        lock.acquire()
+        try:
+            _remove_incomplete_line(file)
+        finally:
+            lock.release()
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup)
+        try:
+            self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+            self.study = optuna.create_study(
+                storage=self.storage, study_name=NAME, direction="maximize", load_if_exists=True, pruner=pruner
+            )
+        except (ValueError, KeyError, AssertionError) as error:
+            raise DistilPoseError(
+                f"'{file}' is damaged ({error}): remove its damaged lines, or choose another hydra.sweep.dir."
+            ) from error
+
+    @property
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        """All trials, by number."""
+        return self.study.get_trials(deepcopy=False)
+
+    def ask(self, space: dict[str, Any], sampler: optuna.samplers.BaseSampler) -> optuna.trial.FrozenTrial:
+        """Draw a trial's settings and add it to the study as running.
+
+        The draw is made in a copy, so that the trial enters the journal in a single line: a kill leaves it whole or not
+        at all.
+        """
+        import optuna
+
+        copy = optuna.create_study(direction="maximize", sampler=sampler)
+        copy.add_trials(self.trials)
+        drawn = copy.ask(space)
+        trial = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING, params=drawn.params, distributions=drawn.distributions
+        )
+        self.study.add_trial(trial)
+        return self.trials[-1]
+
+    def set_attribute(self, number: int, name: str, value: Any) -> None:
+        """Set a user attribute of a trial that runs."""
+        self.storage.set_trial_user_attr(self._identifier(number), name, value)
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Report a trial's value after an epoch; the first report of an epoch counts."""
+        if epoch not in self.trials[number].intermediate_values:
+            self.storage.set_trial_intermediate_value(self._identifier(number), epoch, value)
+
+    def should_prune(self, number: int) -> bool:
+        """Whether the pruner stops a trial after what it has reported."""
+        return self.study.pruner.prune(self.study, self.trials[number])
+
+    def _identifier(self, number: int) -> int:
+        return self.storage.get_trial_id_from_study_id_trial_number(self.storage.get_study_id_from_name(NAME), number)
+
+
+def _remove_incomplete_line(file: Path) -> None:
+    """Cut off a last line without its end: optuna would write its next entry behind it."""
+    content = file.read_bytes() if file.is_file() else b""
+    if content and not content.endswith(b"\n"):
+        with open(file, "r+b") as journal:
+            journal.truncate(content.rfind(b"\n") + 1)

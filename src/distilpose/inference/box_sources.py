@@ -1,0 +1,93 @@
+"""Where the boxes on a source's frames come from: a detector, tracked poses between its runs, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilpose.data.geometry import on_image
+from distilpose.inference.boxes import NO_BOXES, Boxes
+from distilpose.inference.detectors import Detector
+from distilpose.inference.images import Frame
+from distilpose.inference.tracking import boxes_of_poses
+
+
+class BoxSource(Protocol):
+    """Gives the boxes of the persons on each frame of a source.
+
+    Attributes:
+        dropped: number of boxes so far that have no size or lie outside their frame.
+        needs_poses: whether a frame's boxes depend on the poses of the frame before.
+    """
+
+    dropped: int
+    needs_poses: bool
+
+    def locate(self, frame: Frame) -> Boxes:
+        """The boxes of a frame's persons; none on a frame without an image."""
+        ...
+
+    def update(self, keypoints: NDArray, scores: NDArray) -> None:
+        """Take the poses found in the last frame, (N, K, 2) pixels and (N, K)."""
+        ...
+
+
+class DetectedBoxes:
+    """Runs a detector in every N-th frame (`detector.every`) and takes boxes around the last poses in between.
+
+    Where nobody was found in the last frame the detector runs again at once.
+
+    Args:
+        detector: see `Detector`.
+    """
+
+    dropped = 0
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector, self.needs_poses = detector, detector.every > 1
+        self._poses: tuple[NDArray, NDArray] | None = None
+
+    def locate(self, frame: Frame) -> Boxes:
+        """See `BoxSource`."""
+        if frame.image is None:
+            return NO_BOXES
+        if self._poses is not None and frame.number % self.detector.every:
+            tracked = boxes_of_poses(*self._poses, frame.image.shape[:2])
+            if len(tracked):
+                return Boxes(tracked, np.ones(len(tracked)))
+        boxes, scores = self.detector(frame.image)
+        valid = on_image(boxes, frame.image.shape[:2])  # detectors also find slivers, and boxes outside the image
+        return Boxes(boxes[valid], scores[valid])
+
+    def update(self, keypoints: NDArray, scores: NDArray) -> None:
+        """See `BoxSource`."""
+        self._poses = (keypoints, scores)
+
+
+class FileBoxes:
+    """Boxes read from a file.
+
+    Args:
+        boxes: by the number of the image or frame; the others show nobody.
+    """
+
+    needs_poses = False
+
+    def __init__(self, boxes: Mapping[int, Boxes]) -> None:
+        self._boxes = boxes
+        self.dropped = 0
+
+    def locate(self, frame: Frame) -> Boxes:
+        """See `BoxSource`."""
+        if frame.image is None:
+            return NO_BOXES
+        boxes, scores = self._boxes.get(frame.number, NO_BOXES)
+        valid = on_image(boxes, frame.image.shape[:2])
+        self.dropped += int((~valid).sum())
+        return Boxes(boxes[valid], scores[valid])
+
+    def update(self, keypoints: NDArray, scores: NDArray) -> None:
+        """Ignored: the file has all boxes."""

@@ -1,0 +1,151 @@
+"""Image files: found in a folder, numbered, and read one at a time as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Header
+
+from distilpose.data.coco import read_image
+from distilpose.errors import DistilPoseError
+
+Image = NDArray[np.uint8]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+MAX_PIXELS = 100_000_000  # decoded, three bytes each
+OPENCV_PIXELS = 1 << 30  # OpenCV decodes no larger image
+
+
+class Frame(NamedTuple):
+    """One image of a source.
+
+    Attributes:
+        number: the id that the persons on it carry: the image's number, or the position in the video, from 0.
+        name: file name of an image; empty for a frame of a video.
+        time: seconds since the start of the video; None for an image file.
+        image: (H, W, 3) uint8, RGB; None if it was skipped or cannot be read.
+        fault: why it has no pixels: an error message if it cannot be read, "" if it is known to show nobody.
+    """
+
+    number: int
+    name: str = ""
+    time: float | None = None
+    image: Image | None = None
+    fault: str | None = None
+
+
+def find_images(source: str | Path) -> list[Path]:
+    """The image, or the images directly in the folder, sorted by name.
+
+    Raises:
+        DistilPoseError: there is none.
+    """
+    source = Path(source)
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise DistilPoseError(f"'{source}' is neither an image nor a folder: give one that exists.")
+    found = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    if not found:
+        raise DistilPoseError(
+            f"'{source}' holds no image: expected files directly in it that end in {', '.join(SUFFIXES)}."
+        )
+    return found
+
+
+def image_ids(images: Sequence[Path]) -> dict[Path, int]:
+    """Numbers of images: those in their names if all names are numbers (000000000785.jpg is 785), else 1, 2, … in order."""
+    named = [int(path.stem) for path in images if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 19]
+    ids = named if len(set(named)) == len(images) else range(1, len(images) + 1)
+    return dict(zip(images, ids, strict=True))
+
+
+def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read an image as (H, W, 3) uint8, RGB, rotated as its EXIF entry says, as in training.
+
+    Args:
+        path: image file.
+        max_pixels: an image of more pixels, by its header, is not decoded.
+
+    Raises:
+        DistilPoseError: the file is missing, damaged, not an image, or too large.
+    """
+    try:
+        with _without_pillow_limit(), Header.open(path) as header:
+            width, height = header.size
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is cut off or not an image"
+        raise DistilPoseError(
+            f"Image {path} cannot be read ({reason}): give an image file, or copy it again."
+        ) from None
+    if width * height > max_pixels:
+        raise too_large_error(str(path), width, height, max_pixels)
+    return cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+@contextmanager
+def _without_pillow_limit() -> Iterator[None]:
+    """Lift Pillow's own limit of 179 million pixels: `max_pixels` is the limit here."""
+    before, Header.MAX_IMAGE_PIXELS = Header.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Header.MAX_IMAGE_PIXELS = before
+
+
+def too_large_error(name: str, width: int, height: int, max_pixels: int) -> DistilPoseError:
+    """The error for an image of too many pixels."""
+    return DistilPoseError(
+        f"{name} has {width} x {height} pixels, more than max_pixels={max_pixels}: shrink it, or raise max_pixels."
+    )
+
+
+class ImageFiles:
+    """An image, or the images of a folder sorted by name.
+
+    Args:
+        source: image file or folder.
+        max_pixels: see `read_rgb`.
+
+    Attributes:
+        paths: the images.
+        ids: their numbers, see `image_ids`.
+        empty: images that are known to show nobody; they are not read.
+        live: False.
+    """
+
+    live = False
+
+    def __init__(self, source: str | Path, max_pixels: int = MAX_PIXELS) -> None:
+        self.paths = find_images(source)
+        self.ids = image_ids(self.paths)
+        self.empty: frozenset[Path] = frozenset()
+        self.max_pixels = max_pixels
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+    def frames(self, skip: Callable[[Path], bool] = lambda path: False) -> Iterator[Frame]:
+        """The images in order; one that cannot be read has its error message as `fault`.
+
+        Args:
+            skip: whether to leave an image unread.
+        """
+        for path in self.paths:
+            frame = Frame(self.ids[path], path.name)
+            if path in self.empty:
+                yield frame._replace(fault="")
+            elif skip(path):
+                yield frame
+            else:
+                try:
+                    yield frame._replace(image=read_rgb(path, self.max_pixels))
+                except DistilPoseError as error:
+                    yield frame._replace(fault=str(error))

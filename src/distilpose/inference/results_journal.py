@@ -1,0 +1,102 @@
+"""The journal of a prediction: what is found so far, so that an interrupted prediction can resume."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distilpose.errors import DistilPoseError
+from distilpose.files import sha256_of
+from distilpose.runs.config import flatten
+
+NAME = "journal.jsonl"
+
+
+class ResultsJournal:
+    """The rows of every finished image, one line of JSON an image, after a line with the settings.
+
+    Lines are appended as images are finished. A line that a kill or a full disk cut off is dropped on resume.
+
+    Args:
+        folder: folder of the results.
+        settings: plain containers; what the results depend on.
+        resume: whether to continue a journal in the folder.
+        remember: whether appended rows are also kept in `rows`; those of a camera would grow without end.
+
+    Attributes:
+        rows: rows by the number of the image or frame.
+
+    Raises:
+        DistilPoseError: the folder is not empty and cannot be resumed, or its journal has other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool, remember: bool = True) -> None:
+        self.remember = remember
+        self.path = folder / NAME
+        self.rows: dict[int, list[dict[str, Any]]] = {}
+        self._settings = json.loads(json.dumps(settings))
+        occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        if occupied and not (resume and self.path.is_file()):
+            way = "give a new one" + (", or continue it with resume=auto" if self.path.is_file() else "")
+            raise DistilPoseError(f"output={folder} is not an empty folder and nothing is overwritten: {way}.")
+        folder.mkdir(parents=True, exist_ok=True)
+        if occupied:
+            self._read()
+        else:
+            self._append([{"settings": self._settings}])
+
+    def add(self, finished: Sequence[tuple[int, list[dict[str, Any]]]]) -> None:
+        """Append images that are finished together: their numbers and rows."""
+        self._append([{"number": number, "rows": rows} for number, rows in finished])
+        if self.remember:
+            self.rows.update(finished)
+
+    def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise DistilPoseError(
+                f"{self.path} cannot be written ({error.strerror}): free some space, and continue with resume=auto."
+            ) from error
+
+    def _read(self) -> None:
+        content = self.path.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        try:
+            first, *lines = [json.loads(line) for line in complete.splitlines()] or [{"settings": self._settings}]
+            self._compare_settings(first["settings"])
+            self.rows = {int(line["number"]): list(line["rows"]) for line in lines}
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise DistilPoseError(f"{self.path} is damaged ({error}): give a new output=FOLDER.") from None
+        if len(complete) < len(content):
+            os.truncate(self.path, len(complete))
+        if not complete:
+            self._append([{"settings": self._settings}])
+
+    def _compare_settings(self, recorded: Mapping[str, Any]) -> None:
+        before, now = flatten(recorded), flatten(self._settings)
+        changes = [
+            f"{key} was {_shorten(before.get(key))}, is {_shorten(now.get(key))}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
+        if changes:
+            raise DistilPoseError(
+                f"{self.path.parent} has results of other settings ({'; '.join(changes)}): set them as they were, or give a "
+                "new output=FOLDER."
+            )
+
+
+def _shorten(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 100 else text[:97] + "..."
+
+
+def digest(path: str | Path | None) -> str | None:
+    """A file's name and the first twelve digits of its SHA-256; None without a file."""
+    return None if path is None else f"{Path(path).name} {sha256_of(path)[:12]}"

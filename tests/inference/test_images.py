@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from distilpose.data.coco import read_image
+from distilpose.errors import DistilPoseError
+from distilpose.inference.images import ImageFiles, find_images, image_ids, read_rgb
+
+
+def bomb(path, width, height):
+    """A PNG of a few bytes whose header promises that many pixels."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+@pytest.mark.parametrize("size", [(20000, 5001), (30000, 30000)])
+def test_images_of_gigabytes_are_not_decoded(size, tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(DistilPoseError, match=f"{size[0]} x {size[1]} pixels, more than max_pixels=100000000"):
+        read_rgb(bomb(tmp_path / "big.png", *size))
+
+
+def test_the_limit_may_be_above_pillows_own(tmp_path, monkeypatch):
+    asked, limit = [], Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: asked.append(1) or np.zeros((2, 2, 3), np.uint8))
+    read_rgb(bomb(tmp_path / "big.png", 30000, 30000), 900_000_000)
+    assert asked
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_the_limit_is_an_option(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30, 3), np.uint8))
+    assert read_rgb(tmp_path / "a.png", 600).shape == (20, 30, 3)
+    with pytest.raises(DistilPoseError, match="30 x 20 pixels, more than max_pixels=599"):
+        read_rgb(tmp_path / "a.png", 599)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_rotated_by_exif_as_in_training(orientation, tmp_path):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:20, :30] = (250, 0, 0)
+    image = Image.fromarray(picture)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    found = read_rgb(tmp_path / "a.jpg")
+    assert (found[..., ::-1] == read_image(tmp_path / "a.jpg")).all()
+    assert found.shape[:2] == ((40, 60) if orientation < 5 else (60, 40))
+    corner = {1: (5, 5), 3: (-5, -5), 6: (5, -5), 8: (-5, 5)}[orientation]
+    assert found[corner].tolist()[0] > 200
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF", b"\xff\xd8\xff\xe0 cut off", None])
+def test_files_that_are_not_images(content, tmp_path):
+    if content is not None:
+        (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DistilPoseError, match=r"a\.jpg.*cut off" if content is not None else r"a\.jpg.*No such file"):
+        read_rgb(tmp_path / "a.jpg")
+
+
+def test_unreadable_images_of_a_folder_are_skipped(tmp_path):
+    for name in ("1.png", "3.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "2.png").write_bytes(b"")
+    one, two, three = ImageFiles(tmp_path).frames(lambda path: path.name == "3.png")
+    assert (one.number, two.number, three.number) == (1, 2, 3)
+    assert one.image.shape == (8, 8, 3)
+    assert two.image is None
+    assert "2.png" in two.fault
+    assert three.image is None
+    assert three.fault is None
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "photos"
+    place.mkdir()
+    for name in ("000000000785.jpg", "000000000007.PNG", "notes.txt", ".hidden.jpg"):
+        (place / name).write_bytes(b"")
+    return place
+
+
+def test_images_of_a_folder_by_name(folder):
+    assert [path.name for path in find_images(folder)] == ["000000000007.PNG", "000000000785.jpg"]
+    assert find_images(folder / "notes.txt") == [folder / "notes.txt"]
+
+
+def test_sources_without_images(tmp_path):
+    with pytest.raises(DistilPoseError, match="holds no image"):
+        find_images(tmp_path)
+    with pytest.raises(DistilPoseError, match="neither an image nor a folder"):
+        find_images(tmp_path / "absent")
+
+
+def test_numbers_are_cocos_where_all_names_are(folder):
+    images = find_images(folder)
+    assert list(image_ids(images).values()) == [7, 785]
+    assert list(image_ids([*images, folder / "me.jpg"]).values()) == [1, 2, 3]
+    assert list(image_ids([folder / "7.jpg", folder / "007.jpg"]).values()) == [1, 2]

@@ -1,0 +1,22 @@
+"""The journal of a prediction, where the command does not show it."""
+
+from __future__ import annotations
+
+import pytest
+
+from distilpose.errors import DistilPoseError
+from distilpose.inference.results_journal import ResultsJournal
+
+
+def test_the_changed_setting_is_named(tmp_path):
+    detector = {"_target_": "distilpose.inference.onnx_detector.OnnxDetector", "file": "x" * 200, "threshold": 0.3}
+    ResultsJournal(tmp_path / "out", {"detector": detector, "boxes": None}, resume=False)
+    with pytest.raises(DistilPoseError) as error:
+        ResultsJournal(tmp_path / "out", {"detector": {**detector, "threshold": 0.5}, "boxes": None}, resume=True)
+    assert "(detector.threshold was 0.3, is 0.5)" in str(error.value)
+
+
+def test_a_damaged_journal(tmp_path):
+    (tmp_path / "journal.jsonl").write_text('{"settings": {}}\n{"number": 1}\n')
+    with pytest.raises(DistilPoseError, match=r"journal\.jsonl.*damaged.*output="):
+        ResultsJournal(tmp_path, {}, resume=True)
