@@ -22,7 +22,7 @@ def draw_diagnosis(report: Mapping[str, Any], folder: str | Path) -> list[Path]:
     """Write errors.png, calibration.png and, with a teacher, pull.png; returns their paths."""
     figures = {"errors": _errors(report), "calibration": _calibration(report)}
     if report.get("pull"):
-        figures["pull"] = _pull(report["pull"])
+        figures["pull"] = _gradients(report["pull"])
     return [_write(figure, Path(folder) / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -90,7 +90,7 @@ def _calibration(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _pull(pull: Mapping[str, Any]) -> Figure:
+def _gradients(pull: Mapping[str, Any]) -> Figure:
     """Left: distance of the student from the teacher's peaks. Others: gradients of the terms by distance."""
     figure = Figure(figsize=(16, 5.1))
     left, *others = figure.subplots(1, 3)

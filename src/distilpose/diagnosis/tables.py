@@ -15,7 +15,7 @@ def summary(report: Mapping[str, Any]) -> str:
     """All tables except those of single joints by orientation."""
     sections = [_errors(report), _joints(report, "all"), _calibration(report)]
     if "tokens" in report:
-        sections += [_tokens(report), _inherited(report), _pull(report)]
+        sections += [_tokens(report), _inherited(report), _gradients(report)]
     return "\n".join(sections)
 
 
@@ -137,7 +137,7 @@ def _inherited(report: Mapping[str, Any]) -> str:
     )
 
 
-def _pull(report: Mapping[str, Any]) -> str:
+def _gradients(report: Mapping[str, Any]) -> str:
     """Gradients of the terms, by distance of the student from the teacher's peak."""
     pull = report["pull"]
     if pull is None:

@@ -26,7 +26,6 @@ from distilpose.evaluation.protocol import (
     predict_batches,
     result_rows,
     score_dataset,
-    score_predictions,
     truth_of,
 )
 from distilpose.evaluation.reliability import Reliability, ScoreMap, fit_score_map, reliability
@@ -82,7 +81,6 @@ __all__ = [
     "rescore",
     "result_rows",
     "score_dataset",
-    "score_predictions",
     "shares_of_types",
     "spearman",
     "to_rows",
