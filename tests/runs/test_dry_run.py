@@ -18,12 +18,18 @@ TINY = [
     "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0", "loss=regression",
     "trainer.accelerator=cpu", "trainer.max_epochs=30", "trainer.check_val_every_n_epoch=10", "check=true",
 ]  # fmt: skip
-OPTIONS = ["callbacks=[ema,early_stopping,diagnosis]", "trainer=[deterministic,profile]", "trainer.accumulate_grad_batches=2"]
+OPTIONS = [
+    "callbacks=[ema,early_stopping,diagnosis]",
+    "trainer=[deterministic,profile]",
+    "trainer.accumulate_grad_batches=2",
+]
 EXTRAS = [
     pytest.param([], id="plain"),
     pytest.param(OPTIONS, id="options"),
     pytest.param(["logger=tensorboard"], id="tensorboard", marks=pytest.mark.slow),
-    pytest.param(["trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false"], id="ddp", marks=pytest.mark.slow),
+    pytest.param(
+        ["trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false"], id="ddp", marks=pytest.mark.slow
+    ),
     pytest.param(["logger=mlflow", "trainer.precision=bf16-mixed"], id="mlflow", marks=pytest.mark.slow),
 ]
 
