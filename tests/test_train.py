@@ -58,7 +58,7 @@ def scored(checkpoint, root, output, flip_test):
 @pytest.mark.slow
 def test_teacher_then_student(trained, tmp_path):
     teacher = trained("teacher", "model=teacher_xs", "loss=heatmap_ce", "method.sigma=1", "trainer.max_epochs=12")
-    told = trained(
+    student = trained(
         "student",
         "model=student_xs",
         f"teacher.checkpoint={teacher}/checkpoints/best.ckpt",
@@ -67,7 +67,7 @@ def test_teacher_then_student(trained, tmp_path):
         "trainer.check_val_every_n_epoch=4",
         "method.flip_test=false",
     )
-    for folder, flip_test in ((teacher, True), (told, False)):
+    for folder, flip_test in ((teacher, True), (student, False)):
         assert {path.name for path in folder.iterdir()} == {
             "config.yaml", "environment.json", "metrics.csv", "metrics.json", "checkpoints", "pictures"
         }  # fmt: skip
@@ -87,15 +87,15 @@ def test_teacher_then_student(trained, tmp_path):
             for name in ("AP", "AP50", "AR", "PCK"):
                 assert summary[which][f"val/{name}"] == pytest.approx(row[name], abs=1e-6)
         assert summary["last"]["val/PCK"] > 0.3  # the same standing pose everywhere is soon learnt
-    assert [row["epoch"] for row in read_table(told / "metrics.csv") if "val/AP" in row] == [3, 7, 11]
-    assert {path.name for path in (told / "pictures").iterdir()} == {
+    assert [row["epoch"] for row in read_table(student / "metrics.csv") if "val/AP" in row] == [3, 7, 11]
+    assert {path.name for path in (student / "pictures").iterdir()} == {
         "curves.png", "health.png", *(f"persons_epoch_{epoch:04d}.png" for epoch in (3, 7, 11))
     }  # fmt: skip
     assert len(list((teacher / "pictures").iterdir())) == 7
 
-    content = read(told / "checkpoints" / "last.ckpt")
+    content = read(student / "checkpoints" / "last.ckpt")
     assert not [name for name in content["state_dict"] if "teacher" in name]
-    model = load_model(told / "checkpoints" / "last.ckpt")
+    model = load_model(student / "checkpoints" / "last.ckpt")
     assert not model.training
     assert {f"model.{name}" for name in model.state_dict()} == set(content["state_dict"])
     trainable = sum(parameter.numel() for parameter in model.parameters())
@@ -110,8 +110,8 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run_train, trai
     whole = trained("whole", *teacher, *UNDRAWN, *drawing, "trainer.max_epochs=4")
     parts = trained("parts", *teacher, *UNDRAWN, *drawing, "trainer.max_epochs=2")
     assert read(parts / "checkpoints" / "last.ckpt")["epoch"] == 1
-    status, told = run_train(f"resume={parts}", "trainer.max_epochs=4")
-    assert status == 0, told
+    status, printed = run_train(f"resume={parts}", "trainer.max_epochs=4")
+    assert status == 0, printed
     first, second = (read(folder / "checkpoints" / "last.ckpt") for folder in (whole, parts))
     assert second["epoch"] == first["epoch"] == 3
     assert second["global_step"] == first["global_step"]
@@ -167,8 +167,8 @@ def test_a_moved_run_resumes_where_it_is_now(run_train, tiny_run, tmp_path):
     state["best_k_models"] = {state["best_model_path"]: torch.tensor(2.0)}
     torch.save(content, last)
     best = last.with_name("best.ckpt").read_bytes()
-    status, told = run_train("resume=after", "trainer.max_epochs=4")
-    assert status == 0, told
+    status, printed = run_train("resume=after", "trainer.max_epochs=4")
+    assert status == 0, printed
     assert last.with_name("best.ckpt").read_bytes() == best
     assert [path.name for path in last.parent.iterdir()].count("best.ckpt") == 1
     assert [row["epoch"] for row in read_table(tmp_path / "after" / "metrics.csv")] == [0, 1, 2, 3]
@@ -204,14 +204,14 @@ def test_an_epoch_that_ends_in_its_middle_has_its_own_means(trained):
 def test_a_checkpoint_of_another_model_is_not_resumed(run_train, tiny_coco, tiny_run):
     last = tiny_run / "checkpoints" / "last.ckpt"
     arguments = [*TINY, f"data.root={tiny_coco()}", *ALONE, f"resume={last}", "hydra.run.dir=new"]
-    status, told = run_train(*arguments, "model.width=64")
+    status, printed = run_train(*arguments, "model.width=64")
     assert status == 1
-    assert "another model" in told.splitlines()[-1]
-    assert "Traceback" not in told
+    assert "another model" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
     last.write_bytes(last.read_bytes()[:5000])
-    status, told = run_train(*arguments)
+    status, printed = run_train(*arguments)
     assert status == 1
-    assert str(last) in told.splitlines()[-1]
+    assert str(last) in printed.splitlines()[-1]
 
 
 def test_a_damaged_checkpoint_of_a_folder_is_skipped(run_train, tiny_run):
@@ -222,13 +222,13 @@ def test_a_damaged_checkpoint_of_a_folder_is_skipped(run_train, tiny_run):
     for damaged in (files[1:2], files):
         for file in damaged:
             file.write_bytes(file.read_bytes()[:5000])
-        status, told = run_train(f"resume={old}")
-        assert all(f"{file} is damaged" in told for file in damaged)
+        status, printed = run_train(f"resume={old}")
+        assert all(f"{file} is damaged" in printed for file in damaged)
         if damaged != files:
-            assert status == 0, told
+            assert status == 0, printed
             assert read_table(old / "metrics.csv")[-1]["val/PCK"] == before[-1]["val/PCK"]
     assert status == 1
-    assert "intact checkpoint" in told.splitlines()[-1]
+    assert "intact checkpoint" in printed.splitlines()[-1]
 
 
 def test_weights_to_start_from(run_train, trained, tiny_run):
@@ -238,9 +238,9 @@ def test_weights_to_start_from(run_train, trained, tiny_run):
     for (name, value), other in zip(first.named_parameters(), second.parameters(), strict=True):
         assert torch.equal(value, other), name
     arguments = [*TINY, f"data.root={trained.root}", *ALONE, "model.width=64", start, "hydra.run.dir=other"]
-    status, told = run_train(*arguments)
+    status, printed = run_train(*arguments)
     assert status == 1
-    assert "another model" in told
+    assert "another model" in printed
 
 
 @pytest.mark.slow
@@ -277,8 +277,8 @@ def test_a_set_with_joints_of_its_own(run_train, tiny_coco, tmp_path):
     skeleton = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
     root = tiny_coco(skeleton=skeleton)
     arguments = [*TINY, f"data.root={root}", "data.monitor=val/PCK", "hydra.run.dir=paws", "trainer.max_epochs=2"]
-    status, told = run_train(*arguments, *ALONE)
-    assert status == 0, told
+    status, printed = run_train(*arguments, *ALONE)
+    assert status == 0, printed
     assert load_model(tmp_path / "paws" / "checkpoints" / "best.ckpt").skeleton.names == skeleton.names
     last = read_table(tmp_path / "paws" / "metrics.csv")[-1]
     assert 0 <= last["val/PCK"] <= 1

@@ -121,7 +121,7 @@ def test_a_rate_a_block_and_frozen_blocks(trained, watched):
     folder = trained("run", override, "method.layer_decay=0.5", "optimizer.lr=0.01", "scheduler=cosine")
     assert all(rate == pytest.approx(before * 2) for before, rate in zip(seen[0][:-2], seen[0][1:-1], strict=True))
     assert seen[0][-1] == seen[0][-2]
-    # the rate that is told is the whole one
+    # the rate that is printed is the whole one
     assert read_table(folder / "metrics.csv")[0]["train/learning_rate"] == pytest.approx(seen[3][-1], rel=0.5)
 
 
@@ -194,8 +194,8 @@ def test_a_run_with_all_options_ends_bit_for_bit_where_an_uninterrupted_one_does
     ]  # fmt: skip
     whole = trained("whole", *options, "trainer.max_epochs=4")
     parts = trained("parts", *options)
-    status, told = run_train(f"resume={parts}", "trainer.max_epochs=4")
-    assert status == 0, told
+    status, printed = run_train(f"resume={parts}", "trainer.max_epochs=4")
+    assert status == 0, printed
     for state in ("state_dict", "current_model_state"):
         one, other = weights(whole, state), weights(parts, state)
         assert all(torch.equal(value, other[name]) for name, value in one.items())
@@ -230,19 +230,19 @@ def test_a_tenth_of_each_epoch(trained):
 
 
 def test_a_tenth_of_too_few_batches_is_an_error(run_train, trained):
-    status, told = run_train(*TINY, f"data.root={trained.root}", "trainer=limit", "hydra.run.dir=run")
+    status, printed = run_train(*TINY, f"data.root={trained.root}", "trainer=limit", "hydra.run.dir=run")
     assert status == 1
-    assert all(fact in told.splitlines()[-1] for fact in ("Lightning", "limit_train_batches"))
+    assert all(fact in printed.splitlines()[-1] for fact in ("Lightning", "limit_train_batches"))
 
 
 @pytest.mark.slow
 def test_sixteen_persons_are_overfitted(run_train, tmp_path):
     drawn = ["data=synthetic", "data.num_train=30", "data.num_val=8", "data.max_persons=1", "data.image_size=96"]
-    status, told = run_train(
+    status, printed = run_train(
         "experiment=overfit", *drawn, "model=student_xs", "loss=regression", "data.num_workers=0", "threads=1",
         "trainer.accelerator=cpu", "~callbacks.pictures", "~callbacks.health", "~callbacks.details", "hydra.run.dir=run",
     )  # fmt: skip
-    assert status == 0, told
+    assert status == 0, printed
     scores = [row["val/AP"] for row in read_table(tmp_path / "run" / "metrics.csv") if "val/AP" in row]
     assert scores[0] < 0.7
     assert scores[-1] > 0.9

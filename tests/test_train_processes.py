@@ -69,7 +69,7 @@ def test_two_processes_evaluate_as_one(tiny_coco, tmp_path):
     assert persons % 2 == 1
     settings = [*TINY, f"data.root={root}", "model=student_xs", "logger=none", "data.monitor=val/AP"]
     two = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=5"]
-    status, out, err = finish(start(tmp_path, *settings, *two, "hydra.run.dir=run"))
+    status, _, err = finish(start(tmp_path, *settings, *two, "hydra.run.dir=run"))
     assert status == 0, err
     assert err.count("Effective batch 8 ") == 1
     folder = tmp_path / "run"
@@ -208,7 +208,7 @@ def test_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, launcher
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco()}", "logger=none", "model=student_xs", "trainer.max_epochs=1"]
     two = ["trainer.devices=2", "trainer.strategy=ddp", "seed=0,1", "hydra.sweep.dir=sweep", "resume=auto"]
     for again in (False,) if launcher else (False, True):
-        status, out, err = finish(start(tmp_path, "-m", *settings, *two, *launcher, "hydra.sweep.subdir=seed${seed}"))
+        status, _, err = finish(start(tmp_path, "-m", *settings, *two, *launcher, "hydra.sweep.subdir=seed${seed}"))
         assert status == 0, err
         assert not again or err.count("has reached its end already") == 2
     for seed in (0, 1):
