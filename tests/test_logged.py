@@ -27,13 +27,16 @@ TINY = [
     "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=1", "trainer.log_every_n_steps=2",
 ]  # fmt: skip
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-PICTURES = {"persons", "health", "curves"}
+PICTURES = {"persons", "health", "curves", "shares"}
 HISTOGRAMS = {f"val_distribution/{name}" for name in ("confidence", "joint_oks", "sigma_x", "sigma_y")}
+
+
+SHARED: dict[str, Path] = {}
 
 
 @pytest.fixture
 def student(tmp_path):
-    """Overrides of a student that is taught by an untrained teacher, with the loss of most terms."""
+    """Overrides of a student with an untrained teacher, and the loss with the most terms."""
     torch.manual_seed(1)
     path = save_model(create_model("teacher_xs", depth=1, width=32, heads=2), tmp_path / "teacher.safetensors")
     return ["model=student_xs", "loss=distilpose_plus", f"teacher.checkpoint={path}", "teacher.check=false"]
@@ -41,8 +44,25 @@ def student(tmp_path):
 
 @pytest.fixture
 def trained(trained_by):
-    """Trains in the folder of that name, on the one tiny set of the test, and returns the folder."""
+    """Trains in the folder of that name, on the same tiny set, and returns the folder."""
     return trained_by(TINY, train=10)
+
+
+@pytest.fixture
+def folder(trained, student):
+    """The folder of a student's run with all loggers, which the tests of this file share."""
+    if "run" not in SHARED:
+        pytest.importorskip("mlflow")
+        settings = ["callbacks=diagnosis", "method.layer_decay=0.5", "method.flip_test=false"]
+        settings += ["logger=[wandb,tensorboard,mlflow]", "logger.wandb.mode=offline"]
+        SHARED["run"], SHARED["data"] = trained("run", *student, *settings), trained.root
+    return SHARED["run"]
+
+
+@pytest.fixture
+def persons(folder):
+    """The annotated validation persons of the shared run."""
+    return json.loads((SHARED["data"] / "annotations" / "val.json").read_text())["annotations"]
 
 
 def logged(folder):
@@ -53,8 +73,7 @@ def last(run, key):
     return run.history[key][-1][1]
 
 
-def test_a_students_wandb_run(trained, student):
-    folder = trained("run", *student, "logger.wandb.mode=offline")
+def test_a_students_wandb_run(folder):
     run = logged(folder)
     assert run.exit_code == 0
     assert (run.name, run.project, run.group, run.job_type, run.tags) == ("student_xs", "distilpose", "", "", [])
@@ -66,15 +85,14 @@ def test_a_students_wandb_run(trained, student):
     assert {key for key, kind in kinds.items() if kind == "table-file"} == tables
     assert all(len(run.history[key]) == 2 for key in (*PICTURES, *HISTOGRAMS, *tables))  # a validation each
 
-    # the module's figures are those of the table, and what loggers alone get is not in it
+    # the figures of the module are in the table, and those of loggers only are not
     rows = read_table(folder / "metrics.csv")
     for name in ("val/AP", "val/PCK", "health/sigma_median"):
         assert [value for _, value in run.history[name]] == pytest.approx([row[name] for row in rows]), name
     assert not [name for name in rows[0] if name.startswith(("share/", "speed/", "val_joints/"))]
 
-    terms = {
-        name for name in rows[-1] if name.startswith("train/") and name not in ("train/total", "train/learning_rate")
-    }
+    others = ("train/total", "train/learning_rate", "train/share_")
+    terms = {name for name in rows[-1] if name.startswith("train/") and not name.startswith(others)}
     used = {name.removeprefix("train/") for name in terms if rows[-1][name] != 0}
     assert {key.removeprefix("share/") for key in kinds if key.startswith("share/")} == used
     assert {"likelihood", "simulated_heatmap", "confidence", "visual_token", "keypoint_token"} == used
@@ -99,8 +117,7 @@ def test_a_students_wandb_run(trained, student):
     assert {name: written[name] for name in environment} == environment
 
 
-def test_the_table_of_persons_and_the_joints(trained, student):
-    folder = trained("run", *student, "logger.wandb.mode=offline", "method.flip_test=false")
+def test_the_table_of_persons_and_the_joints(folder, persons):
     run = logged(folder)
     (file,) = folder.glob(f"wandb/offline-run-*/files/{last(run, 'tables/persons')['path']}")
     table = json.loads(file.read_text())
@@ -114,14 +131,13 @@ def test_the_table_of_persons_and_the_joints(trained, student):
         "score",
         *(f"error of {name}" for name in COCO.names),
     ]
-    truth = json.loads((trained.root / "annotations" / "val.json").read_text())["annotations"]
-    assert sorted(row[2] for row in rows) == sorted(person["id"] for person in truth)
+    assert sorted(row[2] for row in rows) == sorted(person["id"] for person in persons)
     # the pictures, crops side by side, lie where W&B keeps a table's parts until they are sent
     parts = [cv2.imread(str(part)) for part in (folder / "wandb" / "artifacts" / "staging").iterdir()]
     assert sum(part is not None and part.shape == (64, 96, 3) for part in parts) >= len(rows)
     sigmas = np.array(COCO.sigmas)
     for row in rows:
-        (person,) = (person for person in truth if person["id"] == row[2])
+        (person,) = (person for person in persons if person["id"] == row[2])
         w, h = person["bbox"][2:]
         # a crop of 64 x 48 pixels shows the box, widened or heightened to its proportions, 1.25 times as large
         pixels = 64 / (1.25 * max(h, w * 64 / 48))
@@ -151,15 +167,14 @@ def test_precision_by_recall_is_what_ap_is_the_mean_of(trained):
         values = [row[2] for row in table["data"] if row[1] == name]
         assert len(values) == 101
         assert np.mean(values) == pytest.approx(last(run, f"val/{figure}"), abs=1e-6)
-    # a teacher has neither tokens nor sigmas to tell of, and one term alone has no shares
+    # a teacher has neither tokens nor sigmas, and a single term has no shares
     kinds = run.kinds()
     assert {key for key, kind in kinds.items() if kind == "images/separated"} == {"persons", "curves"}
     assert not [key for key in kinds if key.startswith(("share/", "health/"))]
     assert set(run.config["environment"]["digests"]) == {"train_annotations", "val_annotations"}
 
 
-def test_tensorboard_has_the_same(trained, student):
-    folder = trained("run", *student, "logger=tensorboard")
+def test_tensorboard_has_the_same(folder, persons):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder))
@@ -171,14 +186,12 @@ def test_tensorboard_has_the_same(trained, student):
     assert [event.value for event in events.Scalars("val/PCK")] == pytest.approx([row["val/PCK"] for row in rows])
     assert {"speed/persons_per_second", "share/likelihood", "val_joints/PCK/nose"} <= set(tags["scalars"])
     text = events.Tensors("tables/persons/text_summary")[-1].tensor_proto.string_val[0].decode()
-    persons = json.loads((trained.root / "annotations" / "val.json").read_text())["annotations"]
     assert text.count("\n") == 1 + len(persons)
     assert all(f"| {person['id']} |" in text for person in persons)
     assert yaml.safe_load((folder / "hparams.yaml").read_text())["environment"]["processes"] == 1
 
 
-def test_mlflow_has_the_same(trained, student):
-    folder = trained("run", *student, "logger=mlflow")
+def test_mlflow_has_the_same(folder, persons):
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -192,19 +205,18 @@ def test_mlflow_has_the_same(trained, student):
     pictures = {file.name.partition("+")[0] for file in folder.glob("artifacts/**/*.png")}
     assert pictures == PICTURES
     table = sorted(folder.glob("artifacts/**/tables/persons_step_*.csv"))[-1].read_text().splitlines()
-    persons = json.loads((trained.root / "annotations" / "val.json").read_text())["annotations"]
     assert len(table) == 1 + len(persons)
     assert len(table[0].split(",")) == 5 + 17
 
 
-def test_without_a_logger_the_folder_tells_what_it_was_made_with(trained, run_train):
+def test_without_a_logger_the_folder_has_the_provenance(trained, run_train):
     folder = trained("run", "model=student_xs", "loss=regression", "logger=none", "trainer.max_epochs=1")
     content = json.loads((folder / "environment.json").read_text())
     assert content["resumed"] == []
     assert not (folder / "wandb").exists()
     assert (folder / "pictures" / "curves.png").is_file()
-    status, told = run_train(f"resume={folder}", "trainer.max_epochs=2")
-    assert status == 0, told
+    status, message = run_train(f"resume={folder}", "trainer.max_epochs=2")
+    assert status == 0, message
     again = json.loads((folder / "environment.json").read_text())
     assert again["started"] == content["started"]
     (resumed,) = again["resumed"]
@@ -213,7 +225,7 @@ def test_without_a_logger_the_folder_tells_what_it_was_made_with(trained, run_tr
 
 @pytest.mark.slow
 def test_two_processes_log_one_run(tiny_coco, student, tmp_path):
-    """As a command: a process that has computed gradients cannot be forked for others that do."""
+    """As a command, since a process that has computed gradients cannot be forked for training."""
     two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2", "logger.wandb.mode=offline"]
     place = [f"data.root={tiny_coco(train=10)}", "hydra.run.dir=run"]
     status, _, err = finish(start(tmp_path, *TINY, *student, *two, *place))
@@ -226,15 +238,16 @@ def test_two_processes_log_one_run(tiny_coco, student, tmp_path):
     assert [step for step, _ in run.history["speed/persons_per_second"]] == [2, 3, 5, 6]
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_the_jobs_of_a_multirun_are_one_group(run_train, tiny_coco, tmp_path, devices):
-    """Jobs on several devices are commands of their own, which Hydra does not tell of the sweep."""
+    """Jobs on several devices are commands of their own, outside Hydra's multirun."""
     settings = ["model=student_xs", "loss=regression", "trainer.max_epochs=1", "logger.wandb.mode=offline", "seed=0,1"]
     two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2"] if devices == 2 else []
     undrawn = ["~callbacks.pictures", "~callbacks.health", "~callbacks.details"]
     places = [f"data.root={tiny_coco(train=10)}", "hydra.sweep.dir=rates", "hydra.sweep.subdir=${seed}"]
-    status, told = run_train("-m", *TINY, *settings, *two, *undrawn, *places)
-    assert status == 0, told
+    status, message = run_train("-m", *TINY, *settings, *two, *undrawn, *places)
+    assert status == 0, message
     runs = [logged(tmp_path / "rates" / seed) for seed in ("0", "1")]
     assert [(run.group, run.job_type, run.tags) for run in runs] == 2 * [("rates", "sweep", ["rates"])]
     assert [run.config["seed"] for run in runs] == [0, 1]
@@ -247,8 +260,7 @@ def dashboard(load_script):
     return load_script("create_dashboard")
 
 
-def test_every_panel_of_the_dashboard_has_its_key(trained, student, dashboard, tmp_path):
-    folder = trained("run", *student, "callbacks=diagnosis", "method.layer_decay=0.5", "logger.wandb.mode=offline")
+def test_every_panel_of_the_dashboard_has_its_key(folder, dashboard, tmp_path):
     keys = logged(folder).history
     dashboard.main(["--project", "mine", "--output", str(tmp_path / "spec.json")])
     for part in json.loads((tmp_path / "spec.json").read_text()).values():
@@ -258,11 +270,10 @@ def test_every_panel_of_the_dashboard_has_its_key(trained, student, dashboard, t
         assert missing == {"speed/gpu_memory_gib"}  # which wants a GPU
 
 
-def test_the_document_lists_the_keys(trained, student):
-    folder = trained("run", *student, "callbacks=diagnosis", "method.layer_decay=0.5", "logger.wandb.mode=offline")
+def test_the_document_lists_the_keys(folder):
     text = (SCRIPTS.parent / "docs" / "dashboards.md").read_text().partition("### Keys")[2].partition("\n## ")[0]
-    told = re.findall(r"^\| (`[^|]+) \|", text, flags=re.MULTILINE)
-    patterns = [re.escape(name) for cell in told for name in re.findall("`([^`]+)`", cell)]
+    cells = re.findall(r"^\| (`[^|]+) \|", text, flags=re.MULTILINE)
+    patterns = [re.escape(name) for cell in cells for name in re.findall("`([^`]+)`", cell)]
     patterns = [re.sub(r"<\w+>", ".+", pattern) for pattern in patterns]
     keys = logged(folder).history
     assert [key for key in keys if not any(re.fullmatch(pattern, key) for pattern in patterns)] == []

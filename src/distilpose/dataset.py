@@ -23,7 +23,7 @@ from distilpose.cli.settings import check as check_setting
 from distilpose.curation.formats import FORMATS
 from distilpose.errors import DistilPoseError
 
-log = logging.getLogger("distilpose.dataset")  # also where Python runs this module as __main__
+log = logging.getLogger(__name__)
 SIDE = Annotated[int, Ge(16), Le(2048)]
 RANGES = {"persons": Annotated[int, Ge(1), Le(10_000)], "input_size": tuple[SIDE, SIDE]}
 

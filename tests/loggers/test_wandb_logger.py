@@ -62,6 +62,16 @@ def test_an_unknown_mode_in_the_environment(chosen, monkeypatch):
         chosen()
 
 
+@pytest.mark.parametrize("sweep", ["rates", ""])
+def test_the_jobs_of_a_sweep_are_one_group(monkeypatch, tmp_path, sweep):
+    monkeypatch.setenv(wandb_run.SWEEP, sweep)
+    seen = {}
+    monkeypatch.setattr(wandb_run, "ResilientWandbLogger", lambda **options: seen.update(options))
+    make_wandb_logger("project", "name", str(tmp_path), "offline")
+    grouped = {name: seen[name] for name in ("group", "job_type", "tags") if name in seen}
+    assert grouped == ({"group": "rates", "job_type": "sweep", "tags": ["rates"]} if sweep else {})
+
+
 def test_an_account_is_a_key_in_the_environment_or_the_netrc_file(monkeypatch, tmp_path):
     url = "https://wandb.example"
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -51,6 +51,7 @@ def kept(tmp_path):
     return [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_file_with_its_digest_is_downloaded_once(served, file, tmp_path):
     address, contents = served
     content = file.read_bytes()
@@ -62,6 +63,7 @@ def test_a_file_with_its_digest_is_downloaded_once(served, file, tmp_path):
     assert load_model(source).name == "student_xs"
 
 
+@pytest.mark.slow
 def test_a_damaged_file_in_the_cache_is_downloaded_again(served, file, tmp_path):
     address, contents = served
     content = file.read_bytes()
@@ -72,6 +74,7 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(served, file, tmp_path)
     assert remote.local_file(source).read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "wanted", "cut", "words"),
     [

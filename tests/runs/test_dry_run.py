@@ -44,8 +44,8 @@ def test_it_writes_nothing_and_estimates_the_time(run_train, tiny_coco, tmp_path
     before = everything(tmp_path)
     found = {}
     monkeypatch.setattr(dry_run, "_print_table", lambda figures, memory: found.update(figures))
-    status, told = run_train(*TINY, *extra, f"data.root={root}", "hydra.run.dir=run")
-    assert status == 0, told
+    status, printed = run_train(*TINY, *extra, f"data.root={root}", "hydra.run.dir=run")
+    assert status == 0, printed
     assert everything(tmp_path) == before
     # 24 persons are six batches an epoch, and there are three validations
     steps, validations = 30 * 6 * found["seconds_a_step"], 3 * found["seconds_a_validation"]
@@ -64,12 +64,12 @@ def test_an_ended_run_stays_as_it_is(run_train, tiny_run, tmp_path):
 def test_a_run_in_a_folder_of_a_long_name_stays_as_it_is(run_train, tiny_coco, tmp_path):
     name = f"a {'long name with spaces ' * 6}of it's own: yes"
     arguments = [*TINY, f"data.root={tiny_coco()}", "logger=none"]
-    status, told = run_train(*arguments, "check=false", "trainer.max_epochs=1", f'hydra.run.dir="{name}"')
-    assert status == 0, told
+    status, printed = run_train(*arguments, "check=false", "trainer.max_epochs=1", f'hydra.run.dir="{name}"')
+    assert status == 0, printed
     before = everything(tmp_path)
     for again in ([*arguments, f'hydra.run.dir="{name}"'], [f'resume="{name}"', "check=true"]):
-        status, told = run_train(*again)
-        assert status == 0, told
+        status, printed = run_train(*again)
+        assert status == 0, printed
         assert everything(tmp_path) == before
 
 
@@ -101,10 +101,10 @@ class Fails(Callback):
 def test_what_would_fail_later_fails_now(run_train, tiny_coco, tmp_path, fault, message):
     root = tiny_coco()
     before = everything(tmp_path)
-    status, told = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run", *fault)
+    status, printed = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run", *fault)
     assert status == 1
-    assert re.search(message, told.splitlines()[-1])
-    assert "Traceback" not in told
+    assert re.search(message, printed.splitlines()[-1])
+    assert "Traceback" not in printed
     assert {path: content for path, content in everything(tmp_path).items() if path.name != "run"} == before
 
 
@@ -150,8 +150,10 @@ def test_the_estimate_knows_max_time_and_the_number_of_persons(run_train, tiny_c
     found = {}
     monkeypatch.setattr(dry_run, "_print_table", lambda figures, memory: found.update(figures))
     settings = ["+trainer.max_time=00:00:00:36", "trainer.max_epochs=1000000", "trainer.accumulate_grad_batches=100"]
-    status, told = run_train(*TINY, *settings, f"data.root={tiny_coco(train=17)}", "logger=none", "hydra.run.dir=run")
-    assert status == 0, told
+    status, printed = run_train(
+        *TINY, *settings, f"data.root={tiny_coco(train=17)}", "logger=none", "hydra.run.dir=run"
+    )
+    assert status == 0, printed
     assert found["hours"] == pytest.approx(0.01)
     assert found["effective_batch"] == 24
 
@@ -159,9 +161,9 @@ def test_the_estimate_knows_max_time_and_the_number_of_persons(run_train, tiny_c
 @pytest.mark.parametrize(("steps", "warned"), [(180, True), (179, False)])
 def test_a_warm_up_without_end_is_a_warning(run_train, tiny_coco, steps, warned):
     arguments = [*TINY, f"data.root={tiny_coco(train=17, val=6)}", f"scheduler.warmup_steps={steps}", "logger=none"]
-    status, told = run_train(*arguments, "hydra.run.dir=run")
-    assert status == 0, told
-    assert ("scheduler.warmup_steps=180" in told and "180 steps" in told) == warned
+    status, printed = run_train(*arguments, "hydra.run.dir=run")
+    assert status == 0, printed
+    assert ("scheduler.warmup_steps=180" in printed and "180 steps" in printed) == warned
 
 
 def test_one_of_many_processes_prints(monkeypatch, capsys):
@@ -187,17 +189,17 @@ def test_a_damaged_picture_of_the_validation_is_found(run_train, tiny_coco):
     root = tiny_coco()
     picture = sorted((root / "val").iterdir())[0]
     picture.write_bytes(picture.read_bytes()[:300])
-    status, told = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run")
+    status, printed = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run")
     assert status == 1
-    assert picture.name in told.splitlines()[-1]
+    assert picture.name in printed.splitlines()[-1]
 
 
 def test_a_disk_without_room_is_an_error(run_train, tiny_coco, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda path: usage)
-    status, told = run_train(*TINY, f"data.root={tiny_coco()}", "logger=none", "hydra.run.dir=run")
+    status, printed = run_train(*TINY, f"data.root={tiny_coco()}", "logger=none", "hydra.run.dir=run")
     assert status == 1
-    assert all(fact in told for fact in ("run has 0.0 GiB", "hydra.run.dir"))
+    assert all(fact in printed for fact in ("run has 0.0 GiB", "hydra.run.dir"))
 
 
 @pytest.mark.slow

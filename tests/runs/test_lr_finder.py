@@ -52,8 +52,8 @@ def test_a_curve_is_drawn_and_nothing_else_is_written(run_train, tiny_coco, tmp_
     monkeypatch.setattr(lr_finder, "draw", lambda curve, rate: seen.append(curve) or np.zeros((9, 9, 3), np.uint8))
     settings = [*TINY, f"data.root={root}", "hydra.run.dir=run", "trainer.accumulate_grad_batches=2"]
     before = set(tmp_path.rglob("*"))
-    status, told = run_train(*settings)
-    assert status == 0, told
+    status, printed = run_train(*settings)
+    assert status == 0, printed
     assert set(tmp_path.rglob("*")) - before == {tmp_path / "run", tmp_path / "run" / "learning_rate.png"}
     (curve,) = seen
     assert curve.rates == pytest.approx(np.logspace(-6, 0, 100)[: len(curve.rates)], rel=1e-6)
@@ -61,9 +61,9 @@ def test_a_curve_is_drawn_and_nothing_else_is_written(run_train, tiny_coco, tmp_
     assert len(curve.rates) == 100 or curve.diverged
     assert curve.losses[5] == pytest.approx(curve.losses[0], rel=0.3)
     assert min(curve.losses) < 0.8 * curve.losses[0]
-    status, told = run_train(*settings)
+    status, printed = run_train(*settings)
     assert status == 1
-    assert "exists and is not overwritten" in told
+    assert "exists and is not overwritten" in printed
 
 
 def test_the_rate_is_suggested_before_scaling(tiny_coco, tmp_path, capsys, monkeypatch):

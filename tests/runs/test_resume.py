@@ -145,11 +145,20 @@ def test_auto_knows_a_run_that_has_ended(own_run):
 
 def test_a_plan_for_each_kind_of_start(own_run):
     cfg, folder = own_run
-    cfg = OmegaConf.merge(cfg, {"check": False, "lr_find": False, "teacher": {"may_record": True}})
+    more = {
+        "check": False,
+        "lr_find": False,
+        "teacher": {"may_record": True},
+        "optimizer": {"lr": 1.0},
+        "scheduler": None,
+    }
+    cfg = OmegaConf.merge(cfg, more)
     OmegaConf.save(cfg, folder / CONFIG, resolve=True)
     check = decide(OmegaConf.merge(cfg, {"check": True}))
     assert (check.action, check.cfg.teacher.may_record) == (Action.CHECK, False)
-    assert decide(OmegaConf.merge(cfg, {"lr_find": True})).action is Action.FIND_RATE
+    search = decide(OmegaConf.merge(cfg, {"lr_find": True}))
+    assert search.action is Action.FIND_RATE
+    assert search.cfg.scheduler._target_.endswith("rising")
     with pytest.raises(DistilPoseError, match=r"check=true.*lr_find=true"):
         decide(OmegaConf.merge(cfg, {"check": True, "lr_find": True}))
     assert decide(cfg, needs_process=True).action is Action.START_PROCESS

@@ -62,10 +62,10 @@ def test_devices_counted(gpus, available, options, expected):
 def test_fewer_devices_than_asked(gpus, available, options):
     gpus(available)
     wanted = options["devices"] if isinstance(options["devices"], int) else len(options["devices"])
-    with pytest.raises(DistilPoseError, match=rf"asks for {wanted} GPUs but this machine has {available}") as told:
+    with pytest.raises(DistilPoseError, match=rf"asks for {wanted} GPUs but this machine has {available}") as error:
         validation.count_devices(trainer(**options))
-    assert "trainer.accelerator=cpu" in str(told.value)
-    assert f"pass trainer.devices={available}" in str(told.value) or available == 0
+    assert "trainer.accelerator=cpu" in str(error.value)
+    assert f"pass trainer.devices={available}" in str(error.value) or available == 0
 
 
 @pytest.mark.parametrize("options", [{"devices": 1}, {"devices": 2, "num_nodes": 2}, {"devices": 8}])
@@ -78,8 +78,8 @@ def test_processes_of_torchrun_are_those_of_the_training(monkeypatch, options):
         monkeypatch.setenv(name, value)
     validation.check_processes(trainer(accelerator="cpu", devices=4, num_nodes=2))
     if options != {"devices": 8}:
-        told = r"WORLD_SIZE=8 processes, but trainer\.devices=\d .*: pass trainer\.devices=4 trainer\.num_nodes=2\."
-        with pytest.raises(DistilPoseError, match=told):
+        printed = r"WORLD_SIZE=8 processes, but trainer\.devices=\d .*: pass trainer\.devices=4 trainer\.num_nodes=2\."
+        with pytest.raises(DistilPoseError, match=printed):
             validation.check_processes(asked)
 
 

@@ -82,7 +82,7 @@ class SharedStudy:
         self.storage.set_trial_user_attr(self._identifier(number), name, value)
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Report a trial's value after an epoch; the first report of an epoch counts."""
+        """Report a trial's value after an epoch; a resumed trial may report an epoch again."""
         if epoch not in self.trials[number].intermediate_values:
             self.storage.set_trial_intermediate_value(self._identifier(number), epoch, value)
 

@@ -149,7 +149,7 @@ def _has_clear_peak(expected: NDArray, exported: NDArray, size: NDArray, allowed
     """(N, K): whether PyTorch decodes both maps to positions within so many crop pixels of each other.
 
     If not, although the maps agree, two cells are equally high or the peak has no curvature. Maps of an untrained teacher are
-    often so, and a distance in pixels then says nothing about the export.
+    often so, and a distance in pixels is then no measure of the export.
     """
     positions = [decode_heatmaps(torch.from_numpy(maps))[0].numpy() * size for maps in (expected, exported)]
     return np.linalg.norm(positions[0] - positions[1], axis=-1) <= allowed

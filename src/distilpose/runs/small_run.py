@@ -55,7 +55,7 @@ def small(cfg: DictConfig, folder: Path) -> DictConfig:
 def _log_here(entry: DictConfig, folder: Path) -> None:
     """Make a logger write to the folder only, and log where it would write in the run."""
     if entry._target_.endswith("make_wandb_logger"):
-        mode = instantiate(entry)._wandb_init["mode"]
+        mode = instantiate(entry)._wandb_init["mode"]  # Lightning has no public name for it
         rank_zero_only(log.info)(f"W&B: the run will be {mode}.")
         entry.mode = "disabled" if mode == "disabled" else "offline"
     if "tracking_uri" in entry:

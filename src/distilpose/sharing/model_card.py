@@ -133,7 +133,7 @@ def _figures(facts: RunFacts) -> list[str]:
 def _limits(model: PoseModel, facts: RunFacts) -> list[str]:
     limits = [
         "One person in a crop: it needs boxes of persons, and finds nobody outside them.",
-        "Every joint has a position, visible or not; only its score tells.",
+        "Every joint has a position, visible or not; only its score shows the difference.",
         "It knows people like those it was trained on: other views, clothes, ages or bodies were not measured.",
     ]
     if not model.scores_trained:

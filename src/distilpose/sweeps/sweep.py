@@ -77,7 +77,7 @@ class Sweep:
     def save_config(self) -> None:
         """Write the sweep's configuration into its folder."""
         if self.writes_results:
-            write_text(OmegaConf.to_yaml(self.config), self.folder / "jobs.yaml")
+            write_text(OmegaConf.to_yaml(self.config), self.folder / "multirun.yaml")
 
     def launch(self, batch: Sequence[Sequence[str]], number: int) -> list[Trial]:
         """Run jobs, and return the outcome of each.

@@ -77,14 +77,8 @@ def write_trials(folder: Path, trials: Sequence[Trial], monitor: str, names: Seq
     text = _table(trials, names, monitor, best)
     write_json({"monitor": monitor, "trials": [asdict(trial) for trial in trials]}, folder / ROWS)
     if best is not None:
-        content = {
-            "folder": best.folder,
-            "monitor": monitor,
-            "value": best.value,
-            "overrides": best.overrides,
-            "command": best.command,
-        }
-        write_text(OmegaConf.to_yaml(content), folder / BEST)
+        shown = {name: getattr(best, name) for name in ("folder", "value", "overrides", "command")}
+        write_text(OmegaConf.to_yaml({"monitor": monitor, **shown}), folder / BEST)
         text += f"\n\nBest: {best.folder} with {monitor} {best.value:.4f}. To train it again:\n\n    {best.command}"
     picture = draw_trials(trials, names, monitor, best)
     if picture is not None:

@@ -40,8 +40,8 @@ def draw_skeleton(
     """
     drawn = np.ascontiguousarray(image).copy()
     points = np.asarray(keypoints, dtype=np.float64)
-    confident = np.asarray(True if scores is None else np.asarray(scores, dtype=np.float64) > threshold)
-    shown = np.isfinite(points).all(axis=-1) & confident
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=-1))
+    shown = finite if scores is None else finite & (np.asarray(scores, dtype=np.float64) > threshold)
     # OpenCV's fixed-point coordinates overflow far outside the image
     points = np.clip(np.nan_to_num(points), -10 * max(image.shape), 10 * max(image.shape))
     fixed = np.round(points * 2**_SUBPIXEL_BITS).astype(int)

@@ -1,4 +1,4 @@
-"""What drive_demo.py does with its hands: starts the page, opens it in Chromium, drags on it, looks at it."""
+"""Actions of drive_demo.py: start the page, open it in Chromium, drag on it, and read it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
 ]  # fmt: skip
-PATIENCE = 60_000  # ms
+TIMEOUT = 60_000  # ms
 OVERFLOW = """() => [...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && !e.closest('.unseen')
     && e.getBoundingClientRect().right > innerWidth + 0.5).map(e => e.outerHTML.slice(0, 80))"""
 
 
 @contextmanager
 def serving(checkpoint: Path, *overrides: str) -> Iterator[str]:
-    """The address of the page of these models."""
+    """Serve the page of these models; gives its address."""
     command = [sys.executable, "-m", "distilpose.demo", f"checkpoint={checkpoint}", *overrides, "port=0", "device=cpu"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
-    told = server.stdout.readline()
-    address = re.match(r"http://\S+", told)
-    assert address, f"no address, but {told!r}"
+    line = server.stdout.readline()
+    address = re.match(r"http://\S+", line)
+    assert address, f"no address, but {line!r}"
     try:
         yield address[0]
     finally:
@@ -41,41 +41,41 @@ def serving(checkpoint: Path, *overrides: str) -> Iterator[str]:
 
 @contextmanager
 def opened(browser: Browser, address: str, errors_expected: bool = False, **options: Any) -> Iterator[Page]:
-    """The page in a window of its own. At the end: no error in the console, nothing asked of anyone else."""
+    """Open the page in a new window. At its end there must be no error in the console and no request to another host."""
     context = browser.new_context(**options)
-    page, errors, asked = context.new_page(), [], set()
-    page.set_default_timeout(PATIENCE)
+    page, errors, requests = context.new_page(), [], set()
+    page.set_default_timeout(TIMEOUT)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("request", lambda request: asked.add(request.url))
+    page.on("request", lambda request: requests.add(request.url))
     page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
     page.goto(address)
-    expect(page.locator("#models")).not_to_be_empty(timeout=PATIENCE)
+    expect(page.locator("#models")).not_to_be_empty(timeout=TIMEOUT)
     yield page
-    refused = [
+    expected = [
         text for text in errors if text.startswith("Failed to load resource: the server responded with a status of 4")
     ]
-    unexpected = [text for text in errors if not (errors_expected and text in refused)]
+    unexpected = [text for text in errors if not (errors_expected and text in expected)]
     assert not unexpected, unexpected
-    elsewhere = {url for url in asked if not url.startswith((address, "blob:" + address, "data:"))}
+    elsewhere = {url for url in requests if not url.startswith((address, "blob:" + address, "data:"))}
     assert not elsewhere, elsewhere
     context.close()
 
 
-def told(what: str) -> None:
-    """Say that a check has passed."""
-    print(f"ok   {what}", flush=True)
+def passed(check: str) -> None:
+    """Print that a check has passed."""
+    print(f"ok   {check}", flush=True)
 
 
 def wait_for_poses(page: Page, count: int) -> None:
-    """Until so many persons are shown, and nothing is under way."""
-    words = re.compile(rf"^{count} persons? in [\d.]+ s$")
-    expect(page.locator("#status")).to_have_text(words, timeout=PATIENCE)
+    """Wait until a number of persons is shown, and no prediction is running."""
+    pattern = re.compile(rf"^{count} persons? in [\d.]+ s$")
+    expect(page.locator("#status")).to_have_text(pattern, timeout=TIMEOUT)
     expect(page.locator("#pictures g.stale")).to_have_count(0)
 
 
 def corners(page: Page, box: list[float]) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a box of the picture, on the screen."""
+    """Left, top, right and bottom of a box in image pixels, on the screen."""
     svg = page.locator("#pictures svg").first
     svg.scroll_into_view_if_needed()
     frame = svg.bounding_box()
@@ -86,7 +86,7 @@ def corners(page: Page, box: list[float]) -> tuple[float, float, float, float]:
 
 
 def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """By the mouse, in steps as a hand does."""
+    """Drag the mouse in steps, as a hand does."""
     page.mouse.move(*start)
     page.mouse.down()
     page.mouse.move(*end, steps=5)
@@ -94,13 +94,13 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
 
 
 def shown_box(page: Page) -> list[float]:
-    """The chosen box as it is drawn, in picture pixels."""
+    """The chosen box as it is drawn, in image pixels."""
     chosen = page.locator("#pictures svg").first.locator(".box.chosen")
     return [float(chosen.get_attribute(name) or "nan") for name in ("x", "y", "width", "height")]
 
 
 def colours(page: Page, canvas: str) -> int:
-    """How many colours a canvas holds: one if nothing is drawn."""
+    """Number of colours in a canvas; 1 if nothing is drawn."""
     return page.evaluate(
         """name => { const c = document.getElementById(name);
         return new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size }""",
@@ -108,8 +108,8 @@ def colours(page: Page, canvas: str) -> int:
     )
 
 
-def picture(page: Page, path: Path) -> None:
-    """The whole page as a small PNG."""
+def screenshot(page: Page, path: Path) -> None:
+    """Save the whole page as a small PNG."""
     image = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
     image.quantize(256).save(path, optimize=True)
     assert path.stat().st_size < 300_000, f"{path} has {path.stat().st_size} bytes"
