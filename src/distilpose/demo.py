@@ -23,7 +23,7 @@ from distilpose.runs.checkpoint_settings import run_padding
 from distilpose.webpage.limits import Limits
 from distilpose.webpage.poses import Poses
 
-log = logging.getLogger("distilpose.demo")  # as a command, __name__ is "__main__"
+log = logging.getLogger(__name__)
 
 
 class TeacherSettings:

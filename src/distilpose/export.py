@@ -24,7 +24,7 @@ from distilpose.runs.checkpoint_settings import run_padding
 
 MIN_CALIBRATION_CROPS = 50  # with fewer, the range of activations is a guess
 
-log = logging.getLogger("distilpose.export")  # as a command, __name__ is "__main__"
+log = logging.getLogger(__name__)
 
 
 class CropSettings:

@@ -44,7 +44,7 @@ from distilpose.runs.checkpoint_settings import run_padding
 _NOT_COMPARED = ("output", "resume", "device", "draw", "draw_threshold", "csv", "frames", "max_pixels")
 INTERRUPTED = 130  # exit status of any command that Ctrl-C ends
 
-log = logging.getLogger("distilpose.predict")  # as a command, __name__ is "__main__"
+log = logging.getLogger(__name__)
 
 
 class PredictSettings:

@@ -21,7 +21,7 @@ from distilpose.sharing.run_facts import read_facts
 
 BEST, CURVES = "checkpoints/best.ckpt", "curves.png"
 
-log = logging.getLogger("distilpose.share")  # as a command, __name__ is "__main__"
+log = logging.getLogger(__name__)
 
 
 class ShareSettings:
