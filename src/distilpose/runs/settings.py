@@ -16,11 +16,8 @@ class TrainerSettings:
     Attributes:
         max_epochs: epochs of the training. trainer.max_steps beside it ends a run earlier.
         max_steps: optimizer steps after which the training ends; -1 trains for all epochs.
-        accelerator: cpu, gpu, mps, or auto for the best one of this machine.
         devices: how many devices of a machine, which of them as a list, or auto for all.
         num_nodes: machines of the training.
-        strategy: how several devices train together, such as ddp.
-        precision: of the computation; bf16-mixed halves time and memory on recent GPUs.
         accumulate_grad_batches: batches whose gradients are summed up for one optimizer step.
         gradient_clip_val: largest norm of the gradients; null clips none.
         limit_train_batches: batches of an epoch, as a number or as a share.
@@ -30,9 +27,6 @@ class TrainerSettings:
         check_val_every_n_epoch: epochs between validations; null lets val_check_interval count through epochs.
         num_sanity_val_steps: batches of validation before the training starts; -1 takes all.
         log_every_n_steps: steps between entries of the logger; 0 logs none.
-        sync_batchnorm: compute the statistics of batch norms over all processes; works on GPUs only.
-        use_distributed_sampler: let Lightning replace samplers; this package has its own.
-        default_root_dir: where Lightning writes what has no other place.
     """
 
     max_epochs: Annotated[int, Ge(1), Unit("epochs")]
