@@ -1,9 +1,9 @@
-"""How far each model's exports are from PyTorch, and how fast they are, as one Markdown table.
+"""Compare exports of each model with PyTorch, in accuracy and speed, as one Markdown table.
 
 python scripts/compare_exports.py ANNOTATIONS IMAGES OUTPUT.json [--models student_s …] [--limit 32] [--rounds 10]
 
-Weights are fresh, batch statistics those of real crops. The JSON is written anew after each model, so that a long run that
-is stopped keeps what it has; models that stand in it already are not run again.
+Weights are untrained, batch statistics those of real crops. The JSON is rewritten after each model, so an interrupted run
+keeps its results; models in it are not run again.
 """
 
 from __future__ import annotations
@@ -54,46 +54,46 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=list_models())
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=10)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        compare_models(given)
-    except (DistilPoseError, ValueError) as error:
+        compare_models(args)
+    except DistilPoseError as error:
         sys.exit(f"error: {error}")
 
 
-def compare_models(given: argparse.Namespace) -> None:
-    """Add the rows of each model that the output lacks."""
-    rows: list[dict[str, Any]] = json.loads(given.output.read_text()) if given.output.exists() else []
-    for name in given.models:
+def compare_models(args: argparse.Namespace) -> None:
+    """Add the rows of each model that is not in the output."""
+    rows: list[dict[str, Any]] = json.loads(args.output.read_text()) if args.output.exists() else []
+    for name in args.models:
         if name in {row["model"] for row in rows}:
             continue
         print(f"{name} …", flush=True)
         torch.manual_seed(0)
         model = create_model(name)
-        crops = collect_crops(given.annotations, given.images, model.input_size, 1.25, given.limit)
-        settle_statistics(model, crops)
-        rows += compare_model(model, crops, given.rounds)
-        write_json(rows, given.output)
+        crops = collect_crops(args.annotations, args.images, model.input_size, 1.25, args.limit)
+        set_batch_statistics(model, crops)
+        rows += compare_model(model, crops, args.rounds)
+        write_json(rows, args.output)
         print(markdown_table(rows, COLUMNS), flush=True)
 
 
-def settle_statistics(model: PoseModel, crops: Crops) -> None:
-    """Batch statistics of eight crops in place of zeros and ones, so that folding has something to fold."""
+def set_batch_statistics(model: PoseModel, crops: Crops) -> None:
+    """Replace batch statistics of zeros and ones by those of eight crops, so that folding changes weights."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    kept = [norm.momentum for norm in norms]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
     about = {"mean": model.mean, "std": model.std, "normalise": False}
     with torch.no_grad():
         model.train()(torch.from_numpy(network_input(crops.images[:8], about)))
-    for norm, momentum in zip(norms, kept, strict=True):
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
 
 
 def compare_model(model: PoseModel, crops: Crops, rounds: int) -> list[dict[str, Any]]:
-    """A row for each format."""
+    """One row for each format."""
     rows, runs, programs = [], {}, {}
     about = {"mean": list(model.mean), "std": list(model.std), "normalise": False}
     with TemporaryDirectory() as folder:
@@ -128,15 +128,15 @@ def compare_model(model: PoseModel, crops: Crops, rounds: int) -> list[dict[str,
                 return model(torch.from_numpy(images))
 
         times: dict[Any, list[float]] = {kind: [] for kind in ("eager", *runs)}
-        for turn in range(-2, rounds):  # in turns, so that a busy spell hits all alike
+        for turn in range(-2, rounds):  # in turns, so that other load affects all alike
             for kind, run in {"eager": eager, **runs}.items():
                 start = time.perf_counter()
                 run(one)
                 if turn >= 0:
                     times[kind].append(time.perf_counter() - start)
-        middle = {kind: statistics.median(values) for kind, values in times.items()}
+        median = {kind: statistics.median(values) for kind, values in times.items()}
         for row, kind in zip(rows, KINDS, strict=True):
-            row["time"] = f"{middle[kind] / middle['eager']:.2f}"
+            row["time"] = f"{median[kind] / median['eager']:.2f}"
     return rows
 
 

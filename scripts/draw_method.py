@@ -1,7 +1,7 @@
-"""The figures of docs/method.md, drawn by the package's own functions: `python scripts/draw_method.py docs/images`.
+"""Draw the figures of docs/method.md: `python scripts/draw_method.py docs/images`.
 
-method_flow.png: who learns from whom. method_crop.png: from a picture to crops. method_maps.png: what a teacher draws, and
-what a student's coordinates and sigmas stand for. method_pull.png: how each term pulls, by how far the student is off.
+method_flow.png: what is distilled from teacher to student. method_crop.png: from an image to crops. method_maps.png: a
+teacher's target, and simulated heat maps of a student. method_pull.png: gradient of each term by the student's distance.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from distilpose.data.codec import encode_heatmaps
 from distilpose.data.geometry import region_of_box
 from distilpose.data.synthetic import SyntheticSpec, write_synthetic
 from distilpose.files import atomic_write
-from distilpose.inference import crop_image, draw_skeleton, heatmap_image
 from distilpose.losses import divergence_loss, moment_loss, regression_loss, simulated_heatmap_loss, simulated_heatmaps
+from distilpose.visualization.drawing import crop_image, draw_skeleton, heatmap_image
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -38,17 +38,17 @@ STUDENT, TEACHER, LABEL = "#1f6fb2", "#3b3b3b", "#4c9f70"
 
 
 def flow() -> Figure:
-    """Teacher above, student below, and the four places where knowledge passes."""
+    """Teacher above, student below, and the four distilled quantities."""
     figure, panel = plt.subplots(figsize=(11.3, 4.2))
     panel.set(xlim=(0, 11.3), ylim=(0, 4.2))
     panel.axis("off")
     names = ["backbone", "token-distilling\nencoder", "head"]
-    for y, colour, who, says in (
+    for y, colour, role, result in (
         (3.1, TEACHER, "teacher, frozen", "heat maps\nK x 64 x 48"),
         (0.6, STUDENT, "student", "x, y, score,\nσx, σy of K joints"),
     ):
-        panel.text(0.1, y + 0.78, who, color=colour, weight="bold")
-        for number, name in enumerate([*names, says]):
+        panel.text(0.1, y + 0.78, role, color=colour, weight="bold")
+        for number, name in enumerate([*names, result]):
             _box(panel, 1.4 + 2.6 * number, y, name, colour, filled=number == len(names))
             if number:
                 _arrow(panel, (0.8 + 2.6 * number, y + 0.3), (1.35 + 2.6 * number, y + 0.3), colour)
@@ -75,7 +75,7 @@ def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], co
 
 
 def crops(folder: Path) -> tuple[Figure, Tensor, NDArray]:
-    """A drawn person, its box, the region around it and crops of it; also the joints and the plain crop."""
+    """A synthetic person, its box, the region around it and crops of it; also returns the joints and the plain crop."""
     spec = SyntheticSpec(num_train=1, num_val=1, image_size=320, max_persons=1, variety=0.5, drawing_seed=4)
     root = write_synthetic(folder / "people", spec)
     files = root / "annotations" / "person_keypoints_val.json", root / "val"
@@ -103,7 +103,7 @@ def crops(folder: Path) -> tuple[Figure, Tensor, NDArray]:
 
 
 def maps(joints: Tensor, crop: NDArray) -> Figure:
-    """A joint's Gaussian of sigma 2 as a teacher learns it, and those that students of different sureness describe."""
+    """Target heat map of a teacher (sigma 2), and simulated heat maps of a student."""
     joint = joints[None, :1]
     target, _ = encode_heatmaps(joint, torch.ones(1, 1), CELLS)
     off = joint + torch.tensor([4.0, 3.0]) / torch.tensor([CELLS[1], CELLS[0]])
@@ -113,18 +113,18 @@ def maps(joints: Tensor, crop: NDArray) -> Figure:
     panels[0].set_title("the joint")
     panels[1].imshow(heatmap_image(target[0, 0]))
     panels[1].set_title("the teacher's target, σ = 2")
-    for panel, (place, sigma) in zip(panels[2:], ((joint, 2.0), (off, 2.0), (off, 5.0)), strict=True):
-        found, _ = simulated_heatmaps(place, torch.full_like(place, sigma), CELLS)
-        loss = float(simulated_heatmap_loss(place, torch.full_like(place, sigma), target, torch.ones(1, 1)))
-        panel.imshow(heatmap_image(found[0, 0]))
-        panel.set_title(f"student, {'5' if place is off else '0'} cells off, σ = {sigma:g}\nloss {loss:.5f}")
+    for panel, (keypoint, sigma) in zip(panels[2:], ((joint, 2.0), (off, 2.0), (off, 5.0)), strict=True):
+        simulated, _ = simulated_heatmaps(keypoint, torch.full_like(keypoint, sigma), CELLS)
+        loss = float(simulated_heatmap_loss(keypoint, torch.full_like(keypoint, sigma), target, torch.ones(1, 1)))
+        panel.imshow(heatmap_image(simulated[0, 0]))
+        panel.set_title(f"student, {'5' if keypoint is off else '0'} cells off, σ = {sigma:g}\nloss {loss:.5f}")
     for panel in panels:
         panel.axis("off")
     return figure
 
 
-def pull() -> Figure:
-    """Length of each term's gradient in x by the distance to the teacher's peak, for a student with a sigma of 2 cells."""
+def gradients() -> Figure:
+    """Gradient of each term in x, by distance to the teacher's peak, for a student with a sigma of 2 cells."""
     cells = torch.linspace(0, 24, 97)
     centre = torch.tensor([[[0.25, 0.5]]])
     target, _ = encode_heatmaps(centre, torch.ones(1, 1), CELLS)
@@ -168,11 +168,11 @@ def main(output: Path) -> None:
     """Draw all four."""
     with tempfile.TemporaryDirectory() as folder:
         crop_figure, joints, crop = crops(Path(folder))
-    figures = {"flow": flow(), "crop": crop_figure, "maps": maps(joints, crop), "pull": pull()}
+    figures = {"flow": flow(), "crop": crop_figure, "maps": maps(joints, crop), "pull": gradients()}
     for name, figure in figures.items():
         figure.set_layout_engine("constrained")
-        with atomic_write(output / f"method_{name}.png") as beside:
-            figure.savefig(beside, dpi=100)
+        with atomic_write(output / f"method_{name}.png") as temporary:
+            figure.savefig(temporary, dpi=100)
         plt.close(figure)
 
 

@@ -1,8 +1,8 @@
-"""Drive the page of distilpose.demo in headless Chromium as people would, check what it shows, and take pictures of it.
+"""Drive the page of distilpose.demo in headless Chromium, check what it shows, and take screenshots.
 
 python scripts/drive_demo.py STUDENT --compare OTHER --teacher TEACHER --photo FILE --output FOLDER
 
-Needs Chromium and pip install playwright. Prints a line a check and stops at the first that fails.
+Needs Chromium and pip install playwright. Prints a line for each check and stops at the first failure.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from browser_hands import (
+from browser_actions import (
     FLAGS,
     OVERFLOW,
-    PATIENCE,
+    TIMEOUT,
     colours,
     corners,
     drag,
     opened,
-    picture,
+    passed,
+    screenshot,
     serving,
     shown_box,
-    told,
     wait_for_poses,
 )
 from PIL import Image
@@ -46,22 +46,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("student", type=Path)
     parser.add_argument("--compare", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--photo", type=Path, help="drawn by the package if not given")
-    parser.add_argument("--box", type=float, nargs=4, action="append", help="a person on it: x y width height")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--photo", type=Path, help="an image; by default one is drawn")
+    parser.add_argument("--box", type=float, nargs=4, action="append", help="box of a person on it: x y width height")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the screenshots")
     parser.add_argument("--chromium", default=shutil.which("chromium"))
     args = parser.parse_args(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        photo, boxes = (args.photo, args.box) if args.photo else drawn_photo(Path(folder))
+        photo, boxes = (args.photo, args.box) if args.photo else draw_photo(Path(folder))
         if not boxes:
-            parser.error("--photo needs a --box for each of its persons.")
+            parser.error("--photo needs a --box for each person.")
         browser = playwright.chromium.launch(executable_path=args.chromium, args=FLAGS)
         roles = [f"compare={args.compare}", f"teacher.checkpoint={args.teacher}"]
         with serving(args.student, *roles) as address:
-            on_a_desk(browser, address, photo, boxes, args.output)
+            on_a_desktop(browser, address, photo, boxes, args.output)
             on_a_phone(browser, address, photo, boxes, args.output)
-            refusals(browser, address, photo, Path(folder))
+            rejected_files(browser, address, photo, Path(folder))
             twenty_at_once(browser, address)
         with serving(args.student, f"teacher.checkpoint={args.teacher}") as address:
             camera(browser, address)
@@ -70,8 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
         browser.close()
 
 
-def drawn_photo(folder: Path) -> tuple[Path, list[list[float]]]:
-    """Two persons that the package draws, and their boxes."""
+def draw_photo(folder: Path) -> tuple[Path, list[list[float]]]:
+    """An image with two drawn persons, and their boxes."""
     for seed in range(1000):
         image, people = draw_scene(np.random.default_rng(seed), 512, 2, 0.6)
         boxes = [person["bbox"] for person in people]
@@ -80,22 +80,22 @@ def drawn_photo(folder: Path) -> tuple[Path, list[list[float]]]:
         if apart and inside and all(person["num_keypoints"] > 13 for person in people):
             Image.fromarray(image).save(folder / "people.png")
             return folder / "people.png", boxes
-    raise AssertionError("no such picture")
+    raise AssertionError("no such image")
 
 
-def on_a_desk(browser: Browser, address: str, photo: Path, boxes: list[list[float]], output: Path) -> None:
+def on_a_desktop(browser: Browser, address: str, photo: Path, boxes: list[list[float]], output: Path) -> None:
     """Upload, boxes by mouse and keys, joints, heat maps, threshold."""
     with opened(browser, address, viewport={"width": 1280, "height": 900}) as page:
         page.set_input_files("#file", photo)
         wait_for_poses(page, 1)
-        told("a photograph without boxes is one person")
+        passed("an image without boxes is one person")
         for count, box in enumerate(boxes, start=1):
             left, top, right, bottom = corners(page, box)
             page.keyboard.press("Escape")
             drag(page, (left, top), (right, bottom))
             wait_for_poses(page, count)
             assert np.abs(np.array(shown_box(page)) - box).max() < 3, (shown_box(page), box)
-        told(f"{len(boxes)} box(es) drawn by the mouse are where they were drawn")
+        passed(f"{len(boxes)} box(es) drawn by the mouse are where they were drawn")
 
         before = shown_box(page)
         left, top, right, bottom = corners(page, before)
@@ -111,7 +111,7 @@ def on_a_desk(browser: Browser, address: str, photo: Path, boxes: list[list[floa
         moved = shown_box(page)
         assert np.allclose(moved[2:], after[2:], atol=0.2), (after, moved)
         assert moved[0] < after[0], (after, moved)
-        told("a box is resized by its handle and moved")
+        passed("a box is resized by its handle and moved")
 
         page.locator("#pictures svg").first.focus()
         page.keyboard.press("Delete")
@@ -132,13 +132,13 @@ def on_a_desk(browser: Browser, address: str, photo: Path, boxes: list[list[floa
         left, top, right, bottom = corners(page, boxes[-1])
         drag(page, (left, top), (right, bottom))
         wait_for_poses(page, len(boxes))
-        told("boxes are added, moved, resized and deleted by keys")
+        passed("boxes are added, moved, resized and deleted by keys")
 
         page.locator("#threshold").fill("1")
         few = page.locator("#pictures .joint").count()
         page.locator("#threshold").fill("0.2")
         assert page.locator("#pictures .joint").count() > few
-        told("the slider hides and shows joints")
+        passed("the slider hides and shows joints")
 
         joint = page.locator("#pictures svg").first.locator("circle.joint:not(.ring)").nth(0)
         joint.scroll_into_view_if_needed()
@@ -154,18 +154,18 @@ def on_a_desk(browser: Browser, address: str, photo: Path, boxes: list[list[floa
         page.wait_for_function("document.getElementById('map-student').width > 300")
         assert colours(page, "map-teacher") > 100
         assert colours(page, "map-student") > 100
-        told("a joint chosen in the picture or the table shows the teacher's heat map beside the simulated one")
+        passed("a joint chosen in the image or the table shows the teacher's heat map beside the simulated one")
         apart = page.locator("#joints tbody tr td:last-child").all_inner_texts()
         assert max(float(text) for text in apart if text) > 0, apart
         assert page.evaluate(OVERFLOW) == []
         page.wait_for_timeout(300)
         page.evaluate("document.activeElement.blur()")
-        picture(page, output / "demo_wide.png")
-        told("nothing overflows at 1280 px")
+        screenshot(page, output / "demo_wide.png")
+        passed("nothing overflows at 1280 px")
 
 
 def on_a_phone(browser: Browser, address: str, photo: Path, boxes: list[list[float]], output: Path) -> None:
-    """The same by a finger, in the dark, on narrow screens."""
+    """The same by touch, with a dark colour scheme, on narrow screens."""
     phone: dict[str, Any] = {"has_touch": True, "is_mobile": True, "device_scale_factor": 1, "color_scheme": "dark"}
     for width in (390, 360):
         with opened(browser, address, viewport={"width": width, "height": 800}, **phone) as page:
@@ -189,36 +189,36 @@ def on_a_phone(browser: Browser, address: str, photo: Path, boxes: list[list[flo
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             if width == 390:
                 page.evaluate("document.activeElement.blur()")
-                picture(page, output / "demo_phone.png")
-            told(f"a box drawn by a finger, and nothing overflows at {width} px")
+                screenshot(page, output / "demo_phone.png")
+            passed(f"a box drawn by a finger, and nothing overflows at {width} px")
 
 
-def refusals(browser: Browser, address: str, photo: Path, folder: Path) -> None:
-    """What is no photograph, or too large, is told in a sentence; the next photograph is taken."""
+def rejected_files(browser: Browser, address: str, photo: Path, folder: Path) -> None:
+    """A file that is too large or not an image gives an error message; the next image is accepted."""
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     files = {name: folder / name for name in ("large.jpg", "many.png", "cut.jpg", "text.jpg", "picture.gif")}
     files["large.jpg"].write_bytes(bytes(11 * 2**20))
     Image.new("L", (8000, 6000)).save(files["many.png"])
     Image.fromarray(noise).save(files["cut.jpg"])
     files["cut.jpg"].write_bytes(files["cut.jpg"].read_bytes()[:20_000])
-    files["text.jpg"].write_text("no picture")
+    files["text.jpg"].write_text("not an image")
     Image.fromarray(noise).save(files["picture.gif"])
-    words = {
-        "large.jpg": "at most 10 MB", "many.png": "8000 x 6000 pixels", "cut.jpg": "damaged", "text.jpg": "no picture",
+    messages = {
+        "large.jpg": "at most 10 MB", "many.png": "8000 x 6000 pixels", "cut.jpg": "damaged", "text.jpg": "not an image",
         "picture.gif": "JPEG, PNG or WebP",
     }  # fmt: skip
     with opened(browser, address, errors_expected=True) as page:
-        for name, expected in words.items():
+        for name, expected in messages.items():
             page.set_input_files("#file", files[name])
-            expect(page.locator("#error")).to_contain_text(expected, timeout=PATIENCE)
-            told(f"{name}: {page.locator('#error').inner_text()}")
+            expect(page.locator("#error")).to_contain_text(expected, timeout=TIMEOUT)
+            passed(f"{name}: {page.locator('#error').inner_text()}")
             page.set_input_files("#file", photo)
             wait_for_poses(page, 1)
             expect(page.locator("#error")).to_be_hidden()
 
 
 def twenty_at_once(browser: Browser, address: str) -> None:
-    """Twenty requests sent by the page at one time are all answered."""
+    """Twenty requests at once are all answered."""
     with opened(browser, address) as page:
         found = page.evaluate(
             """async () => {
@@ -238,30 +238,30 @@ def twenty_at_once(browser: Browser, address: str) -> None:
         }"""
         )
         assert found["answers"] == [[200, number] for number in range(20)], json.dumps(found)
-        told(f"20 requests at once are answered, each with its own, in {found['seconds']:.1f} s")
+        passed(f"20 requests at once are answered, each with its own, in {found['seconds']:.1f} s")
 
 
 def camera(browser: Browser, address: str) -> None:
-    """A picture of Chromium's own test camera."""
+    """An image of Chromium's test camera."""
     with opened(browser, address) as page:
         page.locator("#camera").click()
-        expect(page.locator("#shoot")).to_be_enabled(timeout=PATIENCE)
+        expect(page.locator("#shoot")).to_be_enabled(timeout=TIMEOUT)
         page.locator("#shoot").click()
         wait_for_poses(page, 1)
         expect(page.locator("#viewfinder")).to_be_hidden()
         assert page.evaluate("document.querySelector('video').srcObject") is None
-        told("a picture is taken by the camera, which is then let go")
+        passed("the camera takes an image and is then released")
 
 
 def with_hostile_names(student: Path, folder: Path) -> Path:
-    """The student with markup for a joint's name."""
+    """The student with markup as the name of a joint."""
     model = load_model(student)
     model.skeleton = dataclasses.replace(model.skeleton, names=(HOSTILE, *model.skeleton.names[1:]))
     return save_model(model, folder / "student.safetensors")
 
 
 def hostile_names(browser: Browser, address: str, photo: Path) -> None:
-    """Markup in a name is shown as it is written."""
+    """Markup in a name is shown as text."""
     with opened(browser, address) as page:
         page.set_input_files("#file", photo)
         wait_for_poses(page, 1)
@@ -269,7 +269,7 @@ def hostile_names(browser: Browser, address: str, photo: Path) -> None:
         page.locator("#joints tbody button").first.click()
         assert page.locator("#joints img").count() == 0
         assert page.title() == "DistilPose"
-        told("markup in the name of a joint is only text")
+        passed("markup in the name of a joint is only text")
 
 
 if __name__ == "__main__":

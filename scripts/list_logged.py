@@ -15,7 +15,7 @@ from rich.table import Table
 from wandb_offline import LoggedRun, find_logged, kind_of, read_logged
 
 from distilpose.errors import DistilPoseError
-from distilpose.runs.folders import flatten
+from distilpose.runs.config import flatten
 
 
 def key_table(run: LoggedRun) -> list[tuple[str, str, int, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,32 @@ def trained_by(run_train, tiny_coco, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def _tiny_run(tmp_path_factory) -> Path:
+    from hydra import compose, initialize_config_dir
+
+    from distilpose import train
+    from distilpose.cli.paths import CONFIG_DIR
+
+    place = tmp_path_factory.mktemp("tiny_run")
+    overrides = [
+        "data=custom", f"data.root={_tiny_set(place / 'data')}", "data.batch_size=4", "data.num_workers=0", "augmentation=none",
+        "model=student_xs", "model.depth=1", "model.width=32", "model.heads=2", "loss=regression", "logger=none",
+        "scheduler.warmup_steps=0", "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1",
+        "trainer.num_sanity_val_steps=0", "~callbacks.health", "~callbacks.details", "~callbacks.progress",
+    ]  # fmt: skip
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", [*overrides, f"folder={place / 'run'}"])
+    train.fit(cfg)
+    return place / "run"
+
+
+@pytest.fixture
+def tiny_run(_tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy in tmp_path/run of a student's training that has ended after two epochs; all tests share the training."""
+    return Path(shutil.copytree(_tiny_run, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
 def load_script() -> Callable[[str], ModuleType]:
     """Imports a file of scripts/ by its name: they are commands and no package."""
 
@@ -144,19 +171,22 @@ def tiny_coco(tmp_path: Path) -> Callable[..., Path]:
     """
 
     def make(train: int = 8, val: int = 4, skeleton: Skeleton = COCO, seed: int = 0) -> Path:
-        root = tmp_path / f"coco_{len(list(tmp_path.glob('coco_*')))}"
-        for split, count in (("train", train), ("val", val)):
-            content = _tiny_split(root / split, count, skeleton, np.random.default_rng((seed, count, len(split))))
-            (root / "annotations").mkdir(exist_ok=True)
-            (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
-        boxes = [
-            {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
-            for person in content["annotations"]
-        ]
-        (root / "detections.json").write_text(json.dumps(boxes))
-        return root
+        return _tiny_set(tmp_path / f"coco_{len(list(tmp_path.glob('coco_*')))}", train, val, skeleton, seed)
 
     return make
+
+
+def _tiny_set(root: Path, train: int = 8, val: int = 4, skeleton: Skeleton = COCO, seed: int = 0) -> Path:
+    for split, count in (("train", train), ("val", val)):
+        content = _tiny_split(root / split, count, skeleton, np.random.default_rng((seed, count, len(split))))
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+        for person in content["annotations"]
+    ]
+    (root / "detections.json").write_text(json.dumps(boxes))
+    return root
 
 
 def _tiny_split(folder: Path, count: int, skeleton: Skeleton, draw: np.random.Generator) -> dict:

@@ -1,4 +1,4 @@
-"""A Hugging Face hub of one process's own, as much of it as sending a folder and fetching a file takes."""
+"""A local Hugging Face hub for tests: it takes an uploaded folder and serves its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMIT = "0" * 40
 
 @contextmanager
 def hub(writable: bool = True):
-    """Gives its address and its files by repository and name, which also may be put in."""
+    """Its address, and its files by repository and name; tests may add files."""
     files: dict[str, dict[str, bytes]] = {}
 
     class Answers(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Pictures as files hold them."""
+"""Encoded images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def encoded(kind: str = "JPEG", size: tuple[int, int] = (90, 120), seed: int = 0, **options) -> bytes:
-    """A picture of that (height, width) as a file's content."""
+    """An image of (height, width) as the content of a file."""
     noise = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     content = io.BytesIO()
     Image.fromarray(noise).save(content, kind, **options)
@@ -19,7 +19,7 @@ def encoded(kind: str = "JPEG", size: tuple[int, int] = (90, 120), seed: int = 0
 
 
 def png_of_header(width, height):
-    """A PNG that says it is that large and holds next to nothing."""
+    """A PNG whose header has this size and whose data are almost empty."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

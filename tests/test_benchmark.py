@@ -1,3 +1,5 @@
+"""The benchmark command: timing, and its table."""
+
 from __future__ import annotations
 
 import sys
@@ -5,15 +7,19 @@ import time
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
 from distilpose import benchmark, create_model
+from distilpose.cli.paths import CONFIG_DIR
+from distilpose.cli.settings import validate
+from distilpose.errors import DistilPoseError
 from distilpose.models import count_parameters, save_model
 
 
 class Sleeper(nn.Module):
-    """Takes a given time, and notes the batches it was given."""
+    """Takes a fixed time, and records the shapes of its inputs."""
 
     input_size = (8, 6)
 
@@ -28,6 +34,7 @@ class Sleeper(nn.Module):
         return images
 
 
+@pytest.mark.slow
 def test_latencies_are_medians_in_milliseconds():
     models = {"slow": Sleeper(0.02), "quick": Sleeper(0.004)}
     times = benchmark.latencies(models, batch_size=3, rounds=5, warmup=2)
@@ -38,6 +45,7 @@ def test_latencies_are_medians_in_milliseconds():
         assert model.shapes == [(3, 3, 8, 6)] * 7
 
 
+@pytest.mark.slow
 def test_the_first_passes_do_not_count():
     class Warming(Sleeper):
         def forward(self, images):
@@ -67,10 +75,10 @@ def test_one_table_of_names_and_files(run, tmp_path):
     save_model(model, tmp_path / "shared" / "model.safetensors")
     threads = torch.get_num_threads()
     try:
-        told = run("models=[teacher_xs,mine.safetensors,shared]", "rounds=2", "warmup=1", "device=cpu", "threads=1")
+        printed = run("models=[teacher_xs,mine.safetensors,shared]", "rounds=2", "warmup=1", "device=cpu", "threads=1")
     finally:
         torch.set_num_threads(threads)
-    rows = [line for line in told.splitlines() if "64x48" in line]
+    rows = [line for line in printed.splitlines() if "64x48" in line]
     assert [name in row for name, row in zip(("teacher_xs", "mine.safetensors", "shared"), rows, strict=True)] == [
         True
     ] * 3
@@ -79,6 +87,17 @@ def test_one_table_of_names_and_files(run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors", "shared"]
 
 
-def test_an_unknown_model_is_told(run):
-    with pytest.raises(SystemExit, match=r"error: There is no model 'student_m'.*; there are "):
+def test_an_unknown_model_is_named(run):
+    with pytest.raises(SystemExit, match="student_m"):
         run("models=[student_m]")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["rounds=0", "batch_size=0", "warmup=-1", "threads=0", "models=[]", "models=student_s"]
+)
+def test_wrong_settings_are_named(wrong):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        right, cfg = (compose("benchmark", overrides) for overrides in ([], [wrong]))
+    validate(right, benchmark.BenchmarkSettings)
+    with pytest.raises(DistilPoseError, match=wrong.partition("=")[0]):
+        validate(cfg, benchmark.BenchmarkSettings)

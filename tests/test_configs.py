@@ -181,7 +181,9 @@ def test_sweeps(name):
 def test_teachers_are_asked_for(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no experiment has trained one
     make = instantiate(configured(f"teacher={name}", "++teacher._partial_=true").teacher)
-    with pytest.raises(Exception, match=r"teacher\.(checkpoint|file) is not set|cannot be had: runs/.* is not a file"):
+    with pytest.raises(
+        Exception, match=r"teacher\.(checkpoint|file) is not set|cannot be loaded: runs/.* is not a file"
+    ):
         make(**{"data": None} if name == "blazepose" else {})
 
 

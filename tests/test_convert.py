@@ -36,13 +36,13 @@ def run(tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["convert", *arguments])
         GlobalHydra.instance().clear()
-        status, said = 0, ""
+        status, message = 0, ""
         try:
             convert.main()
         except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
-            status, said = (1, stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), "")
-        told = capsys.readouterr()
-        return status, told.out, told.err + said
+            status, message = (1, stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), "")
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err + message
 
     return call
 
@@ -151,23 +151,23 @@ def test_a_teachers_hidden_width_is_the_files(tmp_path):
     )
     assert model.head.hidden.out_features == 6
     given = {**options, "hidden_dim": 32}
-    with pytest.raises(DistilPoseError, match="of another shape"):
+    with pytest.raises(DistilPoseError, match="shape"):
         convert.convert_released(tmp_path / "released.pth", tmp_path / "b.safetensors", name="teacher_stem", **given)
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "options", "message"),
     [
-        ("student_s", {"keypoint_head.tokenhead.pos_embedding": torch.zeros(1, 4, 16)}, {}, "other positions"),
-        ("student_s", {}, {"input_size": [64, 48]}, r"does not fit|positions where"),
-        ("student_s", {"backbone.extra": torch.zeros(1)}, {}, r"1 unexpected \(backbone\.extra\)"),
-        ("student_s", {"keypoint_head.tokenhead.extra": torch.zeros(1)}, {}, "1 names are not those"),
-        ("student_s", {"backbone.conv1.weight": None}, {}, r"1 missing \(backbone\.conv1\.weight\)"),
-        ("student_s", {}, {"width": 32}, "of another shape"),
-        ("teacher_stem", {}, {}, "holds a student, but model=teacher_stem is a teacher: choose one of student_l"),
+        ("student_s", {"keypoint_head.tokenhead.pos_embedding": torch.zeros(1, 4, 16)}, {}, "small.pth.*positions"),
+        ("student_s", {}, {"input_size": [64, 48]}, "small.pth.*(64|16)"),
+        ("student_s", {"backbone.extra": torch.zeros(1)}, {}, r"backbone\.extra"),
+        ("student_s", {"keypoint_head.tokenhead.extra": torch.zeros(1)}, {}, "keypoint_head.tokenhead.extra"),
+        ("student_s", {"backbone.conv1.weight": None}, {}, r"missing.*backbone\.conv1\.weight"),
+        ("student_s", {}, {"width": 32}, "shape"),
+        ("teacher_stem", {}, {}, "student.*teacher_stem.*student_l"),
     ],
 )
-def test_files_that_do_not_fit_are_told_and_nothing_is_written(small, name, changes, options, message):
+def test_files_that_do_not_fit_raise_and_nothing_is_written(small, name, changes, options, message):
     write, fitting, output = small
     with pytest.raises(DistilPoseError, match=message):
         convert.convert_released(write(**changes), output, name=name, **{**fitting, **options})
@@ -181,10 +181,10 @@ def test_files_that_are_no_released_checkpoint(small, tmp_path):
     torch.save({"state_dict": {"conv.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     torch.save({"meta": {"config": torch.nn.ReLU()}, "state_dict": {}}, tmp_path / "objects.pth")
     for file, message in {
-        "text.pth": "cannot be read",
-        "tensor.pth": "has no 'state_dict'",
-        "other.pth": "not the weights of a released",
-        "objects.pth": "cannot be read safely",
+        "text.pth": r"text\.pth",
+        "tensor.pth": r"tensor\.pth.*'state_dict'",
+        "other.pth": r"keypoint_head\.tokenhead\.",
+        "objects.pth": r"objects\.pth.*state_dict",
     }.items():
         with pytest.raises(DistilPoseError, match=message):
             convert.convert_released(tmp_path / file, output, name="student_s", **options)
@@ -193,18 +193,18 @@ def test_files_that_are_no_released_checkpoint(small, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "convert needs both ends"),
-        (("source=absent.pth", "model=student_s", "output=x.safetensors"), "source=absent.pth is not a file"),
-        (("source=ours.safetensors", "output=ours.safetensors", "reverse=true"), "exists and is not overwritten"),
-        (("source=ours.safetensors", "output=x.safetensors"), "convert needs model=NAME"),
+        ((), "output"),
+        (("source=absent.pth", "model=student_s", "output=x.safetensors"), "source=absent.pth"),
+        (("source=ours.safetensors", "output=ours.safetensors", "reverse=true"), "output=ours.safetensors"),
+        (("source=ours.safetensors", "output=x.safetensors"), "model=NAME"),
         (
             ("source=ours.safetensors", "output=x.safetensors", "model=studnet"),
-            "model=studnet is not known: expected one of",
+            "student_s",
         ),
-        (("source=ours.safetensors", "ouput=x.safetensors"), "ouput is not known: did you mean output"),
+        (("source=ours.safetensors", "ouput=x.safetensors"), "output"),
     ],
 )
-def test_the_command_refuses_in_one_sentence(run, tmp_path, arguments, message):
+def test_mistakes_end_the_command_and_write_nothing(run, tmp_path, arguments, message):
     save_model(create_model("student_xs"), tmp_path / "ours.safetensors")
     before = (tmp_path / "ours.safetensors").read_bytes()
     status, _, err = run(*arguments)
@@ -218,11 +218,12 @@ def test_the_command_refuses_in_one_sentence(run, tmp_path, arguments, message):
 @pytest.mark.slow
 def test_back_from_a_shared_folder(run, tmp_path):
     save_model(create_model("student_xs", depth=1, width=32, heads=2), tmp_path / "shared" / "model.safetensors")
-    status, _, told = run("source=shared", "output=back.pth", "reverse=true")
-    assert status == 0, told
+    status, _, err = run("source=shared", "output=back.pth", "reverse=true")
+    assert status == 0, err
     assert "state_dict" in torch.load(tmp_path / "back.pth", weights_only=True)
 
 
+@pytest.mark.slow
 def test_the_command_from_another_folder(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "distilpose.convert", "source=absent.pth", "model=teacher_xs", "output=a.safetensors"],
@@ -233,11 +234,11 @@ def test_the_command_from_another_folder(tmp_path):
         timeout=240,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: source=absent.pth is not a file: give the checkpoint to convert."
+    assert "source=absent.pth" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
 
 
 def test_a_softmax_teacher_is_not_written_the_releases_way():
     teacher = create_model("teacher_stem", heatmap_activation="softmax", depth=1)
-    with pytest.raises(DistilPoseError, match="gives heat maps by softmax"):
+    with pytest.raises(DistilPoseError, match=r"softmax.*loss=heatmap_mse"):
         ours_to_released(teacher)

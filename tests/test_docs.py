@@ -1,8 +1,10 @@
-"""The site of the documents: every link leads somewhere, every figure is drawn, the notebook runs."""
+"""The site of the documents: links, API reference, rooms of the architecture page, figures, and the notebook."""
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,30 +13,111 @@ import cv2
 import nbclient
 import nbformat
 import pytest
+import yaml
+from test_architecture import COMMANDS, LAYERS, MODULES
+from test_architecture import ROOT as PACKAGE
 
 ROOT = Path(__file__).resolve().parents[1]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 BUILD = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir"]
+
+
+def module_name(path: Path) -> str:
+    return ".".join(("distilpose", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def exported(tree: ast.Module) -> list[str] | None:
+    """`__all__` of a module, None without one."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
+            return ast.literal_eval(node.value)
+    return None
+
+
+def public_names() -> dict[str, set[str]]:
+    """By module, its public names: `__all__`, else the functions and classes that have a docstring.
+
+    The `__all__` of a package speaks for its modules. Commands are documented in the guides.
+    """
+    trees = {module_name(path): ast.parse(path.read_text()) for path in [*MODULES, PACKAGE / "__init__.py"]}
+    names = {}
+    for name, tree in trees.items():
+        package, _, last = name.rpartition(".")
+        room = name.partition(".")[2].partition(".")[0]
+        spoken_for = package not in ("", "distilpose") and exported(trees[f"distilpose.{room}"]) is not None
+        if last.startswith("_") or spoken_for or room == "cli" or room in COMMANDS - {"runtime"}:
+            continue
+        defined = {
+            node.name
+            for node in tree.body
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_" and ast.get_docstring(node)
+        }
+        names[name] = {one for one in exported(tree) or defined if not one.startswith("_")}
+    return {name: found for name, found in names.items() if found}
+
+
+def api_blocks() -> dict[str, bool]:
+    """What the API pages document, and whether its submodules are too."""
+    blocks = {}
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        for target, options in re.findall(r"^::: (\S+)\n((?:    .*\n)*)", page.read_text(), re.MULTILINE):
+            blocks[target] = bool(((yaml.safe_load(options) or {}).get("options") or {}).get("show_submodules"))
+    return blocks
+
+
+def test_every_public_name_is_on_an_api_page():
+    blocks = api_blocks()
+    missing = [
+        name
+        for name in public_names()
+        if name not in blocks and not any(deep and name.startswith(f"{block}.") for block, deep in blocks.items())
+    ]
+    assert not missing
+
+
+def test_every_api_page_is_on_the_site():
+    nav = (ROOT / "mkdocs.yml").read_text().partition("nav:")[2]
+    assert {f"api/{page.name}" for page in (ROOT / "docs" / "api").glob("*.md")} == set(re.findall(r"api/\w+\.md", nav))
+
+
+def test_the_architecture_page_draws_the_rooms():
+    drawn = re.findall(r"^ ?\d+  (\w+(?: \w+)*)", ARCHITECTURE, re.MULTILINE)
+    assert [set(line.split()) for line in drawn] == [set(layer) for layer in LAYERS]
+
+
+def test_the_files_of_the_architecture_page_exist():
+    paths = set(re.findall(r"`((?:src|conf|tests|docs|scripts)/[\w./]+)`", ARCHITECTURE))
+    assert len(paths) > 30
+    assert not [path for path in paths if "NAME" not in path and not (ROOT / path).exists()]
 
 
 @pytest.mark.slow
 def test_every_page_is_built_and_every_link_leads_somewhere(tmp_path):
-    told = subprocess.run([*BUILD, tmp_path / "site"], cwd=ROOT, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    built = (tmp_path / "site" / "api" / "models" / "index.html").read_text()
-    assert "create_model" in built
-    assert "//fonts.g" not in built, "nothing is loaded from elsewhere"
+    done = subprocess.run([*BUILD, tmp_path / "site"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = [page.read_text() for page in (tmp_path / "site" / "api").glob("*/index.html")]
+    assert not [page for page in pages if "//fonts.g" in page], "nothing is loaded from elsewhere"
+    anchors = {anchor for page in pages for anchor in re.findall(r'(?:id="|<code>)(distilpose[\w.]*)', page)}
+    # a name that a module of its package shares has its anchor below that
+    missing = {
+        f"{module}.{name}"
+        for module, names in public_names().items()
+        for name in names
+        if not any(anchor.startswith(f"{module}.") and anchor.endswith(f".{name}") for anchor in anchors)
+    }
+    assert not missing
 
 
 @pytest.mark.slow
 def test_a_link_that_leads_nowhere_fails(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("# One\n\n[there](two.md) and [below](#nothing)\n")
-    settings = (ROOT / "mkdocs.yml").read_text().partition("nav:\n  - Quick")[0].replace("[src]", f"[{ROOT / 'src'}]")
+    settings = (ROOT / "mkdocs.yml").read_text().partition("nav:\n")[0].replace("[src]", f"[{ROOT / 'src'}]")
     (tmp_path / "mkdocs.yml").write_text(settings)
-    told = subprocess.run([*BUILD, tmp_path / "site"], cwd=tmp_path, capture_output=True, text=True)
-    assert told.returncode != 0
-    assert "two.md" in told.stdout + told.stderr
-    assert "#nothing" in told.stdout + told.stderr
+    done = subprocess.run([*BUILD, tmp_path / "site"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "two.md" in done.stdout + done.stderr
+    assert "#nothing" in done.stdout + done.stderr
 
 
 @pytest.mark.slow

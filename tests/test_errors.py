@@ -1,4 +1,4 @@
-"""Settings out of range, told by name."""
+"""The error of this package, and checks of single values."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ def test_sizes(value):
         check_size("size", value)
 
 
-def test_the_first_line_of_what_a_library_says():
+def test_the_error_is_a_plain_value_error():
+    assert DistilPoseError.__bases__ == (ValueError,)
+
+
+def test_the_first_line_of_a_librarys_message():
     assert first_line(ValueError("refused\nand how to go on unsafely")) == "refused"
     assert first_line(OSError()) == "OSError"

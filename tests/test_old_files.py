@@ -63,17 +63,17 @@ def test_teachers(kind, stored, batch):
 
     teacher = load_teacher(FILES / "teacher.ckpt") if kind == "frozen" else load_recorded(FILES / "recording")
     assert teacher.floor == 0  # of a softmax, also as the recording says it
-    teacher.teach(load_model(FILES / "student.ckpt"))
+    teacher.set_student(load_model(FILES / "student.ckpt"))
     with torch.no_grad():
         compare(teacher(batch), field_values(stored, kind))
 
 
 def test_the_loss(stored, batch):
-    from distilpose.losses import DistillationLoss
+    from distilpose.losses import DistillationLoss, TokenShape
     from distilpose.outputs import StudentOutput, TeacherOutput
 
     loss = DistillationLoss(marginal=0.01, divergence=0.002, moment=0.0015, label_sigma=1.0, agreement=0.2)
-    loss.floor = 0.0
+    loss.set_teacher(0.0, TokenShape(2, 2, 8), TokenShape(2, 2, 8))
     student = StudentOutput(**field_values(stored, "student"))
     teacher = TeacherOutput(**field_values(stored, "frozen"))
     terms = loss(student, teacher, batch.keypoints, batch.weights, (8, 6), 1.0, batch.labelled)

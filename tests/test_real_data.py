@@ -1,4 +1,4 @@
-"""The whole road on real photographs; minutes, not seconds."""
+"""Trainings on real photographs, which take minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prediction from an ONNX file: alone, like PyTorch, and unmoved by files that are not ours."""
+"""Prediction from an ONNX file: with few packages, equal to PyTorch, and safe with foreign files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from distilpose.models import create_model, save_model
 from distilpose.runtime import Runtime, main
 from distilpose.skeleton import Skeleton
 
-# stands in for an environment without them: an import of any of these fails
+# an environment without these packages: their import fails
 ALONE = """
 import sys
 class Absent:
@@ -38,13 +38,14 @@ from distilpose.runtime import main
 main(sys.argv[1:])
 """
 ABSENT = {"torch", "torchvision", "lightning", "hydra", "omegaconf", "albumentations", "timm", "wandb", "rich", "scipy",
-          "pycocotools", "matplotlib", "safetensors", "huggingface_hub", "onnx"}  # fmt: skip
+          "pycocotools", "matplotlib", "safetensors", "huggingface_hub", "onnx", "pydantic",
+          "annotated_types", "filelock"}  # fmt: skip
 
 
 def exported(folder: Path, name: str, normalise: bool):
     torch.manual_seed(0)
     model = create_model(name, width=32, depth=1).eval()
-    model.head.linear.weight.data *= 20  # joints all over the crop, not all in its middle
+    model.head.linear.weight.data *= 20  # joints all over the crop instead of in its middle
     checkpoint = save_model(model, folder / f"{name}.safetensors")
     about = describe(model, checkpoint, "averaged", "float32", normalise, False, 1.25)
     names = output_names(model.kind, model.kind == "teacher")
@@ -74,27 +75,28 @@ def test_student_agrees_with_the_predictor(student, photograph, flip_test):
     np.testing.assert_allclose(found.scores, expected.scores.numpy(), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_teacher_with_normalisation_inside(tmp_path, photograph):
     model, file = exported(tmp_path, "teacher_xs", normalise=True)
     found, expected = Runtime(file)(*photograph), Predictor(model, "cpu")(*photograph)
     near = np.abs(found.keypoints - expected.keypoints.numpy()).max(-1) < 0.05
-    assert near.mean() > 0.98  # of an untrained teacher, two cells of a map may be equally high
+    assert near.mean() > 0.98  # in a map of an untrained teacher, two cells may be equally high
     np.testing.assert_allclose(found.scores, expected.scores.numpy(), atol=1e-3)
     with pytest.raises(DistilPoseError, match="flip_test=False"):
         Runtime(file, flip_test=True)
 
 
-def test_whole_image_and_nobody(student, photograph):
+def test_whole_image_and_no_boxes(student, photograph):
     runtime = Runtime(student[1])
     height, width = photograph[0].shape[:2]
     whole = runtime(photograph[0])
     assert np.array_equal(whole.keypoints, runtime(photograph[0], [[0, 0, width, height]]).keypoints)
     assert runtime(photograph[0], []).keypoints.shape == (0, 17, 2)
-    with pytest.raises(DistilPoseError, match="empty, huge, not finite"):
+    with pytest.raises(DistilPoseError, match=r"0\.0, 0\.0, 0\.0, 5\.0"):
         runtime(photograph[0], [[0, 0, 0, 5]])
     with pytest.raises(DistilPoseError, match="RGB image"):
         runtime(photograph[0][..., 0])
-    with pytest.raises(DistilPoseError, match="a side of 32767 pixels"):
+    with pytest.raises(DistilPoseError, match="32767"):
         runtime(np.zeros((2, MAX_SIDE + 1, 3), np.uint8))
 
 
@@ -119,13 +121,14 @@ def test_the_command_prints_a_table(student, photograph, tmp_path, capsys):
     for arguments in (["--boxes", "1", "2", "3"], []):
         with pytest.raises(SystemExit, match="error: "):
             main([str(student[1]), str(tmp_path / "missing.png"), *arguments])
-    (tmp_path / "notes.png").write_text("no picture")
-    for name, words in (("missing.png", "No such file or directory"), ("notes.png", "is no image OpenCV can read")):
+    (tmp_path / "notes.png").write_text("not an image")
+    for name, words in (("missing.png", "No such file or directory"), ("notes.png", "100 million pixels")):
         with pytest.raises(SystemExit, match=rf"{name} .*{words}"):
             main([str(student[1]), str(tmp_path / name)])
 
 
-def test_a_reader_that_has_enough_is_no_error(student, photograph, tmp_path):
+@pytest.mark.slow
+def test_a_closed_pipe_is_not_an_error(student, photograph, tmp_path):
     cv2.imwrite(str(tmp_path / "photo.png"), photograph[0])
     read, write = os.pipe()
     os.close(read)
@@ -135,7 +138,8 @@ def test_a_reader_that_has_enough_is_no_error(student, photograph, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_command_unpacks_no_huge_photograph(student, tmp_path):
+@pytest.mark.slow
+def test_the_command_decodes_no_huge_image(student, tmp_path):
     photo = tmp_path / "huge.png"
     Image.new("1", (10_001, 10_000)).save(photo)
     done = subprocess.run(
@@ -145,17 +149,17 @@ def test_the_command_unpacks_no_huge_photograph(student, tmp_path):
     assert "more than 100 million pixels" in done.stderr
 
 
-def test_metadata_may_speak_of_locations(student, tmp_path):
+def test_metadata_may_contain_the_word_location(student, tmp_path):
     checkpoint = {"file": "location.safetensors", "of": ["location"]}
     file = changed(student[1], tmp_path / "location.onnx", about_with(checkpoint=checkpoint))
     assert Runtime(file).about["checkpoint"] == checkpoint
 
 
-def test_however_a_reference_to_another_file_is_written(student, tmp_path):
+def test_references_to_other_files_in_any_encoding(student, tmp_path):
     content = changed(student[1], tmp_path / "outside.onnx", outside).read_bytes()
     for length in (b"\x88\x00", b"\x88\x80\x00"):  # 8, in more bytes than it needs
         (tmp_path / "other.onnx").write_bytes(content.replace(b"\x08location", length + b"location"))
-        with pytest.raises(DistilPoseError, match="weights in other files"):
+        with pytest.raises(DistilPoseError, match=r"other\.onnx refers to weights in other files"):
             Runtime(tmp_path / "other.onnx")
 
 
@@ -187,28 +191,28 @@ def outside(model):
     ("change", "words"),
     [
         (lambda model: onnx.helper.set_model_props(model, {}), "no metadata of distilpose"),
-        (lambda model: onnx.helper.set_model_props(model, {"distilpose": "[" * 9}), "cannot be used"),
-        (lambda model: onnx.helper.set_model_props(model, {"distilpose": "[]"}), "cannot be used"),
-        (about_with(input_size=[10**6, 10**6]), "cannot be used"),
-        (about_with(std=[0, 1, 1]), "cannot be used"),
-        (about_with(skeleton={"names": []}), "cannot be used"),
+        (lambda model: onnx.helper.set_model_props(model, {"distilpose": "[" * 9}), "malformed metadata"),
+        (lambda model: onnx.helper.set_model_props(model, {"distilpose": "[]"}), "malformed metadata"),
+        (about_with(input_size=[10**6, 10**6]), "malformed metadata"),
+        (about_with(std=[0, 1, 1]), "malformed metadata"),
+        (about_with(skeleton={"names": []}), "malformed metadata"),
         (about_with(format=2), "this version reads 1"),
         (about_with(input_size=[128, 96]), "other inputs or outputs"),
-        (about_with(padding=10**400), "cannot be used"),
+        (about_with(padding=10**400), "malformed metadata"),
         (about_with(skeleton=Skeleton.from_names(["left_paw", "right_paw"]).to_dict()), "other inputs or outputs"),
         (outside, "weights in other files"),
     ],
 )
-def test_foreign_files_are_refused(student, tmp_path, change, words):
+def test_foreign_files(student, tmp_path, change, words):
     with pytest.raises(DistilPoseError, match=words):
         Runtime(changed(student[1], tmp_path / "foreign.onnx", change))
 
 
-def test_what_is_no_onnx_is_refused(student, tmp_path):
+def test_files_that_are_not_onnx(student, tmp_path):
     with pytest.raises(DistilPoseError, match="cannot be read"):
         Runtime(tmp_path / "missing.onnx")
     content = student[1].read_bytes()
-    for bad in (b"", b"no model", content[: len(content) // 2]):
+    for bad in (b"", b"not a model", content[: len(content) // 2]):
         (tmp_path / "bad.onnx").write_bytes(bad)
-        with pytest.raises(DistilPoseError, match=r"no ONNX file|no metadata"):
+        with pytest.raises(DistilPoseError, match=r"bad\.onnx"):
             Runtime(tmp_path / "bad.onnx")

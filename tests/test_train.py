@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,8 +25,7 @@ TINY = [
 UNDRAWN = ["~callbacks.pictures", "~callbacks.health", "~callbacks.details"]
 ALONE = ["model=student_xs", "loss=regression"]
 EMA = ["+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.5"]
-
-LOADED = ["data.num_workers=1"]  # a process that fetches ahead
+LOADED = ["data.num_workers=1"]  # a worker that prefetches
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def scored(checkpoint, root, output, flip_test):
 @pytest.mark.slow
 def test_teacher_then_student(trained, tmp_path):
     teacher = trained("teacher", "model=teacher_xs", "loss=heatmap_ce", "method.sigma=1", "trainer.max_epochs=12")
-    told = trained(
+    student = trained(
         "student",
         "model=student_xs",
         f"teacher.checkpoint={teacher}/checkpoints/best.ckpt",
@@ -67,7 +67,7 @@ def test_teacher_then_student(trained, tmp_path):
         "trainer.check_val_every_n_epoch=4",
         "method.flip_test=false",
     )
-    for folder, flip_test in ((teacher, True), (told, False)):
+    for folder, flip_test in ((teacher, True), (student, False)):
         assert {path.name for path in folder.iterdir()} == {
             "config.yaml", "environment.json", "metrics.csv", "metrics.json", "checkpoints", "pictures"
         }  # fmt: skip
@@ -87,15 +87,15 @@ def test_teacher_then_student(trained, tmp_path):
             for name in ("AP", "AP50", "AR", "PCK"):
                 assert summary[which][f"val/{name}"] == pytest.approx(row[name], abs=1e-6)
         assert summary["last"]["val/PCK"] > 0.3  # the same standing pose everywhere is soon learnt
-    assert [row["epoch"] for row in read_table(told / "metrics.csv") if "val/AP" in row] == [3, 7, 11]
-    assert {path.name for path in (told / "pictures").iterdir()} == {
+    assert [row["epoch"] for row in read_table(student / "metrics.csv") if "val/AP" in row] == [3, 7, 11]
+    assert {path.name for path in (student / "pictures").iterdir()} == {
         "curves.png", "health.png", *(f"persons_epoch_{epoch:04d}.png" for epoch in (3, 7, 11))
     }  # fmt: skip
     assert len(list((teacher / "pictures").iterdir())) == 7
 
-    content = read(told / "checkpoints" / "last.ckpt")
+    content = read(student / "checkpoints" / "last.ckpt")
     assert not [name for name in content["state_dict"] if "teacher" in name]
-    model = load_model(told / "checkpoints" / "last.ckpt")
+    model = load_model(student / "checkpoints" / "last.ckpt")
     assert not model.training
     assert {f"model.{name}" for name in model.state_dict()} == set(content["state_dict"])
     trainable = sum(parameter.numel() for parameter in model.parameters())
@@ -103,19 +103,19 @@ def test_teacher_then_student(trained, tmp_path):
     assert sum(state["exp_avg"].numel() for state in moments) == trainable
 
 
-@pytest.mark.parametrize("extra", [[], EMA, LOADED], ids=["plain", "averaged", "loaded ahead"])
+@pytest.mark.parametrize("extra", [[], [*EMA, *LOADED]], ids=["plain", "averaged, prefetched"])
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run_train, trained, teacher, extra):
     # views are drawn for each person, and the likelihood's integral in each step
     drawing = ["augmentation=photometric", "loss.likelihood=0.01", *extra]
     whole = trained("whole", *teacher, *UNDRAWN, *drawing, "trainer.max_epochs=4")
     parts = trained("parts", *teacher, *UNDRAWN, *drawing, "trainer.max_epochs=2")
     assert read(parts / "checkpoints" / "last.ckpt")["epoch"] == 1
-    status, told = run_train(f"resume={parts}", "trainer.max_epochs=4")
-    assert status == 0, told
+    status, printed = run_train(f"resume={parts}", "trainer.max_epochs=4")
+    assert status == 0, printed
     first, second = (read(folder / "checkpoints" / "last.ckpt") for folder in (whole, parts))
     assert second["epoch"] == first["epoch"] == 3
     assert second["global_step"] == first["global_step"]
-    states = ["state_dict", "current_model_state"] if extra == EMA else ["state_dict"]
+    states = ["state_dict", "current_model_state"] if extra else ["state_dict"]
     for state in states:
         for name, value in first[state].items():
             assert torch.equal(value, second[state][name]), name
@@ -154,33 +154,31 @@ def test_averaged_weights_are_what_is_validated_saved_and_loaded(trained, teache
     assert last["val/PCK"] == pytest.approx(row["PCK"], abs=1e-6)
 
 
-def test_a_moved_run_goes_on_where_it_lies_now(run_train, trained, tmp_path):
-    folder = trained("before", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "+trainer.limit_train_batches=1")
-    folder.rename(tmp_path / "after")
+def test_a_moved_run_resumes_where_it_is_now(run_train, tiny_run, tmp_path):
+    tiny_run.rename(tmp_path / "after")
     # a best score that nothing beats: the best checkpoint must stay as it is
     last = tmp_path / "after" / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
     (state,) = (state for name, state in content["callbacks"].items() if name.startswith("BestCheckpoint"))
-    assert state["best_model_path"] == str(folder / "checkpoints" / "best.ckpt")
+    before = Path(state["best_model_path"]).parents[1]
+    assert before != tmp_path / "after"
     state["best_model_score"] = torch.tensor(2.0)
     state["kth_value"] = torch.tensor(2.0)
     state["best_k_models"] = {state["best_model_path"]: torch.tensor(2.0)}
     torch.save(content, last)
     best = last.with_name("best.ckpt").read_bytes()
-    status, told = run_train("resume=after", "trainer.max_epochs=4")
-    assert status == 0, told
-    assert not folder.exists()
+    status, printed = run_train("resume=after", "trainer.max_epochs=4")
+    assert status == 0, printed
     assert last.with_name("best.ckpt").read_bytes() == best
     assert [path.name for path in last.parent.iterdir()].count("best.ckpt") == 1
     assert [row["epoch"] for row in read_table(tmp_path / "after" / "metrics.csv")] == [0, 1, 2, 3]
 
 
-def test_a_checkpoint_file_goes_on_in_a_fresh_folder(trained):
-    old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=2")
-    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
-    new = trained("new", *ALONE, *UNDRAWN, "trainer.max_epochs=4", f"resume={old}/checkpoints/last.ckpt")
+def test_a_checkpoint_file_is_resumed_in_a_fresh_folder(trained, tiny_run):
+    before = {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()}
+    new = trained("new", *ALONE, *UNDRAWN, "trainer.max_epochs=4", f"resume={tiny_run}/checkpoints/last.ckpt")
     assert [row["epoch"] for row in read_table(new / "metrics.csv")] == [2, 3]
-    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(trained):
@@ -203,52 +201,51 @@ def test_an_epoch_that_ends_in_its_middle_has_its_own_means(trained):
     assert second["train/total"] not in (first["train/total"], read_table(whole / "metrics.csv")[1]["train/total"])
 
 
-def test_a_checkpoint_of_another_model_is_not_gone_on_with(run_train, trained):
-    old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=1", "+trainer.limit_train_batches=1")
-    arguments = [*TINY, f"data.root={trained.root}", *ALONE, f"resume={old}/checkpoints/last.ckpt", "hydra.run.dir=new"]
-    status, told = run_train(*arguments, "model.width=64")
+def test_a_checkpoint_of_another_model_is_not_resumed(run_train, tiny_coco, tiny_run):
+    last = tiny_run / "checkpoints" / "last.ckpt"
+    arguments = [*TINY, f"data.root={tiny_coco()}", *ALONE, f"resume={last}", "hydra.run.dir=new"]
+    status, printed = run_train(*arguments, "model.width=64")
     assert status == 1
-    assert "is it the checkpoint of another model?" in told.splitlines()[-1]
-    assert "Traceback" not in told
-    last = old / "checkpoints" / "last.ckpt"
+    assert "another model" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
     last.write_bytes(last.read_bytes()[:5000])
-    status, told = run_train(*arguments[:-2], f"resume={last}", "hydra.run.dir=new")
+    status, printed = run_train(*arguments)
     assert status == 1
-    assert "last.ckpt cannot be read: it is truncated, damaged" in told.splitlines()[-1]
+    assert str(last) in printed.splitlines()[-1]
 
 
-def test_a_damaged_checkpoint_of_a_folder_is_passed_over(run_train, trained):
-    old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=2")
+def test_a_damaged_checkpoint_of_a_folder_is_skipped(run_train, tiny_run):
+    old = tiny_run
     before = read_table(old / "metrics.csv")
     files = sorted((old / "checkpoints").iterdir())
     assert [file.name for file in files] == ["best.ckpt", "last.ckpt", "recent.ckpt"]
-    for damaged in (files[1:2], files[1:], files):
+    for damaged in (files[1:2], files):
         for file in damaged:
             file.write_bytes(file.read_bytes()[:5000])
-        status, told = run_train(f"resume={old}")
-        assert all(f"{file} is damaged" in told for file in damaged)
+        status, printed = run_train(f"resume={old}")
+        assert all(f"{file} is damaged" in printed for file in damaged)
         if damaged != files:
-            assert status == 0, told
+            assert status == 0, printed
             assert read_table(old / "metrics.csv")[-1]["val/PCK"] == before[-1]["val/PCK"]
     assert status == 1
-    assert "no config.yaml with an intact checkpoint" in told.splitlines()[-1]
+    assert "intact checkpoint" in printed.splitlines()[-1]
 
 
-def test_weights_to_start_from(run_train, trained):
-    old = trained("old", *ALONE, *UNDRAWN, "trainer.max_epochs=2")
-    start = f"weights={old}/checkpoints/last.ckpt"
+def test_weights_to_start_from(run_train, trained, tiny_run):
+    start = f"weights={tiny_run}/checkpoints/last.ckpt"
     new = trained("new", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "optimizer.lr=0", start)
-    first, second = (load_model(folder / "checkpoints" / "last.ckpt") for folder in (old, new))
+    first, second = (load_model(folder / "checkpoints" / "last.ckpt") for folder in (tiny_run, new))
     for (name, value), other in zip(first.named_parameters(), second.parameters(), strict=True):
         assert torch.equal(value, other), name
     arguments = [*TINY, f"data.root={trained.root}", *ALONE, "model.width=64", start, "hydra.run.dir=other"]
-    status, told = run_train(*arguments)
+    status, printed = run_train(*arguments)
     assert status == 1
-    assert "is it the checkpoint of another model?" in told
+    assert "another model" in printed
 
 
+@pytest.mark.slow
 def test_weights_to_start_from_outrank_the_teachers_backbone(tiny_coco, tmp_path):
-    """student_l starts from its teacher's backbone, but not where it is told what to start from."""
+    """student_l starts from its teacher's backbone, unless weights=FILE names another start."""
     size = {"depth": 1, "width": 32, "heads": 2}
     start, teacher = create_model("student_l", **size), create_model("teacher_hrnet_w48", **size)
     overrides = [
@@ -280,25 +277,9 @@ def test_a_set_with_joints_of_its_own(run_train, tiny_coco, tmp_path):
     skeleton = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
     root = tiny_coco(skeleton=skeleton)
     arguments = [*TINY, f"data.root={root}", "data.monitor=val/PCK", "hydra.run.dir=paws", "trainer.max_epochs=2"]
-    status, told = run_train(*arguments, *ALONE)
-    assert status == 0, told
+    status, printed = run_train(*arguments, *ALONE)
+    assert status == 0, printed
     assert load_model(tmp_path / "paws" / "checkpoints" / "best.ckpt").skeleton.names == skeleton.names
     last = read_table(tmp_path / "paws" / "metrics.csv")[-1]
     assert 0 <= last["val/PCK"] <= 1
     assert "val/AP" not in last
-
-
-def test_what_a_resumed_run_may_not_change(run_train, trained):
-    folder = trained("run", *ALONE, *UNDRAWN, "trainer.max_epochs=2", "+trainer.limit_train_batches=1")
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    for change in ("model=student_s", "~callbacks.pictures"):
-        status, told = run_train(f"resume={folder}", change)
-        assert status == 1
-        assert f"['{change}'] cannot be changed" in told
-    status, told = run_train(f"resume={folder}", "optimizer.lr=0.5")
-    assert status == 1
-    assert "keeps its optimizer's state, rate included, so ['optimizer.lr=0.5'] would change nothing" in told
-    status, told = run_train(f"resume={folder}", "trainer.max_epochs=4", "trainer.precision=bf61")
-    assert status == 1
-    assert "Lightning's Trainer does not take its settings" in told
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -34,7 +34,7 @@ def trained(trained_by):
 
 
 class Watch(Callback):
-    """What a test wants to know after each batch, whose gradients are still there, as `look` says it."""
+    """Records `look(trainer, module, outputs)` after each batch, while its gradients are still there."""
 
     seen: list = []
     look = None
@@ -93,10 +93,10 @@ def test_gradients_are_clipped(trained, watched):
     norms = []
     for name, clip in (("free", "null"), ("clipped", "1e-3")):
         override, seen = watched(gradient)
-        trained(name, override, f"trainer.gradient_clip_val={clip}")
+        trained(name, override, f"trainer.gradient_clip_val={clip}", "trainer.max_epochs=1")
         norms.append([value.norm().item() for value in seen])
     assert min(norms[0]) > 2e-3
-    assert norms[1] == pytest.approx([1e-3] * 8, rel=1e-2)
+    assert norms[1] == pytest.approx([1e-3] * 4, rel=1e-2)
 
 
 def test_mixed_precision_computes_in_bfloat16_and_sums_losses_in_float32(trained, watched):
@@ -118,17 +118,18 @@ def test_a_rate_a_block_and_frozen_blocks(trained, watched):
     folder = trained("run", override, "method.layer_decay=0.5", "optimizer.lr=0.01", "scheduler=cosine")
     assert all(rate == pytest.approx(before * 2) for before, rate in zip(seen[0][:-2], seen[0][1:-1], strict=True))
     assert seen[0][-1] == seen[0][-2]
-    # the rate that is told is the whole one
+    # the rate that is printed is the whole one
     assert read_table(folder / "metrics.csv")[0]["train/learning_rate"] == pytest.approx(seen[3][-1], rel=0.5)
 
 
-def test_half_precision_on_a_cpu_is_told_and_becomes_bfloat16(trained, watched):
+def test_half_precision_on_a_cpu_becomes_bfloat16_with_a_warning(trained, watched):
     override, seen = watched(lambda trainer, module, outputs: trainer.precision)
     with pytest.warns(UserWarning, match="fp16 is not supported on CPU. Using `precision='bf16-mixed'` instead"):
         trained("half", override, "trainer.precision=16-mixed", "trainer.max_epochs=1")
     assert set(seen) == {"bf16-mixed"}
 
 
+@pytest.mark.slow
 def test_averaged_and_raw_weights_of_a_checkpoint(run_train, trained, tmp_path):
     # the best checkpoint is drawn from a validation at which the average is what is seen
     folder = trained("run", "callbacks=ema", "callbacks.ema.decay=0.5")
@@ -180,8 +181,8 @@ def test_a_run_with_all_options_ends_bit_for_bit_where_an_uninterrupted_one_does
     ]  # fmt: skip
     whole = trained("whole", *options, "trainer.max_epochs=4")
     parts = trained("parts", *options)
-    status, told = run_train(f"resume={parts}", "trainer.max_epochs=4")
-    assert status == 0, told
+    status, printed = run_train(f"resume={parts}", "trainer.max_epochs=4")
+    assert status == 0, printed
     for state in ("state_dict", "current_model_state"):
         one, other = weights(whole, state), weights(parts, state)
         assert all(torch.equal(value, other[name]) for name, value in one.items())
@@ -191,9 +192,8 @@ def test_a_run_with_all_options_ends_bit_for_bit_where_an_uninterrupted_one_does
 
 def test_a_deterministic_run_asks_torch_for_it(trained, watched):
     override, seen = watched(lambda trainer, module, outputs: torch.are_deterministic_algorithms_enabled())
-    first, second = (trained(name, "trainer=deterministic", override) for name in ("first", "second"))
+    trained("run", "trainer=deterministic", "trainer.max_epochs=1", override)
     assert set(seen) == {True}
-    assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
 
 
 def test_a_profile_is_written(trained):
@@ -216,20 +216,20 @@ def test_a_tenth_of_each_epoch(trained):
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-def test_a_tenth_of_too_few_batches_is_told(run_train, trained):
-    status, told = run_train(*TINY, f"data.root={trained.root}", "trainer=limit", "hydra.run.dir=run")
+def test_a_tenth_of_too_few_batches_is_an_error(run_train, trained):
+    status, printed = run_train(*TINY, f"data.root={trained.root}", "trainer=limit", "hydra.run.dir=run")
     assert status == 1
-    assert "Lightning cannot train with these settings" in told.splitlines()[-1]
+    assert all(fact in printed.splitlines()[-1] for fact in ("Lightning", "limit_train_batches"))
 
 
 @pytest.mark.slow
-def test_sixteen_persons_are_learnt_by_heart(run_train, tmp_path):
+def test_sixteen_persons_are_overfitted(run_train, tmp_path):
     drawn = ["data=synthetic", "data.num_train=30", "data.num_val=8", "data.max_persons=1", "data.image_size=96"]
-    status, told = run_train(
+    status, printed = run_train(
         "experiment=overfit", *drawn, "model=student_xs", "loss=regression", "data.num_workers=0", "threads=1",
         "trainer.accelerator=cpu", "~callbacks.pictures", "~callbacks.health", "~callbacks.details", "hydra.run.dir=run",
     )  # fmt: skip
-    assert status == 0, told
+    assert status == 0, printed
     scores = [row["val/AP"] for row in read_table(tmp_path / "run" / "metrics.csv") if "val/AP" in row]
     assert scores[0] < 0.7
     assert scores[-1] > 0.9

@@ -1,4 +1,4 @@
-"""Size, work and speed of models, side by side: `python -m distilpose.benchmark models=[student_s,teacher_stem]`."""
+"""Compare size, compute and speed of models: `python -m distilpose.benchmark models=[student_s,teacher_stem]`."""
 
 from __future__ import annotations
 
@@ -6,28 +6,47 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, MinLen
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from distilpose.cli.command import command
-from distilpose.evaluation.protocol import choose_device
+from distilpose.evaluation import choose_device
 from distilpose.models import PoseModel, count_gmacs, count_parameters, create_model, load_model
 
 
-@command("benchmark")
+class BenchmarkSettings:
+    """Settings of the benchmark command.
+
+    Attributes:
+        models: registry names or checkpoint files; ratios are to the first.
+        batch_size: crops per forward pass.
+        rounds: timed forward passes of each model; the models take turns, and the median counts.
+        warmup: forward passes of each model before the timing.
+        threads: CPU threads; null is one per core.
+        device: auto, cpu, cuda or cuda:1.
+    """
+
+    models: Annotated[list[str], MinLen(1)]
+    batch_size: Annotated[int, Ge(1)]
+    rounds: Annotated[int, Ge(1)]
+    warmup: Annotated[int, Ge(0)]
+    threads: Annotated[int, Ge(1)] | None
+    device: str
+
+
+@command("benchmark", BenchmarkSettings)
 def main(cfg: DictConfig) -> None:
-    """Print one table. Only the ratios mean anything elsewhere: milliseconds are this machine's, now."""
+    """Print one table. Milliseconds hold for this machine only; the ratios are comparable."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     device = choose_device(cfg.device)
-    models = {
-        str(name): (load_model(name) if _lies_somewhere(str(name)) else create_model(name)).eval()
-        for name in cfg.models
-    }
+    models = {name: (load_model(name) if _is_file(name) else create_model(name)).eval() for name in cfg.models}
     times = latencies(
         {name: model.to(device) for name, model in models.items()}, cfg.batch_size, cfg.rounds, cfg.warmup
     )
@@ -39,13 +58,13 @@ def main(cfg: DictConfig) -> None:
     first = times[next(iter(models))]
     for name, model in models.items():
         size = "x".join(map(str, model.input_size))
-        figures = f"{count_parameters(model):,}", f"{count_gmacs(model):.4f}", f"{times[name]:.1f}"
-        table.add_row(name, size, *figures, f"{times[name] / first:.2f}")
+        costs = f"{count_parameters(model):,}", f"{count_gmacs(model):.4f}", f"{times[name]:.1f}"
+        table.add_row(name, size, *costs, f"{times[name] / first:.2f}")
     Console(width=None).print(table)
 
 
-def _lies_somewhere(name: str) -> bool:
-    """Whether it is what `load_model` takes, and no model's name."""
+def _is_file(name: str) -> bool:
+    """Whether the name is for `load_model`, not for the registry."""
     return "/" in name or Path(name).exists()
 
 
@@ -53,32 +72,33 @@ def _lies_somewhere(name: str) -> bool:
 def latencies(
     models: Mapping[str, PoseModel], batch_size: int = 1, rounds: int = 20, warmup: int = 3
 ) -> dict[str, float]:
-    """Median milliseconds of a forward pass of each model, taking turns so that a busy spell hits all alike.
+    """Median time of a forward pass of each model, in milliseconds.
+
+    The models take turns, so that other load on the machine affects all of them alike.
 
     Args:
         models: in eval mode, on one device.
-        batch_size: random crops a pass.
-        rounds: passes of each model that are timed.
-        warmup: passes of each before.
+        batch_size: random crops per pass.
+        rounds: timed passes of each model.
+        warmup: passes of each model before the timing.
     """
     inputs = {
         name: torch.randn(batch_size, 3, *model.input_size, device=next(model.parameters()).device)
         for name, model in models.items()
     }
-    taken: dict[str, list[float]] = {name: [] for name in models}
+    durations: dict[str, list[float]] = {name: [] for name in models}
     for turn in track(range(-warmup, rounds), description="timing", transient=True):
         for name, model in models.items():
-            _wait(inputs[name].device)
+            _synchronize(inputs[name].device)
             start = time.perf_counter()
             model(inputs[name])
-            _wait(inputs[name].device)
+            _synchronize(inputs[name].device)
             if turn >= 0:
-                taken[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in taken.items()}
+                durations[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in durations.items()}
 
 
-def _wait(device: torch.device) -> None:
-    """Until the device has done what it was asked to."""
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

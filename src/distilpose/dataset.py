@@ -1,6 +1,6 @@
-"""Look after a data set of keypoints before training on it.
+"""Check, browse and convert a keypoint data set before training on it.
 
-python -m distilpose.dataset check FILE IMAGES [--split FILE [IMAGES]] [--report FOLDER]
+python -m distilpose.dataset check FILE IMAGES [--split FILE [IMAGES]] [--output FOLDER]
 python -m distilpose.dataset browse FILE IMAGES --output FOLDER
 python -m distilpose.dataset convert FORMAT SOURCE --images IMAGES --output FILE
 python -m distilpose.dataset sigmas FILE OTHER
@@ -9,83 +9,75 @@ python -m distilpose.dataset sigmas FILE OTHER
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
 from rich.console import Console
-from rich.progress import track
 
 from distilpose.cli.command import MISTAKES, error_message
-from distilpose.cli.process import silence_stdout
+from distilpose.cli.process import log_to_stderr, silence_stdout
+from distilpose.cli.settings import check as check_setting
+from distilpose.curation.formats import FORMATS
 from distilpose.errors import DistilPoseError
 
+log = logging.getLogger(__name__)
+SIDE = Annotated[int, Ge(16), Le(2048)]
+RANGES = {"persons": Annotated[int, Ge(1), Le(10_000)], "input_size": tuple[SIDE, SIDE]}
 
-def check(given: argparse.Namespace) -> int:
-    """Tell every fault; 1 if there is an error."""
-    from distilpose.curation.checking import check_sets
-    from distilpose.curation.findings import print_findings, write_findings
 
-    splits = [(given.file, given.images)]
-    for more in given.split:
-        if len(more) > 2:
-            raise DistilPoseError(f"--split takes an annotation file and its image folder, got {len(more)} paths.")
-        splits.append((more[0], more[1] if len(more) == 2 else given.images))
-    if given.report is not None:
-        _must_be_new(given.report, "--report")
-    findings = check_sets(splits, _progress("images"), given.category)
-    console = Console()
-    if given.report is not None:  # first, as the reader of what is printed may have gone
-        write_findings(findings, given.report)
-    print_findings(findings, console)
-    if given.report is not None:
-        console.print(f"written to {given.report / 'check.md'} and check.json", markup=False, highlight=False)
+def check(options: argparse.Namespace) -> int:
+    """Report every fault; 1 if there is an error."""
+    from distilpose.curation.checks import check_sets
+    from distilpose.curation.checks.findings import print_findings, write_findings
+
+    splits = [(options.file, options.images)]
+    for paths in options.split:
+        if len(paths) > 2:
+            raise DistilPoseError(f"--split takes an annotation file and its image folder, got {len(paths)} paths.")
+        splits.append((paths[0], paths[1] if len(paths) == 2 else options.images))
+    findings = check_sets(splits, options.category)
+    if options.output is not None:  # first, as stdout may be closed, such as by `head`
+        write_findings(findings, options.output)
+        log.info("written to %s and check.json", options.output / "check.md")
+    print_findings(findings, Console())
     return 1 if findings.count("error") else 0
 
 
-def browse(given: argparse.Namespace) -> int:
+def browse(options: argparse.Namespace) -> None:
     """Write the gallery."""
     from distilpose.curation.gallery import write_gallery
 
-    _must_be_new(given.output, "--output")
-    shown = write_gallery(
-        given.file,
-        given.images,
-        given.output,
-        given.persons,
-        tuple(given.input_size),
-        given.category,
-        _progress("persons"),
-    )
-    print(f"{shown} persons shown in {given.output / 'index.html'}")
-    return 0
+    how = (options.persons, tuple(options.input_size), options.category)
+    count = write_gallery(options.file, options.images, options.output, *how)
+    print(f"{count} persons shown in {options.output / 'index.html'}")
 
 
-def convert(given: argparse.Namespace) -> int:
+def convert(options: argparse.Namespace) -> None:
     """Read another format and write COCO."""
-    from distilpose.curation.formats import convert_set
+    from distilpose.curation.conversion import convert_set
 
-    _must_be_new(given.output, "--output")
-    how = (given.skeleton, given.category, given.split, tuple(given.box_label))
-    told = convert_set(given.format, given.source, given.images, given.output, *how, _progress("images"))
-    print("\n".join(told))
-    return 0
+    how = (options.skeleton, options.category, options.split, tuple(options.box_label))
+    lines = convert_set(options.format, options.source, options.images, options.output, *how)
+    print("\n".join(lines))
 
 
-def sigmas(given: argparse.Namespace) -> int:
+def sigmas(options: argparse.Namespace) -> None:
     """Measure OKS sigmas from two labellings of the same persons."""
-    from distilpose.curation.sigmas import estimate_sigmas, tell_sigmas
+    from distilpose.curation.sigmas import estimate_sigmas, format_sigmas
 
-    print(tell_sigmas(*estimate_sigmas(given.file, given.other, given.category)))
-    return 0
+    print(format_sigmas(*estimate_sigmas(options.file, options.other, options.category)))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    given = _parser().parse_args(arguments)
+    log_to_stderr()
+    options = build_parser().parse_args(arguments)
     try:
-        status = given.run(given)
+        _check_options(options)
+        status = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
         silence_stdout()
@@ -95,54 +87,57 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _must_be_new(path: Path, option: str) -> None:
-    if path.exists():
-        raise DistilPoseError(f"{option} {path} exists and is not overwritten: choose another name or remove it first.")
+def _check_options(options: argparse.Namespace) -> None:
+    """Check what the parser does not: ranges, and that nothing is overwritten."""
+    for name, annotation in RANGES.items():
+        if name in options:
+            check_setting("--" + name.replace("_", "-"), getattr(options, name), annotation)
+    output = getattr(options, "output", None)
+    if output is not None and output.exists():
+        raise DistilPoseError(
+            f"--output {output} exists and is not overwritten: choose another name or remove it first."
+        )
 
 
-def _progress(what: str) -> Any:
-    """A progress bar around a loop, on standard error so that a report can be piped."""
-
-    def wrap(jobs: Iterable[Any], count: int) -> Iterable[Any]:
-        return track(jobs, description=what, total=count, console=Console(stderr=True), transient=True)
-
-    return wrap
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m distilpose.dataset", description="Look after a set of keypoints.")
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m distilpose.dataset", description="Prepare a keypoint data set.")
     commands = parser.add_subparsers(required=True, metavar="check|browse|convert|sigmas")
 
-    one = commands.add_parser("check", help="find what a training would trip on, and what makes a poor model")
-    one.set_defaults(run=check)
+    def add(run: Any, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(run.__name__, help=about, description=about)
+        command.set_defaults(run=run)
+        command.add_argument("--category", help="name or id, if several have keypoints")
+        return command
+
+    one = add(check, "find what training fails on, and what makes a poor model")
     one.add_argument("file", type=Path, help="COCO keypoint file")
     one.add_argument("images", type=Path, help="folder of its images")
     one.add_argument(
         "--split", type=Path, nargs="+", action="append", default=[], metavar="PATH",
-        help="annotation file, and image folder if it is another, of a further split; may be repeated",
+        help="annotation file of a further split, and its image folder if it is another; may be repeated",
     )  # fmt: skip
-    one.add_argument("--report", type=Path, metavar="FOLDER", help="write check.json and check.md there")
+    one.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="folder to write check.json and check.md to; must not exist"
+    )
 
-    one = commands.add_parser("browse", help="write a gallery: skeletons, boxes, crops, statistics")
-    one.set_defaults(run=browse)
+    one = add(browse, "write a gallery: skeletons, boxes, crops, statistics")
     one.add_argument("file", type=Path, help="COCO keypoint file")
     one.add_argument("images", type=Path, help="folder of its images")
     one.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder to write; must not exist")
-    one.add_argument("--persons", type=int, default=60, help="how many to show")
-    one.add_argument("--input-size", type=int, nargs=2, default=[256, 192], metavar=("H", "W"), help="of the crops")
+    one.add_argument("--persons", type=int, default=60, help="number of persons to show, 1 to 10,000")
+    one.add_argument(
+        "--input-size", type=int, nargs=2, default=[256, 192], metavar=("H", "W"), help="pixels of the crops"
+    )
 
-    one = commands.add_parser("convert", help="read another format and write COCO")
-    one.set_defaults(run=convert)
-    names = ("mpii", "crowdpose", "lsp", "cvat", "label-studio", "yolo-pose")
-    one.add_argument("format", choices=names, help="of the source")
-    one.add_argument("source", type=Path, help="the labels: a file, a folder (yolo-pose), or a .zip of them")
+    one = add(convert, "read another format and write COCO")
+    one.add_argument("format", choices=FORMATS, help="format of the source")
+    one.add_argument("source", type=Path, help="labels: a file, a folder (yolo-pose), or a .zip of them")
     one.add_argument(
         "--images", type=Path, required=True,
-        help="folder of the images; each is looked for by its path there, then by its name in any folder below",
+        help="folder of the images; each is looked up by its path there, then by its name in any folder below",
     )  # fmt: skip
-    one.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="annotation file to write; must not exist"
-    )
+    one.add_argument("--output", type=Path, required=True, metavar="FILE", help="COCO file to write; must not exist")
     one.add_argument(
         "--skeleton", type=Path, metavar="FILE",
         help="JSON of a COCO category (keypoints, skeleton, flip_pairs, OKS_sigmas), or an annotation file that has one",
@@ -150,16 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--split", help="yolo-pose: train, val or test of data.yaml; cvat: only images of this subset")
     one.add_argument(
         "--box-label", action="append", default=[], metavar="NAME",
-        help="cvat, label-studio: label of the rectangles that are persons' boxes, where others are drawn; may be repeated",
+        help="cvat, label-studio: label of the rectangles that are persons' boxes, if others are drawn; may be repeated",
     )  # fmt: skip
 
-    one = commands.add_parser("sigmas", help="measure OKS sigmas from persons that two people labelled")
-    one.set_defaults(run=sigmas)
+    one = add(sigmas, "measure OKS sigmas from persons that two people labelled")
     one.add_argument("file", type=Path, help="COCO keypoint file")
     one.add_argument("other", type=Path, help="the same persons, labelled again")
-
-    for one in commands.choices.values():
-        one.add_argument("--category", help="name or id, where several have keypoints")
     return parser
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Ge
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import track
 
 from distilpose.cli.command import command
 from distilpose.data.annotations import load_annotations
-from distilpose.errors import DistilPoseError, check_flag, check_number
+from distilpose.errors import DistilPoseError
 from distilpose.evaluation import (
     MEAN_POSE,
     PCK,
     Evaluation,
     FlipTest,
     check_finite,
-    check_flip_test,
+    check_same_joints,
     choose_device,
     coco_metrics,
     load_coco,
@@ -33,8 +34,8 @@ from distilpose.evaluation import (
     score_dataset,
     truth_of,
 )
-from distilpose.evaluation.reliability import check_labelled, fitted_half
-from distilpose.files import write_json
+from distilpose.evaluation.reliability import calibration_split, check_enough_labels
+from distilpose.files import check_new_folder, write_json
 from distilpose.models import load_model
 
 if TYPE_CHECKING:
@@ -47,55 +48,73 @@ if TYPE_CHECKING:
 COLUMNS = (
     "model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "APM", "APL", "AR", "PCK", "PCK up", "PCK other"
 )  # fmt: skip
+FROM_FILE = dict.fromkeys(("model", "boxes", "flip", "rescoring"), "as in file")
 
 
-@command("evaluate")
+class EvaluateSettings:
+    """Settings of the evaluate command.
+
+    Attributes:
+        checkpoint: model to evaluate, a .ckpt or .safetensors of this package.
+        weights_kind: weights to use of a training that averaged them (callbacks=ema).
+        predictions: COCO keypoint results (JSON) to score instead of a checkpoint.
+        protocol: boxes of the persons. "detections" are the detector's of data.boxes, as in papers; "all" evaluates all
+            combinations of boxes, flip test and rescoring.
+        flip_test: average each crop with its mirror image; "released" does it like the published code.
+        rescoring: multiply box scores by the mean of the joint scores above 0.2.
+        nms_threshold: of two persons in an image with a higher OKS, only the better one is kept.
+        mean_pose: add a row for the mean-pose baseline, which reads data.train_annotations.
+        calibration: new file for a map from scores to expected OKS, which predict reads. It is fitted to the persons of
+            every other image, in ground-truth boxes, and tested on the rest.
+        device: auto, cpu, cuda or cuda:1.
+        output: new folder of metrics.json and the result rows.
+    """
+
+    checkpoint: str | Path | None
+    weights_kind: Literal["averaged", "raw"]
+    predictions: str | Path | None
+    protocol: Literal["gt", "detections", "all"]
+    flip_test: FlipTest
+    rescoring: bool
+    nms_threshold: Annotated[float, Ge(0)]
+    mean_pose: bool
+    calibration: str | Path | None
+    device: str
+    output: str | Path
+
+
+@command("evaluate", EvaluateSettings)
 def main(cfg: DictConfig) -> dict[str, Any]:
-    """Score, print one table, and write metrics.json and the COCO result rows into the output folder."""
-    output = Path(cfg.output)
-    check_flag("rescoring", cfg.rescoring)
-    check_flag("mean_pose", cfg.mean_pose)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise DistilPoseError(f"output={output} is not an empty folder and nothing is overwritten: give a new one.")
+    """Evaluate, print one table, and write metrics.json and the COCO result rows."""
+    output = check_new_folder(cfg.output)
     if (cfg.checkpoint is None) == (cfg.predictions is None):
         raise DistilPoseError(
-            "Give one of checkpoint=FILE (.ckpt or .safetensors) and predictions=RESULTS.json (COCO keypoint results)."
+            "Give either checkpoint=FILE (.ckpt or .safetensors) or predictions=RESULTS.json (COCO keypoint results)."
         )
     if cfg.calibration is not None and cfg.checkpoint is None:
-        raise DistilPoseError(
-            f"calibration={cfg.calibration} needs a checkpoint: a results file is scored as it stands."
-        )
+        raise DistilPoseError(f"calibration={cfg.calibration} needs a model: give checkpoint=FILE.")
     report = evaluate_file(cfg) if cfg.checkpoint is None else evaluate_model(cfg, output)
     write_json(report, output / "metrics.json")
     print(f"\n{report['source']} on {report['annotations']}")
     print(markdown_table(report["rows"], COLUMNS))
-    for note in report["notes"]:
-        print(note)
-    print(f"Written to {output}")
+    print(*report["notes"], f"Written to {output}", sep="\n")
     return report
 
 
 def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
-    """The figures of an existing COCO results file; its rows are scored as they stand."""
+    """Metrics of a COCO results file, whose rows are scored as they are."""
     datamodule: CocoDataModule = instantiate(cfg.data)
     datamodule.prepare_data()
     skeleton = datamodule.skeleton
     if skeleton.sigmas is None:
         raise DistilPoseError(
             f"The skeleton of {datamodule.val_annotations} has no OKS sigmas, so a results file cannot be scored: "
-            "give them with data.skeleton.sigmas=[...], one a joint."
+            "give them by data.skeleton.sigmas=[...], one per joint."
         )
     truth = load_coco(datamodule.val_annotations)
     rows = load_results(cfg.predictions, skeleton.num_keypoints, truth.imgs, truth.cats)
-    figures = coco_metrics(truth, rows, skeleton.sigmas, datamodule.category_id)
-    about = {
-        "model": "as in file",
-        "boxes": "as in file",
-        "flip": "as in file",
-        "rescoring": "as in file",
-        "persons": len(rows),
-    }
-    table = [{**about, **figures}]
+    metrics = coco_metrics(truth, rows, skeleton.sigmas, datamodule.category_id)
+    table = [{**FROM_FILE, "persons": len(rows), **metrics}]
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     return {
@@ -107,10 +126,9 @@ def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
 
 
 def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
-    """The figures of a model under the protocols asked for, each pair of forward passes made once."""
+    """Metrics of a model under each protocol. All protocols with the same boxes share the forward passes."""
     boxes, notes = _boxes(cfg)
-    check_number("nms_threshold", cfg.nms_threshold, least=0)
-    flips: Sequence[FlipTest] = [check_flip_test(cfg.flip_test)]
+    flips: Sequence[FlipTest] = [cfg.flip_test]
     rescorings = [cfg.rescoring]
     if cfg.protocol == "all":
         flips = [False, True] if isinstance(cfg.flip_test, bool) else [False, True, cfg.flip_test]
@@ -118,12 +136,12 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     model = load_model(cfg.checkpoint, cfg.weights_kind).to(choose_device(cfg.device))
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size))
     datamodule.prepare_data()
-    _check_skeleton(cfg, model, datamodule)
+    check_same_joints(cfg.checkpoint, model.skeleton, datamodule.val_annotations, datamodule.skeleton)
     if cfg.calibration is not None:
         _check_calibration(cfg, boxes, model, datamodule)
     if cfg.mean_pose:
-        datamodule.train_dataset()  # and that its annotations are there
-    output.mkdir(parents=True, exist_ok=True)  # better now than after the work that one cannot write there
+        datamodule.train_dataset()  # fails before the work if the training set is missing
+    output.mkdir(parents=True, exist_ok=True)  # fails before the work if the folder cannot be written
     table: list[dict[str, Any]] = []
     for kind in boxes:
         dataset = datamodule.val_dataset(detections=kind == "detections")
@@ -136,10 +154,10 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
                 row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
                 result = score_dataset(found, dataset, rescored, cfg.nms_threshold, truth)
                 about = {"model": model.name, **row, "persons": len(found.scores)}
-                table.append({**about, **result.metrics, **_detail(result, found, dataset, truth)})
+                table.append({**about, **result.metrics, **_pck_details(result, found, dataset, truth)})
                 name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
                 write_json(result.rows, output / name)
-            if cfg.calibration is not None and kind == "gt" and flip == check_flip_test(cfg.flip_test):
+            if cfg.calibration is not None and kind == "gt" and flip == cfg.flip_test:
                 calibrated = reliability(found, load_annotations(dataset.annotations_file), dataset.skeleton)
                 notes.append(calibrated.save(cfg.calibration, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test))
     if cfg.mean_pose:
@@ -149,9 +167,9 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
         notes.append(f"PCK is at {first['reference']}: {first['persons']} persons, {first['left_out']} left out.")
         if "upright" in first:
             up, other = first["upright"]["persons"], first["not_upright"]["persons"]
-            notes.append(f"PCK up is of the {up} whose torso points up within 45 degrees, PCK other of {other} others.")
+            notes.append(f"PCK up: {up} persons whose torso points up within 45 degrees. PCK other: {other} others.")
     if not model.scores_trained:
-        notes.append("Nothing trained this model's joint scores, so they count as 1.")
+        notes.append("No loss trained this model's joint scores, so they count as 1.")
     return {
         "source": f"{model.name} ({cfg.checkpoint})",
         "annotations": str(datamodule.val_annotations),
@@ -164,62 +182,46 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
 
 
 def _mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str, Any]:
-    """The figures of the mean training pose, put into every ground-truth box."""
+    """Metrics of the mean-pose baseline: the mean training pose in every ground-truth box."""
     dataset = datamodule.val_dataset()
     found = predict_mean_pose(mean_pose(datamodule.train_dataset()), dataset)
     truth = truth_of(dataset)
     result = score_dataset(found, dataset, nms_threshold=nms_threshold, truth=truth)
     about = {"model": MEAN_POSE, "boxes": "gt", "persons": len(found.scores)}
-    return {**about, **result.metrics, **_detail(result, found, dataset, truth)}
+    return {**about, **result.metrics, **_pck_details(result, found, dataset, truth)}
 
 
 def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
-    """Which boxes to evaluate with, and what to say of those that are not there."""
-    kinds = {"gt": ["gt"], "detections": ["detections"], "all": ["gt", "detections"]}
-    if cfg.protocol not in kinds:
-        raise DistilPoseError(f"protocol={cfg.protocol} is not known: expected gt, detections or all.")
-    if cfg.protocol != "gt" and cfg.data.get("limit_val") is not None:
+    """Kinds of boxes to evaluate with, and a note if detector boxes are missing."""
+    if cfg.protocol == "gt":
+        return ["gt"], []
+    if cfg.data.get("limit_val") is not None:
         raise DistilPoseError(
-            f"data.limit_val={cfg.data.limit_val} would leave out some of an image's detections, and AP would count "
-            "their persons as missed: use protocol=gt, or data.limit_val=null."
+            f"data.limit_val={cfg.data.limit_val} would leave out some detections of an image, and their persons would "
+            "count as missed: give protocol=gt, or data.limit_val=null."
         )
-    file = cfg.data.get("boxes")
-    # joined with the data's folder unless it is absolute, as the data module does
-    found = file is not None and (Path(cfg.data.get("root") or "") / file).is_file()
-    if cfg.protocol == "gt" or found:
-        return kinds[cfg.protocol], []
-    told = "none are given" if file is None else f"'{file}' does not exist under '{cfg.data.root}'"
+    file = cfg.data.get("boxes")  # relative to data.root
+    if file is not None and (Path(cfg.data.get("root") or "") / file).is_file():
+        return ["detections"] if cfg.protocol == "detections" else ["gt", "detections"], []
+    reason = "data.boxes is null" if file is None else f"'{file}' does not exist in '{cfg.data.root}'"
     if cfg.protocol == "detections":
-        raise DistilPoseError(
-            f"protocol=detections needs a detector's boxes, but {told}: give a file by data.boxes=FILE."
-        )
-    return ["gt"], [f"Ground-truth boxes only: of detector boxes {told} (data.boxes=FILE)."]
+        raise DistilPoseError(f"protocol=detections needs detector boxes, but {reason}: give data.boxes=FILE.")
+    return ["gt"], [f"Ground-truth boxes only, because {reason}: give data.boxes=FILE for detector boxes."]
 
 
 def _check_calibration(cfg: DictConfig, boxes: Sequence[str], model: PoseModel, datamodule: CocoDataModule) -> None:
-    """A calibration that cannot be written is told before the work."""
+    """Raise before the work if the calibration cannot be computed or written."""
     if Path(cfg.calibration).exists():
-        raise DistilPoseError(f"calibration={cfg.calibration} exists and nothing is overwritten: give a new name.")
+        raise DistilPoseError(f"calibration={cfg.calibration} exists and is not overwritten: give a new name.")
     if "gt" not in boxes or not model.scores_trained:
-        why = "ground-truth boxes: use protocol=gt" if model.scores_trained else "a model whose scores were trained"
-        raise DistilPoseError(f"calibration={cfg.calibration} needs {why}.")
+        need = "ground-truth boxes: give protocol=gt" if model.scores_trained else "a model with trained scores"
+        raise DistilPoseError(f"calibration={cfg.calibration} needs {need}.")
     persons = datamodule.val_dataset().instances
-    check_labelled(persons.labelled[fitted_half(persons.image_ids)])
+    check_enough_labels(persons.labelled[calibration_split(persons.image_ids)])
 
 
-def _check_skeleton(cfg: DictConfig, model: PoseModel, datamodule: CocoDataModule) -> None:
-    """The model's joints must be the data's, in the same order."""
-    ours, theirs = model.skeleton.names, datamodule.skeleton.names
-    if ours != theirs:
-        raise DistilPoseError(
-            f"{cfg.checkpoint} predicts {len(ours)} joints ({', '.join(ours[:3])}, …), but "
-            f"{datamodule.val_annotations} has {len(theirs)} ({', '.join(theirs[:3])}, …): "
-            "evaluate on data with the model's skeleton."
-        )
-
-
-def _detail(result: Evaluation, found: Predictions, dataset: CocoKeypoints, truth: COCO) -> dict[str, Any]:
-    """PCK joint by joint, what it refers to, and of persons upright and not, where there is one."""
+def _pck_details(result: Evaluation, found: Predictions, dataset: CocoKeypoints, truth: COCO) -> dict[str, Any]:
+    """PCK of each joint, its reference length, and PCK by orientation; nothing for detector boxes."""
     if result.pck is None:
         return {}
     oriented = pck_by_orientation(found, truth, dataset.skeleton)

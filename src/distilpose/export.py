@@ -1,17 +1,19 @@
-"""A model as ONNX, torch.export or OpenVINO: `python -m distilpose.export checkpoint=FILE format=onnx output=FILE.onnx`."""
+"""Export a model to ONNX, torch.export or OpenVINO: `python -m distilpose.export checkpoint=FILE format=onnx output=FILE`."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Unit
 from omegaconf import DictConfig
 from rich.console import Console
 
 from distilpose.cli.command import command
-from distilpose.errors import DistilPoseError, check_flag, check_number
+from distilpose.errors import DistilPoseError
 from distilpose.exporting import formats
-from distilpose.exporting.comparison import Difference, check, compare
+from distilpose.exporting.comparison import Difference, check_tolerance, compare
 from distilpose.exporting.crops import Crops, collect_crops
 from distilpose.exporting.graph import trace
 from distilpose.exporting.metadata import describe
@@ -20,95 +22,141 @@ from distilpose.models import PoseModel, load_model
 from distilpose.models.remote import local_file
 from distilpose.runs.checkpoint_settings import run_padding
 
-FEW = 50  # crops, below which the range of activations is a guess
+MIN_CALIBRATION_CROPS = 50  # with fewer, the range of activations is a guess
+
+log = logging.getLogger(__name__)
 
 
-@command("export")
+class CropSettings:
+    """Crops of persons.
+
+    Attributes:
+        annotations: COCO keypoint file.
+        images: folder of its images; without annotations, images that each show one person.
+        limit: largest number of crops.
+    """
+
+    annotations: Path | None
+    images: Path | None
+    limit: Annotated[int, Ge(1), Unit("crops")]
+
+
+class ExportSettings(CropSettings):
+    """Settings of `export`.
+
+    Attributes:
+        checkpoint: a model written by this package (.ckpt or .safetensors), a shared folder, or a name on the Hugging Face hub.
+        weights_kind: weights of a checkpoint whose training averaged them (callbacks=ema).
+        format: onnx (.onnx), torch_export (.pt2) or openvino (.xml with a .bin beside it).
+        output: the file to write; it must not exist.
+        precision: float32, float16, or int8 (onnx only).
+        normalise: true takes (N, H, W, 3) uint8 RGB; false takes (N, 3, H, W) float32, normalised by mean and std.
+        sigmas: whether a student has its sigmas as third output; a teacher always has its heat maps.
+        padding: factor on a person's box, for the metadata; null takes that of the run that trained the model, else 1.25.
+        annotations: COCO keypoint file whose persons are compared with PyTorch.
+        images: folder of its images; without annotations, images that each show one person; null draws persons.
+        limit: number of crops compared with PyTorch.
+        calibration: crops that set the ranges of int8; images are needed.
+    """
+
+    checkpoint: Path
+    weights_kind: Literal["averaged", "raw"]
+    format: formats.Format
+    output: Path
+    precision: formats.Precision
+    normalise: bool
+    sigmas: bool
+    padding: Annotated[float, Gt(0)] | None
+    calibration: CropSettings
+
+
+@command("export", ExportSettings)
 def main(cfg: DictConfig) -> Difference:
     """Export, compare with PyTorch, and keep the file only if it agrees."""
     output = Path(cfg.output)
     formats.check_format(cfg.format, cfg.precision, output)
-    check_flag("normalise", cfg.normalise)
-    check_flag("sigmas", cfg.sigmas)
-    check_number("limit", cfg.limit, least=1, whole=True)
-    check_number("calibration.limit", cfg.calibration.limit, least=1, whole=True)
     if cfg.precision == "int8" and cfg.calibration.images is None:
         raise DistilPoseError(
-            "precision=int8 needs images like those it will be used on: give calibration.images=FOLDER, and "
-            "calibration.annotations=FILE for the boxes of the persons in them."
+            "precision=int8 needs images like those of its later use: give calibration.images=FOLDER, and "
+            "calibration.annotations=FILE for the boxes of the persons on them."
         )
     checkpoint = local_file(cfg.checkpoint)
     model = load_model(checkpoint, cfg.weights_kind)
     padding = run_padding(checkpoint) if cfg.padding is None else cfg.padding
-    check_number("padding", padding, above=0)
-    about = describe(model, checkpoint, cfg.weights_kind, cfg.precision, cfg.normalise, cfg.sigmas, padding)
+    metadata = describe(model, checkpoint, cfg.weights_kind, cfg.precision, cfg.normalise, cfg.sigmas, padding)
     crops = collect_crops(cfg.annotations, cfg.images, model.input_size, padding, cfg.limit)
     sample = None
     if cfg.precision == "int8":
-        chosen = cfg.calibration
-        sample = collect_crops(chosen.annotations, chosen.images, model.input_size, padding, chosen.limit)
-        if len(sample.images) < FEW:
-            print(
-                f"Calibrated on no more than {sample.told}: what is brighter or darker than these may leave the range of int8; "
-                f"give {FEW} or more."
+        sample = collect_crops(**cfg.calibration, input_size=model.input_size, padding=padding)
+        if len(sample.images) < MIN_CALIBRATION_CROPS:
+            log.warning(
+                f"Calibrated on only {sample.description}: brighter or darker images may leave the range of int8; give "
+                f"{MIN_CALIBRATION_CROPS} or more."
             )
-    difference = export(model, about, cfg.format, output, crops, sample)
+    difference = export(model, metadata, cfg.format, output, crops, sample)
     megabytes = sum(file.stat().st_size for file in formats.files_of(cfg.format, output)) / 1e6
-    print(f"{output}: {model.name}, {cfg.format}, {cfg.precision}, {megabytes:.1f} MB: {', '.join(about['outputs'])}")
+    print(
+        f"{output}: {model.name}, {cfg.format}, {cfg.precision}, {megabytes:.1f} MB: {', '.join(metadata['outputs'])}"
+    )
     if cfg.format == "openvino":
-        print(
-            "Newer processors compute it in bfloat16 unless told {'INFERENCE_PRECISION_HINT': 'f32'}: docs/export.md."
+        log.info(
+            "Newer processors compute in bfloat16 unless {'INFERENCE_PRECISION_HINT': 'f32'} is set: docs/export.md."
         )
     return difference
 
 
 def export(
-    model: PoseModel, about: dict[str, Any], name: str, output: Path, crops: Crops, sample: Crops | None = None
+    model: PoseModel,
+    metadata: dict[str, Any],
+    name: formats.Format,
+    output: Path,
+    crops: Crops,
+    sample: Crops | None = None,
 ) -> Difference:
-    """Write one file, and print how far it is from PyTorch.
+    """Write one file, and print its difference from PyTorch.
 
     Args:
         model: in eval mode on the CPU.
-        about: its metadata (`describe`), to which the difference from PyTorch is added.
+        metadata: metadata of the file (`describe`), to which the difference from PyTorch is added.
         name: the format.
-        output: of a name that is not there yet.
-        crops: to compare on.
-        sample: to calibrate int8 with.
+        output: file that does not exist yet.
+        crops: crops for the comparison.
+        sample: crops for the calibration of int8.
 
     Raises:
         DistilPoseError: the file differs from PyTorch by more than its precision allows; it is not kept.
     """
-    precision, console = about["precision"], Console(stderr=True)
+    precision, console = metadata["precision"], Console(stderr=True)
     with console.status(f"tracing {model.name}"):
-        # OpenVINO halves weights when it writes them and computes in whatever the processor does best
+        # OpenVINO halves weights when it writes them and computes in the processor's best precision
         half = precision == "float16" and name != "openvino"
-        program = trace(model, about["normalise"], len(about["outputs"]) > 2, half)
+        program = trace(model, metadata["normalise"], len(metadata["outputs"]) > 2, half)
     with console.status(f"building {name}"):
-        built = formats.build(name, program, about["outputs"])
+        built = formats.build(name, program, metadata["outputs"])
     if sample is not None:
-        with console.status(f"calibrating on {sample.told}"):
-            built = quantise(built, sample.images, about)
-        about = {**about, "calibration": sample.told}
-    with formats.written(name, output) as temporary:
-        formats.save(name, built, temporary, about)
-        difference = compare(model, formats.load(name, temporary), crops, about["normalise"], precision)
-        print(tell(difference))
-        check(difference, precision, model)
-        formats.save(name, built, temporary, {**about, "difference": difference._asdict()})
-        formats.load(name, temporary)  # what is kept must open, with all its metadata
+        with console.status(f"calibrating on {sample.description}"):
+            built = quantise(built, sample.images, metadata)
+        metadata = {**metadata, "calibration": sample.description}
+    with formats.atomic_export(name, output) as temporary:
+        formats.save(name, built, temporary, metadata)
+        difference = compare(model, formats.load(name, temporary), crops, metadata["normalise"], precision)
+        print(summary(difference))
+        check_tolerance(difference, precision, model)
+        formats.save(name, built, temporary, {**metadata, "difference": difference._asdict()})
+        formats.load(name, temporary)  # the final file must open, with all its metadata
     return difference
 
 
-def tell(difference: Difference) -> str:
-    """The difference in a line or three."""
+def summary(difference: Difference) -> str:
+    """The difference in one to three lines."""
     lines = [
         f"against PyTorch on {difference.crops}: keypoints differ by {difference.pixels_largest:.2g} crop pixels at most, "
         f"{difference.pixels_mean:.2g} on average; scores by {difference.scores_largest:.2g} and {difference.scores_mean:.2g}"
     ]
     if difference.heatmaps_largest is not None:
         lines.append(
-            f"heat maps by {difference.heatmaps_largest:.2g} of the highest value; {difference.undecided} of "
-            f"{difference.joints} joints have no decided peak and are left out of the pixels"
+            f"heat maps differ by {difference.heatmaps_largest:.2g} of the highest value; {difference.undecided} of "
+            f"{difference.joints} joints have an ambiguous peak and are left out of the pixels"
         )
     if difference.pck is not None:
         lines.append(f"PCK {difference.pck[0]:.4f} in PyTorch, {difference.pck[1]:.4f} in the file")

@@ -1,4 +1,4 @@
-"""What travels between the parts: named tensors with their shapes and units.
+"""Typed batches and outputs: named tensors with their shapes and units.
 
 Letters: N batch, K joints, P visual tokens (patches), D token width; a crop is H x W pixels, its heat map H/4 x W/4 cells.
 Coordinates are (x, y). A joint at crop pixel (u, v) has keypoint (u / W, v / H) and heat-map cell (u / 4, v / 4).
@@ -18,12 +18,12 @@ class PoseBatch(NamedTuple):
 
     Attributes:
         image: (3, H, W) float32, RGB, normalised by the ImageNet mean and std.
-        keypoints: (K, 2) position in the crop as a share of its width and height; in [0, 1] where `weights` is 1.
+        keypoints: (K, 2) position as a share of the crop's width and height; in [0, 1] where `weights` is 1.
         weights: (K,) 1 for a labelled joint inside the crop, else 0.
-        labelled: (K,) 1 for a labelled joint wherever it lies, else 0.
+        labelled: (K,) 1 for a labelled joint, inside the crop or not, else 0.
         warp: (2, 3) affine matrix from image pixels to crop pixels.
         image_id: () int64 id of the image in the annotation file.
-        annotation_id: () int64 id of the annotation; the running number of the box where boxes come from a detector.
+        annotation_id: () int64 id of the annotation; the box's index where boxes come from a detector.
         bbox: (4,) x, y, width, height in image pixels, before padding.
         bbox_score: () detector score; 1 for a ground-truth box.
     """
@@ -44,14 +44,14 @@ class PoseBatch(NamedTuple):
 
 
 class StudentOutput(NamedTuple):
-    """What a regression student says of a batch of crops.
+    """Output of a regression student for a batch of crops.
 
     Attributes:
         keypoints: (N, K, 2) in [0, 1] of the crop.
         scores: (N, K) raw confidence, unbounded; trained towards the teacher's heat-map value, so mostly in [0, 1].
         sigmas: (N, K, 2) positive, (sigma_x, sigma_y) of the simulated heat map in cells.
-        visual_tokens: (N, P, D) the last layer's raw stream.
-        keypoint_tokens: (N, K, D) the last layer's raw stream.
+        visual_tokens: (N, P, D) output of the last layer, before any norm.
+        keypoint_tokens: (N, K, D) output of the last layer, before any norm.
     """
 
     keypoints: Tensor
@@ -62,15 +62,15 @@ class StudentOutput(NamedTuple):
 
 
 class TeacherOutput(NamedTuple):
-    """What a heat-map teacher says of a batch of crops.
+    """Output of a heat-map teacher for a batch of crops.
 
     Attributes:
         heatmaps: (N, K, h, w) with a peak near 1 at each joint; a teacher of this package has H/4 x W/4 cells.
-        visual_tokens: (N, P, D); None of a teacher without tokens.
-        keypoint_tokens: (N, K, D); None of a teacher without tokens.
-        trust: (N, K) in [0, 1], how far each joint's map is to be learnt from, labelled or not; 0 for a joint the teacher
-            does not know. None: wherever the joint is labelled.
-        known: (K,) 1 for a joint the teacher knows, else 0; None where it knows all.
+        visual_tokens: (N, P, D); None for a teacher without tokens.
+        keypoint_tokens: (N, K, D); None for a teacher without tokens.
+        trust: (N, K) in [0, 1], the weight of each joint's map in the loss, labelled or not; 0 for a joint that the teacher
+            does not know. None gives labelled joints the weight 1.
+        known: (K,) 1 for a joint that the teacher knows, else 0; None if it knows all.
     """
 
     heatmaps: Tensor
@@ -81,11 +81,11 @@ class TeacherOutput(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """Persons found, in image pixels: what evaluation and prediction files are made from.
+    """Predicted persons in image pixels: the input of evaluation and of prediction files.
 
     Attributes:
         keypoints: (N, K, 2) image pixels.
-        scores: (N, K) score of each joint; 1 where nothing trained it.
+        scores: (N, K) score of each joint; 1 where no loss trained it.
         image_id: (N,) int64.
         annotation_id: (N,) int64.
         bbox: (N, 4) x, y, width, height in image pixels, before padding.

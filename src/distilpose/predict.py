@@ -197,7 +197,7 @@ def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, outp
     fps = source.fps if isinstance(source, Video) and cfg.draw else None
     drawing = nullcontext() if fps is None else atomic_video(output / "annotated.mp4", fps)
     with drawing as video, progress_bar() as progress:
-        task = progress.add_task(f"{_noun(source)}s", total=len(source) or None, known=len(journal.rows))
+        task = progress.add_task(f"{source.noun}s", total=len(source) or None, known=len(journal.rows))
         try:
             for frame, rows in pipeline.run(pipeline.frames_to_read(source, paths)):
                 outcome.rows.add(rows)
@@ -221,7 +221,7 @@ def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, outp
 
 def report(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, outcome: Outcome, output: Path) -> None:
     """Print what was found, and end with an error if images or frames are missing."""
-    faults, total, noun = outcome.faults, len(source), _noun(source)
+    faults, total, noun = outcome.faults, len(source), source.noun
     (output / UNREAD).unlink(missing_ok=True)  # an earlier start may have written it
     if faults:
         write_text("".join(f"{fault}\n" for fault in faults), output / UNREAD)
@@ -241,10 +241,6 @@ def report(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, outcom
         sys.exit(INTERRUPTED)
     if faults:
         raise DistilPoseError(unread_summary(faults, total, output))
-
-
-def _noun(source: ImageFiles | Video) -> str:
-    return "image" if isinstance(source, ImageFiles) else "frame"
 
 
 if __name__ == "__main__":

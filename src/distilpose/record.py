@@ -2,66 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import torch
+from annotated_types import Ge, Unit
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig
 
 from distilpose.cli.command import command
-from distilpose.errors import DistilPoseError, check_number
+from distilpose.errors import DistilPoseError
 from distilpose.evaluation import choose_device
-from distilpose.files import sha256_of
-from distilpose.models.remote import local_file
 from distilpose.modules import load_blazepose, load_teacher
-from distilpose.teachers.blazepose import BlazePose
-from distilpose.teachers.recorder import find_recording, joints_found, record, told_found
+from distilpose.teachers.base import Source
+from distilpose.teachers.blazepose import blazepose_source
+from distilpose.teachers.frozen import checkpoint_source
+from distilpose.teachers.recorder import describe_accuracy, find_recording, record, recording_accuracy
 from distilpose.teachers.recording import Recording
-from distilpose.teachers.sources import BlazePoseSource, CheckpointSource, Source
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule, CocoKeypoints
 
+# by the loader of a teacher, what makes its source from the same settings, the boxes' padding and a device
+SOURCES: dict[Any, Callable[[DictConfig, float, torch.device], Source]] = {
+    load_teacher: checkpoint_source,
+    load_blazepose: blazepose_source,
+}
 
-@command("record")
+
+class RecordSettings:
+    """Settings of the command.
+
+    Attributes:
+        split: the persons to record.
+        output: folder to write; null: one in `folder`, named after teacher and data, where teacher=blazepose finds it.
+        folder: folder for recordings without a name of their own.
+        batch_size: persons that the teacher processes at a time.
+        device: device of a checkpoint's network, such as auto, cpu, cuda or cuda:1.
+    """
+
+    split: Literal["train", "val"]
+    output: str | None
+    folder: str
+    batch_size: Annotated[int, Ge(1), Unit("persons")]
+    device: str
+
+
+@command("record", RecordSettings)
 def main(cfg: DictConfig) -> Recording:
-    """Ask the teacher about every person of a split; the same command goes on where it was stopped."""
-    check_number("batch_size", cfg.batch_size, least=1, whole=True)
-    dataset = persons(cfg)
-    source = source_of(cfg, dataset.padding)
+    """Record a teacher on every person of a split; the same command continues an interrupted recording."""
+    dataset = load_persons(cfg)
+    source = make_source(cfg, dataset.padding)
     output = find_recording(source, dataset, cfg.folder) if cfg.output is None else Path(cfg.output)
-    made = record(source, dataset, output, cfg.batch_size)
-    print(f"{made.path}: {len(dataset)} persons, {told_found(joints_found(made, dataset))}")
-    print(f"Teach by teacher=recorded teacher.file={made.path}")
-    return made
+    recording = record(source, dataset, output, cfg.batch_size)
+    accuracy = describe_accuracy(recording_accuracy(recording, dataset))
+    print(f"{recording.path}: {len(dataset)} persons, {accuracy}")
+    print(f"Distil from it by teacher=recorded teacher.file={recording.path}")
+    return recording
 
 
-def persons(cfg: DictConfig) -> CocoKeypoints:
-    """The data set of the split asked for."""
-    if cfg.split not in ("train", "val"):
-        raise DistilPoseError(f"split={cfg.split} is not known: expected train or val.")
-    datamodule: CocoDataModule = instantiate(cfg.data, unlabelled=True)  # a box is enough
+def load_persons(cfg: DictConfig) -> CocoKeypoints:
+    """The persons of the split, with or without labels: a box is enough."""
+    datamodule: CocoDataModule = instantiate(cfg.data, unlabelled=True)
     datamodule.prepare_data()
     return datamodule.train_dataset() if cfg.split == "train" else datamodule.val_dataset()
 
 
-def source_of(cfg: DictConfig, padding: float) -> Source:
-    """The teacher as something to record.
+def make_source(cfg: DictConfig, padding: float) -> Source:
+    """The teacher as a source of heat maps.
 
     Args:
         cfg: of the command.
         padding: factor on the box in a checkpoint's crop.
     """
-    kind = get_method(cfg.teacher._target_)
-    if kind is load_blazepose:
-        teacher = cfg.teacher
-        return BlazePoseSource(BlazePose(teacher.file, teacher.threads), teacher.turns, teacher.passes)
-    if kind is load_teacher:
-        model = instantiate(cfg.teacher).model
-        return CheckpointSource(
-            model, sha256_of(local_file(cfg.teacher.checkpoint)), padding, choose_device(cfg.device)
+    make = SOURCES.get(get_method(cfg.teacher._target_))
+    if make is None:
+        raise DistilPoseError(
+            f"{cfg.teacher._target_} cannot be recorded: pass teacher=checkpoint or teacher=blazepose."
         )
-    raise DistilPoseError(f"teacher={cfg.teacher._target_} cannot be recorded: pass teacher=blazepose or checkpoint.")
+    return make(cfg.teacher, padding, choose_device(cfg.device))
 
 
 if __name__ == "__main__":

@@ -1,41 +1,73 @@
-"""Runs side by side, one row a configuration: `python -m distilpose.report runs/ablation metric=val/AP output=FOLDER`."""
+"""Compare runs, one row per configuration: `python -m distilpose.report runs/ablation metric=val/AP output=FOLDER`."""
 
 from __future__ import annotations
 
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.override_parser.types import Quote, QuotedString
-from matplotlib import pyplot as plt
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from distilpose.cli.command import command
-from distilpose.errors import DistilPoseError, check_flag, check_number
-from distilpose.files import atomic_write, write_json, write_text
+from distilpose.errors import DistilPoseError
+from distilpose.files import atomic_write, check_new_folder, write_json, write_text
 from distilpose.reporting.figures import draw_by, draw_curves
 from distilpose.reporting.rows import Row, group_runs
-from distilpose.reporting.text import caption, told_table
-from distilpose.reporting.values import compare, measured
+from distilpose.reporting.text import caption, format_table
+from distilpose.reporting.values import compare, row_values
 from distilpose.runs.folders import Run, collect_runs
 
 # Hydra's flags that are followed by a value
 VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
 
 
+class ReportSettings:
+    """Settings of the report command.
+
+    Attributes:
+        runs: folders of runs, or folders of such folders (a sweep's). Arguments without "=" are added to them.
+        metric: column of metrics.csv; val/… are shown in per cent.
+        at: "last" is the value of the last epoch, so nothing is selected; "best" is that of the best epoch, selected on
+            the validation data itself.
+        baseline: row that the others are compared with, seed by seed: its name or a part of it; null is regression, if
+            there is one. Of several the one with the row's validation settings is used.
+        x: setting to draw the metric against, such as data.label_share or teacher.checkpoint.
+        unfinished: include runs that have not reached trainer.max_epochs.
+        ignore: further settings in which the runs of a row may differ, such as [teacher.checkpoint]. Seeds, folders and
+            machines are always ignored.
+        published: published values by name of a row, shown beside the measured ones.
+        published_as: heading of the column of published values.
+        published_note: source of the published values.
+        output: new folder of report.md, report.json, curves.png and by_<x>.png.
+    """
+
+    runs: list[str]
+    metric: str
+    at: Literal["last", "best"]
+    baseline: str | None
+    x: str | None
+    unfinished: bool
+    ignore: list[str]
+    published: Mapping[str, float | None] | None
+    published_as: str
+    published_note: str
+    output: str | Path
+
+
 def main() -> None:
-    """The command: what is no override of Hydra's is the folder of a run, so that a shell's patterns work."""
+    """Run the command. Arguments that are no overrides of Hydra are folders of runs, so that a shell's patterns work."""
     sys.argv[1:] = arguments(sys.argv[1:])
     report()
 
 
 def arguments(words: Sequence[str]) -> list[str]:
-    """The same as Hydra takes it: folders in `runs=[…]`, whatever their names hold, then overrides, then flags.
+    """The command line in Hydra's form: folders as `runs=[…]`, quoted as needed, then overrides, then flags.
 
-    A word with "=" in it is an override unless it is an existing folder.
+    A word with "=" is an override unless it is an existing folder.
     """
     folders, overrides, flags = [], [], []
     for before, word in zip(["", *words], words, strict=False):
@@ -43,7 +75,7 @@ def arguments(words: Sequence[str]) -> list[str]:
             flags.append(word)
         elif Path(word).is_dir() or not ("=" in word or word.startswith("~")):
             folders.append(_quoted(word))
-        elif re.match("baseline=(?!null$)[^'\"]", word):  # names of rows hold commas and equals signs
+        elif re.match("baseline=(?!null$)[^'\"]", word):  # names of rows contain commas and equals signs
             overrides.append(f"baseline={_quoted(word.removeprefix('baseline='))}")
         else:
             overrides.append(word)
@@ -56,73 +88,49 @@ def _quoted(text: str) -> str:
     return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
 
 
-@command("report")
+@command("report", ReportSettings)
 def report(cfg: DictConfig) -> dict[str, Any]:
-    """Print one table, and write it with all its figures and the curves into the output folder."""
-    check_settings(cfg)
-    output = Path(cfg.output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise DistilPoseError(f"output={output} is not an empty folder and nothing is overwritten: give a new one.")
+    """Print one table, and write it with all its values and the curves into the output folder."""
+    output = check_new_folder(cfg.output)
     rows, notes = usable_rows(cfg)
     if cfg.x is not None and not any(cfg.x in row.settings for row in rows):
-        raise DistilPoseError(f"x={cfg.x} is no setting that tells runs apart: expected one of their config.yaml.")
-    table = [measured(row, cfg) for row in rows]
+        raise DistilPoseError(f"x={cfg.x} is a setting of none of the runs: give one of their config.yaml.")
+    table = [row_values(row, cfg) for row in rows]
     notes = [*compare(table, cfg), *notes]
-    told = [told_table(table, cfg), *caption(table, cfg), *notes]
-    pictures = {"curves.png": draw_curves(table, cfg.metric)}
+    paragraphs = [format_table(table, cfg), *caption(table, cfg), *notes]
+    figures = {"curves.png": draw_curves(table, cfg.metric)}
     if cfg.x is not None:
-        pictures[f"by_{cfg.x}.png"] = draw_by(table, cfg.metric, cfg.x)
-    for name, figure in pictures.items():
+        figures[f"by_{cfg.x}.png"] = draw_by(table, cfg.metric, cfg.x)
+    for name, figure in figures.items():
         with atomic_write(output / name) as file:
             figure.savefig(file, dpi=120)
-        plt.close(figure)
-    content = {"metric": cfg.metric, "at": cfg.at, "x": cfg.x, "rows": table, "caption": told[1:]}
+    content = {"metric": cfg.metric, "at": cfg.at, "x": cfg.x, "rows": table, "caption": paragraphs[1:]}
     write_json(content, output / "report.json")
-    paragraphs = [f"# {cfg.metric} at the {cfg.at} epoch", *told, *(f"![{name}]({name})" for name in pictures)]
-    write_text("\n\n".join(paragraphs) + "\n", output / "report.md")
-    print("\n".join(["", told[0], "", *told[1:], f"Written to {output}"]))
+    page = [f"# {cfg.metric} at the {cfg.at} epoch", *paragraphs, *(f"![{name}]({name})" for name in figures)]
+    write_text("\n\n".join(page) + "\n", output / "report.md")
+    print("\n".join(["", paragraphs[0], "", *paragraphs[1:], f"Written to {output}"]))
     return content
 
 
-def check_settings(cfg: DictConfig) -> None:
-    """Refuse settings of another kind than conf/report.yaml's."""
-    for name in ("runs", "ignore"):
-        if not isinstance(cfg[name], ListConfig):  # the letters of a word would each be one
-            raise DistilPoseError(f"{name}={cfg[name]} must be a list: put what it holds in brackets, {name}=[…].")
-    for key in ("metric", "output", "published_as"):
-        if not isinstance(cfg[key], str):
-            raise DistilPoseError(f"{key}={cfg[key]} must be a word: leave it out for what conf/report.yaml says.")
-    if not isinstance(cfg.published, DictConfig | None):
-        raise DistilPoseError(
-            f"published={cfg.published} must be figures by name of a row: give published={{regression: 56.0}}, or null."
-        )
-    for row, value in (cfg.published or {}).items():
-        if value is not None:
-            check_number(f"published.{row!s}", value)
-    check_flag("unfinished", cfg.unfinished)
-    if cfg.at not in ("last", "best"):
-        raise DistilPoseError(f"at={cfg.at} is not known: expected last or best.")
-
-
 def usable_rows(cfg: DictConfig) -> tuple[list[Row], list[str]]:
-    """The runs asked for that have the metric, by configuration, and a sentence on each that is not used."""
-    runs, notes = collect_runs(map(str, cfg.runs), cfg.unfinished)
+    """The runs that have the metric, grouped by configuration, and a note on each run that is not used."""
+    runs, notes = collect_runs(cfg.runs, cfg.unfinished)
     if runs and not any(run.series(cfg.metric) for run in runs):
         known = {name for run in runs for row in run.rows for name in row if "/" in name}
         raise DistilPoseError(f"metric={cfg.metric} is in no run's table: expected one of {', '.join(sorted(known))}.")
-    troubles = [_trouble(run, cfg.metric) for run in runs]
-    notes += [f"{run.folder} is left out: {why}." for run, why in zip(runs, troubles, strict=True) if why]
-    usable = [run for run, why in zip(runs, troubles, strict=True) if why is None]
-    rows, unused = group_runs(usable, [str(key) for key in cfg.ignore], cfg.metric)
+    problems = [_problem_of(run, cfg.metric) for run in runs]
+    notes += [f"{run.folder} is left out: {why}." for run, why in zip(runs, problems, strict=True) if why]
+    usable = [run for run, why in zip(runs, problems, strict=True) if why is None]
+    rows, unused = group_runs(usable, cfg.ignore, cfg.metric)
     notes += unused
     if not rows:
-        why = "".join(f"{note.rstrip('.')}; " for note in notes)
-        raise DistilPoseError(f"There is no run to report: {why}give folders of runs, such as runs/*.")
+        reasons = "".join(f"{note.rstrip('.')}; " for note in notes)
+        raise DistilPoseError(f"There is no run to report: {reasons}give folders of runs, such as runs/*.")
     return rows, notes
 
 
-def _trouble(run: Run, metric: str) -> str | None:
-    """Why a run's figures cannot be told, if they cannot."""
+def _problem_of(run: Run, metric: str) -> str | None:
+    """Why the values of a run cannot be used; None if they can."""
     series = run.series(metric)
     if not series:
         return f"its table has no {metric}"
@@ -131,7 +139,7 @@ def _trouble(run: Run, metric: str) -> str | None:
             if (name == metric or name.startswith("train/")) and not math.isfinite(value):
                 return f"its {name} is {value} after epoch {row['epoch']}"
     absent = metric.startswith(("val/AP", "val/AR")) and -1 in series.values()
-    return f"its {metric} is -1, COCO's word for a set without such persons" if absent else None
+    return f"its {metric} is -1, COCO's value for a set without such persons" if absent else None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m distilpose.runtime student.onnx photo.jpg [--boxes X Y W H ...] [--json]
 
-The file is one that `python -m distilpose.export format=onnx` wrote: all else there is to know stands in its metadata.
+`python -m distilpose.export format=onnx` writes the file; its metadata has everything else that prediction needs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# read when OpenCV is imported: the command unpacks no photograph of more pixels
+# OpenCV reads this when it is imported: the command decodes no image of more pixels
 if __name__ == "__main__":
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = "100000000"
 
@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from distilpose.cli.process import silence_stdout
 from distilpose.data.geometry import MAX_SIDE, given_boxes, region_of_box, warp_image, warp_of_region
-from distilpose.errors import DistilPoseError, check_number
+from distilpose.errors import DistilPoseError
 from distilpose.exporting.onnx_file import network_input, open_session
 from distilpose.skeleton import Skeleton
 
@@ -35,7 +35,7 @@ class Poses(NamedTuple):
 
     Attributes:
         keypoints: (N, K, 2) float32 image pixels.
-        scores: (N, K) float32 score of each joint; 1 where nothing trained it.
+        scores: (N, K) float32 score of each joint; 1 if scores were not trained.
         boxes: (N, 4) x, y, width, height in image pixels, as given.
     """
 
@@ -45,7 +45,7 @@ class Poses(NamedTuple):
 
 
 class Runtime:
-    """An exported student or teacher that takes photographs as they are.
+    """An exported student or teacher that takes images as they are.
 
     Example:
         >>> runtime = Runtime("student.onnx")
@@ -54,9 +54,9 @@ class Runtime:
 
     Args:
         file: the ONNX file.
-        batch_size: crops a forward pass.
-        flip_test: average each crop with its mirror image; twice the time. Students only.
-        threads: of onnxruntime; its own choice if not given.
+        batch_size: crops in a forward pass.
+        flip_test: average each crop with its mirror image, which takes twice the time; students only.
+        threads: threads of onnxruntime; its own choice by default.
         providers: onnxruntime's execution providers, such as CUDAExecutionProvider.
 
     Attributes:
@@ -65,7 +65,7 @@ class Runtime:
         input_size: (H, W) of the crops.
 
     Raises:
-        DistilPoseError: the file is missing, no ONNX, not an export of this package, or keeps its weights elsewhere.
+        DistilPoseError: the file is missing, not an ONNX export of this package, or refers to weights in other files.
     """
 
     def __init__(
@@ -76,7 +76,6 @@ class Runtime:
         threads: int | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        check_number("batch_size", batch_size, least=1, whole=True)
         self._session, self.about = open_session(file, threads, providers)
         if flip_test and self.about["kind"] != "student":
             raise DistilPoseError(
@@ -91,18 +90,16 @@ class Runtime:
 
         Args:
             image: (H, W, 3) uint8, RGB.
-            boxes: (N, 4) x, y, width, height in image pixels; the whole image as one box if not given.
+            boxes: (N, 4) x, y, width, height in image pixels; the whole image by default.
 
         Raises:
             DistilPoseError: the image is not RGB uint8 or too long, or a box is empty, not finite or outside the image.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            told = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {told}.")
+            got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {got}.")
         if max(image.shape) > MAX_SIDE:
-            raise DistilPoseError(
-                f"The image has a side of {max(image.shape)} pixels, above {MAX_SIDE}: make it smaller."
-            )
+            raise DistilPoseError(f"The image has a side of {max(image.shape)} pixels, above {MAX_SIDE}: shrink it.")
         height, width = image.shape[:2]
         regions = given_boxes([0, 0, width, height] if boxes is None else boxes, (height, width))
         count, size, padding = self.skeleton.num_keypoints, self.input_size, self.about["padding"]
@@ -111,23 +108,23 @@ class Runtime:
         for start in range(0, len(regions), self.batch_size):
             piece = slice(start, min(start + self.batch_size, len(regions)))
             warps = [warp_of_region(region_of_box(box, size, padding), size) for box in regions[piece]]
-            places, scores[piece] = self.crops(np.stack([warp_image(image, warp, size) for warp in warps]))
+            positions, scores[piece] = self.crops(np.stack([warp_image(image, warp, size) for warp in warps]))
             for index, warp in zip(range(piece.start, piece.stop), warps, strict=True):
-                back = np.linalg.inv(warp[:, :2])
-                keypoints[index] = (places[index - start] * [size[1], size[0]] - warp[:, 2]) @ back.T
+                inverse = np.linalg.inv(warp[:, :2])
+                keypoints[index] = (positions[index - start] * [size[1], size[0]] - warp[:, 2]) @ inverse.T
         return Poses(keypoints, scores, regions)
 
     def crops(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Crops (N, H, W, 3) uint8 RGB of the model's size to keypoints (N, K, 2) in [0, 1] of the crop, scores (N, K)."""
+        """Keypoints (N, K, 2) in [0, 1] of the crop and scores (N, K) of crops (N, H, W, 3), uint8 RGB of the model's size."""
         keypoints, scores = self._run(crops)
         if self.flip_test:
             # a mirrored pixel u lies at W - 1 - u, and a keypoint is u / W
-            turned, turned_scores = self._run(crops[:, :, ::-1])
+            flipped, flipped_scores = self._run(crops[:, :, ::-1])
             order, width = self.skeleton.flip_order, crops.shape[2]
-            turned = turned[:, order]
-            turned[..., 0] = (width - 1) / width - turned[..., 0]
+            flipped = flipped[:, order]
+            flipped[..., 0] = (width - 1) / width - flipped[..., 0]
             half = np.float32(0.5)
-            keypoints, scores = (keypoints + turned) * half, (scores + turned_scores[:, order]) * half
+            keypoints, scores = (keypoints + flipped) * half, (scores + flipped_scores[:, order]) * half
         return keypoints, scores
 
     def _run(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -141,26 +138,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m distilpose.runtime", description="Poses from an exported ONNX file."
     )
     parser.add_argument("model", help="file written by python -m distilpose.export format=onnx")
-    parser.add_argument("image", help="photograph")
-    parser.add_argument("--boxes", nargs="+", type=float, metavar="X Y W H", help="four numbers a person; whole image")
+    parser.add_argument("image", help="image file")
+    parser.add_argument(
+        "--boxes",
+        nargs="+",
+        type=float,
+        metavar="X Y W H",
+        help="four numbers for each person; by default the whole image",
+    )
     parser.add_argument("--flip-test", action="store_true", help="average each crop with its mirror image (students)")
-    parser.add_argument("--json", action="store_true", help="one JSON object in place of a table")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
+    args = parser.parse_args(arguments)
     try:
-        if given.boxes is not None and len(given.boxes) % 4:
-            raise DistilPoseError(f"--boxes has {len(given.boxes)} numbers: expected four for each person.")
-        runtime = Runtime(given.model, flip_test=given.flip_test)
-        found = runtime(_read_rgb(given.image), None if given.boxes is None else np.reshape(given.boxes, (-1, 4)))
+        if args.boxes is not None and len(args.boxes) % 4:
+            raise DistilPoseError(f"--boxes has {len(args.boxes)} numbers: expected four for each person.")
+        runtime = Runtime(args.model, flip_test=args.flip_test)
+        found = runtime(_read_rgb(args.image), None if args.boxes is None else np.reshape(args.boxes, (-1, 4)))
     except DistilPoseError as error:
         sys.exit(f"error: {error}")
     try:
-        _print(runtime.skeleton, found, given.json)
+        _print_poses(runtime.skeleton, found, args.json)
         sys.stdout.flush()
     except BrokenPipeError:
         silence_stdout()
 
 
-def _print(skeleton: Skeleton, found: Poses, as_json: bool) -> None:
+def _print_poses(skeleton: Skeleton, found: Poses, as_json: bool) -> None:
     if as_json:
         content = {"names": list(skeleton.names), **{k: v.tolist() for k, v in found._asdict().items()}}
         print(json.dumps(content))
@@ -175,12 +178,12 @@ def _read_rgb(path: str) -> NDArray[np.uint8]:
     try:
         image = cv2.imdecode(np.frombuffer(Path(path).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     except OSError as error:
-        raise DistilPoseError(f"{path} cannot be read ({error.strerror}): give a photograph.") from None
+        raise DistilPoseError(f"{path} cannot be read ({error.strerror}): give an image file.") from None
     except cv2.error:
         image = None
     if image is None:
         raise DistilPoseError(
-            f"{path} is no image OpenCV can read, or has more than 100 million pixels: give a photograph."
+            f"{path} is not an image that OpenCV can read, or has more than 100 million pixels: give another image file."
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 

@@ -1,64 +1,96 @@
-"""Share a model: `python -m distilpose.share run=FOLDER output=FOLDER [push=owner/name]`."""
+"""Share a model: `python -m distilpose.share checkpoint=RUN|FILE output=FOLDER [push=owner/name]`."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from omegaconf import DictConfig
 
 from distilpose.cli.command import command
-from distilpose.errors import DistilPoseError, check_flag
+from distilpose.errors import DistilPoseError
 from distilpose.files import sha256_of, write_text
 from distilpose.models import load_model, save_model
 from distilpose.models.remote import WEIGHTS_FILE, local_file
 from distilpose.runs.checkpoint_settings import run_padding
-from distilpose.sharing.model_card import model_card
-from distilpose.sharing.run_facts import read_about
+from distilpose.runs.folders import CONFIG
+from distilpose.sharing.model_card import make_card
+from distilpose.sharing.run_facts import read_facts
 
-CHECKPOINT, CURVES = "checkpoints/best.ckpt", "curves.png"
+BEST, CURVES = "checkpoints/best.ckpt", "curves.png"
+
+log = logging.getLogger(__name__)
 
 
-@command("share")
+class ShareSettings:
+    """Settings of `share`.
+
+    Attributes:
+        checkpoint: folder of a run (its best checkpoint), a file (.ckpt or .safetensors), or a shared folder. The card of a
+            file outside of a run has fewer facts.
+        weights_kind: weights of a checkpoint whose training averaged them (callbacks=ema).
+        evaluations: folders that `python -m distilpose.evaluate` wrote for this model; their tables go into the card.
+        name: the model's name on the card; null takes the run's.
+        licence: licence of the weights by the hub's identifier, such as apache-2.0; it follows from the training data.
+        data_note: a sentence on the data for the card.
+        output: new or empty folder for model.safetensors, README.md and curves.png.
+        push: owner/name on the Hugging Face hub to upload the folder to; log in by `hf auth login` or HF_TOKEN.
+        private: whether a new repository is private.
+    """
+
+    checkpoint: str
+    weights_kind: Literal["averaged", "raw"]
+    evaluations: list[str] | str
+    name: str | None
+    licence: str | None
+    data_note: str | None
+    output: Path
+    push: str | None
+    private: bool
+
+
+@command("share", ShareSettings)
 def main(cfg: DictConfig) -> Path:
-    """Write weights and card into a new folder, and send it to the hub if asked."""
+    """Write weights and card into a new folder, and upload it if asked."""
     output = Path(cfg.output)
-    check_flag("private", cfg.private)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DistilPoseError(f"output={output} is not an empty folder and nothing is overwritten: give a new one.")
-    if cfg.run is None and cfg.checkpoint is None:
-        raise DistilPoseError("Give what to share: run=FOLDER of a training, or checkpoint=FILE.")
-    run = None if cfg.run is None else Path(cfg.run)
-    if run is not None and not run.is_dir():
-        raise DistilPoseError(
-            f"run={run} is no folder: give that of a training, which holds config.yaml and checkpoints/."
-        )
-    checkpoint = cfg.checkpoint if run is None or cfg.checkpoint is not None else run / CHECKPOINT
-    if run is not None and not Path(checkpoint).resolve().is_relative_to(run.resolve()):
-        raise DistilPoseError(
-            f"checkpoint={checkpoint} is not in run={run}, whose card it would get: give the run it is of, or leave run out."
-        )
+    checkpoint, run = find_checkpoint(cfg.checkpoint)
     model = load_model(checkpoint, cfg.weights_kind)
-    about = read_about(model, run, str(checkpoint), cfg)
-    weights = save_model(model, output / WEIGHTS_FILE, padding=run_padding(local_file(checkpoint)))
-    curves = None if run is None else run / "pictures" / CURVES
+    facts = read_facts(model, run, checkpoint, cfg)
+    weights = save_model(model, output / WEIGHTS_FILE, padding=run_padding(checkpoint))
     pictures = []
-    if curves is not None and curves.is_file():
-        pictures = [Path(shutil.copyfile(curves, output / CURVES)).name]
-    write_text(model_card(model, about, sha256_of(weights), cfg.push, pictures), output / "README.md")
+    if run is not None and (run / "pictures" / CURVES).is_file():
+        pictures = [shutil.copyfile(run / "pictures" / CURVES, output / CURVES).name]
+    card = make_card(model, facts, sha256_of(weights), cfg.push, pictures)
+    write_text(f"{card}\n", output / "README.md")
     print(f"{model.name} as {weights}, its card as {output / 'README.md'}.")
     if cfg.licence is None:
-        print("No licence is stated, so that nobody may use the weights: give licence=…, such as apache-2.0.")
+        log.warning("The weights have no licence, so nobody may use them: give licence=…, such as apache-2.0.")
     if cfg.push is not None:
-        print(f"Sent to {push(output, cfg.push, cfg.private)}")
+        print(f"Uploaded to {push(output, cfg.push, cfg.private)}")
     return output
 
 
+def find_checkpoint(source: str) -> tuple[Path, Path | None]:
+    """The file of a model and the run it belongs to, if any.
+
+    Args:
+        source: a run's folder, a file, or another source that `load_model` takes.
+    """
+    path = Path(source)
+    file = path / BEST if (path / BEST).is_file() else local_file(source)
+    run = file.parent.parent
+    return file, run if file.parent.name == "checkpoints" and (run / CONFIG).is_file() else None
+
+
 def push(folder: Path, name: str, private: bool) -> str:
-    """Send a folder to the Hugging Face hub as one commit; gives the commit's address.
+    """Upload a folder to the Hugging Face hub as one commit, and return the commit's address.
 
     Raises:
-        DistilPoseError: what the hub or the network says.
+        DistilPoseError: the hub or the network reports an error.
     """
     from huggingface_hub import HfApi
 
@@ -66,13 +98,11 @@ def push(folder: Path, name: str, private: bool) -> str:
     try:
         api.create_repo(name, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="Share by distilpose").commit_url)
-    except (
-        Exception
-    ) as error:  # by its version the client raises errors of two HTTP libraries, its own and the system's
-        told = " ".join(str(error).split())[:300].rstrip(".")
+    except Exception as error:  # the client raises errors of its own, of HTTP libraries and of the system
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise DistilPoseError(
-            f"The Hugging Face hub does not take '{name}': {told}; log in by hf auth login and choose a name you may write to. "
-            f"{folder} is ready: hf upload {name} {folder} sends it."
+            f"push={name} failed ({reason}): log in by hf auth login and choose a name that you may write to. "
+            f"{folder} is ready: hf upload {name} {folder} uploads it."
         ) from error
 
 

@@ -1,7 +1,7 @@
 """The skeleton of an annotation set: names, left-right pairs, limbs, OKS sigmas, upper and lower body.
 
-Everything but the names can be worked out from them, so COCO's 17 joints, Leeds Sports' 14 and a user's own all come
-straight from the annotation file's category.
+All of it can be derived from the names. COCO's 17 joints, Leeds Sports' 14 and a user's own set are therefore read from the
+annotation file's category alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from distilpose.errors import DistilPoseError
@@ -53,22 +54,21 @@ class Skeleton:
     upper_body: tuple[int, ...]
 
     def __post_init__(self):
-        """Check every index and length once, so that nothing downstream has to."""
+        """Check names, indices and sigmas, which come from annotation files and configurations."""
         count = len(self.names)
         if count == 0:
             raise DistilPoseError("A skeleton has no keypoint names: give category 'keypoints' in the annotation file.")
         if len(set(self.names)) != count:
-            twice = sorted({name for name in self.names if self.names.count(name) > 1})
-            raise DistilPoseError(f"Keypoint names must be unique, but {twice} occur more than once.")
-        for field in ("flip_pairs", "limbs"):
-            for pair in getattr(self, field):
-                if len(pair) != 2 or not all(0 <= index < count for index in pair):
-                    raise DistilPoseError(f"Skeleton {field} holds {pair}: expected two indices in 0..{count - 1}.")
-        paired = [index for pair in self.flip_pairs for index in pair]
+            duplicates = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise DistilPoseError(f"Keypoint names must be unique, but {duplicates} occur more than once.")
+        paired = list(chain.from_iterable(self.flip_pairs))
+        for field, indices in {
+            "flip_pairs": paired, "limbs": chain.from_iterable(self.limbs), "upper_body": self.upper_body
+        }.items():  # fmt: skip
+            if not all(0 <= index < count for index in indices):
+                raise DistilPoseError(f"Skeleton {field} {getattr(self, field)} must hold indices in 0..{count - 1}.")
         if len(set(paired)) != len(paired):
             raise DistilPoseError(f"Skeleton flip_pairs {list(self.flip_pairs)} name a joint twice.")
-        if any(not 0 <= index < count for index in self.upper_body):
-            raise DistilPoseError(f"Skeleton upper_body {list(self.upper_body)} must lie in 0..{count - 1}.")
         if self.sigmas is not None and (len(self.sigmas) != count or not all(sigma > 0 for sigma in self.sigmas)):
             raise DistilPoseError(f"Skeleton sigmas must be {count} positive numbers, one a joint, got {self.sigmas}.")
 
@@ -84,21 +84,21 @@ class Skeleton:
 
     @property
     def flip_order(self) -> list[int]:
-        """Permutation of joints that a mirror brings about: `mirrored[k]` is `original[flip_order[k]]`."""
+        """Order of the joints in a mirrored image: `mirrored[k]` is `original[flip_order[k]]`."""
         order = list(range(self.num_keypoints))
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
         return order
 
     def matching(self, other: Skeleton) -> list[int | None]:
-        """For each of this skeleton's joints the index of the other's joint of that name, None where it has none.
+        """Match joints by name: for each joint of this skeleton the index in `other`, or None if `other` lacks it.
 
-        Names are compared as the side and what is left without it: left_hip, LeftHip and hip.L are one joint.
+        A name is compared as its side and the rest, so that left_hip, LeftHip and hip.L are the same joint.
         """
-        places: dict[tuple[str, str], int] = {}
+        indices: dict[tuple[str, str], int] = {}
         for index, name in enumerate(other.names):
-            places.setdefault(_joint_of(name), index)
-        return [places.get(_joint_of(name)) for name in self.names]
+            indices.setdefault(_split_name(name), index)
+        return [indices.get(_split_name(name)) for name in self.names]
 
     @classmethod
     def from_names(
@@ -109,7 +109,7 @@ class Skeleton:
         sigmas: Sequence[float] | None = None,
         upper_body: Sequence[int] | None = None,
     ) -> Skeleton:
-        """A skeleton from joint names; what is not given is worked out from them.
+        """A skeleton from joint names; the other fields are derived from them unless they are given.
 
         Args:
             names: K joint names.
@@ -135,14 +135,14 @@ class Skeleton:
         )
 
     @classmethod
-    def from_category(cls, category: Mapping[str, Any], **given: Any) -> Skeleton:
+    def from_category(cls, category: Mapping[str, Any], **overrides: Any) -> Skeleton:
         """The skeleton of a COCO category: its 'keypoints' and, if present, its 'skeleton' (limbs counted from 1).
 
-        'OKS_sigmas' and 'flip_pairs' (joints counted from 0) of the category go before what the names imply.
+        Its 'OKS_sigmas' and 'flip_pairs' (joints counted from 0), if present, replace those derived from the names.
 
         Args:
             category: an entry of the annotation file's 'categories'.
-            **given: flip_pairs, sigmas or upper_body to use in place of what the names imply; None counts as not given.
+            **overrides: flip_pairs, sigmas or upper_body, which replace the category's; None is ignored.
         """
         names = category.get("keypoints")
         if not names:
@@ -151,9 +151,9 @@ class Skeleton:
                 "a keypoint annotation file names its joints there."
             )
         limbs = [(int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ()]
-        told = {"sigmas": category.get("OKS_sigmas"), "flip_pairs": category.get("flip_pairs")}
-        given = told | {k: v for k, v in given.items() if v is not None}
-        return cls.from_names(names, limbs=limbs, **given)
+        fields = {"sigmas": category.get("OKS_sigmas"), "flip_pairs": category.get("flip_pairs")}
+        fields |= {name: value for name, value in overrides.items() if value is not None}
+        return cls.from_names(names, limbs=limbs, **fields)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Skeleton:
@@ -161,7 +161,7 @@ class Skeleton:
         return cls.from_names(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, strings and numbers, as checkpoints and JSON keep it."""
+        """Plain lists, strings and numbers, for checkpoints and JSON."""
         return {
             "names": list(self.names),
             "limbs": [list(pair) for pair in self.limbs],
@@ -179,10 +179,7 @@ class Skeleton:
 
 
 def side_of(name: str) -> str:
-    """The side a joint's name tells: "left", "right" or "centre".
-
-    left_hip, hip.L and LeftHip are all left.
-    """
+    """The side in a joint's name, "left", "right" or "centre": left_hip, hip.L and LeftHip are left."""
     return "left" if _LEFT.search(name) else "right" if _RIGHT.search(name) else "centre"
 
 
@@ -192,13 +189,13 @@ def side_free(name: str) -> str:
     return re.sub(r"[ _.\-]+", "_", bare).strip("_").lower()
 
 
-def _joint_of(name: str) -> tuple[str, str]:
-    """What a name says whatever its style: its side, and the joint without case or separators."""
+def _split_name(name: str) -> tuple[str, str]:
+    """A name's side, and the rest without case and separators."""
     return side_of(name), side_free(name).replace("_", "")
 
 
 def _pairs_of(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Joints whose names are alike but for left and right, in order of first appearance."""
+    """Joints whose names differ only in left and right, in order of first appearance."""
     lefts = {side_free(name): index for index, name in enumerate(names) if _LEFT.search(name)}
     rights = {side_free(name): index for index, name in enumerate(names) if _RIGHT.search(name)}
     pairs = [(lefts[bare], rights[bare]) for bare in lefts if bare in rights]

@@ -24,13 +24,13 @@ def run(tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["train", *arguments])
         GlobalHydra.instance().clear()
-        status, said = 0, ""
+        status, message = 0, ""
         try:
             command("train", declared)(task)()
         except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
-            status, said = (1, stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), "")
-        told = capsys.readouterr()
-        return status, told.out, told.err + said
+            status, message = (1, stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), "")
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err + message
 
     return call
 

@@ -31,10 +31,10 @@ class Fatal(Dataset):
 
 
 def test_a_dead_worker_is_one_sentence():
-    with pytest.raises(DistilPoseError) as told, translate_distributed_errors():
+    with pytest.raises(DistilPoseError) as error, translate_distributed_errors():
         list(DataLoader(Fatal(), num_workers=1))
-    assert all(fact in str(told.value) for fact in ("(DataLoader worker (pid", "data.num_workers", "resume=auto"))
-    assert "\n" not in str(told.value)
+    assert all(fact in str(error.value) for fact in ("(DataLoader worker (pid", "data.num_workers", "resume=auto"))
+    assert "\n" not in str(error.value)
 
 
 def test_a_defect_in_a_worker_keeps_its_trace():
@@ -48,14 +48,14 @@ def _reduce_many_times() -> None:
         torch.distributed.all_reduce(torch.ones(1))
 
 
-def _reduce_without_the_other(rank: int, port: int, told: Path) -> None:
+def _reduce_without_the_other(rank: int, port: int, printed: Path) -> None:
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     if rank == 1:
         os._exit(0)
     try:
         _reduce_many_times()
     except DistilPoseError as error:
-        told.write_text(str(error))
+        printed.write_text(str(error))
     os._exit(0)  # gloo's threads sometimes abort an interpreter that ends without the other process
 
 
@@ -64,10 +64,10 @@ def test_a_dead_training_process_is_one_sentence(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_reduce_without_the_other, (port, tmp_path / "told"), nprocs=2)
-    told = (tmp_path / "told").read_text()
-    assert "process of this training" in told
-    assert "resume=auto" in told
+    torch.multiprocessing.spawn(_reduce_without_the_other, (port, tmp_path / "printed"), nprocs=2)
+    printed = (tmp_path / "printed").read_text()
+    assert "process of this training" in printed
+    assert "resume=auto" in printed
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_dead_training_process_is_one_sentence(tmp_path):
     ],
 )
 def test_not_every_error_of_nccl_is_a_lost_process(words, lost):
-    with pytest.raises(DistilPoseError if lost else RuntimeError) as told, translate_distributed_errors():
+    with pytest.raises(DistilPoseError if lost else RuntimeError) as error, translate_distributed_errors():
         raise RuntimeError(words)
-    assert ("resume=auto" in str(told.value)) == lost
-    assert isinstance(told.value, DistilPoseError) == lost
+    assert ("resume=auto" in str(error.value)) == lost
+    assert isinstance(error.value, DistilPoseError) == lost

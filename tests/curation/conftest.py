@@ -1,7 +1,8 @@
-"""A sound set to spoil: standing people on pictures that differ."""
+"""A sound data set to spoil, and fixtures that convert files of other formats."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from distilpose.curation.checking import check_sets
-from distilpose.curation.findings import Findings
+from distilpose.curation.checks import check_sets
+from distilpose.curation.checks.findings import Findings
+from distilpose.curation.conversion import convert_set
+from distilpose.data import CocoKeypoints
+from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO
 
 # COCO's joints of a person seen from the front, as shares of the box: the person's left is on the right of the picture
@@ -82,3 +86,71 @@ def sound(tmp_path) -> Callable[..., Sound]:
         return Sound(tmp_path / f"set_{seed}", images, persons, seed)
 
     return make
+
+
+@pytest.fixture
+def converted(tmp_path):
+    """Converts into a new file: its content and the report."""
+
+    def call(form, source, images, **options):
+        output = new_file(tmp_path)
+        report = convert_set(form, source, images, output, **options)
+        return json.loads(output.read_text()), report
+
+    return call
+
+
+@pytest.fixture
+def convert(converted, tmp_path):
+    """Converts, checks the result as a training would and by `check`, and returns its content and the report."""
+
+    def call(form, source, images, **options):
+        content, report = converted(form, source, images, **options)
+        output = max(tmp_path.glob("converted_*"), key=lambda path: path.stat().st_mtime_ns)
+        findings = check_sets([(output, images)])
+        assert findings.codes("error") == set(), findings.ordered()
+        loaded = CocoKeypoints(output, images)
+        assert len(loaded) == sum(row["num_keypoints"] > 0 for row in content["annotations"])
+        assert [list(pair) for pair in loaded.skeleton.flip_pairs] == content["categories"][0]["flip_pairs"]
+        assert list(loaded.skeleton.sigmas) == content["categories"][0]["OKS_sigmas"]
+        return content, report
+
+    return call
+
+
+@pytest.fixture
+def rejected(tmp_path):
+    """Asserts that a source is rejected: the message states the facts, and no file is written."""
+
+    def call(form, source, images, *facts, **options):
+        output = new_file(tmp_path)
+        with pytest.raises(DistilPoseError) as caught:
+            convert_set(form, source, images, output, **options)
+        assert not output.exists()
+        assert [fact for fact in facts if fact not in str(caught.value)] == [], str(caught.value)
+        return str(caught.value)
+
+    return call
+
+
+@pytest.fixture
+def convert_rubbish(tmp_path):
+    """Converts what may be rubbish: an error and no file, or a file in which `check` finds nothing that stops a training.
+
+    Returns whether there is a file.
+    """
+
+    def call(form, source, images):
+        output = new_file(tmp_path)
+        with contextlib.suppress(DistilPoseError):  # any other error is a failure
+            convert_set(form, source, images, output)
+        if not output.exists():
+            return False
+        assert check_sets([(output, images)]).codes("error") == set(), output.read_text()[:3000]
+        return True
+
+    return call
+
+
+def new_file(folder):
+    return folder / f"converted_{len(list(folder.glob('converted_*')))}.json"

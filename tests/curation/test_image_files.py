@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from distilpose.curation import images
+from distilpose.curation.checks import images
 from distilpose.curation.image_files import climbs_out
 
 
@@ -28,7 +28,7 @@ def test_names_that_climb_out_are_never_opened(sound, tmp_path, monkeypatch):
     result = data.check().found
     findings = {one.code: one.count for one in result}
     assert findings["image-path-outside"] == len(names)
-    assert "links" in next(one.told for one in result if one.code == "image-path-outside")
+    assert "links" in next(one.message for one in result if one.code == "image-path-outside")
     assert findings["image-missing"] == 2
     assert sorted(opened) == [f"{number}.png" for number in range(1, 7)]
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from distilpose.curation.sigmas import estimate_sigmas, tell_sigmas
+from distilpose.curation.sigmas import estimate_sigmas, format_sigmas
 from distilpose.errors import DistilPoseError
 
 
@@ -20,7 +20,7 @@ def relabel(data, truth, sigmas, seed):
         person["keypoints"] = np.c_[places + error, np.full(17, 2)].ravel().tolist()
 
 
-def test_known_sigmas_come_out(sound):
+def test_known_sigmas_are_recovered(sound):
     one, two = sound(images=400, persons=400), sound(images=1, persons=1, seed=1)
     truth = [np.array(person["keypoints"]).reshape(17, 3)[:, :2] for person in one.people]
     sigmas = np.linspace(0.02, 0.1, 17)
@@ -32,17 +32,17 @@ def test_known_sigmas_come_out(sound):
     names, found, counts = estimate_sigmas(one.file, two.write())
     np.testing.assert_allclose(found, sigmas, rtol=0.12)  # 400 pairs: 3.5 % a standard error
     assert (counts == 400).all()
-    assert tell_sigmas(names, found, counts).splitlines()[-1].startswith("data.skeleton.sigmas=[0.0")
+    assert format_sigmas(names, found, counts).splitlines()[-1].startswith("data.skeleton.sigmas=[0.0")
 
 
-def test_too_few_persons_give_no_figure(sound):
+def test_too_few_persons_give_no_sigma(sound):
     one = sound(persons=5)
     names, found, counts = estimate_sigmas(one.write(), one.file)
     assert np.isnan(found).all()
-    assert "label more persons twice" in tell_sigmas(names, found, counts)
+    assert "label more persons twice" in format_sigmas(names, found, counts)
 
 
-def test_other_joints_or_persons_are_refused(sound):
+def test_other_joints_or_persons_are_rejected(sound):
     one, two = sound(), sound(seed=1)
     two.category["keypoints"][0] = "snout"
     with pytest.raises(DistilPoseError, match="different joints"):
@@ -54,7 +54,7 @@ def test_other_joints_or_persons_are_refused(sound):
         estimate_sigmas(one.file, two.write())
 
 
-def test_images_of_one_name_in_two_folders_are_told_apart(sound):
+def test_images_of_one_name_in_two_folders_are_distinguished(sound):
     one, two = sound(images=2, persons=40), sound(images=2, persons=1, seed=1)
     one.images[0]["file_name"], one.images[1]["file_name"] = "a/1.png", "b/1.png"
     for person in one.people:
@@ -69,7 +69,7 @@ def test_images_of_one_name_in_two_folders_are_told_apart(sound):
     assert (estimate_sigmas(one.file, two.write())[2] == 40).all()
 
 
-def test_folders_may_differ_where_the_bare_name_is_enough(sound):
+def test_folders_may_differ_if_base_names_are_unique(sound):
     one, two = sound(images=2, persons=40), sound(images=2, persons=1, seed=1)
     two.content = json.loads(json.dumps(one.content))
     one.images[0]["file_name"], two.images[0]["file_name"] = "here/1.png", "there/1.png"
@@ -77,7 +77,7 @@ def test_folders_may_differ_where_the_bare_name_is_enough(sound):
     assert (estimate_sigmas(one.write(), two.write())[2] == 40).all()
 
 
-def test_a_person_is_the_twin_of_one_only(sound):
+def test_a_person_is_matched_once(sound):
     one, two = sound(images=20, persons=20), sound(images=20, persons=20, seed=1)
     two.content["annotations"] = json.loads(json.dumps(one.people))
     for number, person in enumerate(list(one.people)):  # a second one beside each, whom nobody else labelled

@@ -148,6 +148,3 @@ def test_same_seed_same_pictures_other_workers_other_pictures(tiny_coco):
         assert torch.equal(first, epoch(3, workers))
         assert not torch.equal(first, epoch(4, workers))
         assert all(not torch.equal(first[i], first[j]) for i in range(4) for j in range(i))
-
-
-

@@ -77,7 +77,7 @@ def test_processes_share_training_and_evaluation(tiny_coco, world):
     assert len(set(trained)) == len(trained) == len(persons) // world * world  # nobody twice
 
 
-def test_training_order_is_the_seeds_and_changes_by_epoch(tiny_coco):
+def test_training_order_depends_on_seed_and_epoch(tiny_coco):
     root = tiny_coco(train=12)
 
     def order(seed, epoch):
@@ -90,7 +90,7 @@ def test_training_order_is_the_seeds_and_changes_by_epoch(tiny_coco):
     assert order(0, 0) != order(1, 0)
 
 
-def test_views_are_the_seeds_and_the_epochs_whatever_the_processes(tiny_coco):
+def test_views_depend_on_seed_and_epoch_but_not_on_processes(tiny_coco):
     root = tiny_coco(train=5)
 
     def crops(epoch, seed=0, workers=0, rank=0, world=1):
@@ -130,8 +130,7 @@ def test_a_share_of_the_labels(tiny_coco):
         labelled(label_share=0)
 
 
-
-def test_persons_without_keypoints_are_kept_where_asked_for(tiny_coco):
+def test_persons_without_keypoints_are_kept_if_unlabelled(tiny_coco):
     root = tiny_coco(train=4)
     file = root / "annotations" / "train.json"
     content = json.loads(file.read_text())
@@ -160,8 +159,7 @@ def test_limits(tiny_coco):
     assert (len(data.train_dataset()), len(data.val_dataset())) == (3, 2)
 
 
-
-def test_detector_boxes_where_given(tiny_coco):
+def test_detector_boxes(tiny_coco):
     root = tiny_coco()
     with_boxes = module(root, boxes="detections.json")
     assert ids(with_boxes.test_dataloader()) == list(range(len(with_boxes.val_dataset(detections=True))))
@@ -170,14 +168,14 @@ def test_detector_boxes_where_given(tiny_coco):
         module(root).evaluation_dataloader(detections=True)
 
 
-def test_absent_boxes_matter_only_when_asked_for(tiny_coco):
+def test_a_missing_box_file_matters_only_if_it_is_read(tiny_coco):
     data = module(tiny_coco(), boxes="absent.json")
     data.setup("fit")
     with pytest.raises(DistilPoseError, match=r"absent\.json does not exist"):
         data.setup("test")
 
 
-def test_missing_root_says_how_to_get_data(tmp_path):
+def test_a_missing_root_is_named(tmp_path):
     with pytest.raises(DistilPoseError, match=r"coco does not exist: .*data\.root=FOLDER.*download_coco\.py"):
         _ = module(tmp_path / "coco").skeleton
     with pytest.raises(DistilPoseError, match=r"mine does not exist: .*data\.root=FOLDER\.$"):
@@ -201,7 +199,7 @@ def test_more_processes_than_persons(tiny_coco):
 
 
 class Watcher(LightningModule):
-    """Learns nothing; gathers which persons all processes saw."""
+    """Learns nothing; records the persons that each process saw."""
 
     def __init__(self, place):
         super().__init__()

@@ -81,13 +81,13 @@ def test_points_land_where_the_pixels_do():
 
 
 @pytest.mark.parametrize("boxes", [[1, 2, 3, 4], [[1, 2, 3, 4]], ((1.0, 2, 3, 4),), np.array([1, 2, 3, 4], np.float32)])
-def test_boxes_as_people_give_them(boxes):
+def test_boxes_in_any_form(boxes):
     assert given_boxes(boxes, (9, 9)).tolist() == [[1, 2, 3, 4]]
     assert given_boxes([], (9, 9)).shape == (0, 4)
 
 
 @pytest.mark.parametrize(
-    ("boxes", "told"),
+    ("boxes", "facts"),
     [
         ([[1, 2, 3, 4, 0.9]], "are 1 x 5: expected x, y, width, height in pixels for each person, without a score"),
         ([1, 2, 3, 4, 5, 6, 7, 8], "are 8: expected"), (7, "are one number: expected"), ([[[1, 2, 3, 4]]], "are 1 x 1 x 4"),
@@ -98,6 +98,6 @@ def test_boxes_as_people_give_them(boxes):
         ([[0, 10, 5, 5]], "outside"), ([[5, 5, 1e-9, 1e-9]], "is empty"), ([[5, 5, 1e30, 9]], "huge"),
     ],
 )  # fmt: skip
-def test_boxes_that_are_none(boxes, told):
-    with pytest.raises(DistilPoseError, match=told):
+def test_wrong_boxes(boxes, facts):
+    with pytest.raises(DistilPoseError, match=facts):
         given_boxes(boxes, (10, 20))

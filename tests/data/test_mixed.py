@@ -95,6 +95,8 @@ def settings_of_both(tiny_coco):
         "model.width=32", "model.heads=2", "model.input_size=[64,48]", "loss=regression", "logger=none",
         "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.num_sanity_val_steps=0", "~callbacks.pictures",
     ]  # fmt: skip
+
+
 def test_the_shipped_mixture(tiny_coco):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", settings_of_both(tiny_coco))
@@ -127,7 +129,7 @@ def module_of(first, others, **options):
     return MixedDataModule(first, *files, **OPTIONS, num_workers=0, batch_size=2, others=made, **options)
 
 
-def test_a_set_is_shown_as_often_as_is_asked_each_time_in_another_view(tiny_coco):
+def test_repeats_are_different_views(tiny_coco):
     augmentation = PoseAugmentation(rotation=30, rotation_prob=1)
     data = module_of(tiny_coco(train=5), {"lsp": tiny_coco(train=4, skeleton=LSP)}, repeats={"lsp": 3})
     data.batch_size = 1  # an epoch is whole steps
@@ -158,7 +160,7 @@ def test_two_processes_share_all_sets(tiny_coco):
     assert len(shown[0]) == len(shown[1]) == count // 2
 
 
-def test_each_set_has_its_own_share_of_labels(tiny_coco):
+def test_label_share_of_each_set(tiny_coco):
     data = module_of(tiny_coco(train=8), {"lsp": tiny_coco(train=8, skeleton=LSP)}, label_share=0.0, unlabelled=True)
     first = len(data.train_dataset().sets[0])
     labelled = data.train_dataset().instances.labelled
@@ -181,7 +183,7 @@ def test_sets_that_do_not_fit(other, first, facts):
         MixedDataModule(*paths, others=others, **OPTIONS | first)
 
 
-def test_a_set_that_is_not_there_is_named_by_its_own_setting(tiny_coco, tmp_path):
+def test_a_missing_folder_is_named_by_its_own_setting(tiny_coco, tmp_path):
     data = module_of(tiny_coco(), {"lsp": tmp_path / "nothing"})
     with pytest.raises(DistilPoseError, match=r"nothing does not exist: .*data\.others\.lsp\.root="):
         data.train_dataset()
@@ -194,7 +196,7 @@ def test_a_teacher_is_not_recorded_for_several_sets(tiny_coco):
 
 
 def test_coco_and_leeds_sports(shared_data):
-    """Real photographs: every joint of both sets is where its own set has it, and none is invented."""
+    """Real photographs: all joints are those of their own sets, and there are no others."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", [
             "data=coco_lspet", f"data.root={shared_data / 'coco-mini'}", f"data.others.lspet.root={shared_data / 'lspet'}",

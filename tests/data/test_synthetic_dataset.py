@@ -1,4 +1,4 @@
-"""The folder: COCO's format, the same for the same parameters, never half, never overwritten."""
+"""The folder of a synthetic set: COCO's format, deterministic, complete, never overwritten."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def folder(tmp_path_factory) -> Path:
     return write_synthetic(tmp_path_factory.mktemp("drawn") / "people", SPEC, workers=1)
 
 
-def test_same_parameters_give_the_same_bytes_whatever_the_number_of_processes(folder, tmp_path):
-    # wakes OpenCV's own threads, as a training that has drawn pictures did: the forked processes must not wait for them
+def test_same_parameters_give_the_same_bytes_for_any_number_of_processes(folder, tmp_path):
+    # starts OpenCV's own threads, like a training that has drawn pictures: forked processes must not wait for them
     cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)
     again = write_synthetic(tmp_path / "again", SPEC, workers=2)
     assert contents(again) == contents(folder)
@@ -81,7 +81,7 @@ def test_other_parameters_in_the_folder_are_named(folder):
     assert contents(folder) == before
 
 
-def test_a_folder_that_is_something_else_is_left_alone(tmp_path):
+def test_another_folder_is_not_changed(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DistilPoseError, match=r"not a synthetic set.*another data\.root"):
         write_synthetic(tmp_path, SPEC)
@@ -105,7 +105,7 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_that_draw_at_once_both_end_with_the_set(tmp_path):
+def test_two_processes_that_draw_at_once_share_the_set(tmp_path):
     spec = SyntheticSpec(8, 2, 64, 1)
     with ThreadPoolExecutor(2) as pool:
         roots = list(pool.map(lambda _: write_synthetic(tmp_path / "people", spec, workers=1), range(2)))
@@ -114,10 +114,7 @@ def test_two_that_draw_at_once_both_end_with_the_set(tmp_path):
     assert json.loads((tmp_path / "people" / "spec.json").read_text())["digest"] == spec.digest
 
 
-
-
-
-def test_digest_tells_parameters_apart():
+def test_digest_depends_on_parameters():
     assert SyntheticSpec().digest == SyntheticSpec().digest
     assert len({SyntheticSpec(drawing_seed=seed).digest for seed in range(20)}) == 20
 

@@ -1,4 +1,4 @@
-"""Pictures and what is said of them: flags, boxes, areas, and who stands in front."""
+"""Synthetic images and their annotations: visibility flags, boxes, areas, occlusion."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import torch
 from distilpose.diagnosis.inherited_errors import TokenDistance, inherited_errors
 
 
-def test_errors_that_are_the_teachers():
+def test_inherited_errors():
     # one person a row: truth at 0, the teacher at 100 in the first three and right in the last
     target = torch.zeros(4, 1, 2)
     teacher = torch.tensor([100.0, 100, 100, 0]).reshape(4, 1, 1) * torch.tensor([1.0, 0])
@@ -23,8 +23,8 @@ def test_errors_that_are_the_teachers():
     assert result.right_too == 1
 
 
-def test_the_borders_of_what_is_at_the_teachers_place():
-    """The truth at 0, the teacher at 30, and 20 allowed: 11 to 15 is within it, but no nearer to the teacher."""
+def test_limits_of_following_the_teacher():
+    """Truth at 0, teacher at 30, PCK distance 20: 11 to 15 is within it, but not nearer to the teacher."""
     for place, follows in ((14, 0), (15, 0), (16, 1), (50, 1), (51, 0)):
         student, teacher = torch.tensor([[[place, 0.0]]]), torch.tensor([[[30.0, 0.0]]])
         labelled, wrong = torch.tensor([[True]]), torch.tensor([[False]])
@@ -65,7 +65,7 @@ def test_tokens_by_the_formula():
     assert distance.cosine == pytest.approx(float(cosine.mean()))
 
 
-def test_tokens_that_never_vary_have_no_spread():
+def test_constant_tokens_have_no_variance():
     distance = TokenDistance()
     distance.add(torch.ones(3, 2, 2), torch.full((3, 2, 2), 2.0))
     assert math.isnan(distance.relative)

@@ -33,12 +33,12 @@ NOSE, WRIST, OTHER_WRIST, ELBOW, HIP = (
 
 
 def distance(joint_oks: float, joint: int, area: float = AREA) -> float:
-    """How many pixels away a joint has that keypoint similarity: the formula of OKS turned round."""
+    """Distance in pixels at which a joint has that keypoint similarity: the inverse of the formula of OKS."""
     return 2 * COCO.sigmas[joint] * math.sqrt(-2 * area * math.log(joint_oks))
 
 
 def crowd(*corners: tuple[float, float], image_ids=None, area=None) -> People:
-    """Persons of one pose whose joints are 200 pixels apart, all labelled, in one image unless told."""
+    """Persons with the same pose, joints 200 pixels apart, all labelled, by default in one image."""
     grid = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(3.0), indexing="ij"), -1).reshape(-1, 2)[:17]
     keypoints = torch.stack([200 * grid + torch.tensor(corner) for corner in corners]).double()
     count = len(corners)
@@ -52,13 +52,13 @@ def crowd(*corners: tuple[float, float], image_ids=None, area=None) -> People:
 
 
 def kinds_of_first(people: People, change) -> torch.Tensor:
-    """Types of a prediction for the first person that is right but for what `change` does to it in place."""
+    """Types of a prediction for the first person that is right except for what `change` does to it in place."""
     predicted = people.keypoints[:1].clone()
     change(predicted[0])
     return error_types(predicted, people, torch.tensor([0]), COCO)[0]
 
 
-def test_what_is_right_is_good():
+def test_a_right_prediction_is_good():
     people = crowd((0, 0), (5000, 0))
     kinds = error_types(people.keypoints, people, torch.tensor([0, 1]), COCO)
     assert (kinds == GOOD).all()
@@ -86,8 +86,8 @@ def test_borders(joint_oks, kind):
 
 
 @pytest.mark.parametrize(("joint_oks", "kind"), [(EXACT, GOOD), (NEAR, JITTER)])
-def test_the_borders_themselves_belong_to_the_better_type(monkeypatch, joint_oks, kind):
-    """Here what is at a place has exactly that joint_oks to it, and to others none."""
+def test_the_thresholds_belong_to_the_better_type(monkeypatch, joint_oks, kind):
+    """A prediction at a joint has exactly this joint_oks to it, and 0 to all others."""
     monkeypatch.setattr(
         MODULE, "keypoint_similarity", lambda predicted, place, *_: joint_oks * (predicted == place).all(-1).double()
     )
@@ -109,8 +109,8 @@ def test_a_joint_at_its_counterpart_is_an_inversion():
     assert kinds[[WRIST, OTHER_WRIST]].tolist() == [INVERSION, INVERSION]
 
 
-def test_nobody_swaps_with_oneself(monkeypatch):
-    """Else every inversion would tie with a swap, and rounding decide; here the joint_oks to others is rounded up."""
+def test_no_swap_with_the_same_person(monkeypatch):
+    """Otherwise each inversion would tie with a swap, decided by rounding; here joint_oks to others is rounded up."""
     similarity = keypoint_similarity  # (N, P, K) to others, (N, K) to oneself
     monkeypatch.setattr(
         MODULE, "keypoint_similarity", lambda *given: (1 + 1e-12 * (given[0].ndim - 3)) * similarity(*given)
@@ -122,7 +122,7 @@ def test_nobody_swaps_with_oneself(monkeypatch):
     assert kinds_of_first(crowd((0, 0)), change)[WRIST] == INVERSION
 
 
-def test_parts_that_do_not_look_alike_are_not_confused():
+def test_different_kinds_of_joints_are_not_confused():
     def change(pose):
         pose[WRIST] = pose[ELBOW]
         pose[NOSE] = pose[HIP]
@@ -138,19 +138,19 @@ def test_a_joint_at_that_of_another_person_is_a_swap(joint):
     assert kinds[WRIST] == SWAP
 
 
-def test_people_of_another_image_are_not_swapped_with():
+def test_no_swap_with_people_of_another_image():
     people = crowd((0, 0), (5000, 0), image_ids=[1, 2])
     assert kinds_of_first(people, lambda pose: pose[WRIST].copy_(people.keypoints[1, WRIST]))[WRIST] == MISS
 
 
-def test_the_other_persons_size_says_what_is_near_to_it():
+def test_a_swap_uses_the_other_persons_area():
     for area, kind in ((AREA, SWAP), (AREA / 100, MISS)):
         people = crowd((0, 0), (5000, 0), area=[AREA, area])
         place = people.keypoints[1, WRIST] + torch.tensor([distance(0.6, WRIST), 0])
         assert kinds_of_first(people, lambda pose, place=place: pose[WRIST].copy_(place))[WRIST] == kind
 
 
-def test_the_nearer_of_counterpart_and_other_person_decides():
+def test_the_higher_similarity_decides_between_inversion_and_swap():
     # the other person's left wrist lies beside the first one's right wrist, at twice the reach of 0.7
     people = crowd((0, 0), (0, 0))
     gap = 2 * distance(0.7, WRIST)
@@ -164,7 +164,7 @@ def test_the_nearer_of_counterpart_and_other_person_decides():
         assert kinds_of_first(people, change)[WRIST] == kind, share
 
 
-def test_ones_own_place_comes_first():
+def test_the_own_joint_comes_first():
     people = crowd((0, 0), (5000, 0))
     near = distance(0.6, WRIST)
     people.keypoints[0, OTHER_WRIST] = people.keypoints[0, WRIST] + torch.tensor([near, 0])
@@ -176,7 +176,7 @@ def test_ones_own_place_comes_first():
     assert kinds_of_first(people, change)[WRIST] == JITTER
 
 
-def test_unlabelled_joints_have_no_type_and_are_no_candidates():
+def test_unlabelled_joints_have_no_type_and_are_not_compared():
     people = crowd((0, 0), (5000, 0))
     people.labelled[0, [HIP, OTHER_WRIST]] = False
     people.labelled[1, ELBOW] = False
@@ -190,7 +190,7 @@ def test_unlabelled_joints_have_no_type_and_are_no_candidates():
     assert kinds[[WRIST, ELBOW]].tolist() == [MISS, MISS]
 
 
-def test_a_crowd_equals_every_person_by_itself():
+def test_a_crowd_equals_the_loop_over_persons():
     generator = torch.Generator().manual_seed(0)
     count = 40
     people = People(
@@ -238,7 +238,7 @@ def test_the_mean_of_similarities_is_oks():
     torch.testing.assert_close(joint_oks.mean(-1), oks(predicted, target, area, COCO.sigmas))
 
 
-def test_without_sigmas_every_joint_is_a_shoulder():
+def test_without_sigmas_every_joint_has_a_shoulders():
     skeleton = Skeleton.from_names(["snout", "left_paw", "right_paw"])
     assert skeleton.sigmas is None
     assert COCO.sigmas[COCO.names.index("left_shoulder")] == DEFAULT_SIGMA
@@ -253,7 +253,7 @@ def test_people_are_found_by_their_annotations():
     assert people.places(torch.tensor([20, 30, 10])).tolist() == [2, 0, 1]
 
 
-def test_shares_add_up_to_one_joint_by_joint():
+def test_shares_of_each_joint_sum_to_one():
     kinds = torch.tensor([[GOOD, MISS, UNLABELLED], [SWAP, MISS, UNLABELLED], [UNLABELLED, JITTER, UNLABELLED]])
     shares = shares_of_types(kinds)
     assert shares.shape == (3, len(ERROR_TYPES))
@@ -262,6 +262,6 @@ def test_shares_add_up_to_one_joint_by_joint():
     assert shares[2].isnan().all()
 
 
-def test_nobody_has_no_types():
+def test_no_persons():
     people = crowd((0, 0))
     assert error_types(torch.zeros(0, 17, 2), people, torch.zeros(0, dtype=torch.int64), COCO).shape == (0, 17)

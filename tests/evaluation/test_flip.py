@@ -17,7 +17,7 @@ SCORES = torch.tensor([[0.1, 0.5, 0.9]])
 
 
 class Seeing(nn.Module):
-    """Knows where the joints are: an image whose first pixel is 1 is straight, otherwise it is the mirrored one."""
+    """Predicts the true joints: an image whose first pixel is 1 is straight, any other is mirrored."""
 
     skeleton, scores_trained = SKELETON, True
 
@@ -106,7 +106,7 @@ def test_the_released_shift_moves_one_cell_and_keeps_the_first_column():
     assert shift_right(row, 0.75).flatten().tolist() == [1.0, 1.25, 2.25, 3.25]
 
 
-def test_one_pair_of_passes_serves_every_kind(images):
+def test_all_kinds_share_the_forward_passes(images):
     calls = []
     student = Student()
     student.register_forward_hook(lambda *_: calls.append(1))
@@ -116,6 +116,3 @@ def test_one_pair_of_passes_serves_every_kind(images):
         alone = predict_crops(student, images, flip_test)
         assert torch.equal(keypoints, alone[0])
         assert torch.equal(scores, alone[1])
-
-
-

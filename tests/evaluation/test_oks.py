@@ -13,7 +13,7 @@ from distilpose.skeleton import COCO
 
 
 def release_nms(keypoints, scores, areas, sigmas, threshold):
-    """The published greedy loop, written out joint set by joint set."""
+    """The published greedy loop."""
     variances = (np.asarray(sigmas) * 2) ** 2
     order, keep = np.argsort(scores, kind="stable")[::-1], []
     while len(order):

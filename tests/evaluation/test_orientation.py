@@ -16,7 +16,7 @@ LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, NECK = range(5)
 
 
 def lean(degrees: float, skeleton: Skeleton = LSP) -> torch.Tensor:
-    """One person whose torso is turned from upright by so many degrees, clockwise as one looks at the picture."""
+    """One person whose torso is rotated from upright by this angle, clockwise in the image."""
     across, up = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     axis, side = torch.tensor([across, -up]), torch.tensor([up, across])
     target = torch.zeros(1, skeleton.num_keypoints, 2)
@@ -40,7 +40,7 @@ def test_45_degrees_itself_is_upright():
     assert is_upright(target, torch.ones(1, 5), LSP)[0].tolist() == [True]
 
 
-def test_the_neck_stands_in_for_a_shoulder_without_label():
+def test_the_neck_replaces_an_unlabelled_shoulder():
     target, labelled = lean(0), torch.ones(1, 5)
     labelled[0, LEFT_SHOULDER] = 0
     target[0, NECK] = target[0, LEFT_HIP] + torch.tensor([100.0, 10.0])
@@ -49,7 +49,7 @@ def test_the_neck_stands_in_for_a_shoulder_without_label():
     assert [part.tolist() for part in is_upright(target, labelled, LSP)] == [[False], [False]]
 
 
-def test_without_hips_nothing_is_known():
+def test_without_hips_the_orientation_is_unknown():
     labelled = torch.ones(2, 5)
     labelled[1, RIGHT_HIP] = 0
     upright, known = is_upright(lean(0).expand(2, -1, -1), labelled, LSP)

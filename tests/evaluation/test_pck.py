@@ -41,7 +41,7 @@ def test_the_limit_is_a_fifth_of_the_torso(skeleton):
     assert (result.reference, result.persons, result.left_out) == ("0.2 of the torso", 1, 0)
 
 
-def test_the_other_diagonal_stands_in():
+def test_the_other_diagonal_replaces_an_unlabelled_one():
     target, labelled = person(LSP)
     labelled[0, LSP.names.index("left_shoulder")] = 0
     predicted = target.clone()
@@ -68,7 +68,7 @@ def test_unlabelled_joints_do_not_count():
     assert pck(predicted, target, labelled, BOX, COCO).value == 1.0
 
 
-def test_the_box_stands_in_where_no_torso_is_named():
+def test_the_box_replaces_the_torso_of_a_skeleton_without_one():
     skeleton = Skeleton.from_names(["nose", "tail", "left_paw"])
     assert torso_diagonals(skeleton) is None
     target = torch.zeros(1, 3, 2)
@@ -79,7 +79,7 @@ def test_the_box_stands_in_where_no_torso_is_named():
     assert result.reference == "0.1 of the box's longer side"
 
 
-def test_sides_are_told_from_other_spellings():
+def test_sides_in_other_spellings():
     names = ["shoulder.L", "shoulder.R", "hip.L", "hip.R"]
     assert torso_diagonals(Skeleton.from_names(names)) == [(0, 3), (1, 2)]
     assert torso_diagonals(Skeleton.from_names(["LeftShoulder", "RightShoulder", "LeftHip", "RightHip"])) == [
@@ -88,6 +88,6 @@ def test_sides_are_told_from_other_spellings():
     ]
 
 
-def test_nobody_gives_nan():
+def test_no_persons():
     result = pck(torch.zeros(0, 14, 2), torch.zeros(0, 14, 2), torch.zeros(0, 14), torch.zeros(0, 4), LSP)
     assert math.isnan(result.value)

@@ -11,7 +11,7 @@ from torch import nn
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.codec import keypoints_to_image
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation.protocol import (
+from distilpose.evaluation import (
     choose_device,
     concatenate,
     evaluate_dataset,
@@ -58,7 +58,7 @@ def noisy(predictions: Predictions, noise: float = 2.0, seed: int = 0) -> Predic
 
 
 def published_rows(predictions: Predictions, sigmas, input_size) -> list[dict]:
-    """The published evaluator's loops: rescoring joint by joint, then greedy suppression image by image."""
+    """The published evaluator's loops: rescoring over joints, then greedy suppression in each image."""
     variances, aspect = (np.asarray(sigmas) * 2) ** 2, input_size[1] / input_size[0]
     images = defaultdict(list)
     for points, scores, image_id, _, bbox, box_score in zip(*predictions, strict=True):
@@ -96,7 +96,7 @@ def test_truth_fed_back_through_the_crops_scores_one(tiny_coco):
     assert figures["AP"] == figures["AR"] == figures["PCK"] == 1.0
 
 
-def test_validation_tells_upright_persons_from_others(tiny_coco):
+def test_validation_has_pck_by_orientation(tiny_coco):
     root = tiny_coco(val=6)
     file = root / "annotations" / "val.json"
     content = json.loads(file.read_text())

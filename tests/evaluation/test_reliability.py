@@ -89,7 +89,13 @@ def test_written_and_read_back(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"scores": [[1, 0], [0]]}, {"expected": None}, {"expected": [[0.1], [0.2]]}, {"joints": 3}, {"scores": [[1, 0]] * 2}],
+    [
+        {"scores": [[1, 0], [0]]},
+        {"expected": None},
+        {"expected": [[0.1], [0.2]]},
+        {"joints": 3},
+        {"scores": [[1, 0]] * 2},
+    ],
 )
 def test_files_that_are_no_calibration(change, tmp_path):
     content = {"joints": NAMES, "scores": [[0, 1], [0, 1]], "expected": [[0, 1], [0, 1]], "persons": 9, **change}

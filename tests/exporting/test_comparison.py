@@ -1,4 +1,4 @@
-"""The judge: what it counts, and what it lets pass."""
+"""The comparison: what it measures and what it accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pictures import png_of_header
 
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
-from distilpose.exporting.comparison import check, compare
+from distilpose.exporting.comparison import check_tolerance, compare
 from distilpose.exporting.crops import collect_crops
 from distilpose.exporting.graph import ExportedPose
 from distilpose.models import create_model
@@ -30,7 +30,7 @@ def drawn():
 
 
 def shifted(model, by: float, seen: list[int]):
-    """The model itself, its x moved by so many crop pixels."""
+    """The model itself, with x shifted by some crop pixels."""
 
     def run(images):
         seen.append(len(images))
@@ -55,20 +55,20 @@ def test_measures_pixels_in_batches_of_1_3_8(student, drawn):
 @pytest.mark.parametrize(
     ("precision", "good", "bad"), [("float32", 0.001, 0.01), ("float16", 0.1, 0.2), ("int8", 1, 3)]
 )
-def test_refuses_beyond_the_tolerance(student, drawn, precision, good, bad):
-    check(compare(student, shifted(student, good, []), drawn, False, precision), precision, student)
+def test_rejects_beyond_the_tolerance(student, drawn, precision, good, bad):
+    check_tolerance(compare(student, shifted(student, good, []), drawn, False, precision), precision, student)
     with pytest.raises(DistilPoseError, match="not kept"):
-        check(compare(student, shifted(student, bad, []), drawn, False, precision), precision, student)
+        check_tolerance(compare(student, shifted(student, bad, []), drawn, False, precision), precision, student)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_refuses_what_is_no_number(student, drawn, precision):
+def test_rejects_what_is_not_finite(student, drawn, precision):
     with pytest.raises(DistilPoseError, match="not kept"):
-        check(compare(student, shifted(student, np.nan, []), drawn, False, precision), precision, student)
+        check_tolerance(compare(student, shifted(student, np.nan, []), drawn, False, precision), precision, student)
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
-def test_refuses_a_teacher_of_random_maps(drawn, precision):
+def test_rejects_a_teacher_of_random_maps(drawn, precision):
     torch.manual_seed(0)
     teacher, random = create_model("teacher_xs", width=32, depth=1).eval(), np.random.default_rng(0)
 
@@ -77,19 +77,19 @@ def test_refuses_a_teacher_of_random_maps(drawn, precision):
         places = decode_heatmaps(torch.from_numpy(maps))[0].numpy()
         return [places, maps.max((2, 3)), maps]
 
-    check(compare(teacher, shifted(teacher, 0.0, []), drawn, False, precision), precision, teacher)
+    check_tolerance(compare(teacher, shifted(teacher, 0.0, []), drawn, False, precision), precision, teacher)
     with pytest.raises(DistilPoseError, match="not kept"):
-        check(compare(teacher, damaged, drawn, False, precision), precision, teacher)
+        check_tolerance(compare(teacher, damaged, drawn, False, precision), precision, teacher)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_refuses_where_nothing_can_be_told(student, drawn, precision):
+def test_rejects_where_no_joint_can_be_compared(student, drawn, precision):
     found = compare(student, shifted(student, 0.0, []), drawn, False, precision)
-    with pytest.raises(DistilPoseError, match="decided peak"):
-        check(found._replace(undecided=found.joints), precision, student)
+    with pytest.raises(DistilPoseError, match="unambiguous peak"):
+        check_tolerance(found._replace(undecided=found.joints), precision, student)
 
 
-def test_refuses_a_fixed_batch(student, drawn):
+def test_rejects_a_fixed_batch(student, drawn):
     def run(images):
         return [one[:1] for one in shifted(student, 0.0, [])(images)]
 
@@ -115,11 +115,11 @@ def test_whole_images_of_a_folder(tiny_coco):
 
 
 @pytest.mark.parametrize("annotated", [False, True])
-def test_photographs_are_held_one_at_a_time(tiny_coco, tmp_path, annotated):
+def test_one_image_is_in_memory_at_a_time(tiny_coco, tmp_path, annotated):
     root = tiny_coco(val=8)
     for path in (root / "val").iterdir():
-        cv2.imwrite(str(path), np.zeros((1000, 1000, 3), np.uint8))  # 3 MB unpacked
-    collect_crops(None, None, (64, 48), 1.25, 1)  # whatever is loaded once
+        cv2.imwrite(str(path), np.zeros((1000, 1000, 3), np.uint8))  # 3 MB decoded
+    collect_crops(None, None, (64, 48), 1.25, 1)  # loads what is loaded once
     tracemalloc.start()
     collect_crops(root / "annotations" / "val.json" if annotated else None, root / "val", (64, 48), 1.25, 8)
     peak = tracemalloc.get_traced_memory()[1]
@@ -127,7 +127,7 @@ def test_photographs_are_held_one_at_a_time(tiny_coco, tmp_path, annotated):
     assert 3e6 < peak < 12e6
 
 
-def test_a_huge_photograph_is_not_unpacked(tmp_path):
+def test_a_huge_image_is_not_decoded(tmp_path):
     (tmp_path / "huge.png").write_bytes(png_of_header(10_000, 11_000))
     with pytest.raises(DistilPoseError, match="10000 x 11000 pixels"):
         collect_crops(None, tmp_path, (64, 48), 1.25, 8)

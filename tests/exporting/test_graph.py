@@ -1,4 +1,4 @@
-"""Tracing and folding: what is exported says what PyTorch says, for any batch."""
+"""Tracing and folding: the exported graph gives what PyTorch gives, for any batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distilpose.exporting.graph import ExportedPose, fold_batch_norm, trace
 from distilpose.models import create_model
 
 
-def lively(name: str) -> nn.Module:
+def with_statistics(name: str) -> nn.Module:
     """A tiny model whose batch statistics are not zeros and ones."""
     torch.manual_seed(0)
     model = create_model(name, width=32, depth=1).eval()
@@ -26,7 +26,7 @@ def lively(name: str) -> nn.Module:
 
 @pytest.mark.parametrize("name", ["student_xs", "teacher_xs"])
 def test_exported_is_what_evaluation_predicts(name):
-    model = lively(name)
+    model = with_statistics(name)
     images = torch.randn(2, 3, 64, 48)
     with torch.no_grad():
         found = ExportedPose(model, normalise=False, extra=True)(images)
@@ -43,7 +43,7 @@ def test_untrained_scores_count_as_one():
 
 
 def test_trace_folds_and_takes_any_batch():
-    model = lively("student_xs")
+    model = with_statistics("student_xs")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     program = trace(model, normalise=True, extra=True)
     assert not any("batch_norm" in str(node.target) for node in program.graph.nodes)
@@ -60,7 +60,7 @@ def test_trace_folds_and_takes_any_batch():
 
 
 def test_half_is_near_and_gives_float32():
-    model = lively("student_xs")
+    model = with_statistics("student_xs")
     images = torch.randn(2, 3, 64, 48)
     with torch.no_grad():
         found, expected = trace(model, False, False, half=True).module()(images), model(images)

@@ -10,6 +10,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.losses import (
     DistillationLoss,
     HeatmapMSE,
+    TokenShape,
     confidence_loss,
     regression_loss,
     simulated_heatmap_loss,
@@ -195,7 +196,7 @@ def test_weights_scale_their_term_alone_and_zero_skips_it(term):
     assert alone.trains_scores == (term == "confidence")
 
 
-def test_regression_alone_needs_no_teacher_and_others_say_so():
+def test_regression_alone_needs_no_teacher():
     student, _, keypoints, weights = random_case()
     loss = DistillationLoss(visual_token=0, keypoint_token=0, confidence=0, simulated_heatmap=0)
     assert loss(student, None, keypoints, weights)["total"] > 0
@@ -203,11 +204,11 @@ def test_regression_alone_needs_no_teacher_and_others_say_so():
         DistillationLoss()(student, None, keypoints, weights)
 
 
-def test_bad_weights_and_unlike_tokens_are_named():
-    with pytest.raises(DistilPoseError, match="confidence=-1"):
-        DistillationLoss(confidence=-1)
-    with pytest.raises(DistilPoseError, match=r"\(4, 4\).*\(4, 6\)"):
-        token_loss(torch.zeros(2, 4, 4), torch.zeros(2, 4, 6))
+def test_tokens_of_unlike_shape_are_named():
+    with pytest.raises(DistilPoseError, match=r"\(2, 2, 4\).*\(2, 2, 6\).*loss\.project_tokens=true"):
+        DistillationLoss().set_teacher(0.1, TokenShape(2, 2, 4), TokenShape(2, 2, 6))
+    with pytest.raises(DistilPoseError, match=r"loss\.visual_token=0 loss\.keypoint_token=0"):
+        DistillationLoss().set_teacher(0.1, TokenShape(2, 2, 4), None)
 
 
 def test_float32_under_mixed_precision():
@@ -237,9 +238,9 @@ def test_a_term_rises_between_two_shares_of_the_training():
         terms = loss(student, teacher, keypoints, weights, progress=progress)
         torch.testing.assert_close(terms["simulated_heatmap"], share * plain["simulated_heatmap"])
         torch.testing.assert_close(terms["visual_token"], plain["visual_token"])
-    with pytest.raises(DistilPoseError, match=r"loss\.ramps names 'heat', which is no term"):
+    with pytest.raises(DistilPoseError, match=r"loss\.ramps\.heat=\[0, 1\].*confidence"):
         DistillationLoss(ramps={"heat": [0, 1]})
-    with pytest.raises(DistilPoseError, match=r"loss\.ramps\.confidence=\[0\.5, 0\.5\] must be"):
+    with pytest.raises(DistilPoseError, match=r"loss\.ramps\.confidence=\[0\.5, 0\.5\]"):
         DistillationLoss(ramps={"confidence": [0.5, 0.5]})
 
 
@@ -262,11 +263,9 @@ def test_beta_makes_the_regression_l1():
     terms = DistillationLoss(**alone, beta=0.0)(student, None, keypoints, weights)
     expected = ((student.keypoints - keypoints).abs() * weights[..., None]).mean()
     torch.testing.assert_close(terms["total"], expected)
-    with pytest.raises(DistilPoseError, match=r"loss\.beta=-1"):
-        DistillationLoss(beta=-1)
 
 
-def test_maps_that_have_seen_the_label_pull_to_it():
+def test_maps_updated_by_the_label_pull_to_it():
     student, teacher, keypoints, weights = random_case()
     # a teacher that puts every joint into one corner, and students on the labels
     maps = torch.zeros_like(teacher.heatmaps)
@@ -280,23 +279,9 @@ def test_maps_that_have_seen_the_label_pull_to_it():
         assert (towards_corner > 0.95) == nearer
 
 
-@pytest.mark.parametrize(
-    ("setting", "told"),
-    [
-        ({"confidence": float("inf")}, r"loss\.confidence=inf must be a number of at least 0"),
-        ({"beta": "abc"}, r"loss\.beta=abc"),
-        ({"label_sigma": -1}, r"loss\.label_sigma=-1"),
-        ({"divergence_shape": "cauchy"}, r"loss\.divergence_shape=cauchy must be one of gaussian, laplace"),
-        ({"project_tokens": "yes"}, r"loss\.project_tokens=yes must be true or false"),
-        ({"ramps": 5}, r"loss\.ramps=5 must give two shares by term"),
-        ({"ramps": {"confidence": 0.5}}, r"loss\.ramps\.confidence=0\.5 must be two shares"),
-        ({"ramps": {"confidence": ["a", "b"]}}, r"loss\.ramps\.confidence=\['a', 'b'\] must be two shares"),
-        (dict.fromkeys(TERMS, 0.0), "All weights of the loss are 0"),
-    ],
-)
-def test_what_no_loss_can_be_is_one_sentence(setting, told):
-    with pytest.raises(DistilPoseError, match=told):
-        DistillationLoss(**setting)
+def test_a_loss_without_any_weight_is_an_error():
+    with pytest.raises(DistilPoseError, match=r"weights.*loss\.regression=1"):
+        DistillationLoss(**dict.fromkeys(TERMS, 0.0))
 
 
 def test_a_teachers_trust_takes_the_labels_place():
@@ -353,5 +338,3 @@ def test_a_teacher_that_disagrees_with_the_label_does_not_teach_that_joint():
     loss = DistillationLoss(**tokens, agreement=0.5)
     outside = loss(student, teacher, keypoints, weights, labelled=torch.ones_like(weights))["simulated_heatmap"]
     assert outside == term(0.0, torch.tensor([[1.0, 0, 0]], dtype=torch.float64))
-    with pytest.raises(DistilPoseError, match=r"loss\.agreement=1\.5 must be"):
-        DistillationLoss(agreement=1.5)

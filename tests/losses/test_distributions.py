@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from distilpose.errors import DistilPoseError
 from distilpose.losses.distributions import (
     divergence_loss,
     marginal_loss,
@@ -68,12 +67,10 @@ def test_normalised_maps_cut_what_is_negative_or_low_and_sum_to_one():
         torch.testing.assert_close(shares[0, 0], torch.tensor([[0, 0], [2 / 3, 1 / 3]]))
         assert known.item() == 1
     assert normalised_maps(maps, floor=0)[0][0, 0, 0, 1].item() == pytest.approx(0.02 / 0.32)
-    with pytest.raises(DistilPoseError, match=r"floor=1\.5"):
-        normalised_maps(maps, floor=1.5)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_maps_without_a_positive_cell_say_nothing(loss):
+def test_maps_without_a_positive_cell_do_not_count(loss):
     keypoints, sigmas, heatmaps, weights = random_case()
     weights[:] = 1
     heatmaps[:, 1] = 0
@@ -170,11 +167,6 @@ def test_divergence_of_laplaces_is_that_over_all_cells():
     x, y = (laplace_shares((keypoints * CELLS)[..., a], sigmas[..., a], n) for a, n in ((0, COLUMNS), (1, ROWS)))
     same = divergence_loss(keypoints, sigmas, y.unsqueeze(-1) * x.unsqueeze(-2), weights, floor=0, shape="laplace")
     assert same.item() == pytest.approx(0, abs=1e-7)
-
-
-def test_an_unknown_shape_is_named():
-    with pytest.raises(DistilPoseError, match="shape='cauchy' must be one of gaussian, laplace"):
-        divergence_loss(*random_case(), shape="cauchy")
 
 
 def pull(loss, distance, size=(64, 64)):

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.distributions import Laplace, MixtureSameFamily, MultivariateNormal
 
-from distilpose.errors import DistilPoseError
 from distilpose.losses.likelihood import MINIMUM_SIGMA, ResidualLogLikelihood
 
 SIZE = (16, 12)  # rows, columns
@@ -173,11 +172,6 @@ def test_only_the_flow_is_saved():
     assert all(name.startswith("flow.") for name in loss.state_dict())
     assert loss.log_prob(torch.zeros(0, 2)).shape == (0,)
     assert loss.log_prob(torch.zeros(4, 3, 2)).shape == (4, 3)
-
-
-def test_bad_options_are_named():
-    with pytest.raises(DistilPoseError, match="layers=0 and hidden=64 must be at least 1"):
-        ResidualLogLikelihood(layers=0)
 
 
 @pytest.mark.slow

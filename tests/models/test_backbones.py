@@ -67,26 +67,26 @@ def test_imagenet_weights_come_from_timms_cache(timm_hrnet, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["teacher_hrnet_w48", "student_timm"])
-def test_without_a_network_the_way_out_is_told_at_once(name, monkeypatch):
+def test_without_a_network_the_error_comes_at_once_with_a_way_out(name, monkeypatch):
     def unreachable(url, timeout):
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr(timm_weights, "try_to_load_from_cache", lambda repository, filename: None)
     monkeypatch.setattr(timm_weights.urllib.request, "urlopen", unreachable)
     start = time.perf_counter()
-    with pytest.raises(DistilPoseError, match=r"out of reach .*model\.pretrained=false"):
+    with pytest.raises(DistilPoseError, match=r"(hrnet_w48|resnet18).*model\.pretrained=false"):
         create_model(name, pretrained=True)
     assert time.perf_counter() - start < 10
 
 
-def test_a_failing_download_is_told(tmp_path):
+def test_a_failing_download_names_the_network_and_a_way_out(tmp_path):
     damaged = {"pretrained_cfg_overlay": {"file": str(tmp_path / "absent.pth")}}
-    with pytest.raises(DistilPoseError, match=r"ImageNet weights of resnet18 could not be loaded .*pretrained=False"):
+    with pytest.raises(DistilPoseError, match=r"resnet18.*pretrained=False"):
         create_model("student_timm", pretrained=True, backbone_options=damaged)
 
 
 def test_the_stem_has_no_imagenet_weights():
-    with pytest.raises(DistilPoseError, match="student_s has the stem backbone, which has no ImageNet weights"):
+    with pytest.raises(DistilPoseError, match=r"student_s.*stem.*pretrained=False"):
         create_model("student_s", pretrained=True)
 
 
@@ -106,12 +106,12 @@ def test_students_on_timm_backbones(backbone, options):
     assert count_parameters(model) == sum(parameter.numel() for parameter in trainable)
 
 
-def test_unsuitable_backbones_are_told():
-    with pytest.raises(DistilPoseError, match=r"'vit_tiny_patch16_224' has features of stride 16 but none of stride 4"):
+def test_unsuitable_backbones_are_named():
+    with pytest.raises(DistilPoseError, match=r"vit_tiny_patch16_224.*stride 16.*stride 4"):
         create_model("student_timm", backbone="vit_tiny_patch16_224")
-    with pytest.raises(DistilPoseError, match=r"timm has no backbone 'resnet81': did you mean resnet"):
+    with pytest.raises(DistilPoseError, match=r"'resnet81'.*resnet\d"):
         create_model("student_timm", backbone="resnet81")
-    with pytest.raises(DistilPoseError, match=r"does not take crops of 256 x 192 .*img_size: \[256, 192\]"):
+    with pytest.raises(DistilPoseError, match=r"256 x 192.*img_size: \[256, 192\]"):
         create_model("student_timm", backbone="swin_tiny_patch4_window7_224")
-    with pytest.raises(DistilPoseError, match="timm cannot build backbone 'resnet18'"):
+    with pytest.raises(DistilPoseError, match=r"resnet18.*no_such_option"):
         create_model("student_timm", backbone="resnet18", backbone_options={"no_such_option": 1})

@@ -1,4 +1,4 @@
-"""Files: what goes in comes out, and every kind of bad file is told apart."""
+"""Files: what is saved is loaded, and every kind of bad file has its own error."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_safetensors_round_trip(model, tmp_path):
     assert about["config"]["skeleton"]["names"] == ["left_hand", "right_hand", "head"]
 
 
-def test_nothing_is_overwritten_unasked(model, tmp_path):
+def test_files_are_overwritten_on_request_only(model, tmp_path):
     path = save_model(model, tmp_path / "model.safetensors")
     before = path.read_bytes()
-    with pytest.raises(DistilPoseError, match="exists and is not overwritten"):
+    with pytest.raises(DistilPoseError, match=r"model\.safetensors"):
         save_model(create_model("student_xs", **XS), path)
     assert path.read_bytes() == before
     save_model(create_model("student_xs", **XS), path, overwrite=True)
@@ -113,8 +113,8 @@ def test_lightning_checkpoint(model, tmp_path, averaged):
     assert is_raw is not averaged
 
 
-def test_bad_files_are_told_apart(model, tmp_path):
-    with pytest.raises(DistilPoseError, match="is not a file"):
+def test_bad_files_are_named(model, tmp_path):
+    with pytest.raises(DistilPoseError, match=r"absent\.ckpt"):
         load_model(tmp_path / "absent.ckpt")
     whole = save_model(model, tmp_path / "whole.safetensors").read_bytes()
     torch.save({"state_dict": {}, "hyper_parameters": {"model": model.config}}, tmp_path / "whole.ckpt")
@@ -126,45 +126,45 @@ def test_bad_files_are_told_apart(model, tmp_path):
         "text.ckpt": b"this is not a checkpoint",
     }.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DistilPoseError, match=f"{name} cannot be read"):
+        with pytest.raises(DistilPoseError, match=name):
             load_model(tmp_path / name)
 
     safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "foreign.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
     for name in ("foreign.safetensors", "foreign.ckpt", "list.ckpt"):
-        with pytest.raises(DistilPoseError, match=f"{name} was not written by distilpose"):
+        with pytest.raises(DistilPoseError, match=name):
             load_model(tmp_path / name)
 
     torch.save({"state_dict": {}, "hyper_parameters": {"model": torch.nn.ReLU()}}, tmp_path / "object.ckpt")
-    with pytest.raises(DistilPoseError, match="cannot be read safely"):
+    with pytest.raises(DistilPoseError, match=r"object\.ckpt.*state_dict"):
         load_model(tmp_path / "object.ckpt")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("student.onnx", b"\x08\x07", "is an exported file: predict with it by python -m distilpose.runtime"),
-        ("photo.jpg", b"\xff\xd8\xff\xe0", "is no PyTorch file: give a .ckpt or .safetensors"),
-        ("notes.ckpt", b"these are notes", "no PyTorch file"),
+        ("student.onnx", b"\x08\x07", r"student\.onnx.*distilpose\.runtime"),
+        ("photo.jpg", b"\xff\xd8\xff\xe0", r"photo\.jpg.*PyTorch"),
+        ("notes.ckpt", b"these are notes", r"notes\.ckpt.*PyTorch"),
     ],
 )
 def test_files_of_another_kind_are_not_to_be_trusted(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DistilPoseError, match=words) as told:
+    with pytest.raises(DistilPoseError, match=words) as error:
         load_model(tmp_path / name)
-    assert "weights_only=False" not in str(told.value)
+    assert "weights_only=False" not in str(error.value)
 
 
-def test_weights_of_another_model_are_told(model, tmp_path):
+def test_weights_of_another_model_are_named(model, tmp_path):
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
     other = create_model("student_xs", num_keypoints=5, **XS).config
     torch.save({"state_dict": weights, "hyper_parameters": {"model": other}}, tmp_path / "k.ckpt")
-    with pytest.raises(DistilPoseError, match=r"5 keypoints.*1 of another shape \(encoder\.keypoint_tokens\)"):
+    with pytest.raises(DistilPoseError, match=r"5 keypoints.*encoder\.keypoint_tokens"):
         load_model(tmp_path / "k.ckpt")
     torch.save({"state_dict": {}, "hyper_parameters": {"model": other}}, tmp_path / "none.ckpt")
-    with pytest.raises(DistilPoseError, match=r"missing \(.*, …\); is it the checkpoint of another model"):
+    with pytest.raises(DistilPoseError, match=r"none\.ckpt.*missing"):
         load_model(tmp_path / "none.ckpt")
     torch.save({"state_dict": {}, "hyper_parameters": {"model": {"name": "student_xxl"}}}, tmp_path / "future.ckpt")
-    with pytest.raises(DistilPoseError, match="this version cannot build: There is no model 'student_xxl'"):
+    with pytest.raises(DistilPoseError, match=r"future\.ckpt.*'student_xxl'"):
         load_model(tmp_path / "future.ckpt")

@@ -93,11 +93,11 @@ def _stride_of(whole: np.ndarray, part: np.ndarray) -> tuple[slice, ...]:
     return steps
 
 
-def test_unknown_and_foreign_names_are_told(stand_in):
+def test_unknown_and_foreign_names_are_named(stand_in):
     state = stand_in("student_s")
-    with pytest.raises(DistilPoseError, match=r"1 names are not.*keypoint_head\.tokenhead\.surprise"):
+    with pytest.raises(DistilPoseError, match=r"keypoint_head\.tokenhead\.surprise"):
         released_to_ours(state | {"keypoint_head.tokenhead.surprise": torch.zeros(1)})
-    with pytest.raises(DistilPoseError, match=r"not the weights of a released"):
+    with pytest.raises(DistilPoseError, match=r"keypoint_head\.tokenhead\."):
         released_to_ours({"conv.weight": torch.zeros(1)})
     assert released_kind({"keypoint_head.tokenpose.keypoint_token": 0}) == "teacher"
 
@@ -105,5 +105,5 @@ def test_unknown_and_foreign_names_are_told(stand_in):
 def test_load_model_sends_released_files_to_convert(stand_in, tmp_path):
     path = tmp_path / "released.pth"
     torch.save({"meta": {}, "state_dict": stand_in("student_s")}, path)
-    with pytest.raises(DistilPoseError, match=r"released mmpose format.*distilpose\.convert"):
+    with pytest.raises(DistilPoseError, match=r"released\.pth.*distilpose\.convert"):
         load_model(path)

@@ -1,4 +1,4 @@
-"""Frozen parts, blocks of a backbone at their own rates, and layers computed again to save memory."""
+"""Frozen parts, learning rates by block of the backbone, and gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def step(module):
 @pytest.mark.parametrize("frozen", [["backbone"], ["encoder.layers.0", "head"]])
 def test_frozen_parts_stay_as_they_are_batch_statistics_too(frozen):
     module = student(frozen=frozen)
-    assert not module.model.get_submodule(frozen[0]).training  # also before anybody has said so
+    assert not module.model.get_submodule(frozen[0]).training  # before the first call of train() too
     before = {name: value.clone() for name, value in module.model.state_dict().items()}
     step(module)
     for name, value in module.model.state_dict().items():
@@ -53,10 +53,8 @@ def test_frozen_parts_stay_as_they_are_batch_statistics_too(frozen):
 @pytest.mark.parametrize(
     ("frozen", "message"),
     [
-        (["neck"], "has no part 'neck', expected backbone, encoder, head"),
-        (["backbone", "encoder", "head"], "nothing to train"),
-        ("head", r"method.frozen=head must be a list: method.frozen=\[head\]"),
-        (None, r"method.frozen=None must be a list: method.frozen=\[\]"),
+        (["neck"], r"method\.frozen=.*'neck'.*backbone, encoder, head"),
+        (["backbone", "encoder", "head"], r"method\.frozen=.*nothing to train"),
     ],
 )
 def test_parts_that_cannot_be_frozen(frozen, message):
@@ -85,31 +83,23 @@ def test_a_schedule_keeps_the_ratios():
     assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.1 * rate) for rate in rates]
 
 
-def test_layers_computed_again_have_the_same_gradients():
-    plain, again = student(), student(gradient_checkpointing=True)
-    assert torch.equal(step(plain), step(again))
-    for (name, one), other in zip(plain.named_parameters(), again.parameters(), strict=True):
+def test_gradient_checkpointing_gives_the_same_gradients():
+    plain, recomputing = student(), student(gradient_checkpointing=True)
+    assert torch.equal(step(plain), step(recomputing))
+    for (name, one), other in zip(plain.named_parameters(), recomputing.parameters(), strict=True):
         assert torch.equal(one.grad, other.grad) if one.grad is not None else other.grad is None, name
     saved = []
     features = plain.model.backbone(torch.randn(2, 3, 64, 48)).detach()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append(t.numel()), t)[1], lambda t: t):
         sizes = []
-        for module in (plain, again):
+        for module in (plain, recomputing):
             saved.clear()
             module.model.encoder(features)
             sizes.append(sum(saved))
     assert sizes[1] < 0.5 * sizes[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("layer_decay", 0), ("layer_decay", 1.5), ("gradient_checkpointing", "yes")]
-)
-def test_wrong_settings(name, value):
-    with pytest.raises(DistilPoseError, match=f"method.{name}={value}"):
-        student(**{name: value})
-
-
-def test_a_network_without_an_encoder_has_no_layers_to_compute_again():
+def test_gradient_checkpointing_needs_an_encoder():
     plain = create_model("teacher_timm", backbone="convnext_atto", input_size=(64, 48))
-    with pytest.raises(DistilPoseError, match="teacher_timm has no encoder"):
+    with pytest.raises(DistilPoseError, match=r"method\.gradient_checkpointing.*teacher_timm"):
         HeatmapModule(plain, HeatmapMSE(), optimizer=torch.optim.Adam, gradient_checkpointing=True)

@@ -1,4 +1,4 @@
-"""check=true does all that a run does on a small scale, writes nothing, and tells what the run will take."""
+"""check=true does all of a run on a small scale, writes nothing, and estimates what the run will take."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ TINY = [
     "model.heads=2", "model.input_size=[64,48]", "scheduler.warmup_steps=0", "loss=regression",
     "trainer.accelerator=cpu", "trainer.max_epochs=30", "trainer.check_val_every_n_epoch=10", "check=true",
 ]  # fmt: skip
+OPTIONS = [
+    "callbacks=[ema,early_stopping,diagnosis]",
+    "trainer=[deterministic,profile]",
+    "trainer.accumulate_grad_batches=2",
+]
 EXTRAS = [
-    [],
-    [
-        "callbacks=[ema,early_stopping,diagnosis]",
-        "trainer=[deterministic,profile]",
-        "trainer.accumulate_grad_batches=2",
-    ],
-    ["logger=tensorboard"],
-    ["trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false"],
-    ["logger=mlflow", "trainer.precision=bf16-mixed"],
+    pytest.param([], id="plain"),
+    pytest.param(OPTIONS, id="options"),
+    pytest.param(["logger=tensorboard"], id="tensorboard", marks=pytest.mark.slow),
+    pytest.param(
+        ["trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false"], id="ddp", marks=pytest.mark.slow
+    ),
+    pytest.param(["logger=mlflow", "trainer.precision=bf16-mixed"], id="mlflow", marks=pytest.mark.slow),
 ]
 
 
@@ -35,14 +38,14 @@ def everything(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("extra", EXTRAS, ids=["plain", "options", "tensorboard", "ddp", "mlflow"])
-def test_it_writes_nothing_and_tells_the_time(run_train, tiny_coco, tmp_path, monkeypatch, extra):
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_it_writes_nothing_and_estimates_the_time(run_train, tiny_coco, tmp_path, monkeypatch, extra):
     root = tiny_coco(train=17, val=6)
     before = everything(tmp_path)
     found = {}
-    monkeypatch.setattr(dry_run, "_tell", lambda cfg, figures, memory: found.update(figures))
-    status, told = run_train(*TINY, *extra, f"data.root={root}", "hydra.run.dir=run")
-    assert status == 0, told
+    monkeypatch.setattr(dry_run, "_print_table", lambda figures, memory: found.update(figures))
+    status, printed = run_train(*TINY, *extra, f"data.root={root}", "hydra.run.dir=run")
+    assert status == 0, printed
     assert everything(tmp_path) == before
     # 24 persons are six batches an epoch, and there are three validations
     steps, validations = 30 * 6 * found["seconds_a_step"], 3 * found["seconds_a_validation"]
@@ -50,15 +53,23 @@ def test_it_writes_nothing_and_tells_the_time(run_train, tiny_coco, tmp_path, mo
     assert all(value > 0 for value in found.values())
 
 
-@pytest.mark.parametrize("name", ["run", f"a {'long name with spaces ' * 6}of it's own: yes"], ids=["short", "long"])
-def test_a_run_that_is_there_stays_as_it_is(run_train, tiny_coco, tmp_path, name):
+def test_an_ended_run_stays_as_it_is(run_train, tiny_run, tmp_path):
+    before = everything(tmp_path)
+    status, printed = run_train("resume=run", "check=true")
+    assert status == 0, printed
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_a_run_in_a_folder_of_a_long_name_stays_as_it_is(run_train, tiny_coco, tmp_path):
+    name = f"a {'long name with spaces ' * 6}of it's own: yes"
     arguments = [*TINY, f"data.root={tiny_coco()}", "logger=none"]
-    status, told = run_train(*arguments, "check=false", "trainer.max_epochs=1", f'hydra.run.dir="{name}"')
-    assert status == 0, told
+    status, printed = run_train(*arguments, "check=false", "trainer.max_epochs=1", f'hydra.run.dir="{name}"')
+    assert status == 0, printed
     before = everything(tmp_path)
     for again in ([*arguments, f'hydra.run.dir="{name}"'], [f'resume="{name}"', "check=true"]):
-        status, told = run_train(*again)
-        assert status == 0, told
+        status, printed = run_train(*again)
+        assert status == 0, printed
         assert everything(tmp_path) == before
 
 
@@ -72,44 +83,28 @@ class Fails(Callback):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (["loss=distilpose", "teacher.checkpoint=absent.ckpt"], "absent.ckpt"),
-        ([f"+callbacks.fails._target_={__name__}.Fails"], "Cannot use 'the projector': Input/output error"),
-        (["callbacks.checkpoint.monitor=val/APP"], "Lightning cannot train with these settings .*val/APP"),
-        (["trainer.accelerator=gpu", "trainer.devices=8"], "asks for 8 GPUs but this machine has"),
+        ([f"+callbacks.fails._target_={__name__}.Fails"], "the projector"),
+        (["callbacks.checkpoint.monitor=val/APP"], "Lightning .*val/APP"),
         (["hydra.run.dir=/proc/run"], "/proc/run"),
         (["trainer=ddp", "trainer.devices=2"], "trainer.sync_batchnorm=false"),
         (["+trainer.val_check_interval=50"], "trainer.val_check_interval=50 is more than the"),
         (["trainer=limit"], r"trainer\.limit_train_batches=0\.1 of the \d batches there are is less than one: give"),
-        (["trainer.devices=[0,1]"], "Lightning's Trainer does not take its settings .*CPUAccelerator"),
-        (["+trainer.max_time=soon"], "Lightning's Trainer does not take its settings .*soon"),
+        (["trainer.devices=[0,1]"], "Lightning's Trainer .*CPUAccelerator"),
+        (["+trainer.max_time=soon"], "Lightning's Trainer .*soon"),
         (
             ["logger=mlflow", "logger.mlflow.tracking_uri=http://127.0.0.1:9"],
             r"MLflow does not answer at logger\.mlflow\.tracking_uri=http://127\.0\.0\.1:9",
         ),
-        (["lr_find=true"], "check=true and lr_find=true are two questions"),
     ],
-    ids=[
-        "teacher",
-        "validation",
-        "monitor",
-        "devices",
-        "folder",
-        "batch norms",
-        "interval",
-        "share",
-        "list",
-        "time",
-        "tracking",
-        "rate",
-    ],
+    ids=["validation", "monitor", "folder", "batch norms", "interval", "share", "list", "time", "tracking"],
 )
 def test_what_would_fail_later_fails_now(run_train, tiny_coco, tmp_path, fault, message):
     root = tiny_coco()
     before = everything(tmp_path)
-    status, told = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run", *fault)
+    status, printed = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run", *fault)
     assert status == 1
-    assert re.search(message, told.splitlines()[-1])
-    assert "Traceback" not in told
+    assert re.search(message, printed.splitlines()[-1])
+    assert "Traceback" not in printed
     assert {path: content for path, content in everything(tmp_path).items() if path.name != "run"} == before
 
 
@@ -151,25 +146,27 @@ def test_the_estimate_counts_what_lightning_does(options):
     assert validations * dry_run._batches(cfg, "val", loaders[1]) == seen["val"]
 
 
-def test_the_estimate_knows_the_end_by_the_clock_and_the_persons_there_are(run_train, tiny_coco, monkeypatch):
+def test_the_estimate_knows_max_time_and_the_number_of_persons(run_train, tiny_coco, monkeypatch):
     found = {}
-    monkeypatch.setattr(dry_run, "_tell", lambda cfg, figures, memory: found.update(figures))
+    monkeypatch.setattr(dry_run, "_print_table", lambda figures, memory: found.update(figures))
     settings = ["+trainer.max_time=00:00:00:36", "trainer.max_epochs=1000000", "trainer.accumulate_grad_batches=100"]
-    status, told = run_train(*TINY, *settings, f"data.root={tiny_coco(train=17)}", "logger=none", "hydra.run.dir=run")
-    assert status == 0, told
+    status, printed = run_train(
+        *TINY, *settings, f"data.root={tiny_coco(train=17)}", "logger=none", "hydra.run.dir=run"
+    )
+    assert status == 0, printed
     assert found["hours"] == pytest.approx(0.01)
     assert found["effective_batch"] == 24
 
 
 @pytest.mark.parametrize(("steps", "warned"), [(180, True), (179, False)])
-def test_a_warm_up_without_end_is_told(run_train, tiny_coco, steps, warned):
+def test_a_warm_up_without_end_is_a_warning(run_train, tiny_coco, steps, warned):
     arguments = [*TINY, f"data.root={tiny_coco(train=17, val=6)}", f"scheduler.warmup_steps={steps}", "logger=none"]
-    status, told = run_train(*arguments, "hydra.run.dir=run")
-    assert status == 0, told
-    assert ("scheduler.warmup_steps=180 is all of the 180 steps" in told) == warned
+    status, printed = run_train(*arguments, "hydra.run.dir=run")
+    assert status == 0, printed
+    assert ("scheduler.warmup_steps=180" in printed and "180 steps" in printed) == warned
 
 
-def test_of_many_processes_one_tells(monkeypatch, capsys):
+def test_one_of_many_processes_prints(monkeypatch, capsys):
     figures = dict.fromkeys(
         (
             "effective_batch",
@@ -184,7 +181,7 @@ def test_of_many_processes_one_tells(monkeypatch, capsys):
     )
     for rank in (0, 1):
         monkeypatch.setattr(rank_zero_only, "rank", rank)
-        dry_run._tell(OmegaConf.create(), figures, "memory")
+        dry_run._print_table(figures, "memory")
         assert ("the whole run" in capsys.readouterr().out) == (rank == 0)
 
 
@@ -192,22 +189,23 @@ def test_a_damaged_picture_of_the_validation_is_found(run_train, tiny_coco):
     root = tiny_coco()
     picture = sorted((root / "val").iterdir())[0]
     picture.write_bytes(picture.read_bytes()[:300])
-    status, told = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run")
+    status, printed = run_train(*TINY, f"data.root={root}", "logger=none", "hydra.run.dir=run")
     assert status == 1
-    assert picture.name in told.splitlines()[-1]
+    assert picture.name in printed.splitlines()[-1]
 
 
-def test_a_disk_without_room_is_told(run_train, tiny_coco, monkeypatch):
+def test_a_disk_without_room_is_an_error(run_train, tiny_coco, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda path: usage)
-    status, told = run_train(*TINY, f"data.root={tiny_coco()}", "logger=none", "hydra.run.dir=run")
+    status, printed = run_train(*TINY, f"data.root={tiny_coco()}", "logger=none", "hydra.run.dir=run")
     assert status == 1
-    assert "has room for 0.0 GiB and the run will write about" in told
+    assert all(fact in printed for fact in ("run has 0.0 GiB", "hydra.run.dir"))
 
 
-def test_the_run_needs_no_more_disk_than_was_told(run_train, tiny_coco, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_run_needs_no_more_disk_than_estimated(run_train, tiny_coco, tmp_path, monkeypatch):
     found = {}
-    monkeypatch.setattr(dry_run, "_tell", lambda cfg, figures, memory: found.update(figures))
+    monkeypatch.setattr(dry_run, "_print_table", lambda figures, memory: found.update(figures))
     run = [*TINY, f"data.root={tiny_coco()}", "logger=none", "hydra.run.dir=run", "trainer.max_epochs=4"]
     run += ["trainer.check_val_every_n_epoch=2", "callbacks=ema"]
     assert run_train(*run)[0] == 0

@@ -1,4 +1,4 @@
-"""lr_find=true raises the rate step by step and says which to try."""
+"""lr_find=true raises the learning rate step by step and suggests one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from lightning import Trainer
+from omegaconf import OmegaConf
 
 from distilpose import train
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.runs import lr_finder as learning_rate
-from distilpose.runs.lr_finder import Curve, rising
+from distilpose.errors import DistilPoseError
+from distilpose.runs import lr_finder
+from distilpose.runs.lr_finder import Curve, rising, with_rising_rate
 
 TINY = [
     "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "model=student_xs", "model.depth=1",
@@ -43,14 +45,15 @@ def test_blocks_keep_their_share_of_the_rate():
     assert seen == [[pytest.approx(rate / 2), pytest.approx(rate)] for rate in (1e-6, 1e-4, 1e-2, 1)]
 
 
+@pytest.mark.slow
 def test_a_curve_is_drawn_and_nothing_else_is_written(run_train, tiny_coco, tmp_path, monkeypatch, capsys):
     root = tiny_coco(train=40)
     seen = []
-    monkeypatch.setattr(learning_rate, "draw", lambda curve, rate: seen.append(curve) or np.zeros((9, 9, 3), np.uint8))
+    monkeypatch.setattr(lr_finder, "draw", lambda curve, rate: seen.append(curve) or np.zeros((9, 9, 3), np.uint8))
     settings = [*TINY, f"data.root={root}", "hydra.run.dir=run", "trainer.accumulate_grad_batches=2"]
     before = set(tmp_path.rglob("*"))
-    status, told = run_train(*settings)
-    assert status == 0, told
+    status, printed = run_train(*settings)
+    assert status == 0, printed
     assert set(tmp_path.rglob("*")) - before == {tmp_path / "run", tmp_path / "run" / "learning_rate.png"}
     (curve,) = seen
     assert curve.rates == pytest.approx(np.logspace(-6, 0, 100)[: len(curve.rates)], rel=1e-6)
@@ -58,42 +61,46 @@ def test_a_curve_is_drawn_and_nothing_else_is_written(run_train, tiny_coco, tmp_
     assert len(curve.rates) == 100 or curve.diverged
     assert curve.losses[5] == pytest.approx(curve.losses[0], rel=0.3)
     assert min(curve.losses) < 0.8 * curve.losses[0]
-    status, told = run_train(*settings)
+    status, printed = run_train(*settings)
     assert status == 1
-    assert "exists and is not overwritten" in told
+    assert "exists and is not overwritten" in printed
 
 
-def test_the_rate_to_try_is_told_before_scaling(tiny_coco, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(learning_rate, "STEPS", 40)
+def test_the_rate_is_suggested_before_scaling(tiny_coco, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(lr_finder, "STEPS", 40)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         overrides = [*TINY, f"data.root={tiny_coco(train=40)}", f"folder={tmp_path / 'run'}"]
         plain, scaled = (compose("train", [*overrides, f"scale_lr={flag}"]) for flag in ("false", "true"))
     rates = []
     for number, cfg in enumerate((plain, scaled)):
         cfg.folder = str(tmp_path / str(number))
+        cfg = with_rising_rate(cfg)
         datamodule, module = train.build(cfg)
-        rates.append(learning_rate.find_rate(cfg, module, datamodule))
+        rates.append(lr_finder.find_rate(cfg, module, datamodule))
         assert cv2.imread(str(tmp_path / str(number) / "learning_rate.png")).shape == (400, 700, 3)
         assert f"optimizer.lr={rates[-1]:.2g}" in capsys.readouterr().out
     assert 1e-5 < rates[0] < 0.5
     assert rates[1] == pytest.approx(rates[0] * 256 / 4, rel=1e-3)
 
 
-def test_it_asks_for_the_run_it_goes_on_with(run_train, tiny_coco, tmp_path, monkeypatch):
-    given = [*TINY[:-1], f"data.root={tiny_coco()}", "logger=none", "~callbacks.pictures", "hydra.run.dir=run"]
-    given += ["trainer.max_epochs=1", "trainer.gradient_clip_val=0.5", "+trainer.gradient_clip_algorithm=value"]
-    assert run_train(*given)[0] == 0
-    monkeypatch.setattr(learning_rate, "STEPS", 2)
-    made = []
-    monkeypatch.setattr(learning_rate, "Trainer", lambda **options: made.append(options) or Trainer(**options))
-    monkeypatch.setattr(learning_rate.Curve, "suggestion", lambda curve: 1e-3)
-    status, told = run_train("lr_find=true", "resume=run")
-    assert status == 0, told
-    assert (made[0]["gradient_clip_val"], made[0]["gradient_clip_algorithm"]) == (0.5, "value")
-    assert (tmp_path / "run" / "learning_rate.png").is_file()
+def test_it_is_about_the_run_that_it_resumes(run_train, tiny_run, monkeypatch):
+    monkeypatch.setattr(lr_finder, "STEPS", 2)
+    built = []
+    monkeypatch.setattr(lr_finder, "Trainer", lambda **options: built.append(options) or Trainer(**options))
+    monkeypatch.setattr(lr_finder.Curve, "suggestion", lambda curve: 1e-3)
+    clipping = ["trainer.gradient_clip_val=0.5", "+trainer.gradient_clip_algorithm=value"]
+    status, printed = run_train("lr_find=true", "resume=run", *clipping)
+    assert status == 0, printed
+    assert (built[0]["gradient_clip_val"], built[0]["gradient_clip_algorithm"]) == (0.5, "value")
+    assert (tiny_run / "learning_rate.png").is_file()
 
 
-def test_a_loss_that_never_was_a_number_suggests_nothing():
+def test_a_rate_of_zero_has_no_shares():
+    with pytest.raises(DistilPoseError, match=r"optimizer\.lr=0"):
+        with_rising_rate(OmegaConf.create({"optimizer": {"lr": 0}, "scheduler": None}))
+
+
+def test_a_loss_that_is_never_finite_suggests_nothing():
     curve = Curve()
     curve.rates, curve.losses = [1e-6], [float("nan")]
     assert curve.suggestion() is None

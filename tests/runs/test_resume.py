@@ -1,4 +1,4 @@
-"""Going on with a run: its folder, its configuration, and what is refused."""
+"""Resuming a run: its configuration, its checkpoint, and what may change between starts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from omegaconf import OmegaConf
 from distilpose.errors import DistilPoseError
 from distilpose.runs import resume
 from distilpose.runs.folders import CONFIG
+from distilpose.runs.plan import Action, decide
 
-TINY = [
-    "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "model=student_xs", "model.depth=1",
-    "model.width=32", "model.heads=2", "model.input_size=[64,48]", "loss=regression", "logger=none",
-    "trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=1", "~callbacks.pictures", "~callbacks.health",
-]  # fmt: skip
 LAST = Path("checkpoints") / "last.ckpt"
 
 
@@ -28,51 +24,20 @@ def save(folder, step=1):
     torch.save({"global_step": step}, folder / LAST)
 
 
-def test_the_configuration_is_written_resolved_and_once(tmp_path):
-    cfg = OmegaConf.create({"folder": str(tmp_path / "run"), "name": "a", "again": "${name}", "resume": None})
-    path = tmp_path / "run" / CONFIG
-    with resume.saved_config(cfg):
-        assert OmegaConf.load(path) == {"folder": cfg.folder, "name": "a", "again": "a", "resume": None}
-    cfg.name = "b"
-    with pytest.raises(DistilPoseError, match="is there but no checkpoint"), resume.saved_config(cfg):
-        pass
-    save(path.parent)
-    for checkpoint in (None, str(tmp_path / "other" / "checkpoints" / "last.ckpt")):
-        refused = pytest.raises(DistilPoseError, match="already holds a run: go on with it by resume=")
-        with refused, resume.saved_config(cfg, checkpoint):
-            pass
-        assert OmegaConf.load(path).name == "a"
-    with pytest.raises(KeyError), resume.saved_config(cfg, str(path.parent / LAST)):
-        raise KeyError
-    assert OmegaConf.load(path).name == "a"  # as it was: what was asked for came to nothing
-    with resume.saved_config(cfg, os.path.relpath(path.parent / LAST)):
-        assert OmegaConf.load(path).name == "b"
-
-
-@pytest.mark.parametrize("saved", [False, True])
-def test_a_run_that_came_to_nothing_may_be_started_again(tmp_path, saved):
-    cfg = OmegaConf.create({"folder": str(tmp_path), "resume": None})
-    with pytest.raises(KeyboardInterrupt), resume.saved_config(cfg):  # noqa: PT012  (the checkpoint comes on the way)
-        if saved:
-            save(tmp_path)
-        raise KeyboardInterrupt
-    assert (tmp_path / CONFIG).exists() == saved
-
-
 def test_no_resume_no_change(tmp_path):
-    cfg = OmegaConf.create({"resume": None})
-    assert resume.resume(cfg) == (cfg, None)
     file = tmp_path / "some.ckpt"
     torch.save({"state_dict": {}}, file)
-    cfg = OmegaConf.create({"resume": str(file)})
-    assert resume.resume(cfg) == (cfg, str(file))
+    for place, checkpoint in ((None, None), (str(file), file)):
+        cfg = OmegaConf.create({"resume": place})
+        assert resume.own_configuration(cfg) is cfg
+        assert resume.find_checkpoint(cfg) == checkpoint
 
 
 @pytest.mark.parametrize("place", ["absent", "empty"])
 def test_resuming_what_is_no_run(tmp_path, place):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DistilPoseError, match=r"holds no config\.yaml with an intact checkpoint: give the folder"):
-        resume.resume(OmegaConf.create({"resume": str(tmp_path / place)}))
+    with pytest.raises(DistilPoseError, match=f"resume=.*{place}.*config.yaml"):
+        resume.own_configuration(OmegaConf.create({"resume": str(tmp_path / place)}))
 
 
 @pytest.fixture
@@ -93,28 +58,25 @@ def own_run(tmp_path):
     return cfg, folder
 
 
-def test_auto_starts_and_goes_on(own_run, tmp_path):
+def test_auto_starts_and_resumes(own_run, tmp_path):
     cfg, folder = own_run
-    assert resume.resume(OmegaConf.merge(cfg, {"folder": str(tmp_path / "fresh")}))[1] is None
-    assert resume.resume(cfg) == (cfg, None)  # killed before its first checkpoint
-    with resume.saved_config(cfg):
-        save(folder)
-    assert resume.resume(cfg) == (cfg, str(folder / LAST))
+    assert resume.find_checkpoint(OmegaConf.merge(cfg, {"folder": str(tmp_path / "fresh")})) is None
+    assert resume.find_checkpoint(cfg) is None  # killed before its first checkpoint
+    save(folder)
+    assert resume.find_checkpoint(cfg) == folder / LAST
     moved = folder.rename(tmp_path / "moved")
-    there = OmegaConf.merge(cfg, {"folder": str(moved)})
-    assert resume.resume(there)[1] == str(moved / LAST)
+    assert resume.find_checkpoint(OmegaConf.merge(cfg, {"folder": str(moved)})) == moved / LAST
 
 
-def test_auto_does_not_go_on_with_another_configuration(own_run):
-    cfg, _ = own_run
+def test_auto_does_not_resume_another_configuration(own_run):
+    cfg, folder = own_run
     cfg.loss.beta = 0.5
-    with pytest.raises(
-        DistilPoseError, match=r"another configuration \(loss\.beta=1\.0\), so resume=auto does not go on"
-    ):
-        resume.resume(cfg)
+    with pytest.raises(DistilPoseError) as error:
+        resume.find_checkpoint(cfg)
+    assert all(fact in str(error.value) for fact in (str(folder), "loss.beta=1.0", f"resume='{folder}' setting=value"))
 
 
-def test_auto_does_not_mind_what_no_figure_depends_on(own_run):
+def test_auto_accepts_what_does_not_change_figures(own_run):
     cfg, folder = own_run
     cfg.data = {"num_workers": 8, "val_batch_size": 4}
     cfg.trainer.log_every_n_steps = 50
@@ -123,17 +85,17 @@ def test_auto_does_not_mind_what_no_figure_depends_on(own_run):
     OmegaConf.save(cfg, folder / CONFIG, resolve=True)
     save(folder)
     cfg.data.num_workers, cfg.trainer.log_every_n_steps, cfg.logger, cfg.callbacks = 0, 10, None, {}
-    assert resume.resume(cfg) == (cfg, str(folder / LAST))
+    assert resume.find_checkpoint(cfg) == folder / LAST
     for changed in ({"data": {"val_batch_size": 8}}, {"seed": 1}, {"trainer": {"max_epochs": 4}}):
         OmegaConf.save(OmegaConf.merge(cfg, {"seed": 0}), folder / CONFIG, resolve=True)
-        with pytest.raises(DistilPoseError, match=r"single ones changed by resume='.*run' setting=value"):
-            resume.resume(OmegaConf.merge(cfg, {"seed": 0}, changed))
+        with pytest.raises(DistilPoseError, match="another configuration"):
+            resume.find_checkpoint(OmegaConf.merge(cfg, {"seed": 0}, changed))
 
 
-def test_auto_does_not_mind_settings_that_a_later_version_brought_in(own_run):
+def test_auto_ignores_settings_that_a_later_version_has_added(own_run):
     cfg, _ = own_run
     cfg.loss.invented = 3
-    assert resume.resume(cfg) == (cfg, None)
+    assert resume.find_checkpoint(cfg) is None
 
 
 @pytest.mark.parametrize(
@@ -142,24 +104,24 @@ def test_auto_does_not_mind_settings_that_a_later_version_brought_in(own_run):
         {"loss": {"ramps": {"simulated_heatmap": [0.2, 0.5]}}},
         {"callbacks": {"ema": {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging"}}},
     ],
-    ids=["what was left empty", "a callback that trains"],
+    ids=["null before", "a callback that trains"],
 )
-def test_auto_does_mind_new_settings_that_change_what_is_trained(own_run, changed):
+def test_auto_compares_new_settings_that_change_what_is_trained(own_run, changed):
     cfg, folder = own_run
     cfg.loss.ramps = None
     OmegaConf.save(cfg, folder / CONFIG, resolve=True)
-    assert resume.resume(cfg) == (cfg, None)
+    assert resume.find_checkpoint(cfg) is None
     for old, new in ((cfg, OmegaConf.merge(cfg, changed)), (OmegaConf.merge(cfg, changed), cfg)):
         OmegaConf.save(old, folder / CONFIG, resolve=True)
         with pytest.raises(DistilPoseError, match="another configuration"):
-            resume.resume(new)
-    # one that only watches may come and go
+            resume.find_checkpoint(new)
+    # one that only observes may come and go
     OmegaConf.save(cfg, folder / CONFIG, resolve=True)
     watched = OmegaConf.merge(cfg, {"callbacks": {"health": {"_target_": "distilpose.callbacks.DistillationHealth"}}})
-    assert resume.resume(watched) == (watched, None)
+    assert resume.find_checkpoint(watched) is None
 
 
-def test_auto_leaves_a_finished_run_alone(own_run):
+def test_auto_knows_a_run_that_has_ended(own_run):
     cfg, folder = own_run
     metrics = {"monitor": "val/PCK", "best": {"val/PCK": 0.5}, "last": {"epoch": 1, "step": 20}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -181,23 +143,76 @@ def test_auto_leaves_a_finished_run_alone(own_run):
     assert resume.finished(cfg) is None
 
 
-def test_a_folder_whose_run_is_over_is_left_alone_until_more_is_asked_for(trained_by, run_train):
-    run = trained_by([*TINY, "trainer.max_epochs=1"])("run")
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    assert run_train("resume=run") == (0, "")
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    status, told = run_train("resume=run", "trainer.max_epochs=2")
-    assert status == 0, told
-    assert json.loads((run / "metrics.json").read_text())["last"]["epoch"] == 1
+def test_a_plan_for_each_kind_of_start(own_run):
+    cfg, folder = own_run
+    more = {
+        "check": False,
+        "lr_find": False,
+        "teacher": {"may_record": True},
+        "optimizer": {"lr": 1.0},
+        "scheduler": None,
+    }
+    cfg = OmegaConf.merge(cfg, more)
+    OmegaConf.save(cfg, folder / CONFIG, resolve=True)
+    check = decide(OmegaConf.merge(cfg, {"check": True}))
+    assert (check.action, check.cfg.teacher.may_record) == (Action.CHECK, False)
+    search = decide(OmegaConf.merge(cfg, {"lr_find": True}))
+    assert search.action is Action.FIND_RATE
+    assert search.cfg.scheduler._target_.endswith("rising")
+    with pytest.raises(DistilPoseError, match=r"check=true.*lr_find=true"):
+        decide(OmegaConf.merge(cfg, {"check": True, "lr_find": True}))
+    assert decide(cfg, needs_process=True).action is Action.START_PROCESS
+    plan = decide(cfg)
+    assert (plan.action, plan.cfg, plan.checkpoint) == (Action.TRAIN, cfg, None)
+    save(folder, 30)
+    assert decide(cfg).checkpoint == folder / LAST
+    metrics = {"monitor": "val/PCK", "best": {"val/PCK": 0.5}, "last": {"epoch": 2, "step": 30}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    for needs_process in (False, True):
+        plan = decide(cfg, needs_process)
+        assert (plan.action, plan.best) == (Action.SKIP, 0.5)
 
 
-@pytest.mark.parametrize("folder", ["/d/a", "/d/a b c" + " long" * 30, "/d/it's: 'a'", "/d/a\ttab", "runs/a", "a"])
-def test_paths_in_a_moved_folder_move_and_no_others(folder):
-    values = {
-        "folder": folder, "list": [f"{folder}/checkpoints", {"in": f"sqlite:///{folder}/mlflow.db"}],
-        "other": [f"{folder}b", f"/x{folder}" if folder[0] == "/" else f"/x/{folder}", f"{folder} b", 3, None, True, "word"],
-    }  # fmt: skip
-    found = OmegaConf.to_container(resume.rebase_paths(OmegaConf.create(values), folder, Path("/new/place")))
-    assert found["folder"] == "/new/place"
-    assert found["list"] == ["/new/place/checkpoints", {"in": "sqlite:////new/place/mlflow.db"}]
-    assert found["other"] == values["other"]
+@pytest.mark.parametrize(
+    ("setting", "auto", "folder"),
+    [
+        ("data.num_workers", True, True),
+        ("logger.wandb.mode", True, True),
+        ("callbacks.progress.refresh_rate", True, True),
+        ("trainer.max_epochs", False, True),
+        ("data.num_workers_of_another", False, True),
+        ("seed", False, True),
+        ("optimizer.lr", False, False),
+    ],
+)
+def test_the_rules(setting, auto, folder):
+    assert (resume.rule_of(setting).auto, resume.rule_of(setting).folder) == (auto, folder)
+
+
+def test_a_run_that_has_ended_is_trained_further_only_when_asked(run_train, tiny_run):
+    before = {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()}
+    status, printed = run_train("resume=run")
+    assert status == 0
+    assert "trainer.max_epochs" in printed
+    assert {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()} == before
+    status, printed = run_train("resume=run", "trainer.max_epochs=3")
+    assert status == 0, printed
+    assert json.loads((tiny_run / "metrics.json").read_text())["last"]["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "facts"),
+    [
+        ("model=student_s", ["model=student_s cannot be changed", "weights=FILE"]),
+        ("~callbacks.pictures", ["~callbacks.pictures cannot be changed"]),
+        ("optimizer.lr=0.5", ["optimizer.lr=0.5 cannot be changed", "rate"]),
+        ("trainer.precision=bf61", ["trainer.precision=bf61", "bf16-mixed"]),
+        ("model.stem_channels=32", ["model.stem_channels", "+model.stem_channels"]),
+    ],
+)
+def test_what_a_resumed_run_may_not_change(run_train, tiny_run, change, facts):
+    before = {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()}
+    status, printed = run_train("resume=run", "trainer.max_epochs=4", change)
+    assert status == 1
+    assert all(fact in printed.splitlines()[-1] for fact in facts), printed
+    assert {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()} == before

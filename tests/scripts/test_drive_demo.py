@@ -29,7 +29,7 @@ def test_the_page_in_chromium(load_script, tmp_path, capsys, monkeypatch):
         models[role] = str(save_model(model, tmp_path / f"{role}.safetensors"))
     others = ["--compare", models["compare"], "--teacher", models["teacher"]]
     load_script("drive_demo").main([models["student"], *others, "--output", str(tmp_path / "pictures")])
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 17
-    assert all(line.startswith("ok ") for line in told)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 17
+    assert all(line.startswith("ok ") for line in lines)
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["demo_phone.png", "demo_wide.png"]

@@ -1,4 +1,4 @@
-"""Sets of unlike joints become one annotation file that is read as any other."""
+"""Annotation files with different joints, merged into one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_persons_of_both_sets_with_the_joints_of_the_first(script, tiny_coco, tm
         assert torch.equal(merged[index].keypoints, person.keypoints)
     rest = [merged[len(first) + index] for index in range(len(merged) - len(first))]
     hip, ankle = COCO.names.index("left_hip"), COCO.names.index("left_ankle")
-    # persons of whom only the neck is labelled have no joint left, and are not shown
+    # persons with only a labelled neck have no joint left, and are left out
     shown = [person for person in second if person.labelled[1:].any()]
     assert len(rest) == len(shown)
     for person, theirs in zip(rest, shown, strict=True):
@@ -45,14 +45,14 @@ def test_persons_of_both_sets_with_the_joints_of_the_first(script, tiny_coco, tm
         assert person.labelled.sum() == theirs.labelled[1:].sum()
 
 
-def test_mistakes_are_told(script, tiny_coco, tmp_path, capsys):
+def test_mistakes_are_named(script, tiny_coco, tmp_path, capsys):
     root = tiny_coco()
     one = f"{root}/annotations/train.json={root}/train"
     tail = tiny_coco(skeleton=Skeleton.from_names(["tail", "horn"]))
     (tmp_path / "there.json").touch()
     for arguments, message in (
-        ([tmp_path / "there.json", one], "exists and is not overwritten"),
-        ([tmp_path / "new.json", root], "give each set as FILE=FOLDER"),
+        ([tmp_path / "there.json", one], "there.json exists"),
+        ([tmp_path / "new.json", root], "FILE=FOLDER"),
         ([tmp_path / "new.json", one, f"{tail}/annotations/train.json={tail}/train"], "has none of the joints"),
     ):
         with pytest.raises(SystemExit, match=message):

@@ -29,9 +29,9 @@ def batch_of(n: int = 3) -> PoseBatch:
     )  # fmt: skip
 
 
-def test_its_maps_say_what_the_labels_say():
+def test_its_maps_are_gaussians_at_the_labels():
     batch, teacher = batch_of(), LabelTeacher(sigma=1.0)
-    teacher.teach(create_model("student_xs", **SIZE))
+    teacher.set_student(create_model("student_xs", **SIZE))
     output = teacher(batch)
     assert output.heatmaps.shape == (3, 17, 16, 12)
     found, peaks = decode_heatmaps(output.heatmaps)
@@ -60,10 +60,5 @@ def test_a_student_learns_from_it_without_a_network():
 
 
 def test_it_has_no_tokens():
-    with pytest.raises(DistilPoseError, match=r"no tokens: set loss\.visual_token=0"):
+    with pytest.raises(DistilPoseError, match=r"loss\.visual_token=0"):
         DistillationModule(create_model("student_xs", **SIZE), DistillationLoss(), LabelTeacher(), optimizer=None)
-
-
-def test_a_width_of_nothing_is_refused():
-    with pytest.raises(DistilPoseError, match=r"teacher\.sigma=0"):
-        LabelTeacher(sigma=0)

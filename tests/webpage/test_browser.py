@@ -1,4 +1,4 @@
-"""The page's scripts in Chromium where people are quick: two photographs, two fingers, two clicks."""
+"""Races in the page's scripts, in Chromium: two images, two fingers, two clicks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from pictures import encoded
 from distilpose.webpage.app import make_app
 from distilpose.webpage.limits import Limits
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("chromium") is None or importlib.util.find_spec("playwright") is None,
-    reason="no Chromium or no playwright",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("chromium") is None or importlib.util.find_spec("playwright") is None,
+        reason="no Chromium or no playwright",
+    ),
+]
 EVENT = """(svg, [kind, pointerId, x, y]) => {
 const frame = svg.getBoundingClientRect();
 const [clientX, clientY] = [frame.left + x, frame.top + y];
@@ -57,7 +60,7 @@ def page(browser, poses):
 
 
 def give(page, *sizes):
-    """Choose photographs of these heights and widths in quick succession."""
+    """Choose images of these heights and widths in quick succession."""
     for size in sizes:
         page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": encoded("PNG", size)})
 
@@ -66,7 +69,7 @@ def wait_for_box(page, *, width):
     page.wait_for_function(f"document.querySelector('#pictures svg').getAttribute('viewBox') === '0 0 {width} 90'")
 
 
-def test_the_later_photograph_stays(page):
+def test_the_later_image_stays(page):
     slow = "const decode = Image.prototype.decode; let first = true; Image.prototype.decode = async function () {"
     slow += " if (first) { first = false; await new Promise(done => setTimeout(done, 500)); window.late = true }"
     page.evaluate(f"() => {{ {slow} return decode.call(this) }} }}")

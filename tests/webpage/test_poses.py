@@ -29,7 +29,7 @@ def picture(uri):
 
 
 def crops(model, image):
-    """What the network is to see, by the package's geometry."""
+    """The input that the network must have, by the package's geometry."""
     seen = []
     for box in BOXES:
         warp = warp_of_region(region_of_box(box, model.input_size), model.input_size)
@@ -37,7 +37,7 @@ def crops(model, image):
     return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float()
 
 
-def test_poses_are_the_predictors(poses, networks, image):
+def test_poses_are_those_of_the_predictor(poses, networks, image):
     answer = poses(image, BOXES)
     assert answer["size"] == [120, 90]
     assert answer["boxes"] == BOXES.tolist()
@@ -49,7 +49,7 @@ def test_poses_are_the_predictors(poses, networks, image):
     assert np.abs(np.array(answer["distances"]) - np.linalg.norm(one - two, axis=-1)).max() < 0.02
 
 
-def test_without_boxes_the_picture_is_one_person(poses, networks, image):
+def test_without_boxes_the_image_is_one_person(poses, networks, image):
     answer = poses(image, None)
     assert answer["boxes"] == [[0, 0, 120, 90]]
     expected = Predictor(networks["one"], device="cpu", flip_test=True)(image)
@@ -87,24 +87,24 @@ def test_joints_are_matched_by_name(networks, image):
     sheet = picture(answer["maps"][0]["teacher"]["maps"])
     rows = other.heatmap_size[0]
     assert answer["maps"][0]["peaks"][0] is None
-    assert sheet[:rows, :, 3].max() == 0  # the nose, which this teacher does not know
+    assert sheet[:rows, :, 3].max() == 0  # the nose, which this teacher lacks
     assert sheet[rows:].max() > 0
 
 
 def test_a_teacher_is_shown_beside_a_student(networks):
     one, teacher = (Predictor(networks[name], device="cpu") for name in ("one", "teacher"))
     for models in ((one, one), (teacher, teacher)):
-        with pytest.raises(DistilPoseError, match="give a student as checkpoint"):
+        with pytest.raises(DistilPoseError, match=r"teacher\.checkpoint"):
             Poses(models[0], "a", teacher=models[1], teacher_name="b")
 
 
-def test_models_of_one_name_are_told_apart(networks):
+def test_models_of_one_name(networks):
     one = Predictor(networks["one"], device="cpu")
     about = Poses(one, "last", one, "last").about()
     assert [told["name"] for told in about["models"]] == ["last", "last (2)"]
 
 
-def test_what_is_no_number_is_not_shown(image):
+def test_predictions_that_are_not_finite(image):
     model = create_model("student_xs")
     with torch.no_grad():
         next(model.head.parameters()).fill_(float("nan"))

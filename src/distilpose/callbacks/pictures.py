@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distilpose.data.codec import decode_heatmaps, encode_heatmaps
 from distilpose.losses import simulated_heatmaps
-from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
+from distilpose.modules import DistillationModule, HeatmapModule
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import PoseBatch
 from distilpose.visualization.drawing import contact_sheet, crop_image, difference_image, draw_skeleton, heatmap_image
@@ -75,7 +75,7 @@ def _student_maps(module: DistillationModule, batch: PoseBatch) -> tuple[Tensor,
     """Predicted keypoints, and the maps to draw by title."""
     output = module.model(batch.image)
     simulated, _ = simulated_heatmaps(output.keypoints.float(), output.sigmas.float(), module.model.heatmap_size)
-    if not isinstance(module.teacher, FrozenTeacher):  # no teacher, or outputs recorded for training persons only
+    if module.teacher is None or not module.teacher.reads_images:  # no maps of validation persons
         return output.keypoints.float(), {"simulated heat map": simulated}
     maps = module.teacher(batch).heatmaps.float()
     return output.keypoints.float(), {

@@ -42,6 +42,10 @@ class Door:
     """
 
     def __init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """Prepare this process; again in a job, as Hydra has configured logging since."""
         register_resolvers()
         log_to_stderr()
 
@@ -111,7 +115,7 @@ def _make_job(
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
-        assert door  # pickled with this function
+        door.open()
         with _traces(asked):  # processes that the task starts are commands themselves
             try:
                 with translate_distributed_errors():

@@ -8,6 +8,8 @@ import sys
 
 # environment variables that launchers give the rank of a process by, as Lightning reads them
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+# python -m distilpose.train runs its module under the name __main__
+LOGGERS = ("distilpose", "__main__")
 
 
 class StderrHandler(logging.Handler):
@@ -20,11 +22,14 @@ class StderrHandler(logging.Handler):
 
 def log_to_stderr() -> None:
     """Show what the package logs, as plain text: everything in the first process of a training, warnings in the others."""
-    logger = logging.getLogger("distilpose")
-    if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
-        logger.addHandler(StderrHandler())
     rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
-    logger.setLevel(logging.INFO if rank == "0" else logging.WARNING)
+    for logger in map(logging.getLogger, LOGGERS):
+        if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
+            logger.addHandler(StderrHandler())
+        logger.setLevel(logging.INFO if rank == "0" else logging.WARNING)
+    for name, child in logging.root.manager.loggerDict.items():  # Hydra disables all loggers, to silence libraries
+        if name.startswith(LOGGERS) and isinstance(child, logging.Logger):
+            child.disabled = False
 
 
 def silence_stdout() -> None:

@@ -1,1 +1,1 @@
-"""Looking after a set of keypoints before training on it: checks, a gallery, and conversion from other formats."""
+"""Keypoint data sets before training: checks, a gallery, and conversion from other formats to COCO."""

@@ -1,4 +1,4 @@
-"""Image files that are not trusted: where they lie, and what their headers say before anything is unpacked."""
+"""Image files from strangers: where they lie, and what their headers state before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _ORIENTATION = 0x0112
 
 
 class ImageTooLargeError(DistilPoseError):
-    """An image file, or what it unpacks to, is larger than is read."""
+    """An image file has too many bytes or pixels to be read."""
 
 
 class Header(NamedTuple):
-    """What an image file says of itself.
+    """What an image file states.
 
     Attributes:
         width: pixels, as stored.
         height: pixels, as stored.
-        mode: Pillow's name of its kind of pixels.
+        mode: Pillow's name of the kind of pixels.
         orientation: EXIF's; 1 is upright.
     """
 
@@ -39,35 +39,32 @@ class Header(NamedTuple):
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Width and height as OpenCV and viewers show it, turned as EXIF asks."""
+        """Width and height as OpenCV and viewers show it, turned by EXIF."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
 def climbs_out(name: str) -> bool:
-    """Whether a file name does not stay below the folder it is joined to."""
-    parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
-    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root
-    return bool(absolute) or ".." in parts or "\0" in name or not name.strip()
+    """Whether a file name leads out of the folder it is joined to, on any system."""
+    paths = PurePosixPath(name), PureWindowsPath(name)
+    leads_out = any(path.anchor or ".." in path.parts for path in paths)
+    return leads_out or "\0" in name or not name.strip()
 
 
 def find_inside(folder: Path, name: str) -> Path:
-    """The file of that name below the folder.
+    """The file of that name below a folder.
 
     Raises:
         PermissionError: the name or a link on its way leads out of the folder; nothing was opened.
-        FileNotFoundError: it is not there, or no plain file.
+        FileNotFoundError: it does not exist, or is no regular file.
     """
-    if climbs_out(name):
-        raise PermissionError(name)
-    path = folder / name
-    root = os.path.realpath(folder)
-    if os.path.commonpath([root, os.path.realpath(path)]) != root:
+    path, root = folder / name, os.path.realpath(folder)
+    if climbs_out(name) or os.path.commonpath([root, os.path.realpath(path)]) != root:
         raise PermissionError(name)
     try:
-        plain = stat.S_ISREG(path.stat().st_mode)  # a pipe would be waited for, a device read for ever
-    except OSError:  # also names too long
-        plain = False
-    if not plain:
+        is_regular = stat.S_ISREG(path.stat().st_mode)  # a pipe would block, a device never end
+    except OSError:  # also of names that are too long
+        is_regular = False
+    if not is_regular:
         raise FileNotFoundError(name)
     return path
 
@@ -77,29 +74,24 @@ def read_header(path: Path) -> Header:
 
     Raises:
         ImageTooLargeError: it has too many bytes, or unpacks to too many pixels.
-        DistilPoseError: it is no image of a kind that is read.
+        DistilPoseError: it is no image, or of a format that is not supported.
     """
+    too_large = ImageTooLargeError(
+        f"Image {path} has more than {MOST_BYTES >> 20} MiB or {MOST_PIXELS / 1e6:g} million pixels: make it smaller."
+    )
     if path.stat().st_size > MOST_BYTES:
-        raise ImageTooLargeError(f"Image {path} is larger than {MOST_BYTES >> 20} MiB: make it smaller.")
+        raise too_large
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                orientation = (
-                    image.getexif().get(_ORIENTATION, 1) if image.format in ("JPEG", "TIFF", "WEBP", "PNG") else 1
-                )
-                orientation = orientation if orientation in range(1, 9) else 1
-                header = Header(*image.size, image.mode, orientation)
+                has_exif = image.format in ("JPEG", "TIFF", "WEBP", "PNG")
+                orientation = image.getexif().get(_ORIENTATION, 1) if has_exif else 1
+                header = Header(*image.size, image.mode, orientation if orientation in range(1, 9) else 1)
     except Image.DecompressionBombError:
-        raise _too_large(path) from None
+        raise too_large from None
     except Exception as error:  # broken files make Pillow's readers fail in any way
-        raise DistilPoseError(f"Image {path} is no image that can be read ({type(error).__name__}).") from None
+        raise DistilPoseError(f"Image {path} cannot be read ({type(error).__name__}).") from None
     if header.width * header.height > MOST_PIXELS:
-        raise _too_large(path)
+        raise too_large
     return header
-
-
-def _too_large(path: Path) -> ImageTooLargeError:
-    return ImageTooLargeError(
-        f"Image {path} unpacks to more than {MOST_PIXELS / 1e6:g} million pixels: make it smaller."
-    )

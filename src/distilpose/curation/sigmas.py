@@ -1,4 +1,4 @@
-"""OKS sigmas from persons that were labelled twice: how far two people put the same joint apart."""
+"""OKS sigmas from persons that two people labelled: how far apart they put the same joint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.errors import DistilPoseError
 
-FEWEST = 10  # doubly labelled joints, for a figure
+FEWEST = 10  # persons in which a joint is labelled twice, to estimate its sigma
 _FAR = 0.25  # mean squared distance per area, from which it is another person
 
 
@@ -21,16 +21,16 @@ def estimate_sigmas(
 ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
     """The sigma of each joint, by COCO's definition: the root mean square of d / sqrt(area), d from the true place.
 
-    Two labels that err alike and independently differ by sqrt(2) times that. Images are paired by their name and folders,
-    or by the bare name where no other image of either file has it; their persons one to one, by the nearest joints.
+    Two labels with equal and independent errors differ by sqrt(2) times that. Images are paired by their path, or by the base
+    name if no other image of either file has it; their persons are paired one to one, by the nearest joints.
 
     Args:
         file: COCO keypoint file.
         other: the same persons, labelled by somebody else.
-        category: name or id, where several have keypoints.
+        category: name or id, if several have keypoints.
 
     Returns:
-        The joints' names, (K,) sigmas (NaN where fewer than `FEWEST` were labelled twice), (K,) how often they were.
+        Names of the joints, (K,) sigmas (NaN if labelled twice in fewer than `FEWEST` persons), (K,) number of persons.
 
     Raises:
         DistilPoseError: the joints differ, or no person is in both.
@@ -42,7 +42,7 @@ def estimate_sigmas(
     persons, twins = _by_image(one), _by_image(two)
     for name, twin_name in _same_images(one, two):
         if name in persons and twin_name in twins:
-            squares.extend(_paired(one, persons[name], two, twins[twin_name]))
+            squares.extend(_match_persons(one, persons[name], two, twins[twin_name]))
     if not squares:
         raise DistilPoseError(f"No person of {file} is also in {other}: expected two labellings of the same images.")
     table = np.array(squares)
@@ -51,8 +51,8 @@ def estimate_sigmas(
     return one.skeleton.names, np.where(counts >= FEWEST, np.sqrt(means / 2), np.nan), counts
 
 
-def tell_sigmas(names: tuple[str, ...], sigmas: NDArray[np.float64], counts: NDArray[np.int64]) -> str:
-    """The figures as a table, and as the option of a training where all are known."""
+def format_sigmas(names: tuple[str, ...], sigmas: NDArray[np.float64], counts: NDArray[np.int64]) -> str:
+    """Sigmas as lines, and as an override for training if all are known."""
     lines = [
         f"{name}: {sigma:.4f} (labelled twice in {count} persons)"
         for name, sigma, count in zip(names, sigmas, counts, strict=True)
@@ -61,7 +61,7 @@ def tell_sigmas(names: tuple[str, ...], sigmas: NDArray[np.float64], counts: NDA
         lines.append("data.skeleton.sigmas=[" + ",".join(f"{sigma:.4f}" for sigma in sigmas) + "]")
     else:
         lines.append(
-            f"Not every joint was labelled twice in {FEWEST} persons, with a difference: label more persons twice."
+            f"Not every joint is labelled twice, with a difference, in {FEWEST} persons: label more persons twice."
         )
     return "\n".join(lines)
 
@@ -75,24 +75,24 @@ def _by_image(data: KeypointAnnotations) -> dict[str, list[int]]:
 
 
 def _same_images(one: KeypointAnnotations, two: KeypointAnnotations) -> list[tuple[str, str]]:
-    """Names that mean the same image: equal ones, and those that alone have their bare name in each file."""
+    """Names of the same image: equal ones, and those with a base name that is unique in each file."""
     names, others = ({image.file_name for image in data.images.values()} for data in (one, two))
-    bare, other_bare = _by_bare_name(names), _by_bare_name(others)
-    alone = [key for key, found in bare.items() if len(found) == len(other_bare.get(key, [])) == 1]
-    return sorted({(name, name) for name in names & others} | {(bare[key][0], other_bare[key][0]) for key in alone})
+    bases, other_bases = _by_base_name(names), _by_base_name(others)
+    unique = [key for key, found in bases.items() if len(found) == len(other_bases.get(key, [])) == 1]
+    return sorted({(name, name) for name in names & others} | {(bases[key][0], other_bases[key][0]) for key in unique})
 
 
-def _by_bare_name(names: set[str]) -> dict[str, list[str]]:
+def _by_base_name(names: set[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for name in names:
         found[PurePosixPath(name).name].append(name)
     return found
 
 
-def _paired(
+def _match_persons(
     one: KeypointAnnotations, persons: list[int], two: KeypointAnnotations, twins: list[int]
 ) -> list[NDArray[np.float64]]:
-    """(K,) squared distances per area of each person that both have labelled on an image."""
+    """(K,) squared distances per area of each person of an image that both labelled."""
     table = np.array([[_differences(one, person, two, twin) for twin in twins] for person in persons])
     table /= one.areas[persons][:, None, None]
     shared = np.isfinite(table)

@@ -90,7 +90,6 @@ class CocoDataModule(LightningDataModule):
         monitor: str = "val/AP",
     ) -> None:
         super().__init__()
-        self.setting = "data"  # name of this data module's settings in error messages
         self.root = Path(root)
         self.train_annotations, self.train_images = self.root / train_annotations, self.root / train_images
         self.val_annotations, self.val_images = self.root / val_annotations, self.root / val_images
@@ -224,11 +223,7 @@ class CocoDataModule(LightningDataModule):
         return self._read(self.val_annotations)
 
     def _read(self, path: Path, unlabelled: bool = False) -> KeypointAnnotations:
-        if not self.root.is_dir():
-            download = ", or download COCO with scripts/download_coco.py" if "coco" in self.root.name.lower() else ""
-            raise DistilPoseError(
-                f"Data folder {self.root} does not exist: give an existing one by {self.setting}.root=FOLDER{download}."
-            )
+        check_root(self.root, "data.root")
         return load_annotations(path, self.category, self._skeleton_options, unlabelled)
 
     def _world_and_rank(self) -> tuple[int, int]:
@@ -245,3 +240,10 @@ class CocoDataModule(LightningDataModule):
             worker_init_fn=init_worker,
             generator=torch.Generator().manual_seed(self.seed),  # its own, so that it draws none of the training's
         )
+
+
+def check_root(root: Path, setting: str) -> None:
+    """Raise if the folder of a data set does not exist; `setting` is its name on the command line."""
+    if not root.is_dir():
+        download = ", or download COCO with scripts/download_coco.py" if "coco" in root.name.lower() else ""
+        raise DistilPoseError(f"Data folder {root} does not exist: give an existing one by {setting}=FOLDER{download}.")

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from distilpose.data.boxes import Instances
 from distilpose.data.coco import CocoKeypoints
-from distilpose.data.datamodule import CocoDataModule
+from distilpose.data.datamodule import CocoDataModule, check_root
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
@@ -105,7 +105,6 @@ class MixedDataModule(CocoDataModule):
             if name not in (FIRST, *others):
                 raise DistilPoseError(f"data.repeats.{name}: expected one of {', '.join([FIRST, *others])}.")
         for name, other in self.others.items():
-            other.setting = f"data.others.{name}"
             if other.input_size != self.input_size:
                 raise DistilPoseError(
                     f"data.others.{name}.input_size={list(other.input_size)} must equal data.input_size="
@@ -129,6 +128,7 @@ class MixedDataModule(CocoDataModule):
         if self._mixed is None:
             sets = [super().train_dataset()] * self.repeats[FIRST]
             for name, other in self.others.items():
+                check_root(other.root, f"data.others.{name}.root")
                 sets += [other.train_dataset()] * self.repeats[name]
             self._mixed = MixedPersons(sets, self.skeleton)
         return self._mixed

@@ -1,1 +1,1 @@
-"""Diagnosis of a trained student: what its teacher taught it, and which errors remain."""
+"""Diagnosis of a trained student: its errors, and what it learned from its teacher."""

@@ -1,4 +1,4 @@
-"""What a student took over from its teacher: its errors, and its tokens."""
+"""What a student inherited from its teacher: errors and tokens."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class Inherited(NamedTuple):
-    """A student's joints where its teacher is wrong and where it is right. Shares are nan where there is no such joint.
+    """A student's joints by whether its teacher is right. Shares are nan if there are no such joints.
 
     Attributes:
-        teacher_wrong: joints where the teacher is wrong.
-        wrong_too: share of these where the student is wrong as well.
-        follows: share of these where the student is at the teacher's wrong place: nearer to it than to the truth, and
-            within the PCK distance of it. Persons without that distance are left out.
-        teacher_right: joints where the teacher is right.
-        right_too: share of these where the student is right as well.
+        teacher_wrong: number of joints where the teacher is wrong.
+        wrong_too: share of these where the student is wrong too.
+        follows: share of these where the student repeats the teacher's error: nearer to the teacher's prediction than to
+            the truth, and within the PCK distance of the prediction. Persons without that distance are left out.
+        teacher_right: number of joints where the teacher is right.
+        right_too: share of these where the student is right too.
     """
 
     teacher_wrong: int
@@ -36,16 +36,16 @@ def inherited_errors(
     teacher_right: Tensor,
     allowed: Tensor,
 ) -> Inherited:
-    """How a student does where its teacher is wrong; a student that was never taught is the control.
+    """Compare a student with its teacher. A student trained without teacher is the control.
 
     Args:
-        student: (N, K, 2) places in image pixels.
-        teacher: (N, K, 2).
-        target: (N, K, 2) true places.
+        student: (N, K, 2) predictions in image pixels.
+        teacher: (N, K, 2) predictions in image pixels.
+        target: (N, K, 2) truth in image pixels.
         labelled: (N, K) bool, the joints that count.
         right: (N, K) bool, whether the student is right.
-        teacher_right: (N, K) bool.
-        allowed: (N,) PCK distance of the person in pixels, 0 where there is none.
+        teacher_right: (N, K) bool, whether the teacher is right.
+        allowed: (N,) PCK distance of the person in pixels, 0 if there is none.
     """
     from_teacher, from_truth = (student - teacher).norm(dim=-1), (student - target).norm(dim=-1)
     at_teacher = (from_teacher < from_truth) & (from_teacher <= allowed[:, None])
@@ -60,10 +60,10 @@ def inherited_errors(
 
 
 class TokenDistance:
-    """How far a student's tokens are from a teacher's, collected batch by batch.
+    """Distance of a student's tokens from a teacher's, accumulated over batches.
 
     Attributes:
-        persons: how many were added.
+        persons: number of persons.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class TokenDistance:
         self._sum = torch.zeros((), dtype=torch.float64)
 
     def add(self, student: Tensor, teacher: Tensor) -> None:
-        """Count a batch of tokens (N, T, D), of one shape."""
+        """Add a batch of tokens, both (N, T, D)."""
         student, teacher = student.double(), teacher.double()
         self.persons += len(teacher)
         self._difference += (student - teacher).square().sum().item()
@@ -82,20 +82,20 @@ class TokenDistance:
 
     @property
     def relative(self) -> float:
-        """Squared difference relative to the teacher's spread, ||s - t||^2 / ||t - mean(t)||^2.
+        """Squared difference relative to the variance of the teacher's tokens, ||s - t||^2 / ||t - mean(t)||^2.
 
-        The mean is over persons, for each token's place by itself: 0 is a copy, 1 no better than the mean token there,
-        which never looks. nan where the teacher's tokens never vary.
+        The mean is over persons, for each token position: 0 is a copy, 1 is no better than the mean token. nan if the
+        teacher's tokens are constant.
         """
         spread = self._square - self._sum.square().sum().item() / max(1, self.persons)
         return self._difference / spread if spread > 1e-9 * self._square else float("nan")
 
     @property
     def cosine(self) -> float:
-        """Mean cosine of the angle between the student's and the teacher's token, in [-1, 1]."""
+        """Mean cosine similarity of the student's and the teacher's tokens, in [-1, 1]."""
         return self._cosine / self.persons if self.persons else float("nan")
 
 
 def _share(what: Tensor, among: Tensor) -> float:
-    """Share of the joints of one mask that are in another too."""
+    """Share of the joints of mask `among` that are in mask `what` too."""
     return float((what & among).sum() / among.sum())

@@ -1,4 +1,4 @@
-"""The pictures of a diagnosis, drawn from its report alone."""
+"""Plots of a diagnosis, drawn from its report."""
 
 from __future__ import annotations
 
@@ -7,36 +7,31 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from distilpose.evaluation import ERROR_TYPES
 from distilpose.files import atomic_write
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 TYPE_COLOURS = ("#4c9f70", "#c9d66b", "#e8a33d", "#8a6fb0", "#c8553d")
 ROLE_COLOURS = {"student": "#1f6fb2", "teacher": "#3b3b3b", "baseline": "#d1762b"}
 
 
 def draw_diagnosis(report: Mapping[str, Any], folder: str | Path) -> list[Path]:
-    """Write errors.png, calibration.png and, where there is a teacher, pull.png; gives their paths."""
+    """Write errors.png, calibration.png and, with a teacher, pull.png; returns their paths."""
     figures = {"errors": _errors(report), "calibration": _calibration(report)}
     if report.get("pull"):
-        figures["pull"] = _pull(report["pull"])
+        figures["pull"] = _gradients(report["pull"])
     return [_write(figure, Path(folder) / f"{name}.png") for name, figure in figures.items()]
 
 
 def _errors(report: Mapping[str, Any]) -> Figure:
-    """Shares of the error types, joint by joint, the models side by side."""
+    """Shares of the error types for each joint, the models side by side."""
     parts = {role: figures["all"] for role, figures in report["errors"].items()}
     joints = ["all joints", *parts["student"]["per_joint"]]
-    figure, panels = plt.subplots(
-        1, len(parts), figsize=(1.5 + 4 * len(parts), 1.6 + 0.3 * len(joints)), sharey=True, squeeze=False
-    )
+    figure = Figure(figsize=(1.5 + 4 * len(parts), 1.6 + 0.3 * len(joints)))
+    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)
     for panel, (role, figures) in zip(panels[0], parts.items(), strict=True):
         rows = [figures, *figures["per_joint"].values()]
         left = np.zeros(len(rows))
@@ -55,8 +50,9 @@ def _errors(report: Mapping[str, Any]) -> Figure:
 
 
 def _calibration(report: Mapping[str, Any]) -> Figure:
-    """Left, confidence against OKS; right, predicted sigma against true error."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8))
+    """Left: confidence against OKS. Right: predicted sigma against error."""
+    figure = Figure(figsize=(11, 4.8))
+    left, right = figure.subplots(1, 2)
     left.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="ideal")
     trained = False
     longest = 0.0
@@ -87,16 +83,17 @@ def _calibration(report: Mapping[str, Any]) -> Figure:
         ylim=(0, 1.05),
     )
     if not trained:
-        left.text(0.5, 0.5, "no term trained the confidence", ha="center", transform=left.transAxes)
+        left.text(0.5, 0.5, "no loss trained the confidence", ha="center", transform=left.transAxes)
     for panel in (left, right):
         panel.legend(fontsize=8, loc="best")
         _plain(panel)
     return figure
 
 
-def _pull(pull: Mapping[str, Any]) -> Figure:
-    """How many sigmas the student is from the teacher's peaks; which term pulls how strongly how far from what."""
-    figure, (left, *others) = plt.subplots(1, 3, figsize=(16, 5.1))
+def _gradients(pull: Mapping[str, Any]) -> Figure:
+    """Left: distance of the student from the teacher's peaks. Others: gradients of the terms by distance."""
+    figure = Figure(figsize=(16, 5.1))
+    left, *others = figure.subplots(1, 3)
     starts, joints = pull["by_sigmas"]["from"], np.array(pull["by_sigmas"]["joints"])
     names = [f"{a:g}–{b:g}" for a, b in pairwise(starts)] + [f"> {starts[-1]:g}"]
     colours = ["#1f6fb2" if start < 3 else "#c8553d" for start in starts]
@@ -110,42 +107,43 @@ def _pull(pull: Mapping[str, Any]) -> Figure:
     _plain(left)
     for panel, key, place in zip(others, ("by_cells", "by_error"), ("the teacher's peak", "the truth"), strict=True):
         _strengths(panel, pull[key])
-        panel.set(title=f"pull by distance to {place}", xlabel=f"distance to {place} (cells)")
+        panel.set(title=f"gradient by distance to {place}", xlabel=f"distance to {place} (cells)")
     handles, labels = others[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
 def _strengths(panel: Axes, rows: list[dict[str, Any]]) -> None:
-    """Which term pulls how strongly at which distance, with the share of joints there behind it."""
+    """Gradient of each term by distance, with the share of joints in the background."""
     distance, joints = [row["distance"] for row in rows], np.array([row["joints"] for row in rows])
     strongest = max(max(row["strength"].values(), default=0.0) for row in rows)
     for number, name in enumerate(rows[0]["strength"]):
         strength = [row["strength"][name] for row in rows]
         panel.plot(distance, strength, marker="o", color=f"C{number}", label=name.replace("_", " "))
     panel.set(ylabel="mean length of a joint's gradient per cell", yscale="log")
-    if strongest > 0:  # what is ten thousand times weaker does not pull, and would only stretch the axis
+    if strongest > 0:  # gradients that are ten thousand times weaker do not matter, and would only stretch the axis
         panel.set_ylim(max(panel.get_ylim()[0], 1e-4 * strongest), None)
-    crowd = panel.twinx()
+    background = panel.twinx()
     starts = [row["from"] for row in rows]
     ends = [2 * row["distance"] - row["from"] if row["to"] is None else row["to"] for row in rows]
-    crowd.bar(starts, joints / joints.sum(), np.subtract(ends, starts), align="edge", color="0.87", edgecolor="white")
-    crowd.set_ylabel("share of joints (grey)")
+    background.bar(
+        starts, joints / joints.sum(), np.subtract(ends, starts), align="edge", color="0.87", edgecolor="white"
+    )
+    background.set_ylabel("share of joints (grey)")
     panel.set_xlim(0, ends[-1])
     panel.set_zorder(1)
-    crowd.set_zorder(0)
+    background.set_zorder(0)
     panel.patch.set_visible(False)
 
 
 def _plain(panel: Axes) -> None:
-    """Without the frame's upper and right side."""
+    """Remove the upper and right side of the frame."""
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def _write(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, whole or not at all, and let go of it."""
+    """Write a figure as PNG."""
     figure.set_layout_engine("constrained")
-    with atomic_write(path) as beside:
-        figure.savefig(beside, dpi=110)
-    plt.close(figure)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=110)
     return path

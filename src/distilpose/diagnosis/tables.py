@@ -12,16 +12,16 @@ PARTS = {"all": "all persons", "upright": "upright", "not_upright": "not upright
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """All tables but those of single joints by orientation."""
+    """All tables except those of single joints by orientation."""
     sections = [_errors(report), _joints(report, "all"), _calibration(report)]
     if "tokens" in report:
-        sections += [_tokens(report), _inherited(report), _pull(report)]
+        sections += [_tokens(report), _inherited(report), _gradients(report)]
     return "\n".join(sections)
 
 
 def full(report: Mapping[str, Any]) -> str:
-    """All tables, as they are written into diagnosis.md."""
-    about = "\n".join(f"- {role}: {told['name']} (`{told['checkpoint']}`)" for role, told in report["models"].items())
+    """All tables, as in diagnosis.md."""
+    about = "\n".join(f"- {role}: {one['name']} (`{one['checkpoint']}`)" for role, one in report["models"].items())
     head = f"# Diagnosis\n\n{about}\n- data: `{report['annotations']}`, {report['persons']} persons in ground-truth boxes\n"
     parts = [part for part in report["errors"]["student"] if part != "all"]
     names = ["errors", "calibration", *(["pull"] if report.get("pull") else [])]
@@ -30,7 +30,7 @@ def full(report: Mapping[str, Any]) -> str:
 
 
 def _errors(report: Mapping[str, Any]) -> str:
-    """Every model in a row, for each part of the persons."""
+    """A row for each model and part of the persons."""
     rows = [
         {**figures[part], "part": PARTS[part], "model": role}
         for part in report["errors"]["student"]
@@ -41,14 +41,14 @@ def _errors(report: Mapping[str, Any]) -> str:
         "Errors",
         rows,
         columns,
-        f"PCK is at {report['pck_reference']}. Each labelled joint is exactly one of the five: good (OKS of the joint 0.85 "
-        "and more) or jitter (0.5 and more), else an inversion (at its left-right counterpart), a swap (at that joint of "
-        "another person), a miss.",
+        f"PCK is at {report['pck_reference']}. Each labelled joint has exactly one of the five types: good (OKS of the "
+        "joint at least 0.85) or jitter (at least 0.5), else inversion (at its left-right counterpart), swap (at that "
+        "joint of another person) or miss.",
     )
 
 
 def _joints(report: Mapping[str, Any], part: str) -> str:
-    """Every joint of every model in a row."""
+    """A row for each joint and model."""
     rows = [
         {"joint": name, "model": role, **figures[part]["per_joint"][name]}
         for name in report["errors"]["student"][part]["per_joint"]
@@ -58,7 +58,7 @@ def _joints(report: Mapping[str, Any], part: str) -> str:
 
 
 def _calibration(report: Mapping[str, Any]) -> str:
-    """What each student says of itself."""
+    """Calibration of each student."""
     rows = []
     for role, figures in report["calibration"].items():
         sigma, confidence = figures["sigma"], figures["confidence"] or {}
@@ -88,15 +88,15 @@ def _calibration(report: Mapping[str, Any]) -> str:
         "Calibration",
         rows,
         columns,
-        "Of labelled joints inside the crop, without flip test; sigmas and errors in heat-map cells along x and y. Ranks are "
-        "Spearman's correlation with the size of the error, 1 where the student knows the order of its errors. '-' where "
-        "no term trained the confidence. Sigmas are compared with root mean squares, which says something of students taught "
-        "Gaussians alone: a likelihood's or a Laplace's are scales of another density, and only their ranks can be compared.",
+        "For labelled joints inside the crop, without flip test; sigmas and errors in heat-map cells along x and y. Ranks are "
+        "Spearman's correlation with the size of the error, 1 for a perfect order. '-': no loss trained the confidence. "
+        "Sigmas are compared with root mean squares, which is valid for students trained with Gaussians: the sigmas of a "
+        "likelihood or a Laplace distribution are scales of another density, so only their ranks can be compared.",
     )
 
 
 def _tokens(report: Mapping[str, Any]) -> str:
-    """How far each student's tokens are from the teacher's."""
+    """Distance of each student's tokens from the teacher's."""
     rows = []
     for role, kinds in report["tokens"].items():
         row = {"model": role}
@@ -104,21 +104,21 @@ def _tokens(report: Mapping[str, Any]) -> str:
             row |= {f"{kind}_{name}": _number(value) for name, value in (figures or {}).items()}
         rows.append(row)
     columns = {"model": "model"} | {
-        f"{kind}_{name}": f"{kind} tokens, {told}"
+        f"{kind}_{name}": f"{kind} tokens, {heading}"
         for kind in ("visual", "keypoint")
-        for name, told in (("relative", "relative difference"), ("cosine", "cosine"))
+        for name, heading in (("relative", "relative difference"), ("cosine", "cosine"))
     }
     return _section(
         "Tokens",
         rows,
         columns,
-        "Squared difference relative to the spread of the teacher's tokens about their mean over persons: 0 is a copy, 1 no "
-        "better than the mean token. '-' where the shapes differ.",
+        "Squared difference relative to the variance of the teacher's tokens over persons: 0 is a copy, 1 is no better than "
+        "the mean token. '-': the shapes differ.",
     )
 
 
 def _inherited(report: Mapping[str, Any]) -> str:
-    """Each student where the teacher is wrong and where it is right."""
+    """Each student, by whether the teacher is right."""
     rows = [{"model": role, **figures} for role, figures in report["inherited"].items()]
     columns = {
         "model": "model",
@@ -132,16 +132,16 @@ def _inherited(report: Mapping[str, Any]) -> str:
         "Inherited errors",
         rows,
         columns,
-        "Right is an OKS of the joint of 0.5 and more. At the teacher's wrong place: nearer to it than to the truth and "
-        "within the PCK distance of it. A baseline that was never taught is the control.",
+        "A joint is right if its OKS is at least 0.5. At the teacher's wrong place: nearer to it than to the truth and "
+        "within the PCK distance of it. A baseline that was trained without teacher is the control.",
     )
 
 
-def _pull(report: Mapping[str, Any]) -> str:
-    """Which term pulls the student how strongly at which distance from the teacher's peak."""
+def _gradients(report: Mapping[str, Any]) -> str:
+    """Gradients of the terms, by distance of the student from the teacher's peak."""
     pull = report["pull"]
     if pull is None:
-        return "## Pull of the loss\n\nNo labelled joint has a peak in the teacher's map, or no loss was given.\n"
+        return "## Gradients of the loss\n\nNo labelled joint has a peak in the teacher's map, or no loss was given.\n"
     rows = []
     for line in pull["by_cells"]:
         end = "and more" if line["to"] is None else f"to {line['to']:g}"
@@ -155,13 +155,13 @@ def _pull(report: Mapping[str, Any]) -> str:
     columns |= {f"{name}_towards": f"{name.replace('_', ' ')}, cosine" for name in terms}
     quantiles = ", ".join(f"{_number(value)} ({share})" for share, value in pull["cells"].items())
     return _section(
-        "Pull of the loss",
+        "Gradients of the loss",
         rows,
         columns,
-        "Mean length of the gradient of a joint's part of each weighted term, per cell (times N K), by the distance between "
-        "the student's prediction and the teacher's peak; and the cosine between the pull and the way to that peak. "
-        f"Distances in cells: {quantiles}; {pull['beyond_3_sigmas']:.1%} of the joints are more than three of the student's "
-        "sigmas away.",
+        "Mean length of the gradient of each weighted term with respect to a joint, per cell (times N K), by the distance "
+        "between the student's prediction and the teacher's peak; and the cosine between the negative gradient and the "
+        f"direction to that peak. Distances in cells: {quantiles}; {pull['beyond_3_sigmas']:.1%} of the joints are more "
+        "than three of the student's sigmas away.",
     )
 
 
@@ -171,11 +171,11 @@ def _types() -> dict[str, str]:
 
 
 def _section(title: str, rows: list[dict[str, Any]], columns: Mapping[str, str], note: str = "") -> str:
-    """A heading, a note and a table; the columns say what to show under which heading."""
+    """A heading, a note and a table; `columns` maps keys of the rows to headings."""
     shown = [{heading: row.get(key) for key, heading in columns.items()} for row in rows]
     return f"## {title}\n\n{note + chr(10) * 2 if note else ''}{markdown_table(shown, list(columns.values()))}\n"
 
 
 def _number(value: float | None) -> str:
-    """Two decimals; '-' for what is not known."""
+    """Two decimals; '-' for a missing value."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""Where each term of a student's loss can pull: its gradient by how far the student is from its teacher and the truth."""
+"""Gradients of the terms of a student's loss, by distance of the student from the teacher and from the truth."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from distilpose.data.codec import decode_heatmaps
 from distilpose.outputs import StudentOutput, TeacherOutput
 
-# cells; the last bin is open
+# edges of the bins in cells; the last bin is open
 EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, float("inf"))
 
 
-class Pull(NamedTuple):
-    """J joints: how far the student is from the teacher's peak, and which term of the loss pulls it how strongly.
+class TermGradients(NamedTuple):
+    """Gradients of the loss terms with respect to the student's keypoints, for J joints.
 
     Attributes:
-        cells: (J,) distance to the peak in heat-map cells.
-        sigmas: (J,) the same in the student's own sigmas, along each axis by that axis' sigma.
-        error: (J,) distance to the truth in heat-map cells.
-        strength: by term, (J,) length of the gradient of the joint's part of the weighted term, per cell. A joint's
-            part is N K times what it adds to the loss of a batch, so that it does not depend on the batch's size.
-        towards: by term, (J,) cosine of the angle between the pull and the direction to the teacher's peak.
+        cells: (J,) distance of the student from the teacher's peak, in heat-map cells.
+        sigmas: (J,) the same distance in units of the student's sigmas, each axis by its own sigma.
+        error: (J,) distance of the student from the truth, in heat-map cells.
+        strength: by term, (J,) length of the gradient of the weighted term per cell. It is multiplied by N K, so that it
+            does not depend on the batch size.
+        towards: by term, (J,) cosine of the angle between the negative gradient and the direction to the peak.
     """
 
     cells: Tensor
@@ -33,15 +33,15 @@ class Pull(NamedTuple):
     towards: dict[str, Tensor]
 
 
-def pull_of_terms(
+def gradients_of_terms(
     loss: nn.Module, student: StudentOutput, teacher: TeacherOutput, keypoints: Tensor, weights: Tensor
-) -> Pull:
-    """The pull on every joint of a batch that has a weight and a peak in the teacher's map.
+) -> TermGradients:
+    """Gradients for all joints of a batch that have a weight and a peak in the teacher's map.
 
     Args:
-        loss: gives scalars by name as `DistillationLoss` does; terms that do not reach the keypoints are left out.
-        student: of N persons, without gradients.
-        teacher: of the same persons.
+        loss: returns scalars by name like `DistillationLoss`. Terms that do not depend on the keypoints are left out.
+        student: output for N persons, without gradients.
+        teacher: output for the same persons.
         keypoints: (N, K, 2) ground truth as a share of the crop.
         weights: (N, K) 1 for a labelled joint inside the crop, else 0.
     """
@@ -49,28 +49,28 @@ def pull_of_terms(
     extent = keypoints.new_tensor([columns, rows])
     peak, height = decode_heatmaps(teacher.heatmaps)
     counted = (weights > 0) & (height > 0)
-    way = (peak - student.keypoints) * extent
+    to_peak = (peak - student.keypoints) * extent
     strength, towards = {}, {}
     with torch.enable_grad():
-        place = student.keypoints.detach().requires_grad_()
-        terms = loss(student._replace(keypoints=place), teacher, keypoints, weights)
+        predicted = student.keypoints.detach().requires_grad_()
+        terms = loss(student._replace(keypoints=predicted), teacher, keypoints, weights)
         for name, value in terms.items():
             if name == "total" or not value.requires_grad:
                 continue
-            (gradient,) = torch.autograd.grad(value, place, retain_graph=True, allow_unused=True)
+            (gradient,) = torch.autograd.grad(value, predicted, retain_graph=True, allow_unused=True)
             if gradient is not None:
-                pull = -gradient * weights.numel() / extent
-                strength[name] = pull.norm(dim=-1)[counted]
-                towards[name] = torch.cosine_similarity(pull, way, dim=-1, eps=1e-20)[counted]
+                descent = -gradient * weights.numel() / extent
+                strength[name] = descent.norm(dim=-1)[counted]
+                towards[name] = torch.cosine_similarity(descent, to_peak, dim=-1, eps=1e-20)[counted]
     error = (keypoints - student.keypoints) * extent
-    cells, sigmas, error = (length.norm(dim=-1)[counted] for length in (way, way / student.sigmas, error))
-    return Pull(cells, sigmas, error, strength, towards)
+    cells, sigmas, error = (length.norm(dim=-1)[counted] for length in (to_peak, to_peak / student.sigmas, error))
+    return TermGradients(cells, sigmas, error, strength, towards)
 
 
-def concatenate_pulls(parts: list[Pull]) -> Pull:
-    """The joints of several batches as one, on the CPU."""
+def concatenate_gradients(parts: list[TermGradients]) -> TermGradients:
+    """Join the joints of several batches, on the CPU."""
     first = parts[0]
-    return Pull(
+    return TermGradients(
         torch.cat([part.cells for part in parts]).cpu(),
         torch.cat([part.sigmas for part in parts]).cpu(),
         torch.cat([part.error for part in parts]).cpu(),
@@ -79,17 +79,19 @@ def concatenate_pulls(parts: list[Pull]) -> Pull:
     )
 
 
-def pull_by_distance(pull: Pull, distance: Tensor, edges: tuple[float, ...] = EDGES) -> list[dict[str, Any]]:
-    """Mean strength and direction of every term's pull in bins of a distance; empty bins are left out.
+def bin_by_distance(
+    gradients: TermGradients, distance: Tensor, edges: tuple[float, ...] = EDGES
+) -> list[dict[str, Any]]:
+    """Mean strength and direction of the gradients in bins of a distance, without empty bins.
 
     Args:
-        pull: of J joints.
-        distance: (J,) to sort them by: `pull.cells` or `pull.error`.
+        gradients: of J joints.
+        distance: (J,) of each joint: `gradients.cells` or `gradients.error`.
         edges: of the bins, from 0 to infinity.
 
     Returns:
-        Of each bin `from` and `to` (None where it is open), `joints`, their mean `distance`, and by term `strength` and
-        `towards`.
+        For each bin `from` and `to` (None for the open bin), the number of `joints`, their mean `distance`, and
+        `strength` and `towards` by term.
     """
     index = torch.bucketize(distance, torch.tensor(edges[1:-1]), right=True)
     rows = []
@@ -101,8 +103,8 @@ def pull_by_distance(pull: Pull, distance: Tensor, edges: tuple[float, ...] = ED
                 "to": edges[number + 1] if edges[number + 1] < float("inf") else None,
                 "joints": int(chosen.sum()),
                 "distance": distance[chosen].mean().item(),
-                "strength": {name: values[chosen].mean().item() for name, values in pull.strength.items()},
-                "towards": {name: values[chosen].mean().item() for name, values in pull.towards.items()},
+                "strength": {name: values[chosen].mean().item() for name, values in gradients.strength.items()},
+                "towards": {name: values[chosen].mean().item() for name, values in gradients.towards.items()},
             }
         )
     return rows

@@ -1,6 +1,7 @@
 """Evaluation: flip test, rescoring, OKS, non-maximum suppression, COCO average precision and PCK."""
 
 from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
+from distilpose.evaluation.checks import check_finite, check_same_joints, choose_device
 from distilpose.evaluation.coco_ap import COCO_METRICS, coco_evaluation, coco_metrics, load_coco
 from distilpose.evaluation.error_types import (
     ERROR_TYPES,
@@ -12,22 +13,19 @@ from distilpose.evaluation.error_types import (
     people_of,
     shares_of_types,
 )
-from distilpose.evaluation.flip import FlipTest, check_flip_test, predict_crops, predict_crops_each
+from distilpose.evaluation.flip import FlipTest, predict_crops, predict_crops_each
 from distilpose.evaluation.mean_pose import MEAN_POSE, mean_pose, predict_mean_pose
 from distilpose.evaluation.oks import oks, oks_nms, padded_area
 from distilpose.evaluation.orientation import OrientedPCK, is_upright, pck_by_orientation
 from distilpose.evaluation.pck import PCK, allowed_distance, pck, pck_of_predictions
 from distilpose.evaluation.protocol import (
     Evaluation,
-    check_finite,
-    choose_device,
     concatenate,
     evaluate_dataset,
     predict_batch,
     predict_batches,
     result_rows,
     score_dataset,
-    score_predictions,
     truth_of,
 )
 from distilpose.evaluation.reliability import Reliability, ScoreMap, fit_score_map, reliability
@@ -51,7 +49,7 @@ __all__ = [
     "calibration",
     "calibration_of_sigmas",
     "check_finite",
-    "check_flip_test",
+    "check_same_joints",
     "choose_device",
     "coco_evaluation",
     "coco_metrics",
@@ -82,7 +80,6 @@ __all__ = [
     "rescore",
     "result_rows",
     "score_dataset",
-    "score_predictions",
     "shares_of_types",
     "spearman",
     "to_rows",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from distilpose.data.codec import decode_heatmaps
-from distilpose.errors import DistilPoseError
 from distilpose.outputs import StudentOutput, TeacherOutput
 
 if TYPE_CHECKING:
@@ -51,13 +50,6 @@ def predict_crops_each(model: PoseModel, images: Tensor, flip_tests: Sequence[Fl
     mirrored = model(images.flip(-1)) if any(flip_tests) else None
     decode = _student if isinstance(straight, StudentOutput) else _teacher
     return [decode(model, straight, mirrored if flip else None, flip, images) for flip in flip_tests]
-
-
-def check_flip_test(flip_test: Any) -> FlipTest:
-    """The value itself if it is True, False or "released"; else an error."""
-    if not isinstance(flip_test, bool) and flip_test != "released":
-        raise DistilPoseError(f"flip_test={flip_test!r} is not known: expected true, false or released.")
-    return flip_test
 
 
 def _student(

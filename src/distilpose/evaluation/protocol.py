@@ -6,7 +6,6 @@ Validation during training and the evaluate command use the same functions, so t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from distilpose.data.codec import keypoints_to_image
-from distilpose.errors import DistilPoseError
-from distilpose.evaluation.coco_ap import coco_evaluation, keypoint_category, load_coco, subset_of
+from distilpose.evaluation.coco_ap import coco_evaluation, load_coco, subset_of
 from distilpose.evaluation.flip import FlipTest, predict_crops_each
 from distilpose.evaluation.oks import PADDING
 from distilpose.evaluation.orientation import pck_by_orientation
@@ -29,25 +27,6 @@ from distilpose.skeleton import Skeleton
 if TYPE_CHECKING:
     from distilpose.data.coco import CocoKeypoints
     from distilpose.models.model import PoseModel
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU without one.
-
-    Raises:
-        DistilPoseError: the device is not available.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DistilPoseError(
-            f"Device {name!r} cannot be used ({reason}): use device=cpu, or device=auto for what is available."
-        ) from error
-    return device
 
 
 def predict_batch(model: PoseModel, batch: PoseBatch, flip_tests: Sequence[FlipTest]) -> list[Predictions]:
@@ -79,21 +58,6 @@ def predict_batches(
 def concatenate(parts: Iterable[Predictions]) -> Predictions:
     """Join the predictions of several batches or processes."""
     return Predictions(*map(torch.cat, zip(*parts, strict=True)))
-
-
-def check_finite(predictions: Predictions, source: Any) -> None:
-    """Raise on predictions that are not finite. They would count as misses, or as duplicates in OKS-NMS.
-
-    Args:
-        predictions: N persons.
-        source: name of the model or file, for the message.
-    """
-    broken = int((~predictions.keypoints.isfinite().flatten(1).all(1) | ~predictions.scores.isfinite().all(1)).sum())
-    if broken:
-        raise DistilPoseError(
-            f"{source} predicts keypoints or scores that are not finite for {broken} of {len(predictions.scores)} persons: "
-            "its training diverged, use an earlier checkpoint."
-        )
 
 
 def result_rows(
@@ -138,45 +102,6 @@ class Evaluation(NamedTuple):
     precision: NDArray[np.float64] | None = None
 
 
-def score_predictions(
-    predictions: Predictions,
-    annotations: str | Path | COCO,
-    skeleton: Skeleton,
-    input_size: Sequence[int],
-    *,
-    category_id: int | None = None,
-    rescored: bool = True,
-    nms_threshold: float = 0.9,
-    padding: float = PADDING,
-    ground_truth_boxes: bool = True,
-) -> Evaluation:
-    """Metrics of predictions over all images of an annotation file.
-
-    Args:
-        predictions: N persons.
-        annotations: COCO annotation file, or pycocotools' `COCO` of it.
-        skeleton: of the annotations and the predictions.
-        input_size: (H, W) of the crops.
-        category_id: the category to score; by default the first with K keypoints.
-        rescored: see `result_rows`.
-        nms_threshold: see `result_rows`.
-        padding: see `result_rows`.
-        ground_truth_boxes: whether `annotation_id` refers to annotations, as PCK needs.
-    """
-    truth = load_coco(annotations)
-    if category_id is None:
-        category_id = keypoint_category(truth, skeleton.num_keypoints)
-    rows = result_rows(predictions, skeleton, input_size, category_id, rescored, nms_threshold, padding)
-    metrics: dict[str, float] = {}
-    detail, precision = None, None
-    if skeleton.sigmas is not None:
-        metrics, precision = coco_evaluation(truth, rows, skeleton.sigmas, category_id)
-    if ground_truth_boxes:
-        detail = pck_of_predictions(predictions, truth, skeleton)
-        metrics["PCK"] = detail.value
-    return Evaluation(metrics, rows, detail, precision)
-
-
 def score_dataset(
     predictions: Predictions,
     dataset: CocoKeypoints,
@@ -184,7 +109,7 @@ def score_dataset(
     nms_threshold: float = 0.9,
     truth: COCO | None = None,
 ) -> Evaluation:
-    """`score_predictions` on the persons of a data set.
+    """Metrics of predictions over all images of a data set.
 
     Args:
         predictions: of every person of the data set.
@@ -193,17 +118,17 @@ def score_dataset(
         nms_threshold: see `result_rows`.
         truth: `truth_of(dataset)`, if it is already loaded.
     """
-    return score_predictions(
-        predictions,
-        truth_of(dataset) if truth is None else truth,
-        dataset.skeleton,
-        dataset.input_size,
-        category_id=dataset.category_id,
-        rescored=rescored,
-        nms_threshold=nms_threshold,
-        padding=dataset.padding,
-        ground_truth_boxes=has_ground_truth_boxes(dataset),
-    )
+    truth = truth_of(dataset) if truth is None else truth
+    skeleton, category_id = dataset.skeleton, dataset.category_id
+    rows = result_rows(predictions, skeleton, dataset.input_size, category_id, rescored, nms_threshold, dataset.padding)
+    metrics: dict[str, float] = {}
+    detail, precision = None, None
+    if skeleton.sigmas is not None:
+        metrics, precision = coco_evaluation(truth, rows, skeleton.sigmas, category_id)
+    if has_ground_truth_boxes(dataset):
+        detail = pck_of_predictions(predictions, truth, skeleton)
+        metrics["PCK"] = detail.value
+    return Evaluation(metrics, rows, detail, precision)
 
 
 def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> Evaluation:

@@ -1,1 +1,1 @@
-"""Parts of the export command: the graph and its folding, the formats, quantisation, and the comparison with PyTorch."""
+"""Export: tracing and folding, file formats, quantisation, and the comparison with PyTorch."""

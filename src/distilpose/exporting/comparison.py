@@ -1,4 +1,4 @@
-"""An exported file against the model in PyTorch, on the same crops."""
+"""Comparison of an exported file with the model in PyTorch, on the same crops."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from distilpose.exporting.graph import ExportedPose, output_names
 from distilpose.exporting.onnx_file import network_input
 from distilpose.models.model import PoseModel
 
-BATCHES = (1, 3, 8)  # each is run, so that a graph which took one of them for a constant is found out
-# largest difference allowed: of keypoints as a share of the crop's longer side, and of scores and a teacher's heat maps
-# as a share of the largest value PyTorch gives. Measured over all models: see docs/export.md
+BATCHES = (1, 3, 8)  # all are run, to find a graph in which one of them became a constant
+# largest difference allowed: of keypoints as a fraction of the crop's longer side, and of scores and a teacher's heat maps
+# as a fraction of PyTorch's largest value. Measured over all models: see docs/export.md
 TOLERANCES = {"float32": (0.01 / 256, 1e-3), "float16": (0.5 / 256, 2e-2)}
-# int8: the mean difference of keypoints as a share of the crop's longer side
+# int8: mean difference of keypoints as a fraction of the crop's longer side
 INT8_TOLERANCE = 0.03
 
 
 class Difference(NamedTuple):
-    """How far a file is from PyTorch.
+    """Difference between an exported file and PyTorch.
 
     Attributes:
-        pixels_largest: of keypoints, in crop pixels; of a teacher, over the joints whose peak is decided, in int8 over all.
-        pixels_mean: likewise.
-        scores_largest: of scores.
-        scores_mean: likewise.
-        heatmaps_largest: of a teacher's heat maps, as a share of the largest value PyTorch gives; None of a student.
-        joints: how many were compared.
-        undecided: how many of a teacher's joints are left out of the figures in pixels, because decoding magnifies even
-            the rounding of their maps.
-        crops: what was compared on, in words.
+        pixels_largest: largest difference of keypoints in crop pixels; for a teacher, over the joints whose peak is
+            unambiguous (int8: over all joints).
+        pixels_mean: mean difference of keypoints.
+        scores_largest: largest difference of scores.
+        scores_mean: mean difference of scores.
+        heatmaps_largest: largest difference of a teacher's heat maps, as a fraction of PyTorch's largest value; None for a
+            student.
+        joints: number of joints compared.
+        undecided: number of a teacher's joints left out of the figures in pixels, because their peak is ambiguous and decoding
+            magnifies even rounding of the map.
+        crops: description of the crops.
         pck: PCK of PyTorch and of the file, where the crops are annotated with the model's joints; else None.
     """
 
@@ -54,101 +56,112 @@ class Difference(NamedTuple):
 
 
 def compare(model: PoseModel, run: Run, crops: Crops, normalise: bool, precision: str) -> Difference:
-    """The outputs of both on all crops, in batches of 1, 3, 8, 8, …; of fewer than 12 crops some are shown again.
+    """Compare both on all crops, in batches of 1, 3, 8, 8, …; fewer than 12 crops are repeated.
 
     Args:
         model: in eval mode on the CPU, not folded.
-        run: the exported file, with sigmas or heat maps.
+        run: the exported file.
         crops: M persons.
         normalise: as the file was exported.
-        precision: of the file.
+        precision: precision of the file.
+
+    Raises:
+        DistilPoseError: an output has another shape than in PyTorch.
     """
     count = max(len(crops.images), sum(BATCHES))
     images = np.resize(crops.images, (count, *crops.images.shape[1:]))
     about = {"mean": model.mean, "std": model.std}
     reference = ExportedPose(model, normalise=False, extra=True).eval()
-    ours: list[list[NDArray]] = []
-    theirs: list[list[NDArray]] = []
+    expected_parts: list[list[NDArray]] = []
+    exported_parts: list[list[NDArray]] = []
     for piece in track(_pieces(count), "comparing with PyTorch", transient=True):
         with torch.no_grad():
-            plain = network_input(images[piece], {**about, "normalise": False})
-            ours.append([one.numpy() for one in reference(torch.from_numpy(plain))])
-        found = run(network_input(images[piece], {**about, "normalise": normalise}))
-        for name, one, other in zip(output_names(model.kind, True), ours[-1], found, strict=False):
-            if one.shape != other.shape:
+            batch = network_input(images[piece], {**about, "normalise": False})
+            expected = [output.numpy() for output in reference(torch.from_numpy(batch))]
+        exported = run(network_input(images[piece], {**about, "normalise": normalise}))
+        for name, ours, theirs in zip(output_names(model.kind, True), expected, exported, strict=False):
+            if ours.shape != theirs.shape:
                 raise DistilPoseError(
-                    f"The exported file gives {name} of shape {other.shape} for a batch of {len(plain)}, PyTorch "
-                    f"{one.shape}: nothing was kept."
+                    f"The exported file gives {name} of shape {theirs.shape} for a batch of {len(batch)}, PyTorch "
+                    f"{ours.shape}: the file was not kept, try another format."
                 )
-        theirs.append(found)
-    expected, given = ([np.concatenate(part) for part in zip(*parts, strict=True)] for parts in (ours, theirs))
-    return _difference(model, expected, given, crops, precision)
+        expected_parts.append(expected)
+        exported_parts.append(exported)
+    expected, exported = (
+        [np.concatenate(part) for part in zip(*parts, strict=True)] for parts in (expected_parts, exported_parts)
+    )
+    return _difference(model, expected, exported, crops, precision)
 
 
-def check(difference: Difference, precision: str, model: PoseModel) -> None:
-    """Refuse a file that differs by more than rounding, or, for int8, by more than a model that still works would."""
+def check_tolerance(difference: Difference, precision: str, model: PoseModel) -> None:
+    """Check that a file differs from PyTorch by no more than its precision allows.
+
+    Raises:
+        DistilPoseError: it differs by more, or no joint could be compared.
+    """
     side, largest = max(model.input_size), difference.pixels_largest
     if difference.undecided == difference.joints:
         raise DistilPoseError(
-            f"None of the {difference.joints} joints compared has a decided peak in the teacher's heat maps, so nothing is "
-            "known of the keypoints of the exported file and it was not kept: give images of persons, or a trained teacher."
+            f"None of the {difference.joints} joints compared has an unambiguous peak in the teacher's heat maps, so the "
+            "exported file cannot be checked and was not kept: give images=FOLDER of persons, or a trained teacher."
         )
     if precision == "int8":
-        bad = not difference.pixels_mean <= INT8_TOLERANCE * side
-        told = f"by {difference.pixels_mean:.3g} crop pixels on average, {INT8_TOLERANCE * side:.3g} are allowed"
-        way = "give more or likelier calibration images, or export with precision=float16"
+        good = difference.pixels_mean <= INT8_TOLERANCE * side
+        measured = f"by {difference.pixels_mean:.3g} crop pixels on average, {INT8_TOLERANCE * side:.3g} is allowed"
+        way = "give more or better calibration.images, or export with precision=float16"
     else:
-        pixels, share = TOLERANCES[precision]
-        bad = not (largest <= pixels * side and difference.scores_largest <= share)
-        bad = bad or not (difference.heatmaps_largest is None or difference.heatmaps_largest <= share)
-        told = (
+        pixels, fraction = TOLERANCES[precision]
+        good = largest <= pixels * side and difference.scores_largest <= fraction
+        good = good and (difference.heatmaps_largest is None or difference.heatmaps_largest <= fraction)
+        measured = (
             f"by {largest:.3g} crop pixels and {difference.scores_largest:.3g} of a score, "
-            f"{pixels * side:.3g} and {share:.3g} are allowed"
+            f"{pixels * side:.3g} and {fraction:.3g} are allowed"
         )
         way = "try another format" if precision == "float32" else "export with precision=float32"
-    if bad:
-        raise DistilPoseError(f"The exported file differs from PyTorch {told}, so it was not kept: {way}.")
+    if not good:
+        raise DistilPoseError(f"The exported file differs from PyTorch {measured}, so it was not kept: {way}.")
 
 
 def _difference(
-    model: PoseModel, expected: list[NDArray], given: list[NDArray], crops: Crops, precision: str
+    model: PoseModel, expected: list[NDArray], exported: list[NDArray], crops: Crops, precision: str
 ) -> Difference:
     size = np.array([model.input_size[1], model.input_size[0]])
-    finite = all(np.isfinite(one).all() for one in given)
-    shifts = np.linalg.norm((expected[0] - given[0]) * size, axis=-1)
-    scores = np.abs(expected[1] - given[1])
+    finite = all(np.isfinite(one).all() for one in exported)
+    shifts = np.linalg.norm((expected[0] - exported[0]) * size, axis=-1)
+    scores = np.abs(expected[1] - exported[1])
     decided, heatmaps = np.ones_like(shifts, dtype=bool), None
-    if model.kind == "teacher" and len(given) > 2:
-        apart = np.abs(expected[2] - given[2])
-        heatmaps = float(apart.max() / np.abs(expected[2]).max())
-        if precision in TOLERANCES:  # int8 damages the maps themselves, and nothing else would judge them
-            decided = _decided(expected[2], given[2], size, TOLERANCES[precision][0] * max(model.input_size) / 2)
-    share = scores / max(1.0, float(np.abs(expected[1]).max()))
-    counted = shifts[decided] if decided.any() else np.zeros(1)
-    found = Difference(
-        float(counted.max()), float(counted.mean()), float(share.max()), float(share.mean()), heatmaps,
-        shifts.size, int((~decided).sum()), crops.told, _pck(model, expected[0], given[0], crops),
+    if model.kind == "teacher" and len(exported) > 2:
+        heatmaps = float(np.abs(expected[2] - exported[2]).max() / np.abs(expected[2]).max())
+        if precision in TOLERANCES:  # int8 changes the maps themselves, and only the keypoints measure that
+            decided = _has_clear_peak(
+                expected[2], exported[2], size, TOLERANCES[precision][0] * max(model.input_size) / 2
+            )
+    relative = scores / max(1.0, float(np.abs(expected[1]).max()))
+    compared = shifts[decided] if decided.any() else np.zeros(1)
+    difference = Difference(
+        float(compared.max()), float(compared.mean()), float(relative.max()), float(relative.mean()), heatmaps,
+        shifts.size, int((~decided).sum()), crops.description, _pck(model, expected[0], exported[0], crops),
     )  # fmt: skip
-    return found if finite else found._replace(pixels_largest=np.inf, pixels_mean=np.inf)
+    return difference if finite else difference._replace(pixels_largest=np.inf, pixels_mean=np.inf)
 
 
-def _decided(expected: NDArray, given: NDArray, size: NDArray, allowed: float) -> NDArray[np.bool_]:
-    """(N, K): whether PyTorch decodes both maps to places within so many crop pixels of each other.
+def _has_clear_peak(expected: NDArray, exported: NDArray, size: NDArray, allowed: float) -> NDArray[np.bool_]:
+    """(N, K): whether PyTorch decodes both maps to positions within so many crop pixels of each other.
 
-    Where it does not, though the maps agree, the highest cell has an equal or no curvature to find the peak by, as maps of
-    an untrained teacher often have, and pixels say nothing of the export.
+    If not, although the maps agree, two cells are equally high or the peak has no curvature. Maps of an untrained teacher are
+    often so, and a distance in pixels is then no measure of the export.
     """
-    places = [decode_heatmaps(torch.from_numpy(maps))[0].numpy() * size for maps in (expected, given)]
-    return np.linalg.norm(places[0] - places[1], axis=-1) <= allowed
+    positions = [decode_heatmaps(torch.from_numpy(maps))[0].numpy() * size for maps in (expected, exported)]
+    return np.linalg.norm(positions[0] - positions[1], axis=-1) <= allowed
 
 
-def _pck(model: PoseModel, expected: NDArray, given: NDArray, crops: Crops) -> tuple[float, float] | None:
+def _pck(model: PoseModel, expected: NDArray, exported: NDArray, crops: Crops) -> tuple[float, float] | None:
     if crops.keypoints is None or crops.names != model.skeleton.names:
         return None
     target, labelled, boxes = (torch.as_tensor(part) for part in (crops.keypoints, crops.labelled, crops.boxes))
     size = torch.tensor([model.input_size[1], model.input_size[0]])
-    places = (torch.from_numpy(found[: len(target)]) * size for found in (expected, given))
-    before, after = (pck(place, target, labelled, boxes, model.skeleton).value for place in places)
+    positions = (torch.from_numpy(found[: len(target)]) * size for found in (expected, exported))
+    before, after = (pck(keypoints, target, labelled, boxes, model.skeleton).value for keypoints in positions)
     return before, after
 
 

@@ -1,4 +1,4 @@
-"""Crops of persons to compare or calibrate with: annotated, whole images of a folder, or drawn."""
+"""Crops of persons for comparison and calibration: annotated persons, whole images of a folder, or drawn persons."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from distilpose.data.boxes import ground_truth_instances
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
 from distilpose.data.synthetic.scene import draw_scene
 from distilpose.errors import DistilPoseError
-from distilpose.inference.photographs import read_photo
-from distilpose.inference.sources import find_images
+from distilpose.inference.images import find_images, read_rgb
 
-_DRAWN_SIZE = 192  # pixels of a drawn picture
+_DRAWN_SIZE = 192  # pixels of a side of a drawn image
 
 
 class Crops(NamedTuple):
@@ -29,7 +28,7 @@ class Crops(NamedTuple):
         labelled: (M, K) bool; None without annotations.
         boxes: (M, 4) x, y, width, height in crop pixels; None without annotations.
         names: of the K joints; empty without annotations.
-        told: where they come from, in words.
+        description: where they come from.
     """
 
     images: NDArray[np.uint8]
@@ -37,7 +36,7 @@ class Crops(NamedTuple):
     labelled: NDArray[np.bool_] | None
     boxes: NDArray[np.float64] | None
     names: tuple[str, ...]
-    told: str
+    description: str
 
 
 def collect_crops(
@@ -47,55 +46,55 @@ def collect_crops(
     padding: float,
     limit: int,
 ) -> Crops:
-    """The crops that the settings name, at most `limit`, spread over the whole set.
+    """At most `limit` crops, spread over the whole set.
 
     Args:
-        annotations: COCO keypoint file; its persons in their boxes.
-        images: folder of its images; without annotations, an image or folder of images, each taken as one person.
-            With neither, people are drawn.
+        annotations: COCO keypoint file, whose persons are cropped by their boxes.
+        images: folder of its images; without annotations, an image or folder of images, each as one person.
+            With neither, persons are drawn.
         input_size: (H, W) of the crops.
         padding: factor on the boxes.
-        limit: at least 1.
+        limit: largest number of crops, at least 1.
 
     Raises:
-        DistilPoseError: a file is missing or wrong, or no person is there.
+        DistilPoseError: a file is missing or malformed, or there is no person.
     """
     if annotations is not None:
         if images is None:
-            raise DistilPoseError(f"annotations={annotations} need the folder of their images: give images=FOLDER.")
+            raise DistilPoseError(f"annotations={annotations} needs the folder of its images: give images=FOLDER.")
         return _annotated(Path(annotations), Path(images), input_size, padding, limit)
     if images is not None:
         files = find_images(images)
         files = [files[index] for index in _spread(len(files), limit)]
-        made = _crop_each(_whole(files), input_size, padding)
-        told = f"{len(made)} images of {Path(images).name}, each as one person"
+        crops = _crop_each(_whole(files), input_size, padding)
+        description = f"{len(crops)} images of {Path(images).name}, each as one person"
     else:
-        made = _crop_each(_drawn(limit), input_size, padding)
-        told = f"{len(made)} drawn persons"
-    return Crops(np.stack(made).astype(np.uint8), None, None, None, (), told)
+        crops = _crop_each(_drawn(limit), input_size, padding)
+        description = f"{len(crops)} drawn persons"
+    return Crops(np.stack(crops).astype(np.uint8), None, None, None, (), description)
 
 
 def _crop_each(
-    pictures: Iterable[tuple[NDArray[np.uint8], ArrayLike]], input_size: tuple[int, int], padding: float
+    images: Iterable[tuple[NDArray[np.uint8], ArrayLike]], input_size: tuple[int, int], padding: float
 ) -> list[NDArray]:
-    """The crop of each picture's box, one picture in memory at a time."""
+    """The crop of each image's box, with one image in memory at a time."""
     return [
-        warp_image(picture, warp_of_region(region_of_box(box, input_size, padding), input_size), input_size)
-        for picture, box in pictures
+        warp_image(image, warp_of_region(region_of_box(box, input_size, padding), input_size), input_size)
+        for image, box in images
     ]
 
 
 def _whole(files: Iterable[Path]) -> Iterator[tuple[NDArray[np.uint8], ArrayLike]]:
     for file in files:
-        picture = read_photo(file)
-        yield picture, [0, 0, picture.shape[1], picture.shape[0]]
+        image = read_rgb(file)
+        yield image, [0, 0, image.shape[1], image.shape[0]]
 
 
 def _drawn(count: int) -> Iterator[tuple[NDArray[np.uint8], ArrayLike]]:
     for index in range(count):
-        picture, persons = draw_scene(np.random.default_rng((7, index)), _DRAWN_SIZE, 1)
+        image, persons = draw_scene(np.random.default_rng((7, index)), _DRAWN_SIZE, 1)
         if persons:
-            yield picture, persons[0]["bbox"]
+            yield image, persons[0]["bbox"]
 
 
 def _annotated(annotations: Path, images: Path, input_size: tuple[int, int], padding: float, limit: int) -> Crops:
@@ -107,17 +106,19 @@ def _annotated(annotations: Path, images: Path, input_size: tuple[int, int], pad
     crops, joints, boxes = [], [], []
     for image_id, box, keypoints in zip(persons.image_ids.tolist(), persons.boxes, persons.keypoints, strict=True):
         warp = warp_of_region(region_of_box(box, input_size, padding), input_size)
-        picture = read_photo(images / content.images[image_id].file_name)
-        crops.append(warp_image(picture, warp, input_size))
+        image = read_rgb(images / content.images[image_id].file_name)
+        crops.append(warp_image(image, warp, input_size))
         joints.append(warp_points(keypoints, warp))
         boxes.append(
             [*(warp[:, :2] @ box[:2] + warp[:, 2]), *(box[2:] * warp[0, 0])]
-        )  # the warp neither turns nor mirrors
-    told = f"{len(crops)} persons of {annotations.name}"
+        )  # the warp neither rotates nor flips
+    description = f"{len(crops)} persons of {annotations.name}"
     names = content.skeleton.names
-    return Crops(np.stack(crops).astype(np.uint8), np.stack(joints), persons.labelled, np.array(boxes), names, told)
+    return Crops(
+        np.stack(crops).astype(np.uint8), np.stack(joints), persons.labelled, np.array(boxes), names, description
+    )
 
 
 def _spread(count: int, limit: int) -> NDArray[np.int64]:
-    """At most `limit` of the indices below `count`, evenly."""
+    """At most `limit` indices below `count`, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(np.int64))

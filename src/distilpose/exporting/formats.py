@@ -1,4 +1,4 @@
-"""The formats: a traced graph to a file with its metadata inside, and the file back as a function, by its own runtime."""
+"""File formats: write a traced graph with its metadata, and load the file as a function by its own runtime."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,44 +19,42 @@ from distilpose.exporting.graph import INPUT
 from distilpose.exporting.onnx_file import METADATA_KEY, open_session
 from distilpose.files import atomic_write
 
+Format = Literal["onnx", "torch_export", "openvino"]
+Precision = Literal["float32", "float16", "int8"]
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "openvino": ".xml"}
-PRECISIONS = {
-    "onnx": ("float32", "float16", "int8"),
-    "torch_export": ("float32", "float16"),
-    "openvino": ("float32", "float16"),
-}
 EXTRAS = {"onnx": "export", "torch_export": "export", "openvino": "openvino"}
 EXTRA_FILE = f"{METADATA_KEY}.json"
 Run = Callable[[NDArray], list[NDArray]]
 
 
-def check_format(name: str, precision: str, output: Path) -> None:
-    """Refuse a format or precision that is not there, and an output of another ending."""
-    if name not in SUFFIXES:
-        raise DistilPoseError(f"format={name} is not known: expected one of {', '.join(SUFFIXES)}.")
-    if precision not in PRECISIONS[name]:
-        way = "; int8 is for format=onnx, which OpenVINO reads as well" if precision == "int8" else ""
+def check_format(name: Format, precision: Precision, output: Path) -> None:
+    """Check that a format has a precision, and that its files can be written to `output`.
+
+    Raises:
+        DistilPoseError: the precision is not available, the suffix is another format's, or a file exists.
+    """
+    if precision == "int8" and name != "onnx":
         raise DistilPoseError(
-            f"precision={precision} is not there for format={name}: expected {', '.join(PRECISIONS[name])}{way}."
+            f"precision=int8 is not available for format={name}: set format=onnx (OpenVINO reads it too), or precision=float16."
         )
     if output.suffix != SUFFIXES[name]:
         raise DistilPoseError(f"output={output} must end in {SUFFIXES[name]} for format={name}.")
     for file in files_of(name, output):
         if file.exists():
-            raise DistilPoseError(f"{file} exists and is not overwritten: choose another name or remove it first.")
+            raise DistilPoseError(f"{file} exists and is not overwritten: choose another output=FILE, or remove it.")
 
 
 def files_of(name: str, output: Path) -> list[Path]:
-    """The files an export consists of."""
+    """The files of an export."""
     return [output, output.with_suffix(".bin")] if name == "openvino" else [output]
 
 
 def build(name: str, program: ExportedProgram, outputs: Sequence[str]) -> Any:
-    """The graph in the format's own terms: an onnx.ModelProto, an openvino.Model, or the program itself."""
+    """The graph as the format's own object: an onnx.ModelProto, an openvino.Model, or the program itself."""
     if name == "torch_export":
         return program
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of deprecations inside the exporters, about which nobody here can do a thing
+        warnings.simplefilter("ignore")  # deprecations inside the exporters
         try:
             return _onnx(program, outputs) if name == "onnx" else _openvino(program, outputs)
         except ImportError as error:
@@ -66,7 +64,7 @@ def build(name: str, program: ExportedProgram, outputs: Sequence[str]) -> Any:
 
 
 def save(name: str, built: Any, path: Path, about: Mapping[str, Any]) -> None:
-    """Write the file, metadata inside; of OpenVINO also the `.bin` beside it."""
+    """Write the file with its metadata; for OpenVINO also the `.bin` beside it."""
     text = json.dumps(about)
     if name == "onnx":
         import onnx
@@ -88,7 +86,7 @@ def load(name: str, path: Path, threads: int | None = None) -> Run:
     Args:
         name: the format.
         path: the file.
-        threads: of ONNX and OpenVINO, whose own choice it is if not given; torch.export runs in PyTorch's.
+        threads: number of threads for ONNX and OpenVINO, their own choice by default; torch.export runs in PyTorch's.
     """
     if name == "onnx":
         session, _ = open_session(path, threads)
@@ -96,7 +94,7 @@ def load(name: str, path: Path, threads: int | None = None) -> Run:
     if name == "openvino":
         import openvino
 
-        # newer processors would compute in bfloat16 by themselves
+        # newer processors compute in bfloat16 by default
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
         settings |= {} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)}
         compiled = openvino.Core().compile_model(str(path), "CPU", settings)
@@ -111,27 +109,27 @@ def load(name: str, path: Path, threads: int | None = None) -> Run:
 
 
 @contextmanager
-def written(name: str, output: Path) -> Iterator[Path]:
-    """`atomic_write` for all files of a format: OpenVINO's weights come to lie beside its `.xml` in the same way."""
+def atomic_export(name: str, output: Path) -> Iterator[Path]:
+    """`atomic_write` for all files of a format: OpenVINO has its weights beside the `.xml`."""
     weights = atomic_write(output.with_suffix(".bin")) if name == "openvino" else nullcontext()
     with weights, atomic_write(output) as temporary:
         yield temporary
 
 
 def _onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
-    """An onnx.ModelProto whose only node metadata is the module a node comes from, for quantisation to tell by."""
-    import onnxscript  # noqa: F401 - torch.onnx would name it less plainly
+    """An onnx.ModelProto whose only node metadata is the module of a node, which quantisation needs."""
+    import onnxscript  # noqa: F401 - torch.onnx fails later without it
 
-    found = torch.onnx.export(program, dynamo=True, optimize=True, verbose=False, output_names=list(outputs))
-    assert found is not None
-    model = found.model_proto
+    program_file = torch.onnx.export(program, dynamo=True, optimize=True, verbose=False, output_names=list(outputs))
+    assert program_file is not None
+    model = program_file.model_proto
     model.producer_name, model.doc_string = "distilpose", ""
     values = [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]
     for part in [model, model.graph, *values]:
         del part.metadata_props[:]
     for node in model.graph.node:
         scopes = [prop for prop in node.metadata_props if prop.key == "pkg.torch.onnx.name_scopes"]
-        del node.metadata_props[:]  # they hold this machine's paths
+        del node.metadata_props[:]  # these include paths of this machine
         node.metadata_props.extend(scopes)
         node.doc_string = ""
     for value in [*model.graph.input, *model.graph.output]:
@@ -143,7 +141,7 @@ def _openvino(program: ExportedProgram, outputs: Sequence[str]) -> Any:
     import openvino
 
     model = openvino.convert_model(program)
-    # the converter forgets the height and width
+    # the converter drops height and width
     shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == INPUT)
     model.reshape([-1, *(int(side) for side in shape[1:])])
     for port, name in zip(model.outputs, outputs, strict=True):

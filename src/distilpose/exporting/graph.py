@@ -1,4 +1,4 @@
-"""What is exported: a model with its decoding, traced once for all formats, batch normalisation folded away."""
+"""The exported graph: a model with its decoding, traced once for all formats, with batch normalisation folded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from distilpose.models.model import PoseModel
 
 INPUT = "images"
 OUTPUTS = {"student": ("keypoints", "scores", "sigmas"), "teacher": ("keypoints", "scores", "heatmaps")}
-MOST = 1024  # crops a batch
+MAX_BATCH = 1024  # crops
 
 
 class ExportedPose(nn.Module):
-    """A model as it is exported: plain tensors in and out, and a teacher's maps decoded.
+    """A model as it is exported: tensors in and out, with a teacher's heat maps decoded.
 
     Args:
         model: a student or a teacher in eval mode.
-        normalise: whether crops come as (N, H, W, 3) uint8 RGB in 0..255 in place of (N, 3, H, W) normalised float32.
+        normalise: whether crops are (N, H, W, 3) uint8 RGB in 0..255 instead of (N, 3, H, W) normalised float32.
         extra: whether a student's sigmas, or a teacher's heat maps, follow keypoints and scores.
     """
 
@@ -40,7 +40,7 @@ class ExportedPose(nn.Module):
             images = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         output = self.model(images.to(next(self.model.parameters()).dtype))
         if self.model.kind == "student":
-            # nothing trained the scores: they count as 1, as in evaluation
+            # untrained scores count as 1, as in evaluation
             scores = output.scores if self.model.scores_trained else torch.ones_like(output.scores)
             found = (output.keypoints, scores, output.sigmas)
         else:
@@ -49,18 +49,18 @@ class ExportedPose(nn.Module):
 
 
 def output_names(kind: str, extra: bool) -> list[str]:
-    """The outputs of an exported student or teacher, in order."""
+    """Names of the outputs of an exported student or teacher, in order."""
     return list(OUTPUTS[kind] if extra else OUTPUTS[kind][:2])
 
 
 def trace(model: PoseModel, normalise: bool, extra: bool, half: bool = False) -> ExportedProgram:
-    """The graph of a model, for any batch size, with its batch normalisation folded.
+    """Trace a model for any batch size, with its batch normalisation folded.
 
     Args:
-        model: in eval mode on the CPU; left as it is.
+        model: in eval mode on the CPU; it is not changed.
         normalise: as in `ExportedPose`.
         extra: as in `ExportedPose`.
-        half: whether backbone and encoder compute in float16. The head, which gives coordinates, stays in float32.
+        half: whether backbone and encoder compute in float16. The head, whose outputs are coordinates, stays in float32.
     """
     exported = ExportedPose(copy.deepcopy(model), normalise, extra).eval()
     weights = {name: value.detach().clone() for name, value in exported.state_dict().items()}
@@ -71,25 +71,25 @@ def trace(model: PoseModel, normalise: bool, extra: bool, half: bool = False) ->
     images = torch.zeros(2, height, width, 3, dtype=torch.uint8) if normalise else torch.zeros(2, 3, height, width)
     with torch.no_grad():
         program = torch.export.export(
-            exported, (images,), dynamic_shapes={INPUT: {0: Dim("batch", min=1, max=MOST)}}, strict=False
+            exported, (images,), dynamic_shapes={INPUT: {0: Dim("batch", min=1, max=MAX_BATCH)}}, strict=False
         )
     fold_batch_norm(program, weights)
-    for node in program.graph.nodes:  # they name this machine's paths, and files keep them
+    for node in program.graph.nodes:  # a trace has paths of this machine, and would be saved
         node.meta.pop("stack_trace", None)
     return program
 
 
 def fold_batch_norm(program: ExportedProgram, weights: Mapping[str, Tensor]) -> int:
-    """Put each batch normalisation that follows a convolution, and nothing else does, into the convolution's weights.
+    """Fold each batch normalisation into the convolution before it, if nothing else uses the convolution's output.
 
-    Worked out in float64 from `weights`, so that a float16 graph is rounded once.
+    Computed in float64 from `weights`, so that a float16 graph is rounded once.
 
     Args:
-        program: changed in place; of a model in eval mode.
-        weights: the model's own, in float32.
+        program: of a model in eval mode; changed in place.
+        weights: the weights of the model in float32.
 
     Returns:
-        How many were folded.
+        Number of folded layers.
     """
     signature, graph = program.graph_signature, program.graph
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -113,7 +113,7 @@ def fold_batch_norm(program: ExportedProgram, weights: Mapping[str, Tensor]) -> 
         for part, value in results.items():
             kept = program.state_dict[names[part.name]]
             program.state_dict[names[part.name]] = nn.Parameter(value.to(kept.dtype), requires_grad=False)
-        # the normalisation's own bias, no longer needed, becomes the convolution's
+        # the bias of the normalisation becomes that of the convolution
         convolution.args = (*convolution.args[:2], shift, *convolution.args[3:])
         node.replace_all_uses_with(convolution)
         graph.erase_node(node)

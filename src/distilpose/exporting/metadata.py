@@ -1,4 +1,4 @@
-"""What an exported file says of itself."""
+"""The metadata of an exported file."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def describe(
     sigmas: bool,
     padding: float,
 ) -> dict[str, Any]:
-    """The metadata of an export, in plain containers; no path of this machine is in it.
+    """The metadata of an export in plain containers, without paths of this machine.
 
     Args:
-        model: what is exported.
-        checkpoint: the file it comes from; `metrics.json` of its run is taken up where there is one.
+        model: the exported model.
+        checkpoint: its file; the `metrics.json` of its run is included if there is one.
         weights_kind: averaged or raw.
         precision: float32, float16 or int8.
-        normalise: whether the graph takes (N, H, W, 3) uint8 in place of normalised (N, 3, H, W) float32.
-        sigmas: whether a student's sigmas are given; a teacher's heat maps always are.
+        normalise: whether the graph takes (N, H, W, 3) uint8 instead of normalised (N, 3, H, W) float32.
+        sigmas: whether a student's sigmas are an output; a teacher's heat maps always are.
         padding: factor on a person's box.
     """
     names = output_names(model.kind, sigmas or model.kind == "teacher")

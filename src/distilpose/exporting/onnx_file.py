@@ -1,4 +1,4 @@
-"""An exported ONNX file, opened and checked; with only onnxruntime and numpy."""
+"""Open and check an exported ONNX file, with only onnxruntime and numpy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from distilpose.skeleton import Skeleton
 
 METADATA_KEY = "distilpose"
 FORMAT = 1
-_LONGEST_SIDE = 4096  # of a crop; a larger one is a file made to exhaust the memory
+_LONGEST_SIDE = 4096  # pixels of a crop; a malicious file could ask for more memory than there is
 
 
 def network_input(crops: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray:
-    """Crops (N, H, W, 3) uint8 RGB as an export takes them.
+    """Convert crops (N, H, W, 3) uint8 RGB to the input of an export.
 
-    They stay as they are where normalisation is inside the graph, else they become (N, 3, H, W) float32.
+    They are unchanged if the graph normalises, else they become normalised (N, 3, H, W) float32.
     """
     if about["normalise"]:
         return np.ascontiguousarray(crops)
@@ -34,18 +34,22 @@ def network_input(crops: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray
 def open_session(
     file: str | Path, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
 ) -> tuple[Any, dict[str, Any]]:
-    """An onnxruntime session of an exported file, and its metadata; see `distilpose.runtime.Runtime` for what is refused."""
+    """An onnxruntime session of an exported file, and its metadata.
+
+    Raises:
+        DistilPoseError: the file is missing, not an ONNX file, not an export of this package, or refers to other files.
+    """
     import onnxruntime
 
     try:
         content = Path(file).read_bytes()
     except OSError as error:
-        raise DistilPoseError(f"{file} cannot be read ({error.strerror}): give an ONNX file of this package.") from None
-    # the key every reference to another file has, after its length of 8, which ends in such a byte however it is written; such
-    # a reference may lead anywhere on this machine, and no export has one
+        raise DistilPoseError(f"{file} cannot be read ({error.strerror}): give an exported ONNX file.") from None
+    # Safety: a reference to another file could point anywhere on this machine, and no export has one. Its key is "location"
+    # after the length 8, whose last byte is below 9 in every encoding.
     if re.search(rb"[\x00-\x08]location", content):
         raise DistilPoseError(
-            f"{file} refers to weights in other files, which no export of this package does: it is not opened."
+            f"{file} refers to weights in other files, which no export of distilpose does: it is not opened, export it again."
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -53,25 +57,25 @@ def open_session(
         options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(content, options, providers=list(providers))
-    except Exception as error:  # onnxruntime's errors have no common class of their own
+    except Exception as error:  # onnxruntime's own exceptions have no common ancestor
         reason = " ".join(str(error).split())[:200]
-        raise DistilPoseError(f"{file} is no ONNX file that onnxruntime can run ({reason}): export it again.") from None
-    about = read_about(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), file)
+        raise DistilPoseError(f"{file} cannot be run by onnxruntime ({reason}): export it again.") from None
+    about = parse_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), file)
     height, width = about["input_size"]
     shape = [height, width, 3] if about["normalise"] else [3, height, width]
     inputs = [(one.name, list(one.shape[1:])) for one in session.get_inputs()]
     outputs = {one.name: list(one.shape[1:]) for one in session.get_outputs()}
     joints = len(about["skeleton"]["names"])
     if inputs != [("images", shape)] or (outputs.get("keypoints"), outputs.get("scores")) != ([joints, 2], [joints]):
-        raise DistilPoseError(f"{file} has other inputs or outputs than its metadata says: export it again.")
+        raise DistilPoseError(f"{file} has other inputs or outputs than its metadata: export it again.")
     return session, about
 
 
-def read_about(text: str | None, file: str | Path) -> dict[str, Any]:
-    """The metadata of an exported file, checked.
+def parse_metadata(text: str | None, file: str | Path) -> dict[str, Any]:
+    """Parse and check the metadata of an exported file.
 
     Raises:
-        DistilPoseError: there is none, or it is not what an export writes.
+        DistilPoseError: there is none, or it is malformed.
     """
     if text is None:
         raise DistilPoseError(
@@ -89,5 +93,5 @@ def read_about(text: str | None, file: str | Path) -> dict[str, Any]:
             raise ValueError("a value is out of its range")
         Skeleton.from_dict(about["skeleton"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise DistilPoseError(f"{file} has metadata that cannot be used ({error}): export it again.") from None
+        raise DistilPoseError(f"{file} has malformed metadata ({error}): export it again.") from None
     return about

@@ -1,4 +1,4 @@
-"""int8: convolutions and linear layers of an ONNX graph, by static quantisation with calibration crops."""
+"""int8: static quantisation of an ONNX graph's convolutions and linear layers, with calibration crops."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _BATCH = 8
 
 
 def quantise(model: Any, crops: NDArray, about: Mapping[str, Any]) -> Any:
-    """A copy of an ONNX model with int8 weights (one scale a channel) and int8 activations between.
+    """A copy of an ONNX model with int8 weights (one scale for each channel) and int8 activations.
 
-    Activations keep the range they have over the crops. The head, and products of two activations inside attention, stay
-    in float32: coordinates have no use for 256 steps.
+    The range of an activation is that over the crops. The head, and products of two activations inside attention, stay
+    in float32: 256 steps are too few for coordinates.
 
     Args:
-        model: onnx.ModelProto as `formats.build` makes it.
+        model: onnx.ModelProto built by `formats.build`.
         crops: (N, H, W, 3) uint8 RGB to calibrate with.
         about: the export's metadata.
     """
@@ -42,10 +42,10 @@ def quantise(model: Any, crops: NDArray, about: Mapping[str, Any]) -> Any:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: network_input(batch, about)}
 
-    kept = [node.name for node in model.graph.node if not _within(node, ("model.backbone", "model.encoder"))]
+    excluded = [node.name for node in model.graph.node if not _within(node, ("model.backbone", "model.encoder"))]
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)  # advice on preparing the model, which is prepared
+        logging.disable(logging.WARNING)  # advice on preparing the model, which is already prepared
         try:
             target = Path(folder) / "quantised.onnx"
             quantize_static(
@@ -54,7 +54,7 @@ def quantise(model: Any, crops: NDArray, about: Mapping[str, Any]) -> Any:
                 Reader(),
                 op_types_to_quantize=["Conv", "MatMul", "Gemm"],
                 per_channel=True,
-                nodes_to_exclude=kept,
+                nodes_to_exclude=excluded,
                 extra_options={"MatMulConstBOnly": True},
             )
             return onnx.load(str(target))
@@ -62,6 +62,6 @@ def quantise(model: Any, crops: NDArray, about: Mapping[str, Any]) -> Any:
             logging.disable(logging.NOTSET)
 
 
-def _within(node: Any, places: tuple[str, ...]) -> bool:
+def _within(node: Any, modules: tuple[str, ...]) -> bool:
     """Whether a node comes from one of these modules."""
-    return any(f"'{place}" in prop.value for prop in node.metadata_props for place in places)
+    return any(f"'{module}" in prop.value for prop in node.metadata_props for module in modules)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from distilpose.inference.images import Frame
 from distilpose.inference.tracking import boxes_of_poses
 
 
-class BoxSource(Protocol):
+class BoxSource:
     """Gives the boxes of the persons on each frame of a source.
 
     Attributes:
@@ -23,19 +22,18 @@ class BoxSource(Protocol):
         needs_poses: whether a frame's boxes depend on the poses of the frame before.
     """
 
-    dropped: int
-    needs_poses: bool
+    dropped = 0
+    needs_poses = False
 
     def locate(self, frame: Frame) -> Boxes:
         """The boxes of a frame's persons; none on a frame without an image."""
-        ...
+        raise NotImplementedError
 
     def update(self, keypoints: NDArray, scores: NDArray) -> None:
         """Take the poses found in the last frame, (N, K, 2) pixels and (N, K)."""
-        ...
 
 
-class DetectedBoxes:
+class DetectedBoxes(BoxSource):
     """Runs a detector in every N-th frame (`detector.every`) and takes boxes around the last poses in between.
 
     Where nobody was found in the last frame the detector runs again at once.
@@ -43,8 +41,6 @@ class DetectedBoxes:
     Args:
         detector: see `Detector`.
     """
-
-    dropped = 0
 
     def __init__(self, detector: Detector) -> None:
         self.detector, self.needs_poses = detector, detector.every > 1
@@ -67,18 +63,15 @@ class DetectedBoxes:
         self._poses = (keypoints, scores)
 
 
-class FileBoxes:
+class FileBoxes(BoxSource):
     """Boxes read from a file.
 
     Args:
         boxes: by the number of the image or frame; the others show nobody.
     """
 
-    needs_poses = False
-
     def __init__(self, boxes: Mapping[int, Boxes]) -> None:
         self._boxes = boxes
-        self.dropped = 0
 
     def locate(self, frame: Frame) -> Boxes:
         """See `BoxSource`."""
@@ -88,6 +81,3 @@ class FileBoxes:
         valid = on_image(boxes, frame.image.shape[:2])
         self.dropped += int((~valid).sum())
         return Boxes(boxes[valid], scores[valid])
-
-    def update(self, keypoints: NDArray, scores: NDArray) -> None:
-        """Ignored: the file has all boxes."""

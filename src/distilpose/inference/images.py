@@ -118,9 +118,10 @@ class ImageFiles:
         ids: their numbers, see `image_ids`.
         empty: images that are known to show nobody; they are not read.
         live: False.
+        noun: name of one of its frames.
     """
 
-    live = False
+    live, noun = False, "image"
 
     def __init__(self, source: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         self.paths = find_images(source)

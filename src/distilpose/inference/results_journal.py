@@ -10,7 +10,7 @@ from typing import Any
 
 from distilpose.errors import DistilPoseError
 from distilpose.files import sha256_of
-from distilpose.runs.folders import flatten
+from distilpose.runs.config import flatten
 
 NAME = "journal.jsonl"
 

@@ -39,10 +39,13 @@ class Video:
             not live: it has a number of frames.
         faults: messages on lost frames, complete once `frames` has ended.
         notes: further messages, likewise.
+        noun: name of one of its frames.
 
     Raises:
         DistilPoseError: it cannot be opened, has no frame, or its frames are too large.
     """
+
+    noun = "frame"
 
     def __init__(self, source: str | int, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
         self.source, self.max_frames, self.max_pixels = source, max_frames, max_pixels

@@ -77,9 +77,9 @@ def write_csv(rows: Iterable[dict[str, Any]], skeleton: Skeleton, path: Path) ->
 def draw_rows(image: Image, rows: Sequence[dict[str, Any]], skeleton: Skeleton, threshold: float) -> Image:
     """The image with the skeletons of its rows, and their identities where they are tracked."""
     joints = np.array([row["keypoints"] for row in rows]).reshape(-1, skeleton.num_keypoints, 3)
-    picture = draw_skeleton(image, joints[..., :2], joints[..., 2], skeleton, threshold)
+    drawing = draw_skeleton(image, joints[..., :2], joints[..., 2], skeleton, threshold)
     tracked = [row for row in rows if "track_id" in row]
-    return draw_numbers(picture, [row["box"] for row in tracked], [row["track_id"] for row in tracked])
+    return draw_numbers(drawing, [row["box"] for row in tracked], [row["track_id"] for row in tracked])
 
 
 def drawing_paths(output: Path, images: Sequence[Path]) -> dict[str, Path]:

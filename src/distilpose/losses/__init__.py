@@ -11,7 +11,7 @@ from distilpose.losses.terms import (
     teacher_confidence,
     token_loss,
 )
-from distilpose.losses.tokens import TokenProjection
+from distilpose.losses.tokens import TokenProjection, TokenShape
 
 __all__ = [
     "DistillationLoss",
@@ -19,6 +19,7 @@ __all__ = [
     "HeatmapMSE",
     "ResidualLogLikelihood",
     "TokenProjection",
+    "TokenShape",
     "confidence_loss",
     "divergence_loss",
     "marginal_loss",

@@ -1,14 +1,16 @@
-"""The student's loss: the paper's five terms, those that go past it, and their weighted sum."""
+"""The student's loss: the paper's five terms, further terms, and their weighted sum."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le, Unit
 from torch import Tensor, nn
 
-from distilpose.errors import DistilPoseError, check_flag, check_number
-from distilpose.losses.distributions import FLOOR, SHAPES, divergence_loss, marginal_loss, moment_loss
+from distilpose.errors import DistilPoseError
+from distilpose.losses.distributions import FLOOR, divergence_loss, marginal_loss, moment_loss
 from distilpose.losses.heatmaps import informed_heatmaps
 from distilpose.losses.likelihood import ResidualLogLikelihood
 from distilpose.losses.precision import full_precision
@@ -19,11 +21,14 @@ from distilpose.losses.terms import (
     teacher_confidence,
     token_loss,
 )
-from distilpose.losses.tokens import TokenProjection
+from distilpose.losses.tokens import NO_TOKENS, TokenProjection, TokenShape, make_projection
 from distilpose.outputs import StudentOutput, TeacherOutput
 
 PAPER = ("regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap")
 LABELS_ONLY = ("regression", "likelihood")
+
+Weight = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 class DistillationLoss(nn.Module):
@@ -35,44 +40,48 @@ class DistillationLoss(nn.Module):
         regression: weight of smooth L1 between keypoints and ground truth.
         visual_token: weight of the mean squared difference between visual tokens.
         keypoint_token: weight of the mean squared difference between keypoint tokens.
-        confidence: weight of L1 between scores and the teacher's heat map where the student points to.
+        confidence: weight of L1 between scores and the teacher's heat map at the student's keypoints.
         simulated_heatmap: weight of the squared difference between simulated and teacher heat maps.
         likelihood: weight of the residual log-likelihood of the ground truth (RLE), an alternative to `regression`.
         marginal: weight of the squared difference between the axis marginals of both heat maps.
         divergence: weight of the Kullback-Leibler divergence between both heat maps read as distributions.
         moment: weight of the distance to the mean and deviation of the teacher's heat map.
-        beta: of the smooth L1; the paper's 1 is quadratic throughout, a small one is L1.
-        divergence_shape: 'gaussian' or 'laplace', the student's distribution in the divergence.
-        ramps: by term, two shares of the training between which its weight rises from 0 to the full.
-        agreement: heat maps of labelled joints teach only where they have at least this share of their peak at the label, so
-            that a teacher's errors are not learnt (of a joint labelled outside the crop, nothing); 0 learns from all.
-        label_sigma: how far labels lie from the truth, in cells; heat maps of labelled joints teach what the teacher would
-            say had it seen the label too (`informed_heatmaps`). 0 takes the maps as they are.
-        project_tokens: learn a map between tokens of unlike width, and resample unlike grids, instead of refusing them.
+        beta: threshold of the smooth L1. The paper's 1 is quadratic throughout, a small one is L1.
+        divergence_shape: distribution of the student in the divergence.
+        ramps: by term, two shares of the training between which its weight rises from 0 to its full value.
+        agreement: least value of a labelled joint's heat map at its label, as a share of the map's peak. Maps below it are
+            left out, so that a teacher's errors are not learnt; so is any map of a joint labelled outside the crop. 0 keeps
+            all maps.
+        label_sigma: standard deviation of label errors. Above 0, the maps of labelled joints are multiplied by the label's
+            Gaussian (see `informed_heatmaps`). 0 uses the maps as they are.
+        project_tokens: learn a linear map between tokens of unlike width, and resample unlike grids.
         released: reproduce the public release to the digit. There every sample's simulated-heat-map error is weighted by
-            all samples' weights, and the confidence looks the map up at x (W - 1) while the Gaussian is centred at x W.
+            all samples' weights, and the confidence reads the map at x (W - 1) while the Gaussian is centred at x W.
+
+    Attributes:
+        floor: noise floor of the teacher's maps: the share of a map's peak below which its cells count as 0 where the map is
+            read as a distribution. Maps trained by squared difference have noise everywhere, a softmax has none.
+        projection: the learned map between tokens; None where the shapes agree.
     """
 
     projection: TokenProjection | None
-    # share of a map's peak under which its cells count 0 where it is read as a distribution; the teacher decides it
-    floor = FLOOR
 
     def __init__(
         self,
-        regression: float = 1.0,
-        visual_token: float = 5e-4,
-        keypoint_token: float = 5e-4,
-        confidence: float = 0.01,
-        simulated_heatmap: float = 1.0,
-        likelihood: float = 0.0,
-        marginal: float = 0.0,
-        divergence: float = 0.0,
-        moment: float = 0.0,
-        beta: float = 1.0,
-        divergence_shape: str = "gaussian",
-        ramps: Mapping[str, Sequence[float]] | None = None,
-        agreement: float = 0.0,
-        label_sigma: float = 0.0,
+        regression: Weight = 1.0,
+        visual_token: Weight = 5e-4,
+        keypoint_token: Weight = 5e-4,
+        confidence: Weight = 0.01,
+        simulated_heatmap: Weight = 1.0,
+        likelihood: Weight = 0.0,
+        marginal: Weight = 0.0,
+        divergence: Weight = 0.0,
+        moment: Weight = 0.0,
+        beta: Annotated[float, Ge(0)] = 1.0,
+        divergence_shape: Literal["gaussian", "laplace"] = "gaussian",
+        ramps: Mapping[str, tuple[Share, Share]] | None = None,
+        agreement: Share = 0.0,
+        label_sigma: Annotated[float, Ge(0), Unit("cells")] = 0.0,
         project_tokens: bool = False,
         released: bool = False,
     ):
@@ -88,28 +97,22 @@ class DistillationLoss(nn.Module):
             "divergence": divergence,
             "moment": moment,
         }
-        for name, number in {**self.weights, "beta": beta, "label_sigma": label_sigma}.items():
-            check_number(f"loss.{name}", number, least=0)
         if not any(self.weights.values()):
-            raise DistilPoseError(
-                "All weights of the loss are 0, so nothing is learnt: give one, such as loss.regression=1."
-            )
-        check_number("loss.agreement", agreement, least=0, most=1)
-        if divergence_shape not in SHAPES:
-            raise DistilPoseError(f"loss.divergence_shape={divergence_shape} must be one of {', '.join(SHAPES)}.")
-        check_flag("loss.project_tokens", project_tokens)
-        check_flag("loss.released", released)
-        if ramps is not None and not isinstance(ramps, Mapping):
-            raise DistilPoseError(
-                f"loss.ramps={ramps} must give two shares by term, such as {{divergence: [0.2, 0.5]}}."
-            )
-        self.ramps = {name: _ramp(name, ends, self.weights) for name, ends in (ramps or {}).items()}
+            raise DistilPoseError("All weights of the loss are 0: set at least one, such as loss.regression=1.")
+        self.ramps = {name: (float(start), float(end)) for name, (start, end) in (ramps or {}).items()}
+        for name, (start, end) in self.ramps.items():
+            if name not in self.weights or start >= end:
+                raise DistilPoseError(
+                    f"loss.ramps.{name}=[{start:g}, {end:g}] must be a term with two shares of the training in ascending "
+                    f"order, such as divergence: [0.2, 0.5]; the terms are {', '.join(self.weights)}."
+                )
         self.beta = beta
         self.divergence_shape = divergence_shape
         self.agreement = agreement
         self.label_sigma = label_sigma
         self.project_tokens = project_tokens
         self.released = released
+        self.floor = FLOOR
         self.flow = ResidualLogLikelihood() if likelihood > 0 else None
         self.projection = None
 
@@ -120,13 +123,29 @@ class DistillationLoss(nn.Module):
 
     @property
     def needs_tokens(self) -> bool:
-        """Whether any term compares tokens, which must be of one width and grid or else be projected."""
+        """Whether any term compares tokens."""
         return self.weights["visual_token"] > 0 or self.weights["keypoint_token"] > 0
 
     @property
     def trains_scores(self) -> bool:
-        """Whether the student's scores learn anything; if not they must not rescore detections."""
+        """Whether a term trains the student's scores; if not, they must not rescore detections."""
         return self.weights["confidence"] > 0
+
+    def set_teacher(self, floor: float, student: TokenShape | None = None, teacher: TokenShape | None = None) -> None:
+        """Adapt the loss to a teacher, once and before training.
+
+        Args:
+            floor: noise floor of its heat maps, see `floor`.
+            student: shape of the student's tokens; None if it has none.
+            teacher: shape of the teacher's tokens; None if it has none.
+
+        Raises:
+            DistilPoseError: a term compares tokens that are missing, or that differ in shape without `project_tokens`.
+        """
+        self.floor = floor
+        if self.needs_tokens:
+            used = (self.weights["visual_token"] > 0, self.weights["keypoint_token"] > 0)
+            self.projection = make_projection(student, teacher, self.project_tokens, *used)
 
     def forward(
         self,
@@ -141,9 +160,9 @@ class DistillationLoss(nn.Module):
         """The terms of one batch.
 
         Args:
-            student: the student's output.
-            teacher: the teacher's output; None where no term needs it. Its `trust`, where given, weights the terms that
-                compare with it in place of `weights`.
+            student: output of the student.
+            teacher: output of the teacher; None if no term needs it. Its `trust`, if given, weights the terms that compare
+                with it instead of `weights`.
             keypoints: (N, K, 2) ground truth as a share of the crop.
             weights: (N, K) 1 for a labelled joint inside the crop, else 0.
             heatmap_size: rows and columns of the student's map, the unit of its sigmas; the teacher's if not given.
@@ -151,8 +170,8 @@ class DistillationLoss(nn.Module):
             labelled: (N, K) 1 for a labelled joint, inside the crop or not, for `agreement`; `weights` if not given.
 
         Returns:
-            Scalars under the names of the paper's five terms and of the others in use, each already weighted, and their sum
-            under "total".
+            Weighted scalars under the names of the paper's five terms and of the other terms in use, and their sum under
+            "total".
         """
         with torch.autocast(keypoints.device.type, enabled=False):
             student = StudentOutput(*map(full_precision, student))
@@ -164,23 +183,21 @@ class DistillationLoss(nn.Module):
             if self.needs_teacher:
                 if teacher is None:
                     raise DistilPoseError(
-                        "This loss compares with a teacher but none was given: set teacher.checkpoint=FILE, "
-                        "or train without a teacher by loss=regression."
+                        "This loss compares with a teacher but none was given: set teacher.checkpoint=FILE, or train "
+                        "without a teacher by loss=regression."
                     )
                 teacher = TeacherOutput._make(None if field is None else full_precision(field) for field in teacher)
                 self._add_teacher_terms(
                     terms, student, teacher, keypoints, weights, weights if labelled is None else labelled
                 )
             if self.flow is not None:
-                size = heatmap_size or (None if teacher is None else teacher.heatmaps.shape[-2:])
-                if size is None:
-                    raise DistilPoseError("The likelihood term needs heatmap_size, the unit of the student's sigmas.")
+                size = heatmap_size or teacher.heatmaps.shape[-2:]  # type: ignore[union-attr]
                 terms["likelihood"] = self.flow(student.keypoints, student.sigmas, keypoints, weights, tuple(size))
             terms = {name: self.weight(name, progress) * value for name, value in terms.items()}
             return terms | {"total": torch.stack(list(terms.values())).sum()}
 
     def weight(self, name: str, progress: float = 1.0) -> float:
-        """The weight of a term when that share of the training is over."""
+        """The weight of a term after a share `progress` of the training."""
         start, end = self.ramps.get(name, (0.0, 0.0))
         risen = 1.0 if progress >= end else max(0.0, progress - start) / (end - start)
         return self.weights[name] * risen
@@ -202,46 +219,31 @@ class DistillationLoss(nn.Module):
             peak = teacher.heatmaps.amax(dim=(-2, -1))
             agrees = teacher_confidence(keypoints, teacher.heatmaps) >= self.agreement * peak
             trust = trust * torch.where(labelled > 0, agrees & (weights > 0), True)
-        place, maps = (student.keypoints, student.sigmas), teacher.heatmaps
+        prediction, maps = (student.keypoints, student.sigmas), teacher.heatmaps
         if self.label_sigma > 0:
             maps = informed_heatmaps(maps, keypoints, weights, self.label_sigma)
         if self.weights["confidence"] > 0:
             terms["confidence"] = confidence_loss(student.scores, student.keypoints, maps, trust, self.released)
         if self.weights["simulated_heatmap"] > 0:
-            # which squares its weights, as the release does
-            terms["simulated_heatmap"] = simulated_heatmap_loss(*place, maps, trust.sqrt(), self.released)
+            # the term squares its weights, as the release does
+            terms["simulated_heatmap"] = simulated_heatmap_loss(*prediction, maps, trust.sqrt(), self.released)
         if self.weights["marginal"] > 0:
-            terms["marginal"] = marginal_loss(*place, maps, trust, self.floor)
+            terms["marginal"] = marginal_loss(*prediction, maps, trust, self.floor)
         if self.weights["divergence"] > 0:
-            terms["divergence"] = divergence_loss(*place, maps, trust, self.floor, self.divergence_shape)
+            terms["divergence"] = divergence_loss(*prediction, maps, trust, self.floor, self.divergence_shape)
         if self.weights["moment"] > 0:
-            terms["moment"] = moment_loss(*place, maps, trust, self.floor)
+            terms["moment"] = moment_loss(*prediction, maps, trust, self.floor)
 
     def _add_token_terms(self, terms: dict[str, Tensor], student: StudentOutput, teacher: TeacherOutput) -> None:
-        """Put the two token terms into `terms`; joints the teacher does not know have no token to learn."""
-        visual, keypoint = student.visual_tokens, student.keypoint_tokens
-        theirs = teacher.visual_tokens
-        if theirs is None or teacher.keypoint_tokens is None:
-            raise DistilPoseError(
-                "This teacher gives heat maps and no tokens: set loss.visual_token=0 loss.keypoint_token=0."
-            )
+        """Put the two token terms into `terms`; joints that the teacher does not know have no token to learn from."""
+        if teacher.visual_tokens is None or teacher.keypoint_tokens is None:
+            raise DistilPoseError(NO_TOKENS)
+        visual, keypoint, target = student.visual_tokens, student.keypoint_tokens, teacher.visual_tokens
         if self.weights["visual_token"] > 0:
             if self.projection is not None:
-                visual, theirs = self.projection.visual(visual), self.projection.resample(theirs)
-            terms["visual_token"] = token_loss(visual, theirs)
+                visual, target = self.projection.visual(visual), self.projection.resample(target)
+            terms["visual_token"] = token_loss(visual, target)
         if self.weights["keypoint_token"] > 0:
             if self.projection is not None:
                 keypoint = self.projection.keypoint(keypoint)
             terms["keypoint_token"] = token_loss(keypoint, teacher.keypoint_tokens, teacher.known)
-
-
-def _ramp(name: str, ends: Sequence[float], weights: Mapping[str, float]) -> tuple[float, float]:
-    """Checked ends of a rise."""
-    if name not in weights:
-        raise DistilPoseError(f"loss.ramps names {name!r}, which is no term: expected some of {', '.join(weights)}.")
-    pair = isinstance(ends, Sequence) and len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
-    if not pair or not 0 <= ends[0] < ends[1] <= 1:
-        raise DistilPoseError(
-            f"loss.ramps.{name}={ends} must be two shares of the training in order, such as [0.2, 0.5]."
-        )
-    return float(ends[0]), float(ends[1])

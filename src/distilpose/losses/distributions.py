@@ -1,30 +1,32 @@
 """Losses that read the student's Gaussian and the teacher's heat map as distributions over the map's cells.
 
 Cell i is at coordinate i, so a joint at keypoint (x, y) lies at (x W, y H) cells, as in `simulated_heatmaps`. Each joint's
-term sums both axes and is multiplied by its weight; the mean runs over all N K, so joints of weight 0 count 0. A map
-without a positive cell says nothing: its joint has weight 0.
+term sums both axes and is multiplied by its weight. The mean runs over all N K, so joints of weight 0 count as 0. A joint
+whose map has no positive cell has weight 0.
+
+`floor` is everywhere the share of a map's peak, in [0, 1), below which a cell counts as 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilpose.errors import DistilPoseError
 from distilpose.losses.heatmaps import SIGMA_EPSILON
 
-# Teachers trained by squared difference leave noise all over the map, which its thousands of cells add up to more than
-# the joint. Of Gaussians of sigma 2 on 64 x 48 cells under noise of 0.01, the moments are
+# Teachers trained by squared difference have noise all over the map. Summed over thousands of cells it outweighs the joint.
+# For Gaussians of sigma 2 on 64 x 48 cells with noise of 0.01, the moments are
 #   floor   error of the mean   sigma
 #   0       2.7 cells           9.0
 #   0.05    0.02 cells          2.01 +- 0.02
 #   0.1     0.02 cells          2.01 +- 0.03
 #   0.2     0.04 cells          2.01 +- 0.03
-# At noise of 0.02, 0.05 fails as well (0.4 cells, 4.3) and 0.1 holds (0.03 cells, 2.02 +- 0.03).
+# At noise of 0.02 a floor of 0.05 fails too (0.4 cells, 4.3), and 0.1 holds (0.03 cells, 2.02 +- 0.03).
 FLOOR = 0.1
 
 # log shares of the cells of one axis, from the cells' coordinates, means and sigmas
@@ -32,20 +34,18 @@ Shape = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def normalised_maps(heatmaps: Tensor, floor: float = FLOOR) -> tuple[Tensor, Tensor]:
-    """Heat maps as distributions: cells that are negative or under the floor count 0, and each map sums to one.
+    """Heat maps as distributions: cells that are negative or below the floor count as 0, and each map sums to one.
 
     Args:
         heatmaps: (N, K, H, W), of any scale.
-        floor: share of the map's peak, in [0, 1), under which a cell counts 0.
+        floor: see the module's docstring; 0 keeps every positive cell.
 
     Returns:
-        Distributions (N, K, H, W), and (N, K) 1 where the map has a positive cell, else 0, where the distribution is 0 too.
+        Distributions (N, K, H, W), and (N, K) 1 where the map has a positive cell; elsewhere both are 0.
     """
-    if not 0 <= floor < 1:
-        raise DistilPoseError(f"floor={floor} must be at least 0 and less than 1; 0 keeps every positive cell.")
     peak = heatmaps.amax(dim=(-2, -1), keepdim=True)
     known = peak > 0
-    # scaled to a peak of one first, so that the sum over a faint map is no tiny number
+    # scaled to a peak of one first: the sum over a faint map would be tiny
     scaled = heatmaps.clamp(min=0) / peak.where(known, torch.ones_like(peak))
     kept = scaled * (scaled >= floor)
     return kept / kept.sum(dim=(-2, -1), keepdim=True).clamp(min=1), known[..., 0, 0].to(heatmaps.dtype)
@@ -54,15 +54,15 @@ def normalised_maps(heatmaps: Tensor, floor: float = FLOOR) -> tuple[Tensor, Ten
 def marginal_loss(keypoints: Tensor, sigmas: Tensor, heatmaps: Tensor, weights: Tensor, floor: float = FLOOR) -> Tensor:
     """Squared difference between the marginals of student and teacher along x and along y, summed over their W + H cells.
 
-    The student's marginal is a 1-D Gaussian normalised over the axis's cells; the teacher's is its normalised map, summed
-    over the other axis. As of maps, the gradient vanishes where the two are many sigmas apart.
+    The student's marginal is a 1-D Gaussian normalised over the axis's cells. The teacher's is its normalised map, summed
+    over the other axis. As with maps, the gradient vanishes where the two are many sigmas apart.
 
     Args:
         keypoints: (N, K, 2) positions as a share of the crop.
         sigmas: (N, K, 2) standard deviations in cells, along x and y.
         heatmaps: (N, K, H, W) of the teacher.
         weights: (N, K) of the joints.
-        floor: share of a map's peak under which a cell counts 0. It cuts tails off: 0 for maps without noise.
+        floor: see the module's docstring. It cuts off tails, so give 0 for maps without noise.
     """
     maps, known = normalised_maps(heatmaps, floor)
     student = _log_marginals(keypoints, sigmas, maps, _gaussian).exp()
@@ -75,26 +75,24 @@ def divergence_loss(
     heatmaps: Tensor,
     weights: Tensor,
     floor: float = FLOOR,
-    shape: str = "gaussian",
+    shape: Literal["gaussian", "laplace"] = "gaussian",
 ) -> Tensor:
-    """Kullback-Leibler divergence sum T log(T / S) over the cells, of the student's S from the teacher's normalised T; nats.
+    """Kullback-Leibler divergence of the student's S from the teacher's normalised T: sum of T log(T / S) over cells, in nats.
 
-    S is a product over the axes, so that log S needs T's marginals only. The pull towards a far teacher does not vanish:
-    a Gaussian's is the distance of the means divided by sigma^2, a Laplace's 1 / sigma however far, which is the shape for
-    teachers whose peak is sometimes at a wrong place. The sigma that fits best is the teacher's standard deviation in the
-    first case, about its mean absolute deviation in the second.
+    S is a product over the axes, so log S needs only the marginals of T. The gradient towards a distant teacher does not
+    vanish. For a Gaussian it is the distance of the means divided by sigma^2, for a Laplace 1 / sigma at any distance: use
+    the latter for teachers whose peak is sometimes at a wrong place. The best sigma is the teacher's standard deviation for
+    a Gaussian, and about its mean absolute deviation for a Laplace.
 
     Args:
         keypoints: (N, K, 2) positions as a share of the crop.
         sigmas: (N, K, 2) in cells, along x and y: the Gaussian's standard deviations or the Laplace's scales.
         heatmaps: (N, K, H, W) of the teacher.
         weights: (N, K) of the joints.
-        floor: share of a map's peak under which a cell counts 0. It cuts tails off (at 0.1, a Gaussian's fitting sigma is
-            0.86 of its own): 0 for maps without noise.
-        shape: 'gaussian' or 'laplace', of S.
+        floor: see the module's docstring. It cuts off tails (at 0.1 the best sigma for a Gaussian is 0.86 of its own), so
+            give 0 for maps without noise.
+        shape: distribution of S.
     """
-    if shape not in SHAPES:
-        raise DistilPoseError(f"shape={shape!r} must be one of {', '.join(SHAPES)}.")
     maps, known = normalised_maps(heatmaps, floor)
     cross_entropy = -(_marginals(maps) * _log_marginals(keypoints, sigmas, maps, SHAPES[shape])).sum(dim=-1)
     entropy = torch.special.entr(maps).sum(dim=(-2, -1))
@@ -102,25 +100,25 @@ def divergence_loss(
 
 
 def moment_targets(heatmaps: Tensor, floor: float = FLOOR) -> tuple[Tensor, Tensor]:
-    """Where a teacher's map says a joint is and how sure it is: the mean and standard deviation of the normalised map.
+    """Mean and standard deviation of the teacher's normalised map: its position of a joint and the uncertainty of it.
 
-    What the floor cuts off the variance is put back as if the map were a Gaussian, whose variance above a share f of its
-    peak is 1 - f log(1 / f) / (1 - f) of the whole. Of a map with two peaks, the mean lies between them.
+    The variance that the floor cuts off is restored as for a Gaussian, whose variance above a share f of its peak is
+    1 - f log(1 / f) / (1 - f) of the whole. The mean of a map with two peaks lies between them.
 
     Args:
         heatmaps: (N, K, H, W) of the teacher.
-        floor: share of a map's peak, in [0, 1), under which a cell counts 0.
+        floor: see the module's docstring.
 
     Returns:
-        Means (N, K, 2) as a share of the crop and standard deviations (N, K, 2) in cells, both (x, y); 0 of a map
-        without a positive cell.
+        Means (N, K, 2) as a share of the crop and standard deviations (N, K, 2) in cells, both (x, y); 0 for a map without
+        a positive cell.
     """
     maps, _ = normalised_maps(heatmaps, floor)
     rows, columns = maps.shape[-2:]
     x, y = _cells(maps)
     along_x, along_y = _marginals(maps).split([columns, rows], dim=-1)
     mean = torch.stack([(along_x * x).sum(dim=-1), (along_y * y).sum(dim=-1)], dim=-1)
-    # of the distances from the mean, not of squares minus the squared mean, which float32 would round away
+    # from distances to the mean: the mean of squares minus the squared mean loses its digits in float32
     variance = torch.stack(
         [
             (along_x * (x - mean[..., :1]).square()).sum(dim=-1),
@@ -140,7 +138,7 @@ def moment_loss(keypoints: Tensor, sigmas: Tensor, heatmaps: Tensor, weights: Te
         sigmas: (N, K, 2) standard deviations in cells, along x and y.
         heatmaps: (N, K, H, W) of the teacher.
         weights: (N, K) of the joints.
-        floor: share of a map's peak under which a cell counts 0.
+        floor: see the module's docstring.
     """
     mean, deviation = moment_targets(heatmaps, floor)
     known = (heatmaps > 0).any(dim=-1).any(dim=-1)
@@ -178,11 +176,11 @@ def _gaussian(cells: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
 def _laplace(cells: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
     """Log shares (N, K, cells) of the axis's cells: a Laplace integrated over each, from i - 1/2 to i + 1/2.
 
-    Not normalised over the map: there, the shares of a Laplace centred outside would not depend on where, so that it felt
-    no pull; and one read at the cells' centres is pulled by half or by twice as much from one end of a cell to the other.
+    It is not normalised over the map: the shares of a Laplace centred outside would then not depend on its place, and its
+    gradient would vanish. It is integrated because, read at the cells' centres, its gradient varies fourfold within a cell.
     """
     distance = (cells - mean).abs()
-    # within the mean's own cell the integral goes to both sides; further out the share falls by 1 / sigma a cell
+    # within the mean's own cell the integral has two sides; beyond, the log share falls by 1 / sigma a cell
     within = distance.clamp(max=0.5)
     share = -0.5 * (torch.expm1((-0.5 - within) / sigma) + torch.expm1((within - 0.5) / sigma))
     return share.log() - (distance - within) / sigma

@@ -1,20 +1,22 @@
-"""Heat maps as losses see them: the Gaussian a student describes, and the two losses that train a teacher."""
+"""Simulated heat maps of a student, and the two losses that train a heat-map teacher."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from distilpose.losses.precision import full_precision, without_autocast
 
-# added to each squared sigma, so that a collapsed Gaussian divides by something
+# added to each squared sigma, to avoid a division by zero
 SIGMA_EPSILON = 1e-9
-# share of a map's peak that a teacher told the label leaves to every place, since it may be wrong
+# share of its peak that is added to each cell of a teacher's map before it meets the label, since the teacher may be wrong
 DOUBT = 0.05
 
 
 def simulated_heatmaps(keypoints: Tensor, sigmas: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The Gaussians a student describes (paper, simulated heat maps): peak 1, over the whole map, not truncated.
+    """The Gaussians that a student predicts (paper, simulated heat maps): peak 1, over the whole map, not truncated.
 
     Args:
         keypoints: (N, K, 2) positions as a share of the crop.
@@ -32,26 +34,26 @@ def simulated_heatmaps(keypoints: Tensor, sigmas: Tensor, size: tuple[int, int])
     variance = sigmas**2 + SIGMA_EPSILON
     x = torch.arange(columns, device=keypoints.device, dtype=keypoints.dtype)
     y = torch.arange(rows, device=keypoints.device, dtype=keypoints.dtype)
-    # the Gaussian is separable: exponents of an axis each, then an outer product
+    # the Gaussian is separable: one exponential an axis, then an outer product
     along_x = torch.exp(-0.5 * (x - mean[..., :1]) ** 2 / variance[..., :1])
     along_y = torch.exp(-0.5 * (y - mean[..., 1:]) ** 2 / variance[..., 1:])
     return along_y.unsqueeze(-1) * along_x.unsqueeze(-2), on_map.to(keypoints.dtype)
 
 
 def informed_heatmaps(heatmaps: Tensor, keypoints: Tensor, weights: Tensor, sigma: float) -> Tensor:
-    """What a teacher would say had it seen the label too: its map times the label's Gaussian, as belief times likelihood.
+    """The teacher's maps updated by the labels: prior (its map) times likelihood (the label's Gaussian).
 
-    A teacher is sure of a wrong place now and then. So each of its maps is first mixed with a share `DOUBT` of a flat one:
-    where it is right, what it knows of the joint's surroundings stays; where it is not, the label's Gaussian is left.
+    A teacher is sometimes confident of a wrong place. A share `DOUBT` of the peak is therefore added to each map first.
+    Where the teacher is right, its shape remains; where it is wrong, the label's Gaussian remains.
 
     Args:
         heatmaps: (N, K, H, W) of the teacher.
         keypoints: (N, K, 2) labels as a share of the crop.
-        weights: (N, K) above 0 where the label counts; elsewhere maps stay as they are.
-        sigma: how far labels lie from the truth, in cells.
+        weights: (N, K) above 0 where the label counts; other maps are not changed.
+        sigma: standard deviation of label errors in cells.
 
     Returns:
-        (N, K, H, W) with the peak of each map kept.
+        (N, K, H, W) with the peak height of each map.
     """
     tiny = torch.finfo(heatmaps.dtype).tiny
     peak = heatmaps.amax(dim=(-2, -1), keepdim=True).clamp(min=0)
@@ -68,7 +70,7 @@ class HeatmapMSE(nn.Module):
     Mean over samples and cells of (w (prediction - target))^2 for each joint, then the mean over joints.
     """
 
-    heatmap_activation = "none"
+    heatmap_activation: Literal["none"] = "none"
 
     @without_autocast
     def forward(self, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -80,14 +82,14 @@ class HeatmapMSE(nn.Module):
 class HeatmapCrossEntropy(nn.Module):
     """Cross-entropy between a joint's target, normalised to sum to one, and its map read as a distribution over cells.
 
-    The teacher's maps are softmax maps scaled to a peak of one (`heatmap_activation`), which the logarithm undoes up to
-    a constant. Unlike the squared difference, it does not stay on the mean-pose plateau where a flat map is cheapest:
-    the loss to use for small teachers and small budgets.
+    The teacher's maps are softmax maps scaled to a peak of one (`heatmap_activation`), which the logarithm undoes up to a
+    constant. The squared difference is lowest for a flat map until joints are found, and small teachers stay there;
+    cross-entropy has no such plateau. Use it for small teachers and small budgets.
     """
 
-    heatmap_activation = "softmax"
+    heatmap_activation: Literal["softmax"] = "softmax"
 
-    # the smallest normal float32: cells under it carry no gradient, instead of an infinite one
+    # the smallest normal float32: cells below it get no gradient instead of an infinite one
     SMALLEST = 1.2e-38
 
     @without_autocast

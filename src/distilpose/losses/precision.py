@@ -1,4 +1,4 @@
-"""Losses are computed in float32 (or float64 where it is given) whatever the mixed precision of the networks."""
+"""Losses are computed in float32, or in float64 for float64 inputs, under any mixed precision of the networks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def full_precision(tensor: Tensor) -> Tensor:
-    """The tensor in float32, unless it is float64 already."""
+    """The tensor in float32; a float64 tensor unchanged."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def without_autocast(forward: Callable) -> Callable:
-    """Let a module's forward run outside autocast on the device of its first tensor."""
+    """Decorator that runs a module's forward outside autocast on the device of its first tensor."""
 
     @functools.wraps(forward)
     def wrapped(self, *args, **kwargs):

@@ -1,44 +1,37 @@
-"""The paper's terms as functions: tensors in, a scalar out, unweighted (paper, equations of section 3)."""
+"""The paper's terms as functions: tensors in, an unweighted scalar out (paper, equations of section 3)."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilpose.errors import DistilPoseError
 from distilpose.losses.heatmaps import simulated_heatmaps
 
 
 def regression_loss(predicted: Tensor, target: Tensor, weights: Tensor, beta: float = 1.0) -> Tensor:
     """Smooth L1 of weighted keypoints (N, K, 2), mean over all N K 2 values, unlabelled joints included.
 
-    Coordinates are shares of the crop, so with the paper's beta of 1 no error leaves the quadratic part; a small beta
-    makes it L1.
+    Coordinates are shares of the crop, so with the paper's beta of 1 every error is in the quadratic part. A small beta makes
+    it L1.
     """
     weights = weights.unsqueeze(-1)
     return F.smooth_l1_loss(predicted * weights, target * weights, beta=beta)
 
 
 def token_loss(student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared difference of tokens (N, T, D), over all N T D; with weights (T,), each token's by its weight."""
-    if student.shape != teacher.shape:
-        raise DistilPoseError(
-            f"The student's tokens are {tuple(student.shape[1:])} and the teacher's {tuple(teacher.shape[1:])} (tokens, "
-            "width): token terms need them alike, so give both models one width, patch and crop size, set "
-            "loss.project_tokens=true to learn a map between them, or loss.visual_token=0 loss.keypoint_token=0."
-        )
+    """Mean squared difference of tokens (N, T, D) over all N T D; with weights (T,), each token's multiplied by its own."""
     if weights is None:
         return F.mse_loss(student, teacher)
     return ((student - teacher).square().mean(dim=-1) * weights).mean()
 
 
 def teacher_confidence(keypoints: Tensor, heatmaps: Tensor, released: bool = False) -> Tensor:
-    """The teacher's heat-map value (N, K) at the cell the student points to; 0 where that is outside the crop.
+    """The teacher's heat-map value (N, K) at the student's keypoints, without gradient; 0 outside the crop.
 
     Args:
         keypoints: (N, K, 2) as a share of the crop.
         heatmaps: (N, K, H, W) of the teacher.
-        released: look up column round(x (W - 1)) as the release does, instead of the cell nearest to x W.
+        released: read column round(x (W - 1)) as the release does, instead of the cell nearest to x W.
     """
     rows, columns = heatmaps.shape[-2:]
     last = keypoints.new_tensor([columns - 1, rows - 1])
@@ -52,7 +45,7 @@ def teacher_confidence(keypoints: Tensor, heatmaps: Tensor, released: bool = Fal
 def confidence_loss(
     scores: Tensor, keypoints: Tensor, heatmaps: Tensor, weights: Tensor, released: bool = False
 ) -> Tensor:
-    """L1 between weighted scores (N, K) and the teacher's value where the student points to, mean over all N K."""
+    """L1 between weighted scores (N, K) and the teacher's value at the student's keypoints, mean over all N K."""
     return F.l1_loss(scores * weights, teacher_confidence(keypoints, heatmaps, released) * weights)
 
 
@@ -61,9 +54,9 @@ def simulated_heatmap_loss(
 ) -> Tensor:
     """Squared difference between simulated and teacher heat maps (N, K, H, W).
 
-    Mean over samples and cells of (w (G - T))^2 for each joint, then the mean over joints. A joint whose 3-sigma box
-    lies wholly outside the map has weight 0. With `released`, each joint's squared weights and squared differences are
-    averaged over the batch apart and then multiplied, which is what the release's N x N broadcast comes to.
+    Mean over samples and cells of (w (G - T))^2 for each joint, then the mean over joints. A joint whose 3-sigma box lies
+    wholly outside the map has weight 0. With `released`, each joint's squared weights and squared differences are averaged
+    over the batch separately and then multiplied, which equals the release's N x N broadcast.
     """
     maps, on_map = simulated_heatmaps(keypoints, sigmas, (heatmaps.shape[-2], heatmaps.shape[-1]))
     weights = (weights * on_map).square()

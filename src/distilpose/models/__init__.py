@@ -2,8 +2,9 @@
 
 from distilpose.models.checkpoint import fit_weights, load_model, save_model
 from distilpose.models.complexity import count_gmacs, count_parameters
+from distilpose.models.factory import create_model
 from distilpose.models.model import PoseModel, copy_backbone
-from distilpose.models.registry import ModelSpec, create_model, list_models, model_spec
+from distilpose.models.registry import ModelSpec, list_models, model_spec
 
 __all__ = [
     "ModelSpec",

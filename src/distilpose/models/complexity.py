@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates, counted as the paper's tables count them."""
+"""Parameters and multiply-accumulates, counted as in the paper's tables."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from distilpose.models.model import PoseModel
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trainable parameters; the fixed sine positions are not among them."""
+    """Number of trainable parameters, without the fixed sine positions."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def count_gmacs(model: PoseModel) -> float:
-    """Billions of multiply-accumulates for one crop, by the rule behind the published figures (mmcv's counter).
+    """Billions of multiply-accumulates for one crop, by the rule of the published figures (mmcv's counter).
 
-    Convolutions count with their bias additions, linear layers without; batch and layer norms count 2 an element, ReLU
-    and nearest up-sampling 1 an output element. Products inside attention, softmax, GELU and additions do not count.
+    Convolutions count with their bias additions, linear layers without. Batch and layer norms count 2 an element, ReLU and
+    nearest up-sampling 1 an output element. Products inside attention, softmax, GELU and additions do not count.
     """
     total = 0
 

@@ -1,4 +1,4 @@
-"""The token-distilling encoder: one transformer over keypoint and visual tokens, the same in teacher and student."""
+"""The token-distilling encoder: one transformer over keypoint and visual tokens, shared by teacher and student."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from distilpose.errors import DistilPoseError
+from distilpose.losses.tokens import TokenShape
 
 _TEMPERATURE = 10000
 
@@ -17,8 +18,8 @@ _TEMPERATURE = 10000
 def sine_positions(rows: int, columns: int, width: int) -> Tensor:
     """Fixed two-dimensional sine positions, as in DETR.
 
-    Each axis counts from 1, scaled to 2 pi at its end; half of the features are the row's, then half the column's, sine
-    and cosine interleaved.
+    Each axis counts from 1 and is scaled to 2 pi at its end. The first half of the features encodes the row, the second
+    half the column, with sine and cosine interleaved.
 
     Args:
         rows: patches from top to bottom.
@@ -60,7 +61,7 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """A pre-norm transformer layer: attention, then a two-layer perceptron, each added to the stream."""
+    """A pre-norm transformer layer: attention, then a two-layer perceptron, each with a residual connection."""
 
     def __init__(self, width: int, heads: int, head_dim: int, mlp_dim: int):
         super().__init__()
@@ -76,10 +77,10 @@ class Layer(nn.Module):
 
 
 class TokenDistillingEncoder(nn.Module):
-    """Turns a feature map into P visual tokens and, with K learned keypoint tokens, mixes them (paper, section 3.2).
+    """Transformer over the P visual tokens of a feature map and K learned keypoint tokens (paper, section 3.2).
 
-    Positions are added to the visual tokens before every layer, so they accumulate, and never to the keypoint tokens.
-    No norm follows the last layer: the tokens that are distilled are the raw stream.
+    Positions are added to the visual tokens before every layer, so they accumulate; keypoint tokens get none. No norm
+    follows the last layer: its raw output is what is distilled.
 
     Args:
         in_channels: channels of the feature map.
@@ -106,21 +107,17 @@ class TokenDistillingEncoder(nn.Module):
         patch_size: tuple[int, int] = (4, 3),
     ):
         super().__init__()
-        if width < 4 or width % 4:
-            raise DistilPoseError(f"width={width} must be a positive multiple of 4: sine and cosine for two axes.")
-        if heads < 1 or (head_dim is None and width % heads):
+        if head_dim is None and width % heads:
             raise DistilPoseError(f"heads={heads} does not divide width={width}: choose another or give head_dim.")
         head_dim = width // heads if head_dim is None else head_dim
         mlp_dim = 3 * width if mlp_dim is None else mlp_dim
-        if min(depth, head_dim, mlp_dim) < 1:
-            raise DistilPoseError(f"depth={depth}, head_dim={head_dim} and mlp_dim={mlp_dim} must be at least 1.")
         self.num_keypoints, self.width, self.patch_size = num_keypoints, width, patch_size
-        self.checkpointing = False  # compute layers again on the way back instead of keeping what they gave
+        self.grad_checkpointing = False
         self.grid = (feature_size[0] // patch_size[0], feature_size[1] // patch_size[1])
         self.keypoint_tokens = nn.Parameter(torch.empty(1, num_keypoints, width))
         self.patch_embedding = nn.Linear(patch_size[0] * patch_size[1] * in_channels, width)
         self.layers = nn.ModuleList(Layer(width, heads, head_dim, mlp_dim) for _ in range(depth))
-        # zeros for the keypoint tokens in front, so that one addition serves the whole sequence
+        # zeros in front for the keypoint tokens: one addition for the whole sequence
         padded = F.pad(sine_positions(*self.grid, width), (0, 0, num_keypoints, 0))
         self.register_buffer("padded_positions", padded, persistent=False)
         self.padded_positions: Tensor
@@ -132,14 +129,23 @@ class TokenDistillingEncoder(nn.Module):
         """(1, P, D) the fixed sine table."""
         return self.padded_positions[:, self.num_keypoints :]
 
+    @property
+    def token_shape(self) -> TokenShape:
+        """Grid of the visual tokens, and D."""
+        return TokenShape(*self.grid, self.width)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the layers' activations in the backward pass instead of storing them."""
+        self.grad_checkpointing = enable
+
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H/4, W/4) -> visual tokens (N, P, D) and keypoint tokens (N, K, D)."""
         visual = self.patch_embedding(self._patches(features))
         tokens = torch.cat((self.keypoint_tokens.expand(visual.shape[0], -1, -1), visual), dim=1)
-        again = self.checkpointing and self.training and torch.is_grad_enabled()
+        recompute = self.grad_checkpointing and self.training and torch.is_grad_enabled()
         for layer in self.layers:
             tokens = tokens + self.padded_positions
-            tokens = checkpoint(layer, tokens, use_reentrant=False) if again else layer(tokens)
+            tokens = checkpoint(layer, tokens, use_reentrant=False) if recompute else layer(tokens)
         return tokens[:, self.num_keypoints :], tokens[:, : self.num_keypoints]
 
     def _patches(self, features: Tensor) -> Tensor:
@@ -150,7 +156,7 @@ class TokenDistillingEncoder(nn.Module):
 
 
 def init_linear(module: nn.Module) -> None:
-    """The released start of a linear layer: truncated normal of 0.02, bias 0."""
+    """Initialise a linear layer as the release does: truncated normal of 0.02, bias 0."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,21 +1,23 @@
-"""What is read off the tokens: coordinates, scores and sigmas by the student, heat maps by the teacher.
+"""Heads: coordinates, scores and sigmas from the student's tokens, heat maps from the teacher's.
 
-Both heads run in float32 (float64 in a float64 model) whatever autocast says: an error of a thousandth in a coordinate
-is a quarter of a pixel, and the logarithm in heat-map decoding magnifies rounding.
+All heads run in float32 (float64 in a float64 model) under autocast too: an error of a thousandth in a coordinate is a
+quarter of a pixel, and the logarithm in heat-map decoding magnifies rounding.
 """
 
 from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distilpose.errors import DistilPoseError
 from distilpose.models.encoder import init_linear
 from distilpose.outputs import StudentOutput, TeacherOutput
+
+Activation = Literal["none", "softmax"]
 
 
 class StudentHead(nn.Module):
@@ -41,24 +43,22 @@ class StudentHead(nn.Module):
 
 
 class TeacherHead(nn.Module):
-    """LayerNorm, linear, LayerNorm, linear to one heat map for each keypoint token; no activation between.
+    """LayerNorm, linear, LayerNorm, linear: one heat map for each keypoint token, without activation between.
 
     Args:
         width: D.
         heatmap_size: (H/4, W/4).
         hidden_dim: features between the two linear layers; 2 D if not given.
-        activation: 'none' for raw maps, which are trained by squared difference; 'softmax' for maps that are a softmax
-            over their cells scaled to a peak of one, which are trained by cross-entropy.
+        activation: "none" gives raw maps, for training by squared difference; "softmax" gives a softmax over the map's cells
+            scaled to a peak of one, for training by cross-entropy.
     """
 
     def __init__(
-        self, width: int, heatmap_size: tuple[int, int], hidden_dim: int | None = None, activation: str = "none"
+        self, width: int, heatmap_size: tuple[int, int], hidden_dim: int | None = None, activation: Activation = "none"
     ):
         super().__init__()
-        self.activation = check_activation(activation)
+        self.activation: Activation = activation
         hidden_dim = 2 * width if hidden_dim is None else hidden_dim
-        if hidden_dim < 1:
-            raise DistilPoseError(f"hidden_dim={hidden_dim} must be at least 1.")
         self.heatmap_size = heatmap_size
         self.norm = nn.LayerNorm(width)
         self.hidden = nn.Linear(width, hidden_dim)
@@ -71,7 +71,7 @@ class TeacherHead(nn.Module):
         with _full_precision(keypoint_tokens):
             hidden = self.hidden(self.norm(keypoint_tokens.to(self.linear.weight.dtype)))
             heatmaps = self.linear(self.hidden_norm(hidden)).unflatten(2, self.heatmap_size)
-            return TeacherOutput(_activated(heatmaps, self.activation), visual_tokens, keypoint_tokens)
+            return TeacherOutput(_activate(heatmaps, self.activation), visual_tokens, keypoint_tokens)
 
 
 class ConvolutionHead(nn.Module):
@@ -83,9 +83,9 @@ class ConvolutionHead(nn.Module):
         activation: as in `TeacherHead`.
     """
 
-    def __init__(self, in_channels: int, num_keypoints: int, activation: str = "none"):
+    def __init__(self, in_channels: int, num_keypoints: int, activation: Activation = "none"):
         super().__init__()
-        self.activation = check_activation(activation)
+        self.activation: Activation = activation
         self.convolution = nn.Conv2d(in_channels, num_keypoints, 1)
         nn.init.normal_(self.convolution.weight, std=0.001)
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
@@ -94,18 +94,11 @@ class ConvolutionHead(nn.Module):
         """(N, C, H/4, W/4) -> TeacherOutput without tokens."""
         with _full_precision(features):
             heatmaps = self.convolution(features.to(self.convolution.weight.dtype))
-            return TeacherOutput(_activated(heatmaps, self.activation))
+            return TeacherOutput(_activate(heatmaps, self.activation))
 
 
-def check_activation(activation: str) -> str:
-    """'none' or 'softmax', as it is given."""
-    if activation not in ("none", "softmax"):
-        raise DistilPoseError(f"heatmap_activation={activation!r} must be one of none, softmax.")
-    return activation
-
-
-def _activated(heatmaps: Tensor, activation: str) -> Tensor:
-    """Maps in float32 at least, raw or as a softmax over their cells scaled to a peak of one."""
+def _activate(heatmaps: Tensor, activation: Activation) -> Tensor:
+    """Maps in float32 or float64, raw or as a softmax over their cells scaled to a peak of one."""
     heatmaps = heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32))
     if activation == "softmax":
         heatmaps = (heatmaps - heatmaps.amax(dim=(-2, -1), keepdim=True)).exp()
@@ -113,7 +106,7 @@ def _activated(heatmaps: Tensor, activation: str) -> Tensor:
 
 
 def _full_precision(tensor: Tensor) -> AbstractContextManager:
-    """Autocast switched off where it is on; otherwise nothing, which keeps exported graphs free of it."""
+    """Switch autocast off if it is on; do nothing otherwise, so that exported graphs do not contain it."""
     device = tensor.device.type
     if torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)

@@ -1,8 +1,8 @@
-"""A one-stack hourglass in miniature: the backbone of the models for two CPU cores.
+"""A small one-stack hourglass: the backbone of the models for two CPU cores.
 
-The stem alone sees 20 to 50 pixels around each cell, and what it sees has to be told apart by attention; on 2,000
-synthetic persons that stays at the mean pose for the whole of a demo's budget. Going down to stride 16 and back gives
-every token its surroundings, as HRNet does at full size.
+The receptive field of the stem is only 20 to 50 pixels, so attention has to do the rest; on 2,000 synthetic persons such a
+model stays at the mean pose for the demo's whole budget. Going down to stride 16 and up again gives every token its
+surroundings, as HRNet does at full size.
 """
 
 from __future__ import annotations
@@ -12,25 +12,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from distilpose.errors import DistilPoseError
-
 UP = 4
 
 
 class Hourglass(nn.Module):
-    """Down to stride 16, up again, and joined with the features at stride 4; every convolution 3 x 3 with BN and ReLU.
+    """Down to stride 16, up again, and concatenated with the features at stride 4; convolutions 3 x 3 with BN and ReLU.
 
     Args:
         widths: channels at strides 2, 4, 8 and 16.
-        out_channels: channels of the joined features.
+        out_channels: channels of the output.
     """
 
     def __init__(self, widths: Sequence[int] = (16, 24, 32, 48), out_channels: int = 32):
         super().__init__()
-        if len(widths) != 4 or min(*widths, out_channels) < 1:
-            raise DistilPoseError(
-                f"widths={list(widths)} must be four positive channel counts, for strides 2, 4, 8, 16."
-            )
         half, quarter, eighth, sixteenth = widths
         self.stem = nn.Sequential(_conv(3, half, 2), _conv(half, quarter, 2), _conv(quarter, quarter))
         self.down = nn.Sequential(
@@ -48,7 +42,7 @@ class Hourglass(nn.Module):
         """(N, 3, H, W) -> (N, out_channels, H/4, W/4)."""
         fine = self.stem(images)
         height, width = fine.shape[-2:]
-        # sizes that 16 does not divide are rounded up on the way down
+        # a size that 16 does not divide is rounded up on the way down
         coarse = self.up(self.down(fine))[..., :height, :width]
         return self.join(torch.cat((fine, coarse), dim=1))
 

@@ -1,4 +1,4 @@
-"""HRNet-W48 for poses: timm's layers, its highest-resolution branch, and nothing that branch does not need."""
+"""HRNet-W48 for poses: timm's layers up to the highest-resolution branch, without layers which that branch does not use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STRIDE = 32  # of the lowest-resolution branch
 class HRNetW48(nn.Module):
     """HRNet-W48's highest-resolution branch, 48 channels at a quarter of the crop's resolution.
 
-    Layers carry timm's names, which are also those of the published HRNet checkpoints.
+    Layers have timm's names, which are also those of the published HRNet checkpoints.
 
     Args:
         stages: 4 for the whole network (the teacher), 3 to stop after stage 3 (DistilPose-L).
@@ -38,7 +38,7 @@ class HRNetW48(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 48, H/4, W/4)."""
         height, width = images.shape[-2:]
-        # branches are fused by doubling their size, so each must halve exactly: fill up to a multiple, cut off after
+        # branches are fused by doubling their size, so each must halve exactly: pad to a multiple and crop the output
         if height % _STRIDE or width % _STRIDE:
             images = F.pad(images, (0, -width % _STRIDE, 0, -height % _STRIDE))
         features = self.act1(self.bn1(self.conv1(images)))
@@ -46,7 +46,7 @@ class HRNetW48(nn.Module):
         branches = [self.layer1(features)]
         for stage in self.stages:
             transition = getattr(self, f"transition{stage - 1}")
-            # a transition beyond the branches there are makes a new one from the lowest resolution
+            # a transition without a branch of its own makes a new branch from the lowest resolution
             branches = [layer(branches[min(index, len(branches) - 1)]) for index, layer in enumerate(transition)]
             branches = getattr(self, f"stage{stage}")(branches)
         return branches[0][..., : height // 4, : width // 4]

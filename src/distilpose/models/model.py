@@ -1,14 +1,15 @@
-"""A pose model: backbone, token-distilling encoder and head, with all it takes to use or rebuild it."""
+"""A pose model: backbone, token-distilling encoder and head, with its skeleton, crop size and configuration."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from distilpose.errors import DistilPoseError
 from distilpose.models.encoder import TokenDistillingEncoder
-from distilpose.models.heads import ConvolutionHead, StudentHead, TeacherHead
+from distilpose.models.heads import Activation, ConvolutionHead, StudentHead, TeacherHead
 from distilpose.outputs import StudentOutput, TeacherOutput
 from distilpose.skeleton import Skeleton
 
@@ -18,30 +19,30 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class PoseModel(nn.Module):
-    """A student or a teacher; made by `create_model` or `load_model`.
+    """A student or a teacher, built by `create_model` or `load_model`.
 
     Args:
         name: registry name.
-        kind: 'student' or 'teacher'.
+        kind: "student" or "teacher".
         skeleton: the joints it predicts, one keypoint token each.
         input_size: (H, W) of the crops in pixels.
         backbone: (N, 3, H, W) -> (N, C, H/4, W/4).
-        encoder: feature map -> visual and keypoint tokens; None of a plain heat-map network.
+        encoder: feature map -> visual and keypoint tokens; None for a plain heat-map network.
         head: tokens -> StudentOutput or TeacherOutput; without an encoder, feature map -> TeacherOutput.
         options: the `create_model` options it was built with, in plain containers.
-        scores_trained: False where no loss trains the student's score, which then counts as 1.
+        scores_trained: False if no loss trains the student's scores, which are then taken as 1.
+        mean: mean of RGB in [0, 1] for normalising crops.
+        std: standard deviation of RGB for normalising crops.
 
     Attributes:
         num_keypoints: K.
         heatmap_size: (H/4, W/4) cells.
-        mean: of RGB in [0, 1], which the crops are normalised by.
-        std: likewise.
     """
 
     def __init__(
         self,
         name: str,
-        kind: str,
+        kind: Literal["student", "teacher"],
         skeleton: Skeleton,
         input_size: tuple[int, int],
         backbone: nn.Module,
@@ -49,21 +50,23 @@ class PoseModel(nn.Module):
         head: StudentHead | TeacherHead | ConvolutionHead,
         options: dict[str, Any],
         scores_trained: bool = True,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
     ):
         super().__init__()
         self.name, self.kind, self.skeleton = name, kind, skeleton
         self.num_keypoints = skeleton.num_keypoints
         self.input_size = input_size
         self.heatmap_size = (input_size[0] // STRIDE, input_size[1] // STRIDE)
-        self.mean: tuple[float, ...] = IMAGENET_MEAN
-        self.std: tuple[float, ...] = IMAGENET_STD
+        self.mean: tuple[float, ...] = tuple(mean)
+        self.std: tuple[float, ...] = tuple(std)
         self.scores_trained = scores_trained
         self.backbone, self.encoder, self.head = backbone, encoder, head
         self._options = options
 
     @property
     def config(self) -> dict[str, Any]:
-        """Plain containers for which `create_model(**config)` is this model with fresh weights."""
+        """Plain containers: `create_model(**config)` is this model with fresh weights."""
         return {
             "name": self.name,
             "skeleton": self.skeleton.to_dict(),
@@ -72,19 +75,37 @@ class PoseModel(nn.Module):
             **self._options,
         }
 
-    def set_heatmap_activation(self, activation: str) -> None:
-        """Choose how a teacher's maps are read: 'none' or 'softmax', as its loss trains them (see `TeacherHead`)."""
+    def set_heatmap_activation(self, activation: Activation) -> None:
+        """Set the activation of a teacher's maps, which the loss that trains it decides (see `TeacherHead`)."""
         self.head.activation = activation
         self._options["heatmap_activation"] = activation
 
+    def set_scores_trained(self, trained: bool) -> None:
+        """Set whether a student's scores count, which the loss that trains it decides; else they are taken as 1."""
+        self.scores_trained = trained
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the encoder's activations in the backward pass: less memory, more time, the same gradients.
+
+        Raises:
+            DistilPoseError: the model has no encoder.
+        """
+        if self.encoder is not None:
+            self.encoder.set_grad_checkpointing(enable)
+        elif enable:
+            raise DistilPoseError(
+                f"method.gradient_checkpointing=true recomputes the encoder's layers, but {self.name} has no encoder: leave it "
+                "out."
+            )
+
     def forward(self, images: Tensor) -> StudentOutput | TeacherOutput:
-        """What the model says of crops.
+        """Predict from crops.
 
         Args:
             images: (N, 3, H, W), normalised by `mean` and `std`.
 
         Raises:
-            DistilPoseError: if the crops are of another size than the model's.
+            DistilPoseError: the crops have another size than the model's.
         """
         if tuple(images.shape[1:]) != (3, *self.input_size):
             raise DistilPoseError(
@@ -99,22 +120,22 @@ def copy_backbone(student: PoseModel, teacher: PoseModel) -> int:
     """Start a student's backbone from a teacher's weights and batch statistics, as the paper does for DistilPose-L.
 
     Args:
-        student: changed in place; every tensor of its backbone must exist, in that shape, in the teacher's.
-        teacher: left as it is.
+        student: changed in place; each tensor of its backbone must exist, in its shape, in the teacher's.
+        teacher: not changed.
 
     Returns:
         The number of tensors copied.
 
     Raises:
-        DistilPoseError: if the student's backbone is not part of the teacher's.
+        DistilPoseError: the student's backbone is not part of the teacher's.
     """
-    wanted, given = student.backbone.state_dict(), teacher.backbone.state_dict()
-    unlike = [name for name, value in wanted.items() if name not in given or given[name].shape != value.shape]
+    own, source = student.backbone.state_dict(), teacher.backbone.state_dict()
+    unlike = [name for name, value in own.items() if name not in source or source[name].shape != value.shape]
     if unlike:
         raise DistilPoseError(
-            f"The backbone of {student.name} cannot start from {teacher.name}: {len(unlike)} of its {len(wanted)} "
-            f"tensors are missing there or of another shape ({', '.join(unlike[:3])}); choose a teacher with the "
-            "same kind of backbone, or start the student without."
+            f"The backbone of {student.name} cannot start from {teacher.name}: {len(unlike)} of its {len(own)} "
+            f"tensors are missing there or have another shape ({', '.join(unlike[:3])}): choose a teacher with the same kind "
+            "of backbone, or pass method.backbone_from_teacher=false."
         )
-    student.backbone.load_state_dict({name: given[name] for name in wanted})
-    return len(wanted)
+    student.backbone.load_state_dict({name: source[name] for name in own})
+    return len(own)

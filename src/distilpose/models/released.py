@@ -1,4 +1,4 @@
-"""Names in the released mmpose checkpoints and names here, translated both ways by one table."""
+"""Translation between the names in released mmpose checkpoints and the names here, both ways by one table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.models.heads import TeacherHead
 from distilpose.models.model import PoseModel
 
-# (released, ours); {i} is a layer's number, a name ending in a dot stands for all that begins with it
+# (released, ours); {i} is a layer's number; a name that ends in a dot is a prefix
 _ENCODER = (
     ("keypoint_token", "encoder.keypoint_tokens"),
     ("patch_to_embedding.", "encoder.patch_embedding."),
@@ -37,7 +37,7 @@ POSITIONS = "pos_embedding"
 
 
 def released_kind(state: Mapping[str, Any]) -> str | None:
-    """'student' or 'teacher' for the weights of a released file, None for others."""
+    """Whether these are the weights of a released "student" or "teacher"; None for other files."""
     for kind, prefix in _PREFIXES.items():
         if any(str(name).startswith(prefix) for name in state):
             return kind
@@ -59,48 +59,49 @@ def released_to_ours(released: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
         released: the file's `state_dict`.
 
     Returns:
-        The weights by our names, and what has no place among them by its released name: the fixed sine table
-        `pos_embedding`, which this package computes.
+        The weights by our names, and by its released name the fixed sine table `pos_embedding`, which this package
+        computes and does not store.
 
     Raises:
-        DistilPoseError: if a name is not the release's.
+        DistilPoseError: a name is not the release's.
     """
     kind = released_kind(released)
     if kind is None:
         raise DistilPoseError(
-            f"None of the {len(released)} names begins with {' or '.join(_PREFIXES.values())}: these are not the "
-            "weights of a released DistilPose student or teacher."
+            f"None of the {len(released)} names begins with {' or '.join(_PREFIXES.values())}: give the checkpoint of a "
+            "released DistilPose student or teacher."
         )
-    weights, aside, unknown = {}, {}, []
+    weights, tables, unknown = {}, {}, []
     pairs = _ENCODER + _HEADS[kind]
     for name, value in released.items():
         bare = name.removeprefix(_PREFIXES[kind])
         if name.startswith("backbone."):
             weights[name] = value
         elif name == _PREFIXES[kind] + POSITIONS:
-            aside[name] = value
+            tables[name] = value
         elif bare != name and (ours := _translate(bare, pairs)):
             weights[ours] = value
         else:
             unknown.append(name)
     if unknown:
         raise DistilPoseError(
-            f"{len(unknown)} names are not those of a released DistilPose {kind}: {', '.join(unknown[:5])}."
+            f"{len(unknown)} names are not those of a released DistilPose {kind} ({', '.join(unknown[:5])}): give an unchanged "
+            "checkpoint of the release."
         )
-    return weights, aside
+    return weights, tables
 
 
 def ours_to_released(model: PoseModel) -> dict[str, Tensor]:
     """The weights of a model by their released names, the sine table included; see `released_to_ours` for the names.
 
     Raises:
-        DistilPoseError: if the release has no such layers (a backbone that is neither stem nor HRNet keeps its names)
-            or would read the teacher's maps otherwise.
+        DistilPoseError: the release has no such network, or no softmax over a teacher's maps. (A backbone that is neither stem
+            nor HRNet keeps its names.)
     """
     if isinstance(model.head, TeacherHead) and model.head.activation != "none":
         raise DistilPoseError(
-            f"This {model.name} gives heat maps by {model.head.activation}, which the release does not know: only a "
-            "teacher trained by loss=heatmap_mse can be written its way."
+            f"This {model.name} has maps with a {model.head.activation}, which the release lacks: convert a teacher that "
+            "was trained by loss=heatmap_mse."
         )
     if model.encoder is None:
         raise DistilPoseError(
@@ -110,10 +111,7 @@ def ours_to_released(model: PoseModel) -> dict[str, Tensor]:
     pairs = [(ours, theirs) for theirs, ours in _ENCODER + _HEADS[model.kind]]
     released = {prefix + POSITIONS: model.encoder.positions.detach().clone()}
     for name, value in model.state_dict().items():
-        theirs = name if name.startswith("backbone.") else _translate(name, pairs)
-        if theirs is None:
-            raise DistilPoseError(f"The release has no counterpart of {name}: {model.name} cannot be written its way.")
-        released[theirs if name.startswith("backbone.") else prefix + theirs] = value
+        released[name if name.startswith("backbone.") else f"{prefix}{_translate(name, pairs)}"] = value
     return released
 
 

@@ -1,41 +1,35 @@
-"""Models from elsewhere: the Hugging Face hub, and addresses with a digest. Only `.safetensors`, which cannot run code."""
+"""Model files from elsewhere: the Hugging Face hub, and addresses with a digest. Only `.safetensors`, which cannot run code."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 from urllib.parse import urldefrag, urlsplit
-from urllib.request import urlopen
 
 import torch
-from rich.progress import Progress
 
-from distilpose.errors import DistilPoseError
-from distilpose.files import atomic_write, sha256_of
+from distilpose.errors import DistilPoseError, first_line
+from distilpose.files import sha256_of
 
-WEIGHTS_FILE = "model.safetensors"  # of a repository on the hub, and of a folder that `share` wrote
-LIMIT = 8 << 30  # bytes; no model of this package comes near it
-TIMEOUT = 30  # seconds without an answer
+WEIGHTS_FILE = "model.safetensors"  # of a repository on the hub, and of a folder written by `share`
 _HUB_NAME = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 _FILES = (".ckpt", ".safetensors", ".pth", ".pt", ".onnx")
 
 
 def local_file(source: str | Path) -> Path:
-    """The file of a model on this machine, fetched first if it lies elsewhere.
+    """The local file of a model, downloaded first if necessary.
 
     Args:
         source: a path; a folder with a `model.safetensors`; `owner/name` or `owner/name@revision` of the Hugging Face hub, if
-            there is no folder `owner` here (`hf://owner/name` anyway); or `https://…/file.safetensors#sha256=DIGEST`.
+            there is no local folder `owner` (`hf://owner/name` in any case); or `https://…/file.safetensors#sha256=DIGEST`.
 
     Raises:
-        DistilPoseError: there is no such thing, it cannot be fetched, or it is not what the digest says.
+        DistilPoseError: there is no such file, it cannot be downloaded, or its digest differs.
     """
     text = str(source)
     if text.startswith(("https:", "http:")):
-        return _of_address(text)
+        return _from_address(text)
     path = Path(text)
     if path.is_file():
         return path
@@ -45,77 +39,47 @@ def local_file(source: str | Path) -> Path:
         raise DistilPoseError(
             f"{text} holds no {WEIGHTS_FILE}: give a shared folder, or a .ckpt of a run's checkpoints/."
         )
-    named = _HUB_NAME.fullmatch(text)
-    meant_here = path.parent.is_dir() and not text.startswith("hf:")
-    if not named or meant_here or text.endswith(_FILES):
+    name = _HUB_NAME.fullmatch(text)
+    is_local = path.parent.is_dir() and not text.startswith("hf:")
+    if not name or is_local or text.endswith(_FILES):
         raise DistilPoseError(
             f"{text} is not a file: give a .ckpt or .safetensors written by distilpose, owner/name of the Hugging Face hub, "
             "or https://…/file.safetensors#sha256=DIGEST."
         )
-    return _of_hub(named[1], named[2])
+    return _from_hub(name[1], name[2])
 
 
-def _of_hub(name: str, revision: str | None) -> Path:
-    """From the hub's cache, or the hub."""
+def _from_hub(name: str, revision: str | None) -> Path:
+    """From the hub or its cache."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         return Path(hf_hub_download(name, WEIGHTS_FILE, revision=revision, library_name="distilpose"))
-    except RepositoryNotFoundError as error:
-        why = "it has no such repository, or one that is private (hf auth login)"
-        raise DistilPoseError(f"'{name}' is no file here, and the Hugging Face hub says that {why}.") from error
-    except (
-        Exception
-    ) as error:  # by its version the client raises errors of two HTTP libraries, its own and the system's
-        if isinstance(error, LocalEntryNotFoundError):
-            why = "it cannot be reached, and nothing of that name was fetched before"
-        elif isinstance(error, EntryNotFoundError):
-            why = f"it has no {WEIGHTS_FILE} there"
-        else:
-            why = " ".join(str(error).split())[:200].rstrip(".")
-        raise DistilPoseError(f"'{name}' is no file here, and the Hugging Face hub does not give it: {why}.") from error
-
-
-def _of_address(address: str) -> Path:
-    """From our cache, or the address; either way it is what the digest says."""
-    place, fragment = urldefrag(address)
-    wanted = fragment.removeprefix("sha256=").lower()
-    if not re.fullmatch("[0-9a-f]{64}", wanted) or not urlsplit(place).path.endswith(".safetensors"):
+    except Exception as error:  # errors of the client, of its HTTP library (which differs by version) and of the system
         raise DistilPoseError(
-            f"{address} must be of the form https://…/file.safetensors#sha256=DIGEST with the digest's 64 hexadecimal digits, "
-            "which the one who shares the file tells you (sha256sum FILE)."
+            f"'{name}' is no local file, and {WEIGHTS_FILE} could not be had from the Hugging Face hub "
+            f"({first_line(error)}): check the name and the connection; private repositories need `hf auth login`."
+        ) from error
+
+
+def _from_address(address: str) -> Path:
+    """From an address or torch's cache, checked against the digest in both cases."""
+    url, fragment = urldefrag(address)
+    digest = fragment.removeprefix("sha256=").lower()
+    if not re.fullmatch("[0-9a-f]{64}", digest) or not urlsplit(url).path.endswith(".safetensors"):
+        raise DistilPoseError(
+            f"{address} must have the form https://…/file.safetensors#sha256=DIGEST, with the 64 hexadecimal digits of the "
+            "digest (sha256sum FILE) from whoever shares the file."
         )
-    kept = Path(torch.hub.get_dir()) / "distilpose" / f"{wanted}.safetensors"
-    if kept.is_file() and sha256_of(kept) == wanted:
-        return kept
-    with atomic_write(kept) as temporary:
-        try:
-            found = _download(place, temporary)
-        except (URLError, HTTPException, ConnectionError, TimeoutError, ValueError) as error:
-            raise DistilPoseError(
-                f"{place} cannot be fetched ({error}): check the address and the connection, or fetch the file yourself."
-            ) from error
-        if found != wanted:
-            raise DistilPoseError(
-                f"{place} has SHA-256 {found}, not {wanted}: it is another file, or was changed, and is not kept."
-            )
-    return kept
-
-
-def _download(address: str, file: Path) -> str:
-    """Fetch into a file, with a progress bar; gives the SHA-256."""
-    found, size = hashlib.sha256(), 0
-    with urlopen(address, timeout=TIMEOUT) as answer, file.open("wb") as output, Progress(transient=True) as progress:
-        told = int(answer.headers.get("Content-Length") or 0)
-        bar = progress.add_task(urlsplit(address).path.rpartition("/")[2], total=told or None)
-        while part := answer.read(1 << 20):
-            size += len(part)
-            if size > LIMIT:
-                raise ValueError(f"it is larger than {LIMIT >> 30} GiB")
-            found.update(part)
-            output.write(part)
-            progress.advance(bar, len(part))
-    if told and size < told:
-        raise ValueError(f"it ended after {size:,} of {told:,} bytes")
-    return found.hexdigest()
+    file = Path(torch.hub.get_dir()) / "distilpose" / f"{digest}.safetensors"
+    if file.is_file() and sha256_of(file) == digest:
+        return file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(file), hash_prefix=digest)
+    except (OSError, HTTPException, RuntimeError) as error:  # a RuntimeError names both digests
+        raise DistilPoseError(
+            f"{url} cannot be downloaded ({first_line(error)}): check the address, its digest and the connection, or download "
+            "the file yourself."
+        ) from error
+    return file

@@ -5,23 +5,17 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from distilpose.errors import DistilPoseError
-
 
 class Stem(nn.Module):
-    """Convolution 3 x 3 / 2 twice, then bottlenecks at a quarter of the crop's resolution (paper, DistilPose-S).
+    """Two 3 x 3 convolutions of stride 2, then bottlenecks at a quarter of the crop's resolution (paper, DistilPose-S).
 
     Args:
-        stem_channels: channels of the strided convolutions and inside the bottlenecks, four times as many come out.
+        stem_channels: channels of the strided convolutions and inside the bottlenecks; the output has four times as many.
         stem_blocks: number of bottlenecks; the first has a projection shortcut.
     """
 
     def __init__(self, stem_channels: int = 64, stem_blocks: int = 4):
         super().__init__()
-        if stem_channels < 1 or stem_blocks < 1:
-            raise DistilPoseError(
-                f"stem_channels={stem_channels} and stem_blocks={stem_blocks} must both be at least 1."
-            )
         self.out_channels = 4 * stem_channels
         self.conv1 = nn.Conv2d(3, stem_channels, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_channels)

@@ -1,4 +1,4 @@
-"""Any timm network with a stride-4 feature as a backbone."""
+"""A backbone from any timm network that has a stride-4 feature."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _REDUCTION = 4
 
 
 class TimmBackbone(nn.Module):
-    """The stride-4 feature of a timm network; layers after it are left out where timm can leave them out.
+    """The stride-4 feature of a timm network; layers after it are removed if timm supports that.
 
     Args:
         backbone: timm's name of the network.
-        input_size: (H, W) of the crops, to check the feature's shape once.
+        input_size: (H, W) of the crops; the feature's shape is checked once with it.
         pretrained: whether to start from ImageNet weights.
         backbone_options: passed on to timm, for example `{"img_size": [256, 192]}` for a Swin transformer.
 
     Raises:
-        DistilPoseError: if timm has no such network or the network no feature of that stride.
+        DistilPoseError: timm has no such network, or the network has no feature of that stride.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class TimmBackbone(nn.Module):
         reductions = create_features(backbone, False, **options).feature_info.reduction()
         if _REDUCTION not in reductions:
             raise DistilPoseError(
-                f"Backbone {backbone!r} has features of stride {', '.join(map(str, sorted(set(reductions))))} but "
-                f"none of stride {_REDUCTION}, which the patches are cut from: choose another backbone."
+                f"Backbone {backbone!r} has features of stride {', '.join(map(str, sorted(set(reductions))))}, but patches "
+                f"need one of stride {_REDUCTION}: choose another backbone."
             )
         index = reductions.index(_REDUCTION)
         self.network = create_features(backbone, pretrained, out_indices=(index,), **options)
@@ -54,12 +54,12 @@ class TimmBackbone(nn.Module):
         return features.permute(0, 3, 1, 2) if self.channels_last else features
 
     def _check(self, backbone: str, input_size: tuple[int, int]) -> None:
-        """Run one empty crop: refuse an unexpected shape, freeze parameters the feature does not depend on."""
+        """Run one empty crop: check the feature's shape, and freeze parameters that it does not depend on."""
         training = self.training
         self.eval()
         try:
             features = self(torch.zeros(1, 3, *input_size))
-        except Exception as error:  # networks of fixed size assert, reshape or index in their own ways
+        except Exception as error:  # each network of fixed size fails in its own way
             raise DistilPoseError(
                 f"Backbone {backbone!r} does not take crops of {input_size[0]} x {input_size[1]} ({error}): "
                 f"try backbone_options={{img_size: [{input_size[0]}, {input_size[1]}]}} or another backbone."
@@ -67,11 +67,11 @@ class TimmBackbone(nn.Module):
         expected = (self.out_channels, input_size[0] // _REDUCTION, input_size[1] // _REDUCTION)
         if tuple(features.shape[1:]) != expected:
             raise DistilPoseError(
-                f"Backbone {backbone!r} gives features of shape {tuple(features.shape[1:])} where {expected} "
-                "(channels, H/4, W/4) was expected: choose another backbone."
+                f"Backbone {backbone!r} gives features of shape {tuple(features.shape[1:])}, expected {expected} (channels, "
+                "H/4, W/4): choose another backbone."
             )
         features.sum().backward()
-        # timm keeps later layers of some networks; unused parameters would stop distributed training
+        # timm keeps later layers of some networks, and distributed training fails on parameters without a gradient
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None

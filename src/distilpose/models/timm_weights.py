@@ -1,4 +1,4 @@
-"""A timm network with or without its ImageNet weights, and a plain sentence where they cannot be had."""
+"""timm networks with or without ImageNet weights, with an early and clear error if the weights are out of reach."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 import timm
 from huggingface_hub import constants, try_to_load_from_cache
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, first_line
 
-WITHOUT = "go without them by pretrained=False (model.pretrained=false on the command line)"
+WITHOUT = "start without them by pretrained=False (model.pretrained=false on the command line)"
 
 
 def create_features(name: str, pretrained: bool, **options: Any) -> Any:
-    """`timm.create_model(name, features_only=True, ...)`, failing in seconds and in one sentence.
+    """`timm.create_model(name, features_only=True, ...)` with checked name and weights.
 
     Args:
         name: timm's name of the network, with or without the tag of its weights.
-        pretrained: whether to load ImageNet weights, from timm's cache or else by download.
+        pretrained: whether to load ImageNet weights, from timm's cache or by download.
         **options: passed on to timm.
 
     Raises:
-        DistilPoseError: if timm has no such network, or its weights are neither cached nor within reach.
+        DistilPoseError: timm has no such network, or its weights are neither cached nor reachable.
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
@@ -34,16 +34,16 @@ def create_features(name: str, pretrained: bool, **options: Any) -> Any:
         options["pretrained_cfg_overlay"] = _cached_weights(name)
     try:
         return timm.create_model(name, features_only=True, pretrained=pretrained, **options)
-    except Exception as error:  # timm raises whatever its network or the download does
+    except Exception as error:  # timm passes on what its network or the download raises
         if not pretrained:
             raise DistilPoseError(f"timm cannot build backbone {name!r} with {options}: {error}") from error
         raise DistilPoseError(
-            f"The ImageNet weights of {name} could not be loaded ({_first_line(error)}): try again, or {WITHOUT}."
+            f"The ImageNet weights of {name} could not be loaded ({first_line(error)}): try again, or {WITHOUT}."
         ) from error
 
 
 def _cached_weights(name: str) -> dict[str, str] | None:
-    """The overlay of timm that reads the weights from the local cache; None where a download is possible instead."""
+    """An overlay for timm that reads the weights from the local cache; None if they have to be downloaded."""
     settings = timm.get_pretrained_cfg(name)
     if settings is None or not settings.has_weights:
         raise DistilPoseError(f"timm has no ImageNet weights for {name}: {WITHOUT}.")
@@ -53,18 +53,14 @@ def _cached_weights(name: str) -> dict[str, str] | None:
         cached = try_to_load_from_cache(settings.hf_hub_id, filename) if filename else None
         if isinstance(cached, str):
             return {"file": cached}
-    # one short question first: without a network the download itself retries for a minute, behind a firewall for many
+    # the client itself retries for a minute without a network, and for much longer behind a firewall
     try:
         urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
     except urllib.error.HTTPError:
-        pass  # an answer, of whatever kind, is a network
+        pass  # an error status too proves that the server is reachable
     except OSError as error:
         raise DistilPoseError(
-            f"The ImageNet weights of {name} are not in timm's cache and {constants.ENDPOINT} is out of reach "
-            f"({_first_line(error)}): connect to the network, or {WITHOUT}."
+            f"The ImageNet weights of {name} are not in timm's cache and {constants.ENDPOINT} is unreachable "
+            f"({first_line(error)}): connect to the network, or {WITHOUT}."
         ) from error
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

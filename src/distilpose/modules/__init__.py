@@ -1,11 +1,15 @@
-"""LightningModules: `HeatmapModule` trains a teacher, `DistillationModule` a student."""
+"""LightningModules: `HeatmapModule` trains a teacher, `DistillationModule` a student.
+
+Teachers and their loaders are exported here too, because saved configurations name them so.
+"""
 
 from distilpose.modules.distillation import DistillationModule
 from distilpose.modules.heatmap import HeatmapModule
+from distilpose.teachers.blazepose import load_blazepose
 from distilpose.teachers.check import check_teacher
 from distilpose.teachers.frozen import FrozenTeacher, load_teacher
 from distilpose.teachers.labels import LabelTeacher
-from distilpose.teachers.recorded import RecordedTeacher, load_blazepose, load_recorded
+from distilpose.teachers.recorded import RecordedTeacher, load_recorded
 
 __all__ = [
     "DistillationModule",

@@ -1,12 +1,14 @@
-"""What both LightningModules share: optimiser, schedule, and validation with ground-truth boxes."""
+"""Base of both LightningModules: optimiser, schedule, and validation with ground-truth boxes."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Gt, Le
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_only
@@ -14,11 +16,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distilpose.errors import DistilPoseError, check_flag, check_number
+from distilpose.errors import DistilPoseError
 from distilpose.evaluation import (
     Evaluation,
     check_finite,
-    check_flip_test,
     concatenate,
     evaluate_dataset,
     predict_batch,
@@ -27,20 +28,25 @@ from distilpose.models import PoseModel
 from distilpose.modules.fine_tuning import freeze, parameter_groups
 from distilpose.outputs import PoseBatch, Predictions
 
+log = logging.getLogger(__name__)
+
 
 class PoseModule(LightningModule):
-    """A pose model in training. Checkpoints carry `hyper_parameters["model"]`, from which the model is rebuilt.
+    """A pose model in training. Checkpoints hold `hyper_parameters["model"]`, from which the model is rebuilt.
 
     Args:
         model: student or teacher.
-        optimizer: called with the parameters that are trained.
-        scheduler: called with the optimiser, steps_per_epoch and total_steps; None keeps the rate.
-        flip_test: average each validation crop with its mirror image.
+        optimizer: called with the trained parameters.
+        scheduler: called with the optimiser, steps_per_epoch and total_steps; null keeps the rate constant.
+        flip_test: average the predictions for each validation crop and its mirror image; "released" as the release does.
         compile: run the model through torch.compile.
         frozen: names of modules of the model that are not trained, such as [backbone].
-        layer_decay: factor on the rate from one block of the backbone to the one before, in (0, 1].
-        gradient_checkpointing: compute the encoder's layers again on the way back instead of keeping them: less memory,
-            more time, the same gradients.
+        layer_decay: factor on the learning rate from one block of the backbone to the one before.
+        gradient_checkpointing: recompute the encoder's activations in the backward pass: less memory, more time, the same
+            gradients.
+
+    Attributes:
+        validated: predictions and evaluation of the last validation, in the process of rank 0; None before it.
     """
 
     model: PoseModel
@@ -54,36 +60,29 @@ class PoseModule(LightningModule):
         flip_test: bool | Literal["released"] = True,
         compile: bool = False,
         frozen: Sequence[str] = (),
-        layer_decay: float = 1.0,
+        layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
         self.model = model
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
-        self.flip_test = check_flip_test(flip_test)
-        check_flag("method.compile", compile)
-        check_flag("method.gradient_checkpointing", gradient_checkpointing)
-        check_number("method.layer_decay", layer_decay, above=0, most=1)
+        self.flip_test: bool | Literal["released"] = flip_test
         self.layer_decay = layer_decay
         self._frozen = freeze(model, frozen)
-        self.train()  # which Lightning does not call before the first validation
-        if gradient_checkpointing and model.encoder is None:
-            raise DistilPoseError(
-                f"method.gradient_checkpointing=true: {model.name} has no encoder, whose layers it is for; leave it out."
-            )
-        if model.encoder is not None:
-            model.encoder.checkpointing = gradient_checkpointing
+        self.train()  # Lightning calls it only after the first validation
+        model.set_grad_checkpointing(gradient_checkpointing)
         if compile:
             self.model.compile()
         self._predictions: list[Predictions] = []
-        self.validated: tuple[Predictions, Evaluation] | None = None  # of the last validation, in the first process
+        self.validated: tuple[Predictions, Evaluation] | None = None
         self._rng_state: torch.Tensor | None = None
-        self._sums: dict[str, torch.Tensor] = {}  # of the epoch so far, as a checkpoint in its middle keeps them
+        # sums of the terms over the persons of the epoch so far; checkpoints within an epoch hold them
+        self._sums: dict[str, torch.Tensor] = {}
         self._summed = 0
 
     def train(self, mode: bool = True) -> Any:
-        """Train or evaluation mode; frozen parts stay in evaluation mode."""
+        """Set training or evaluation mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         for part in self._frozen:
             part.eval()
@@ -94,81 +93,83 @@ class PoseModule(LightningModule):
         return self.model(images)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say how to rebuild the model, in plain containers that `torch.load(weights_only=True)` reads.
+        """Add the model's configuration, in plain containers that `torch.load(weights_only=True)` reads.
 
-        The state of torch's generator comes along, for losses that draw: a resumed run draws what it would have drawn.
+        The state of torch's generator is saved too, so that a resumed run draws the same random numbers.
         """
         checkpoint["hyper_parameters"] = {"model": self.model.config}
         checkpoint["rng_state"] = torch.get_rng_state()
-        sums = {  # of each process; their mean would round the last bit
+        sums = {  # of each process: their mean would be rounded
             name: self.trainer.strategy.all_gather(value).reshape(-1) for name, value in self._sums.items()
         }
         checkpoint["train_sums"] = {"terms": sums, "persons": self._summed}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the generator's state until the training begins; a checkpoint of another loss is told before Lightning does."""
+        """Check that the checkpoint is of the same loss, and read the generator's state and the epoch's sums from it."""
         own, saved = (
             {name for name in state if name.startswith("loss.")}
             for state in (self.state_dict(), checkpoint["state_dict"])
         )
         if own != saved:
             raise DistilPoseError(
-                f"The checkpoint was trained with another loss ({len(saved)} of its tensors are a loss's, here {len(own)}): "
+                f"The checkpoint was trained with another loss ({len(saved)} of its tensors are the loss's, here {len(own)}): "
                 "resume with that loss, or start a new run with weights=FILE."
             )
         if "current_model_state" in checkpoint and not self._averages():
-            checkpoint["state_dict"] = checkpoint["current_model_state"]  # which its optimiser's moments are of
-            rank_zero_only(print)(
-                "The checkpoint's training averaged its weights and this one does not: it goes on with the raw ones."
+            checkpoint["state_dict"] = checkpoint[
+                "current_model_state"
+            ]  # the weights that the optimiser's state belongs to
+            rank_zero_only(log.info)(
+                "The checkpoint's training averaged its weights and this one does not: it resumes from the raw weights."
             )
         self._rng_state = checkpoint.get("rng_state")
         sums = checkpoint.get("train_sums", {"terms": {}, "persons": 0})
         self._summed = sums["persons"]
         for name, value in sums["terms"].items():
-            every = value.to(self.device).reshape(-1)
-            shared_alike = len(every) == self.trainer.world_size
-            self._sums[name] = every[self.trainer.global_rank] if shared_alike else every.mean()
+            by_rank = value.to(self.device).reshape(-1)
+            same_world_size = len(by_rank) == self.trainer.world_size
+            self._sums[name] = by_rank[self.trainer.global_rank] if same_world_size else by_rank.mean()
 
     def _averages(self) -> bool:
         return any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def on_train_start(self) -> None:
-        """Take up the generator's state, after all that is drawn on the way here."""
+        """Restore the generator's state, after everything that draws before the first batch."""
         if self._rng_state is not None:
             torch.set_rng_state(self._rng_state)
 
     def on_train_epoch_start(self) -> None:
-        """Begin the epoch's means; an epoch resumed in its middle goes on with those of its checkpoint."""
+        """Reset the epoch's sums; Lightning does not call this for an epoch that is resumed in its middle."""
         self._sums, self._summed = {}, 0
 
     def log_terms(self, terms: Mapping[str, torch.Tensor], persons: int) -> None:
-        """Log a batch's terms as train/<term>_step, and keep them for the epoch's means, train/<term>_epoch."""
+        """Log a batch's terms as train/<term>_step, and add them to the epoch's means, train/<term>_epoch."""
         for name, value in terms.items():
             self.log(f"train/{name}_step", value.detach())
             self._sums[name] = self._sums.get(name, 0.0) + value.detach() * persons
         self._summed += persons
 
     def on_train_batch_end(self, outputs: Any, batch: PoseBatch, batch_idx: int) -> None:
-        """Stop soon after a loss that is no number; log the epoch's means over all processes with its last batch."""
+        """Stop a diverged training; after the last batch of an epoch log its means over all processes."""
         trainer = self.trainer
-        # an epoch may also end in its middle: by max_steps, by max_time
+        # an epoch also ends in its middle by max_steps or max_time
         last = trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps
         every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        if last or (batch_idx + 1) % every == 0:  # at each, the CPU would wait for the GPU
+        if last or (batch_idx + 1) % every == 0:  # the check makes the CPU wait for the GPU
             self.check_finite()
         if last:
             means = {f"train/{name}_epoch": value / self._summed for name, value in self._sums.items()}
             self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
-        """Log the rate of the step to come."""
-        # of several rates (method.layer_decay) the full one, which is the last
+        """Log the learning rate of the next step."""
+        # with method.layer_decay the last group has the full rate
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[-1]["lr"])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Make the gradient the mean over the accumulated batches also where an epoch ends before all are there.
+        """Make the gradient the mean over the accumulated batches when an epoch ends before all of them.
 
-        Lightning divides each batch's loss by `accumulate_grad_batches`, however many come.
+        Lightning divides each batch's loss by `accumulate_grad_batches`, even if fewer batches are left.
         """
         wanted = self.trainer.accumulate_grad_batches
         left = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready % wanted
@@ -179,29 +180,28 @@ class PoseModule(LightningModule):
                         parameter.grad.mul_(wanted / left)
 
     def check_finite(self) -> None:
-        """Refuse to go on with, or to save, what a loss that was no number has spoilt; all processes refuse together.
+        """Stop a training whose loss or weights are not finite, in all processes, before they are saved.
 
-        The epoch's sums keep such a loss even where its step was left out, as mixed precision does.
+        The epoch's sums also show a loss whose step mixed precision skipped.
 
         Raises:
             DistilPoseError: the training has diverged.
         """
-        spoilt = [value.isfinite().logical_not().any() for value in (*self._sums.values(), *self.parameters())]
-        spoilt += [buffer.isnan().any() for buffer in self.buffers() if buffer.is_floating_point()]
-        if self.trainer.strategy.reduce_boolean_decision(bool(torch.stack(spoilt).any()), all=False):
+        broken = [value.isfinite().logical_not().any() for value in (*self._sums.values(), *self.parameters())]
+        broken += [buffer.isnan().any() for buffer in self.buffers() if buffer.is_floating_point()]
+        if self.trainer.strategy.reduce_boolean_decision(bool(torch.stack(broken).any()), all=False):
             step, interval = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
             raise DistilPoseError(
-                f"The loss or the weights are no longer finite in epoch {self.current_epoch}, at step {step} or at most "
-                f"{interval} before it: the training diverged, so lower optimizer.lr or lengthen scheduler.warmup_steps; "
-                "the checkpoints before it are kept."
+                f"The training diverged: loss or weights are not finite in epoch {self.current_epoch}, at step {step} or at "
+                f"most {interval} before. Lower optimizer.lr or lengthen scheduler.warmup_steps; earlier checkpoints are kept."
             )
 
     def validation_step(self, batch: PoseBatch, batch_idx: int) -> None:
-        """Keep the batch's predictions, in image pixels, until the epoch's end."""
+        """Store the batch's predictions, in image pixels, until the end of the epoch."""
         self._predictions += predict_batch(self.model, batch, [self.flip_test])
 
     def on_validation_epoch_end(self) -> None:
-        """Evaluate all processes' predictions once and log the figures as val/AP, val/PCK and so on."""
+        """Evaluate the predictions of all processes and log the metrics as val/AP, val/PCK and so on."""
         mine = concatenate(self._predictions)
         self._predictions.clear()
         check_finite(mine, f"{self.model.name} in epoch {self.current_epoch}")
@@ -213,11 +213,11 @@ class PoseModule(LightningModule):
             evaluation = evaluate_dataset(everyone, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
             metrics, self.validated = evaluation.metrics, (everyone, evaluation)
         metrics = self.trainer.strategy.broadcast(metrics)
-        # all processes have the same figures, of which a mean would round the last bit
+        # all processes have the same metrics; their mean would be rounded
         self.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True, reduce_fx="max")
 
     def _from_all_processes(self, mine: Predictions) -> Predictions:
-        """Every process's predictions; their numbers may differ, as no sample is evaluated twice."""
+        """The predictions of all processes; their numbers differ, since no sample is evaluated twice."""
         if self.trainer.world_size == 1:
             return mine
         parts: list[Any] = [None] * self.trainer.world_size
@@ -225,7 +225,7 @@ class PoseModule(LightningModule):
         return concatenate(Predictions(*part) for part in parts)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and the schedule stepping once an optimiser step."""
+        """The optimiser, and the schedule, which steps with each optimiser step."""
         optimizer = self._optimizer()
         if self.make_scheduler is None:
             return optimizer
@@ -235,7 +235,7 @@ class PoseModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _optimizer(self) -> Optimizer:
-        """Over all that is trained, blocks of the backbone at their own rates where that is asked for."""
+        """The optimiser of all trained parameters, with `layer_decay` in groups."""
         if self.layer_decay == 1:
             return self.make_optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         rate = self.make_optimizer([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"]

@@ -1,36 +1,36 @@
-"""Training a student, with a teacher or alone."""
+"""Training a student, with a teacher or without."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError
-from distilpose.losses import DistillationLoss, TokenProjection
+from distilpose.losses import DistillationLoss
 from distilpose.models import PoseModel, copy_backbone, model_spec
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import PoseBatch, StudentOutput
-from distilpose.teachers.check import check_teacher
-from distilpose.teachers.frozen import FrozenTeacher
-from distilpose.teachers.labels import LabelTeacher
-from distilpose.teachers.recorded import RecordedTeacher
+from distilpose.teachers.base import Teacher
 
-Teacher = FrozenTeacher | RecordedTeacher | LabelTeacher
+log = logging.getLogger(__name__)
 
 
 class DistillationModule(PoseModule):
-    """Trains a student by the losses of DistilPose; its teacher is asked, never trained, and never saved.
+    """Trains a student with the losses of DistilPose. The teacher is frozen and not saved in checkpoints.
 
     Args:
         model: a student.
         loss: the weighted terms.
-        teacher: frozen; None where no term needs it.
-        backbone_from_teacher: start the student's backbone from the teacher's weights; None does what the model's
-            registry entry says (paper: DistilPose-L does).
+        teacher: any kind of teacher; None if no term needs it.
+        backbone_from_teacher: start the student's backbone from the teacher's weights. null follows the model's registry
+            entry (student_l does, as in the paper).
         **options: of `PoseModule`.
     """
+
+    loss: DistillationLoss
 
     def __init__(
         self,
@@ -55,98 +55,68 @@ class DistillationModule(PoseModule):
         if loss.needs_teacher and teacher is None:
             raise DistilPoseError("This loss needs a teacher: set teacher.checkpoint=FILE, or pass loss=regression.")
         if self.teacher is not None:
-            self.teacher.teach(model)
-            loss.floor = self.teacher.floor
-            if loss.needs_tokens:
-                _compare_tokens(model, self.teacher.model, loss)
+            self.teacher.set_student(model)
+            loss.set_teacher(self.teacher.floor, _token_shape(model), _token_shape(self.teacher.model))
             if backbone_from_teacher is None:
                 backbone_from_teacher = model_spec(model.name).backbone_from_teacher
             if backbone_from_teacher:
-                _start_backbone(model, self.teacher.model)
-            _tell_untaught(model, self.teacher)
-        model.scores_trained = loss.trains_scores
+                _start_backbone(model, self.teacher)
+            _log_unknown_joints(model, self.teacher)
+        model.set_scores_trained(loss.trains_scores)
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
-        """Move the teacher wherever the student goes."""
+        """Move the teacher together with the student."""
         if self.teacher is not None:
             self.teacher.move(fn)
         return super()._apply(fn, *args, **kwargs)
 
     def on_fit_start(self) -> None:
-        """Refuse a bad teacher before any time is spent on it; a resumed run has passed already."""
+        """Check the teacher before any time is spent on it; for a resumed run it has been checked already."""
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.teacher is None:
             if not datamodule.train_dataset().instances.labelled.any():
-                raise DistilPoseError("No training person has a label and this loss has no teacher: nothing is learnt.")
+                raise DistilPoseError(
+                    "No training person has a label and this loss uses no teacher: give labels or a loss with a teacher."
+                )
             return
-        if isinstance(self.teacher, FrozenTeacher):
-            self.teacher.unlabelled = datamodule.unlabelled
-        if self.trainer.ckpt_path is not None:
-            return
-        if not isinstance(self.teacher, FrozenTeacher):
-            rank_zero_only(print)(self.teacher.examine(datamodule))
-            return
-        if not self.teacher.check:
-            return
-        figures = check_teacher(self.teacher, datamodule.val_dataset())
-        if self.trainer.is_global_zero:
-            print(
-                f"Teacher {self.teacher.model.name}: {figures['accuracy']:.1%} of validation joints within 5 % of the crop "
-                f"(mean pose {figures['chance']:.1%}), median peak {figures['median_peak']:.2f}"
-            )
+        self.teacher.prepare(datamodule)
+        if self.trainer.ckpt_path is None and (message := self.teacher.check(datamodule)) is not None:
+            rank_zero_only(log.info)(message)
 
     def progress(self) -> float:
-        """Share of the training that is over; 1 where no weight rises."""
+        """Share of the training that is over; 1 if no weight is ramped."""
         return self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches) if self.loss.ramps else 1.0
 
     def terms(self, batch: PoseBatch, progress: float = 1.0) -> tuple[StudentOutput, dict[str, Tensor]]:
-        """The student's output for a batch, and its weighted terms when that share of the training is over."""
+        """The student's output for a batch, and its weighted terms after a share `progress` of the training."""
         teacher = None if self.teacher is None else self.teacher(batch)
         student = self.model(batch.image)
         size = self.model.heatmap_size
         return student, self.loss(student, teacher, batch.keypoints, batch.weights, size, progress, batch.labelled)
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
-        """The weighted sum of one batch's terms; each is logged."""
+        """The weighted sum of one batch's terms; each term is logged."""
         _, terms = self.terms(batch, self.progress())
         self.log_terms(terms, len(batch.image))
         return terms["total"]
 
 
-def _start_backbone(student: PoseModel, teacher: PoseModel | None) -> None:
-    """Start from the teacher's backbone."""
-    if teacher is None:
+def _token_shape(model: PoseModel | None) -> Any:
+    """Shape of a model's tokens, or None if it has none."""
+    return None if model is None or model.encoder is None else model.encoder.token_shape
+
+
+def _start_backbone(student: PoseModel, teacher: Teacher) -> None:
+    if teacher.model is None:
         raise DistilPoseError(
-            f"{student.name} starts from its teacher's backbone, but a recorded teacher has none: pass "
+            f"{student.name} starts from its teacher's backbone, but the teacher {teacher.name} has none: pass "
             "method.backbone_from_teacher=false (and model.pretrained=true), or the teacher's checkpoint."
         )
-    copy_backbone(student, teacher)
+    copy_backbone(student, teacher.model)
 
 
-def _compare_tokens(student: PoseModel, teacher: PoseModel | None, loss: DistillationLoss) -> None:
-    """Learn a map between tokens of unlike shape if that is asked for; else raise unless they are alike."""
-    ours, theirs = student.encoder, None if teacher is None else teacher.encoder
-    if ours is None or theirs is None:
-        raise DistilPoseError(
-            "This teacher gives heat maps and no tokens: set loss.visual_token=0 loss.keypoint_token=0."
-        )
-    grids, widths = (ours.grid, theirs.grid), (ours.width, theirs.width)
-    if grids[0] == grids[1] and widths[0] == widths[1]:
-        return
-    if not loss.project_tokens:
-        shapes = [(*grid, width) for grid, width in zip(grids, widths, strict=True)]
-        raise DistilPoseError(
-            f"The student's visual tokens are {shapes[0]} and the teacher's {shapes[1]} (rows, columns, width): token terms "
-            "need them alike, so change model.patch_size or model.width, set loss.project_tokens=true to learn a map between "
-            "them, or loss.visual_token=0 loss.keypoint_token=0."
-        )
-    used = [loss.weights[term] > 0 for term in ("visual_token", "keypoint_token")]
-    loss.projection = TokenProjection(*widths, *grids, *used)
-
-
-def _tell_untaught(student: PoseModel, teacher: Teacher) -> None:
-    """Say which of the student's joints the teacher does not know."""
-    matches = zip(student.skeleton.names, student.skeleton.matching(teacher.skeleton), strict=True)
-    untaught = [name for name, joint in matches if joint is None]
-    if untaught:
-        rank_zero_only(print)(f"The teacher does not know {', '.join(untaught)}: labels alone teach them.")
+def _log_unknown_joints(student: PoseModel, teacher: Teacher) -> None:
+    joints = student.skeleton.matching(teacher.skeleton)
+    unknown = [name for name, joint in zip(student.skeleton.names, joints, strict=True) if joint is None]
+    if unknown:
+        rank_zero_only(log.info)(f"The teacher does not know {', '.join(unknown)}: they are learnt from labels alone.")

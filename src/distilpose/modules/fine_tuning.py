@@ -1,4 +1,4 @@
-"""Training parts of a model slower than others, or not at all."""
+"""Fine-tuning: frozen parts, and smaller learning rates for earlier blocks of the backbone."""
 
 from __future__ import annotations
 
@@ -11,48 +11,45 @@ from distilpose.errors import DistilPoseError
 
 
 def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
-    """Take parts of a model out of the training.
+    """Freeze parts of a model.
 
     Args:
         model: changed in place.
-        names: of modules, such as backbone or encoder.layers.0.
+        names: names of modules, such as backbone or encoder.layers.0.
 
     Returns:
-        The modules, which also want to be kept in eval mode, as their batch statistics would move.
+        The modules; keep them in eval mode too, since their batch statistics would change otherwise.
 
     Raises:
         DistilPoseError: the model has no such module, or nothing is left to train.
     """
-    if isinstance(names, str) or names is None:
-        raise DistilPoseError(f"method.frozen={names} must be a list: method.frozen=[{names or ''}].")
     parts = dict(model.named_modules())
     unknown = [name for name in names if not name or name not in parts]
     if unknown:
         first = [name for name in parts if name and "." not in name]
         raise DistilPoseError(
-            f"method.frozen={list(names)}: the model has no part {unknown[0]!r}, expected {', '.join(first)} or a part of "
-            "these."
+            f"method.frozen={list(names)}: the model has no part {unknown[0]!r}; give {', '.join(first)} or a part of them."
         )
     frozen = [parts[name].requires_grad_(False) for name in names]
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise DistilPoseError(f"method.frozen={list(names)} leaves nothing to train: leave one of them out.")
+        raise DistilPoseError(f"method.frozen={list(names)} leaves nothing to train: remove one of them.")
     return frozen
 
 
 def parameter_groups(module: nn.Module, backbone: nn.Module, rate: float, decay: float) -> list[dict[str, Any]]:
-    """Parameters for an optimiser, the backbone's rate falling by `decay` a block from its last to its first.
+    """Parameter groups for an optimiser: the learning rate falls by `decay` a block from the backbone's last to its first.
 
-    Blocks are a network's numbered modules in their order (layer1.0, layer1.1, …); what has no number, such as a norm or
-    the stem's convolutions, goes with the block before it.
+    Blocks are a network's numbered modules in their order (layer1.0, layer1.1, …). Modules without a number, such as a norm or
+    the stem's convolutions, belong to the block before them.
 
     Args:
-        module: all that is trained; its frozen parameters are left out.
-        backbone: part of it.
-        rate: of everything past the backbone.
-        decay: 1 trains all alike.
+        module: the module that is trained; its frozen parameters are left out.
+        backbone: a part of it.
+        rate: learning rate of the parameters after the backbone.
+        decay: factor a block; 1 gives all blocks the same rate.
 
     Returns:
-        Groups of {"params": parameters, "lr": rate}, from the backbone's first block to what lies past it, which has the
+        Groups of {"params": parameters, "lr": rate}, from the backbone's first block to the parameters after it, which have the
         full rate.
     """
     blocks: dict[str, list[nn.Parameter]] = {"": []}

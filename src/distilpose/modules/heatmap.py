@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from torch import Tensor, nn
+from annotated_types import Gt, Unit
+from torch import Tensor
 
 from distilpose.data.codec import encode_heatmaps
 from distilpose.errors import DistilPoseError
+from distilpose.losses import HeatmapCrossEntropy, HeatmapMSE
 from distilpose.models import PoseModel
 from distilpose.modules.base import PoseModule
 from distilpose.outputs import PoseBatch
@@ -18,12 +20,18 @@ class HeatmapModule(PoseModule):
 
     Args:
         model: a teacher.
-        loss: HeatmapMSE or HeatmapCrossEntropy; it decides how the model reads its maps (`heatmap_activation`).
-        sigma: standard deviation of the targets in cells.
+        loss: decides the activation of the model's maps (`heatmap_activation`).
+        sigma: standard deviation of the target Gaussians in cells.
         **options: of `PoseModule`.
     """
 
-    def __init__(self, model: PoseModel, loss: nn.Module, sigma: float = 2.0, **options: Any):
+    def __init__(
+        self,
+        model: PoseModel,
+        loss: HeatmapMSE | HeatmapCrossEntropy,
+        sigma: Annotated[float, Gt(0), Unit("cells")] = 2.0,
+        **options: Any,
+    ):
         if model.kind != "teacher":
             raise DistilPoseError(
                 f"The model {model.name} is a student, which gives no heat maps: pass method=distillation with "
@@ -33,7 +41,7 @@ class HeatmapModule(PoseModule):
             raise DistilPoseError(
                 f"{type(loss).__name__} trains students: give a teacher loss=heatmap_mse or heatmap_ce."
             )
-        model.set_heatmap_activation(str(loss.heatmap_activation))
+        model.set_heatmap_activation(loss.heatmap_activation)
         super().__init__(model, **options)
         self.loss = loss
         self.sigma = sigma

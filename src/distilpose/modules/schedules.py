@@ -1,33 +1,38 @@
-"""Learning-rate schedules that step once an optimiser step."""
+"""Learning-rate schedules that step with each optimiser step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
+from annotated_types import Ge, Le, Unit
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+Steps = Annotated[int, Ge(0), Unit("optimiser steps")]
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 def warmup_multistep(
     optimizer: Optimizer,
     steps_per_epoch: int,
     total_steps: int,
-    milestones: Sequence[float] = (200, 260),
-    gamma: float = 0.1,
-    warmup_steps: int = 500,
-    warmup_factor: float = 0.001,
+    milestones: Sequence[Annotated[float, Ge(0)]] = (200, 260),
+    gamma: Annotated[float, Ge(0)] = 0.1,
+    warmup_steps: Steps = 500,
+    warmup_factor: Share = 0.001,
 ) -> LambdaLR:
     """The paper's schedule: linear warm-up from `warmup_factor` of the rate, then a drop by `gamma` at each milestone.
 
     Args:
-        optimizer: whose rates are scaled.
+        optimizer: the optimiser whose rates are scaled.
         steps_per_epoch: optimiser steps in an epoch.
-        total_steps: optimiser steps of the whole run (not used; all schedules are called alike).
+        total_steps: optimiser steps of the whole run (not used; all schedules have the same signature).
         milestones: epochs, counted from 0, at whose start the rate drops.
         gamma: factor of each drop.
         warmup_steps: length of the warm-up.
-        warmup_factor: share of the rate that the warm-up starts from.
+        warmup_factor: share of the rate at the start of the warm-up.
     """
     drops = [round(epoch * steps_per_epoch) for epoch in milestones]
 
@@ -41,18 +46,18 @@ def warmup_cosine(
     optimizer: Optimizer,
     steps_per_epoch: int,
     total_steps: int,
-    warmup_steps: int = 500,
-    warmup_factor: float = 0.001,
-    final_factor: float = 0.0,
+    warmup_steps: Steps = 500,
+    warmup_factor: Share = 0.001,
+    final_factor: Share = 0.0,
 ) -> LambdaLR:
     """Linear warm-up, then half a cosine down to `final_factor` of the rate at the last step.
 
     Args:
-        optimizer: whose rates are scaled.
-        steps_per_epoch: optimiser steps in an epoch (not used; all schedules are called alike).
+        optimizer: the optimiser whose rates are scaled.
+        steps_per_epoch: optimiser steps in an epoch (not used; all schedules have the same signature).
         total_steps: optimiser steps of the whole run.
         warmup_steps: length of the warm-up.
-        warmup_factor: share of the rate that the warm-up starts from.
+        warmup_factor: share of the rate at the start of the warm-up.
         final_factor: share of the rate at the end.
     """
 
@@ -66,5 +71,5 @@ def warmup_cosine(
 
 
 def warmup(step: int, steps: int, start: float) -> float:
-    """Share of the rate at `step` of a linear warm-up of `steps` steps that begins at `start`; 1 after it."""
+    """Share of the rate at `step` of a linear warm-up from `start` to 1 over `steps` steps; 1 after it."""
     return 1.0 if step >= steps else 1 - (1 - step / steps) * (1 - start)

@@ -1,4 +1,4 @@
-"""Rows of a report: runs that differ by no more than their seed, under a name that tells them from the others."""
+"""Rows of a report: runs that differ only in their seed, and names that distinguish the rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.runs.folders import TABLE, Run, below, flatten
+from distilpose.runs.config import below, flatten
+from distilpose.runs.folders import TABLE, Run
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs of one configuration, by seed, under a name that no other row has."""
+    """Runs of one configuration by seed, with a unique name."""
 
     name: str
     runs: dict[int, Run]
@@ -25,15 +26,15 @@ class Row:
 
 
 def group_runs(runs: Sequence[Run], ignore: Sequence[str] = (), metric: str = "epoch") -> tuple[list[Row], list[str]]:
-    """A row a configuration, in order of appearance, and a sentence on what was not used.
+    """One row per configuration, in order of appearance, and notes on unused runs and settings.
 
     Args:
         runs: of any configurations and seeds.
-        ignore: settings, or groups of them, that runs of a row may differ in.
-        metric: column of the table by whose last epoch a run counts, where a seed is there twice.
+        ignore: settings or groups of settings in which the runs of a row may differ.
+        metric: column of the table that decides which of two runs of the same seed got further.
     """
     notes = [
-        f"ignore=[{key}] changes nothing: it is no setting that tells runs apart (their config.yaml has them)."
+        f"ignore=[{key}] has no effect: no run has that setting, see their config.yaml."
         for key in ignore
         if runs and not any(below(run.settings, key) for run in runs)
     ]
@@ -41,22 +42,24 @@ def group_runs(runs: Sequence[Run], ignore: Sequence[str] = (), metric: str = "e
     kept = [{key: value for key, value in run.settings.items() if not f"{key}.".startswith(ignored)} for run in runs]
     distinct = [settings for index, settings in enumerate(kept) if settings not in kept[:index]]
     rows = []
-    for settings, name in zip(distinct, tell_apart(distinct), strict=True):
+    for settings, name in zip(distinct, name_configurations(distinct), strict=True):
         latest: dict[int, Run] = {}
         same = [run for run, own in zip(runs, kept, strict=True) if own == settings]
-        # of two runs of a seed the one that came further, and of two that came as far the later
+        # of two runs of a seed the one with more epochs is used, or the later one
         for run in sorted(same, key=lambda run: (run.seed, _reached(run, metric), _written(run))):
             if run.seed in latest:
-                before = latest[run.seed]
-                why = "having come further" if _reached(run, metric) > _reached(before, metric) else "being later"
-                notes.append(f"{name} has seed {run.seed} twice: {run.folder} is used, {why} than {before.folder}.")
+                other = latest[run.seed]
+                reason = "has more epochs" if _reached(run, metric) > _reached(other, metric) else "is later"
+                notes.append(
+                    f"{name} has seed {run.seed} twice: {run.folder} is used, it {reason} than {other.folder}."
+                )
             latest[run.seed] = run
         rows.append(Row(name, latest, settings))
     return rows, notes
 
 
 def _reached(run: Run, metric: str) -> int:
-    """The last epoch of a run that has the metric."""
+    """The last epoch of a run with the metric."""
     return max(run.series(metric), default=0)
 
 
@@ -65,55 +68,55 @@ def _written(run: Run) -> float:
     return (run.folder / TABLE).stat().st_mtime
 
 
-def tell_apart(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each configuration: its own, followed by the values in which it differs from others of that name."""
-    told = []
+def name_configurations(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Unique names: the configuration's own, followed by the settings in which it differs from others of that name."""
+    names = []
     for own in configurations:
         alike = [other for other in configurations if other.get("name") == own.get("name")]
         keys = dict.fromkeys(key for other in alike for key in other)
         has = {key: [other[key] for other in alike if key in other] for key in keys}
-        # what others lack comes with something that differs, a loss's weights with the loss; or else with a version
+        # settings that others lack mostly come with one that differs, like the weights of a loss with the loss
         varied = [key for key in keys if any(value != has[key][0] for value in has[key])]
-        if len({str(_pieces(other, alike, varied)) for other in alike}) < len(alike):
+        if len({str(_differences(other, alike, varied)) for other in alike}) < len(alike):
             varied += [key for key in keys if len(has[key]) < len(alike)]
-        told.append(", ".join([str(own.get("name", "runs")), *_pieces(own, alike, varied)]))
-    return told
+        names.append(", ".join([str(own.get("name", "runs")), *_differences(own, alike, varied)]))
+    return names
 
 
-def _pieces(own: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[str]:
-    """The values in which a configuration differs; where several of a group do, the group's file if there is one."""
-    pieces = []
+def _differences(own: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[str]:
+    """Overrides that distinguish a configuration. Several settings of a group become the group's file if there is one."""
+    overrides = []
     for group in dict.fromkeys(key.partition(".")[0] for key in varied):
         keys = [key for key in varied if key.partition(".")[0] == group]
         if len(keys) > 1 and all(_option(other, group) for other in alike):
-            pieces.append(f"{group}={_option(own, group)}")
+            overrides.append(f"{group}={_option(own, group)}")
         else:
-            words = {key: tell_values([other.get(key) for other in alike]) for key in keys if key in own}
-            pieces += [f"{key.removesuffix('._target_')}={told[alike.index(own)]}" for key, told in words.items()]
-    return pieces
+            values = {key: format_values([other.get(key) for other in alike]) for key in keys if key in own}
+            overrides += [f"{key.removesuffix('._target_')}={texts[alike.index(own)]}" for key, texts in values.items()]
+    return overrides
 
 
 def _option(settings: Mapping[str, Any], group: str) -> str | None:
-    """The file of `conf/<group>/` that says just these settings."""
+    """The file of `conf/<group>/` with exactly these settings."""
     names = sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml"))
     return next((name for name in names if _read_option(group, name) == below(settings, group)), None)
 
 
 @functools.cache
 def _read_option(group: str, name: str) -> dict[str, Any]:
-    """The settings of a file and, by Hydra's rule, of those it starts from."""
+    """The settings of a file and of its defaults list."""
     own = flatten(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")))
-    # not those that override another group
-    starts = [start for start in own.pop("defaults", []) if isinstance(start, str) and start != "_self_"]
-    return {key: value for start in starts for key, value in _read_option(group, start).items()} | own
+    # without entries for other groups, which are mappings
+    bases = [base for base in own.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    return {key: value for base in bases for key, value in _read_option(group, base).items()} | own
 
 
-def tell_values(values: Sequence[Any]) -> list[str]:
-    """Values as words; of paths only the part in which they differ, of classes the name."""
+def format_values(values: Sequence[Any]) -> list[str]:
+    """Values as text: of paths the part in which they differ, of classes the name."""
     paths = [Path(value).parts for value in values if isinstance(value, str) and "/" in value]
     first, last = (len(os.path.commonprefix([path[::step] for path in paths])) for step in (1, -1))  # noqa: RUF071
 
-    def word(value: Any) -> str:
+    def text(value: Any) -> str:
         if not isinstance(value, str):
             return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
         parts = Path(value).parts
@@ -121,4 +124,4 @@ def tell_values(values: Sequence[Any]) -> list[str]:
             return "/".join(parts[first : len(parts) - last]) or value
         return value.rpartition(".")[2] if value.startswith(("distilpose.", "torch.")) else value
 
-    return [word(value) for value in values]
+    return [text(value) for value in values]

@@ -1,4 +1,4 @@
-"""A report in words: its table and its caption."""
+"""Text of a report: its table and its caption."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from distilpose.evaluation import markdown_table
 from distilpose.reporting.values import best_is_low, scale_of
 
 
-def told_table(table: Sequence[dict[str, Any]], cfg: DictConfig) -> str:
-    """The table in Markdown, without the columns that no row fills."""
+def format_table(table: Sequence[dict[str, Any]], cfg: DictConfig) -> str:
+    """The table in Markdown, without empty columns."""
 
-    def told(value: float | None, form: str = "") -> str:
+    def number(value: float | None, form: str = "") -> str:
         digits = ".1f" if scale_of(cfg.metric) > 1 else ".4g"
         return "-" if value is None else f"{value * scale_of(cfg.metric):{form}{digits}}"
 
@@ -30,13 +30,13 @@ def told_table(table: Sequence[dict[str, Any]], cfg: DictConfig) -> str:
             "seeds": ", ".join(map(str, line["seeds"])),
             "epochs": ", ".join(dict.fromkeys(f"{n}" if n >= of else f"{n} of {of} (unfinished)" for n, of in done)),
             "steps": ", ".join(dict.fromkeys(f"{steps:.0f}" for steps in line["steps"] if steps is not None)) or "-",
-            f"{cfg.metric}, mean ± sd": f"{told(line['mean'])} ± {told(line['sd'])}",
-            "each seed": ", ".join(map(told, line["values"])),
+            f"{cfg.metric}, mean ± sd": f"{number(line['mean'])} ± {number(line['sd'])}",
+            "each seed": ", ".join(map(number, line["values"])),
         }
         gain = line.get("difference", {})
         if gain.get("seeds"):
             count = f"{len(gain['seeds'])} seed{'s' if len(gain['seeds']) > 1 else ''}"
-            cells[versus] = f"{told(gain['mean'], '+')} ± {told(gain['sd'])} ({count})"
+            cells[versus] = f"{number(gain['mean'], '+')} ± {number(gain['sd'])} ({count})"
         if math.isfinite(line["minutes"]):
             cells["minutes"] = f"{line['minutes']:.1f}"
         if line["published"] is not None:
@@ -47,7 +47,7 @@ def told_table(table: Sequence[dict[str, Any]], cfg: DictConfig) -> str:
 
 
 def _baseline(table: Sequence[dict[str, Any]], x: str | None) -> str:
-    """What the differences are to: a row, or of several that at the same `x`, or that validated on the same persons."""
+    """Name of the baseline; of several, their common name and how the one of a row is chosen."""
     settings = {line["name"]: line["settings"] for line in table}
     pairs = [(line["name"], line["difference"]["baseline"]) for line in table if "difference" in line]
     bases = list(dict.fromkeys(base for _, base in pairs))
@@ -59,34 +59,40 @@ def _baseline(table: Sequence[dict[str, Any]], x: str | None) -> str:
 
 
 def caption(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
-    """What the figures are, under which protocol, and whose."""
+    """Definition of the numbers, validation protocol, and the command of the report."""
 
-    def each(tell: Callable[[Mapping[str, Any]], str]) -> str:
-        return " or ".join(dict.fromkeys(tell(line["settings"]) for line in table))
+    def each(describe: Callable[[Mapping[str, Any]], str]) -> str:
+        return " or ".join(dict.fromkeys(describe(line["settings"]) for line in table))
 
     flips = {"True": "flip test", "False": "no flip test"}
-    picked = "of the last epoch, so that nothing is selected on validation data"
+    selection = "of the last epoch, so nothing is selected on validation data"
     if cfg.at == "best":
         extreme = "lowest" if best_is_low(cfg.metric) else "highest"
-        picked = f"the {extreme} of a run's epochs, selected on the data it is told of and so flattering"
+        selection = f"the {extreme} of a run's epochs, selected on the validation data itself and therefore optimistic"
     unit = " in per cent" if scale_of(cfg.metric) > 1 else ""
-    told = [
-        f"{cfg.metric}{unit} is {picked}; sd is the sample standard deviation over seeds; differences are paired by seed.",
+    epochs = dict.fromkeys(str(planned) for line in table for planned in line["planned_epochs"])
+    sentences = [
+        f"{cfg.metric}{unit} is {selection}; sd is the sample standard deviation over seeds; differences are paired by "
+        "seed.",
         f"Validation: {each(_persons)}, "
         f"crop {each(lambda own: _size(own.get('model.input_size')))}, "
         f"ground-truth boxes, {each(lambda own: flips.get(str(own.get('method.flip_test')), 'flip test unknown'))}; "
-        f"training: {' or '.join(dict.fromkeys(str(of) for line in table for of in line['planned_epochs']))} epochs.",
+        f"training: {' or '.join(epochs)} epochs.",
     ]
     if any(line["published"] is not None for line in table):
-        told.append(f'Not measured here: the column "{cfg.published_as}" ({cfg.published_note}).')
+        sentences.append(f'Not measured here: the column "{cfg.published_as}" ({cfg.published_note}).')
     for line in table:
         if cfg.at == "last" and line["at_epochs"] != line["epochs"]:
-            told.append(f"{line['name']} was last validated after epoch {', '.join(map(str, line['at_epochs']))}.")
+            sentences.append(f"{line['name']} was last validated after epoch {', '.join(map(str, line['at_epochs']))}.")
+    return [*sentences, f"Made by `{_command(cfg)}`."]
+
+
+def _command(cfg: DictConfig) -> str:
+    """The command line of this report, without the quotes that `report.arguments` adds for Hydra."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    # as they were typed: `arguments` quotes folders and baselines
-    typed = (f"baseline={cfg.baseline}" if word.startswith("baseline='") else word for word in overrides)
-    words = [*map(str, cfg.runs), *(word for word in typed if not word.startswith("runs="))]
-    return [*told, f"Made by `{shlex.join(['python', '-m', 'distilpose.report', *words])}`."]
+    typed = (f"baseline={cfg.baseline}" if one.startswith("baseline='") else one for one in overrides)
+    words = [*map(str, cfg.runs), *(one for one in typed if not one.startswith("runs="))]
+    return shlex.join(["python", "-m", "distilpose.report", *words])
 
 
 def _size(size: Any) -> str:
@@ -95,7 +101,7 @@ def _size(size: Any) -> str:
 
 
 def _persons(settings: Mapping[str, Any]) -> str:
-    """Which persons a configuration asks to be validated on."""
+    """The validation persons of a configuration."""
     limit, pictures, batches = (
         settings.get(key) for key in ("data.limit_val", "data.num_val", "trainer.limit_val_batches")
     )

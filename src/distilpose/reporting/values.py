@@ -1,4 +1,4 @@
-"""Values of a report: each row's mean and spread over seeds, and its difference to the baseline."""
+"""Values of a report: mean and standard deviation of each row over seeds, and its difference to the baseline."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distilpose.errors import DistilPoseError
-from distilpose.reporting.rows import Row, tell_values
-from distilpose.runs.folders import below
+from distilpose.reporting.rows import Row, format_values
+from distilpose.runs.config import below
 
-# settings, or groups of them, that say which persons are validated and how; the size of a crop is left out, since
-# metrics are taken in the picture, so that a student may be compared with one of another size
+# settings or groups of settings that decide which persons are validated and how. Without the crop size: metrics are in
+# image pixels, so students of different crop sizes can be compared
 VALIDATION = (
     "data.root", "data.limit_val", "data.num_val", "trainer.limit_val_batches", "method.flip_test", "data.padding",
     "data._target_", "data.val_annotations", "data.val_images", "data.category", "data.skeleton",
@@ -22,17 +22,17 @@ VALIDATION = (
 
 
 def scale_of(metric: str) -> float:
-    """Fractions are shown in per cent."""
+    """Factor for display: fractions are shown in per cent."""
     return 100.0 if metric.startswith("val/") else 1.0
 
 
 def best_is_low(metric: str) -> bool:
-    """Whether the lowest value of a metric is the best one."""
+    """Whether lower values of a metric are better."""
     return metric.startswith("train/") or "error" in metric
 
 
-def measured(row: Row, cfg: DictConfig) -> dict[str, Any]:
-    """The values of a row, as report.json holds them."""
+def row_values(row: Row, cfg: DictConfig) -> dict[str, Any]:
+    """The values of a row, as in report.json."""
     runs = list(row.runs.values())
     series, clocks = [run.series(cfg.metric) for run in runs], [run.series("minutes") for run in runs]
     best = min if best_is_low(cfg.metric) else max
@@ -62,42 +62,43 @@ def measured(row: Row, cfg: DictConfig) -> dict[str, Any]:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and sample standard deviation, which one value has none of."""
+    """Mean and sample standard deviation, None of a single value."""
     return {"mean": fmean(values), "sd": stdev(values) if len(values) > 1 else None}
 
 
 def compare(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
-    """Put each row's difference to the baseline into the table, paired by seed, and tell why a row has none.
+    """Add each row's difference to the baseline to the table, paired by seed; returns notes on rows without one.
 
-    Rows are compared with a baseline that was validated alike; of several, with the one at the same `x`.
+    A row is compared with a baseline that has the same validation settings; of several, with the one at the same `x`.
 
     Raises:
-        DistilPoseError: if no row is the baseline asked for.
+        DistilPoseError: no row has the name of the baseline.
     """
     bases = _baselines(table, cfg.baseline)
-    alone: dict[str, list[str]] = {}
+    not_compared: dict[str, list[str]] = {}
     for line in table if bases else []:
-        alike = [base for base in bases if not validated_otherwise(line["settings"], base["settings"])]
-        near = alike if len(alike) == 1 else [base for base in alike if cfg.x and _at(base, cfg.x) == _at(line, cfg.x)]
-        if len(near) != 1:
-            why = _several(alike, cfg.x) if alike else _unlike(line, bases)
-            alone.setdefault(why, []).append(line["name"])
-        elif near[0] is not line:
-            own, other = (dict(zip(row["seeds"], row["values"], strict=True)) for row in (line, near[0]))
+        alike = [base for base in bases if not validation_differences(line["settings"], base["settings"])]
+        if len(alike) > 1:
+            alike = [base for base in alike if cfg.x and _at(base, cfg.x) == _at(line, cfg.x)] or alike
+        if len(alike) != 1:
+            reason = _several(alike, cfg.x) if alike else _unlike(line, bases)
+            not_compared.setdefault(reason, []).append(line["name"])
+        elif alike[0] is not line:
+            own, other = (dict(zip(row["seeds"], row["values"], strict=True)) for row in (line, alike[0]))
             pairs = {seed: own[seed] - other[seed] for seed in own if seed in other}
-            line["difference"] = {"baseline": near[0]["name"], "seeds": list(pairs)}
+            line["difference"] = {"baseline": alike[0]["name"], "seeds": list(pairs)}
             line["difference"] |= _spread(list(pairs.values())) if pairs else {}
-    return [f"No difference is told for {'; '.join(names)}: {why}." for why, names in alone.items()]
+    return [f"No difference for {'; '.join(names)}: {reason}." for reason, names in not_compared.items()]
 
 
-def _baselines(table: Sequence[dict[str, Any]], asked: Any) -> list[dict[str, Any]]:
-    """The rows of that name, or else with it in their names; without one asked for, those of the regression loss."""
-    wanted = {"regression", "loss=regression"} if asked is None else {str(asked)}
-    # a whole name may be a part of another's, and must still be able to pick its row
-    whole = [line for line in table if asked is not None and line["name"] in wanted]
+def _baselines(table: Sequence[dict[str, Any]], name: str | None) -> list[dict[str, Any]]:
+    """The rows with that name, or else with it as a part of their name; by default those of the regression loss."""
+    wanted = {"regression", "loss=regression"} if name is None else {name}
+    # the whole name of one row may be a part of another's
+    whole = [line for line in table if name is not None and line["name"] == name]
     bases = whole or [line for line in table if wanted & {line["name"], *line["name"].split(", ")}]
-    if not bases and asked is not None:
-        raise DistilPoseError(f"baseline={asked} is no row: expected {'; '.join(line['name'] for line in table)}.")
+    if not bases and name is not None:
+        raise DistilPoseError(f"baseline={name} is no row: expected {'; '.join(line['name'] for line in table)}.")
     return bases
 
 
@@ -106,32 +107,32 @@ def _at(line: Mapping[str, Any], x: str) -> Any:
 
 
 def _several(bases: Sequence[Mapping[str, Any]], x: str | None) -> str:
-    """Why none of several baselines is taken, and how one would be."""
-    told = f"{len(bases)} rows go by the baseline's name"
-    way = f"give the whole name of one, such as baseline='{bases[0]['name']}'"
+    """Why none of several baselines is used, and how to choose one."""
+    problem = f"{len(bases)} rows have the baseline's name"
+    way_out = f"give the whole name of one, such as baseline='{bases[0]['name']}'"
     if x:
-        return f"{told}, none or several at the same {x}; {way}"
-    return f"{told}; {way}, or x=SETTING for that at a row's own value of it"
+        return f"{problem}, none or several at the same {x}; {way_out}"
+    return f"{problem}; {way_out}, or x=SETTING for the one with the row's own value"
 
 
 def _unlike(line: Mapping[str, Any], bases: Sequence[Mapping[str, Any]]) -> str:
-    """In what a row's validation differs from that of the baseline nearest to it."""
-    differing = [(validated_otherwise(line["settings"], base["settings"]), base) for base in bases]
+    """Differences between the validation settings of a row and those of the most similar baseline."""
+    differing = [(validation_differences(line["settings"], base["settings"]), base) for base in bases]
     keys, base = min(differing, key=lambda pair: len(pair[0]))
-    told = []
+    differences = []
     for key in keys[:3]:
-        own, other = tell_values([_at(line, key), _at(base, key)])
-        told.append(f"{key}={own}, not {other}")
-    return f"validated otherwise than {base['name']} ({'; '.join(told)}{'; …' if len(keys) > 3 else ''})"
+        own, other = format_values([_at(line, key), _at(base, key)])
+        differences.append(f"{key}={own}, not {other}")
+    return f"its validation differs from {base['name']} ({'; '.join(differences)}{'; …' if len(keys) > 3 else ''})"
 
 
-def validated_otherwise(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The settings in which two configurations' validation differs; with none their metrics can be compared."""
+def validation_differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Validation settings in which two configurations differ. Metrics are comparable if there are none."""
     differing = []
     for name in VALIDATION:
-        first, second = below(own, name), below(other, name)  # what is null is as good as absent
+        first, second = below(own, name), below(other, name)  # null and absent are the same
         keys = [key for key in dict.fromkeys([*first, *second]) if first.get(key) != second.get(key)]
         differing += [f"{name}.{key}".rstrip(".") for key in keys]
-    # people drawn by rule are the same in any folder
-    drawn = all(settings.get("data.num_val") is not None for settings in (own, other))
-    return [key for key in differing if not (drawn and key == "data.root")]
+    # synthetic people are the same in any folder
+    synthetic = all(settings.get("data.num_val") is not None for settings in (own, other))
+    return [key for key in differing if not (synthetic and key == "data.root")]

@@ -16,7 +16,7 @@ _PADDING = 1.25
 
 
 def run_metrics(checkpoint: str | Path) -> dict[str, Any] | None:
-    """The run's `metrics.json`, of a checkpoint that lies in a run's folder or beside one; None without."""
+    """The metrics.json of a checkpoint's run; None where the file lies in no run's folder."""
     for folder in _run_folders(checkpoint):
         try:
             found = json.loads((folder / SUMMARY).read_text())
@@ -28,10 +28,10 @@ def run_metrics(checkpoint: str | Path) -> dict[str, Any] | None:
 
 
 def run_padding(checkpoint: str | Path) -> float:
-    """The factor on boxes the model was trained with, as its file or its run's settings have it; 1.25 where neither does."""
-    told = saved_padding(Path(checkpoint))
-    if told is not None:
-        return told
+    """The factor on boxes that the model was trained with, by its file or its run's settings; 1.25 where neither has it."""
+    padding = saved_padding(Path(checkpoint))
+    if padding is not None:
+        return padding
     for folder in _run_folders(checkpoint):
         try:
             found = OmegaConf.select(OmegaConf.load(folder / CONFIG), "data.padding")

@@ -1,8 +1,9 @@
-"""What a run will need, found out in under a minute: `python -m distilpose.train check=true …`."""
+"""Estimates the time, memory and disk of a run in under a minute: `python -m distilpose.train check=true …`."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import resource
 import shutil
@@ -30,13 +31,15 @@ from distilpose.modules.base import PoseModule
 from distilpose.runs.small_run import STEPS, shrink_batches, small
 from distilpose.runs.validation import count_processes, effective_batch, translate_lightning_errors
 
+log = logging.getLogger(__name__)
+
 BATCHES = 10
-# or fewer than ten batches, where reading is so slow
+# fewer than ten batches are read where reading is slow
 READING_SECONDS = 10.0
 
 
 class Clock(Callback):
-    """When each training and each validation batch ended."""
+    """Records when each training and each validation batch ended."""
 
     def __init__(self) -> None:
         self.train: list[float] = []
@@ -44,23 +47,23 @@ class Clock(Callback):
         self.val_end = 0.0
 
     def on_train_batch_start(self, *args: Any) -> None:
-        """Start the first batch's time."""
+        """Record the start of the first batch."""
         self.train = self.train or [_now()]
 
     def on_train_batch_end(self, *args: Any) -> None:
-        """Note the time."""
+        """Record the time."""
         self.train.append(_now())
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the validation's time."""
+        """Record the start of the validation."""
         self.val = [_now()]
 
     def on_validation_batch_end(self, *args: Any) -> None:
-        """Note the time."""
+        """Record the time."""
         self.val.append(_now())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the time: figures are computed and pictures drawn."""
+        """Record the time, after metrics and pictures."""
         self.val_end = _now()
 
 
@@ -73,24 +76,25 @@ def _now() -> float:
 
 
 def _peak_memory() -> int:
-    """Bytes of this process; Linux counts in KiB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Bytes of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def dry_run(
     cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule, build_trainer: Callable[[DictConfig], Trainer]
 ) -> dict[str, float]:
-    """Read ten batches, make two steps, validate and save once, and tell what the whole run will take.
+    """Read ten batches, train two steps, validate and save once, and print an estimate for the whole run.
 
-    All that takes part in the run takes part here, pictures and loggers too, but in a folder within the run's that is gone
-    afterwards: where that cannot be written or is full, it is known now. Of several devices one is used, and the time is
-    that of its share. On a CPU a large network has smaller batches, and the time is scaled to those of the run.
+    All callbacks and loggers of the run take part, in a temporary folder inside the run's, so that a folder which cannot
+    be written to, or a full disk, is found now. Of several devices one is used, and the time is that of its share. On a CPU
+    a large network gets smaller batches, and the time is scaled.
 
     Args:
         cfg: the run's configuration.
-        module: as the run would train it; it is trained two steps on.
+        module: as the run would train it; this function trains it for two steps.
         datamodule: as the run would read it.
-        build_trainer: makes the trainer of a configuration.
+        build_trainer: builds the Trainer of a configuration.
 
     Returns:
         effective_batch, seconds_a_batch_read, seconds_a_step, seconds_a_validation, hours, memory_gib, disk_gib.
@@ -98,7 +102,7 @@ def dry_run(
     Raises:
         DistilPoseError: the run would fail, or its files would not fit onto the disk.
     """
-    # Lightning refuses its own settings here, most of which the small run replaces
+    # Lightning validates its settings here, most of which the small run replaces
     build_trainer(OmegaConf.merge(cfg, {"callbacks": None, "logger": None}))  # type: ignore[arg-type]
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -107,10 +111,9 @@ def dry_run(
     validations, batches = _counts(cfg, in_epoch)
     steps, warmup = batches / cfg.trainer.accumulate_grad_batches, (cfg.scheduler or {}).get("warmup_steps", 0)
     if warmup >= steps:
-        rank_zero_only(print)(
-            f"scheduler.warmup_steps={warmup} is all of the {steps:.0f} steps, so that the learning rate only rises: lower it "
-            "or train for longer.",
-            file=sys.stderr,
+        rank_zero_only(log.warning)(
+            f"scheduler.warmup_steps={warmup} covers all of the {steps:.0f} steps, so the learning rate only rises: lower it "
+            "or train for longer."
         )
     persons = min(len(loader.dataset), in_epoch * datamodule.batch_size * count_processes(cfg.trainer))
     reading = _reading_time(loader)
@@ -123,7 +126,7 @@ def dry_run(
             trainer.fit(module, datamodule)
         if datamodule.monitor not in trainer.callback_metrics:
             raise DistilPoseError(
-                f"data.monitor={datamodule.monitor} is not among what a validation gives: "
+                f"data.monitor={datamodule.monitor} is not among the metrics of a validation: "
                 f"{', '.join(sorted(name for name in trainer.callback_metrics if name.startswith('val/')))}."
             )
         kept, drawn = _sizes(folder)
@@ -137,14 +140,14 @@ def dry_run(
     disk = kept + share * validations * drawn
     if disk > room:
         raise DistilPoseError(
-            f"{cfg.folder} has room for {room / 2**30:.1f} GiB and the run will write about {disk / 2**30:.1f} GiB: free some, "
+            f"{cfg.folder} has {room / 2**30:.1f} GiB free, but the run will write about {disk / 2**30:.1f} GiB: free some, "
             "or choose another hydra.run.dir."
         )
     cuda = torch.cuda.is_available() and module.device.type != "cpu"
     memory = torch.cuda.max_memory_reserved() if cuda else _peak_memory()
-    told = f"memory of this process, {datamodule.batch_size} crops a batch"
+    label = f"memory of this process, {datamodule.batch_size} crops a batch"
     if cuda:
-        told = f"GPU memory, of {torch.cuda.get_device_properties(module.device).total_memory / 2**30:.0f} GiB"
+        label = f"GPU memory, of {torch.cuda.get_device_properties(module.device).total_memory / 2**30:.0f} GiB"
     figures = {
         "effective_batch": min(effective_batch(cfg), persons),
         "seconds_a_batch_read": reading,
@@ -154,19 +157,19 @@ def dry_run(
         "memory_gib": memory / 2**30,
         "disk_gib": disk / 2**30,
     }
-    _tell(cfg, figures, told)
+    _print_table(figures, label)
     return figures
 
 
 @contextlib.contextmanager
 def _folder_within(folder: Path) -> Iterator[Path]:
-    """A folder for the while of the block; of the run's nothing is left that was not there."""
+    """A temporary folder inside the run's; the run's folder is left as it was."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".check_", dir=folder) as inside:
             yield Path(inside)
     finally:
-        with contextlib.suppress(OSError):  # it holds something
+        with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()
 
 
@@ -182,7 +185,7 @@ def _reading_time(loader: Any) -> float:
 
 
 def _batches(cfg: DictConfig, kind: str, loader: Any) -> float:
-    """How many of a loader's batches a process of the run takes; a share that is less than one is refused."""
+    """How many of a loader's batches a process of the run takes; a share of less than one batch is an error."""
     name = "overfit_batches" if cfg.trainer.get("overfit_batches") else f"limit_{kind}_batches"
     limit, batches = cfg.trainer.get(name), max(1.0, len(loader) / count_processes(cfg.trainer))
     if limit is None or isinstance(limit, int):
@@ -196,12 +199,12 @@ def _batches(cfg: DictConfig, kind: str, loader: Any) -> float:
 
 
 def _counts(cfg: DictConfig, batches: float) -> tuple[float, float]:
-    """How many validations and training batches of a process the run has, by the batches of an epoch."""
+    """How many validations and training batches a process of the run has, by the batches of an epoch."""
     trainer = cfg.trainer
     epochs, every, interval = trainer.max_epochs, trainer.check_val_every_n_epoch, trainer.get("val_check_interval")
     if (steps := trainer.get("max_steps", -1)) != -1:
         epochs = min(epochs, steps / math.ceil(batches / trainer.accumulate_grad_batches))
-    if every is None:  # by batches, which Lightning then counts through epochs
+    if every is None:  # Lightning then counts batches across epochs
         return epochs * batches // (interval or batches), epochs * batches
     if isinstance(interval, int) and interval > batches:
         raise DistilPoseError(
@@ -216,22 +219,22 @@ def _counts(cfg: DictConfig, batches: float) -> tuple[float, float]:
 
 
 def _time_limit(cfg: DictConfig) -> float:
-    """Seconds after which the run ends in any case."""
+    """Seconds after which trainer.max_time ends the run."""
     limit = OmegaConf.to_container(cfg.trainer).get("max_time")  # type: ignore[union-attr]
-    left = Timer(limit).time_remaining()  # of a clock that has not begun
+    left = Timer(limit).time_remaining()  # of a timer that has not started
     return math.inf if left is None else left
 
 
 def _sizes(folder: Path) -> tuple[float, float]:
-    """Bytes of a run's checkpoints, one of them being written, and of what each validation adds."""
+    """Bytes of a run's checkpoints, with one more while it is written, and of what each validation adds."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     checkpoints = [size for path, size in sizes.items() if path.suffix == ".ckpt"]
     return sum(checkpoints) + max(checkpoints, default=0), sum(sizes.values()) - sum(checkpoints)
 
 
-def _tell(cfg: DictConfig, figures: dict[str, float], memory: str) -> None:
-    """The figures as a table."""
-    table = Table(title=f"What the run will take, by {STEPS} steps and {STEPS} batches of validation")
+def _print_table(figures: dict[str, float], memory: str) -> None:
+    """Print the estimate as a table."""
+    table = Table(title=f"Estimate for the run, from {STEPS} steps and {STEPS} batches of validation")
     table.add_column("")
     table.add_column("", justify="right")
     table.add_row("effective batch", f"{figures['effective_batch']:.0f}")
@@ -242,4 +245,4 @@ def _tell(cfg: DictConfig, figures: dict[str, float], memory: str) -> None:
     table.add_row("disk", f"{figures['disk_gib']:.2f} GiB")
     hours = figures["hours"]
     table.add_row("the whole run", f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes")
-    rank_zero_only(Console().print)(table)  # torchrun asks in every process
+    rank_zero_only(Console().print)(table)  # torchrun starts several processes

@@ -1,4 +1,7 @@
-"""Runs read back from their folders: what was set, and what was measured after every epoch."""
+"""Reads runs back from their folders: their settings, and their figures after every epoch.
+
+The modules that write these files are not used here, as they import Lightning, which takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import csv
 import inspect
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,30 +21,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distilpose.errors import DistilPoseError
+from distilpose.runs.config import NOT_COMPARED, deciding_settings, flatten
 
-# as training writes them; its own modules are not used to read them, since those take Lightning's seconds to load
 CONFIG, TABLE, SUMMARY = "config.yaml", "metrics.csv", "metrics.json"
-# settings, or groups of them, that say where, when and how watched a run is computed, not what it computes
-NOT_COMPARED = (
-    "seed", "data.seed", "folder", "resume", "check", "lr_find", "threads", "logger", "data.num_workers", "data.val_batch_size",
-    "data.folder", "data.monitor", "trainer.default_root_dir", "trainer.accelerator",
-    "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "teacher.check", "teacher.check_persons",
-)  # fmt: skip
-# callbacks that do not change what is trained, but for those that do
-WATCHING = ("distilpose.callbacks.", *(f"lightning.pytorch.callbacks.{name}" for name in ("Model", "TQDM", "Rich")))
-TRAINING = ("distilpose.callbacks.AveragedWeights",)
 # what reading a damaged config.yaml or metrics.csv raises
 UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, csv.Error, yaml.YAMLError, OmegaConfBaseException,
 )  # fmt: skip
-# what a training's config.yaml says, in words and as a check; its own word for a bool is a number too
+# settings that the config.yaml of a training has: what each is, in words and as a check
 NEEDED = (
     ("name", "name", lambda value: isinstance(value, (str, int, float))),
     ("seed", "whole number", lambda value: type(value) is int),
     ("trainer.max_epochs", "number of epochs", lambda value: type(value) is int and value > 0),
 )
-# composed from the setting beside them, so that a difference is told once
-COPIES = {"data.augmentation": "augmentation", "data.input_size": "model.input_size"}
 
 
 @dataclass(frozen=True)
@@ -49,11 +41,11 @@ class Run:
     """One training.
 
     Attributes:
-        folder: where it lies, as it was given.
-        seed: its seed.
-        planned: epochs it was meant to be trained for.
-        settings: of its configuration what decides its figures, by dotted key.
-        rows: metrics.csv with epochs counted from one, and with the minutes since the start.
+        folder: of the run, as it was given.
+        seed: of the run.
+        planned: epochs that it was started for.
+        settings: those that decide its figures, by dotted key.
+        rows: of metrics.csv, with epochs counted from one, and with the minutes since the start.
     """
 
     folder: Path
@@ -68,7 +60,7 @@ class Run:
 
 
 def collect_runs(folders: Iterable[str], unfinished: bool = False) -> tuple[list[Run], list[str]]:
-    """Every run that can be read, and a sentence on each that cannot.
+    """Every run that can be read, and for each that cannot a sentence that says why.
 
     Args:
         folders: of runs, or with runs one or two levels below.
@@ -99,7 +91,7 @@ def collect_runs(folders: Iterable[str], unfinished: bool = False) -> tuple[list
 
 
 def _runs_below(folder: Path, levels: int = 2) -> list[Path]:
-    """The folder itself if it is a run, else the runs up to so many levels below, ordered as people count."""
+    """The folder itself if it is a run, else the runs up to so many levels below, with numbers in their order."""
     if any((folder / name).is_file() for name in (CONFIG, TABLE)):
         return [folder]
     inside = [place for place in folder.iterdir() if place.is_dir()] if levels and folder.is_dir() else []
@@ -113,18 +105,18 @@ def read_run(folder: Path, unfinished: bool = False) -> Run:
     Raises:
         DistilPoseError: why it is left out.
     """
-    part = CONFIG
+    file = CONFIG
     try:
         _whole_text(folder / CONFIG)
         content: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
         if isinstance(content, dict) and "loss" in content:
             content["loss"] = _with_defaults(content["loss"])
         config = flatten(content)
-        part = TABLE
+        file = TABLE
         rows = _read_table(folder / TABLE) if (folder / TABLE).exists() else []
     except UNREADABLE as error:
         why = " ".join(str(error).split())
-        raise DistilPoseError(f"{folder} is left out: its {part} cannot be read ({why}).") from error
+        raise DistilPoseError(f"{folder} is left out: its {file} cannot be read ({why}).") from error
     for key, what, fits in NEEDED:
         if config.get(key) is None:
             raise DistilPoseError(f"{folder} is left out: its {CONFIG} says no {key}, so it is not of a training.")
@@ -136,15 +128,15 @@ def read_run(folder: Path, unfinished: bool = False) -> Run:
     if not done or (done[-1] < planned and not unfinished):
         way = f" (with unfinished=true it is taken, with {done[-1]})" if done else ""
         raise DistilPoseError(f"{folder} is left out: it is unfinished, without epoch {planned} in its {TABLE}{way}.")
-    untaught = [] if _has_teacher(content.get("loss")) else ["teacher"]
-    return Run(folder, config["seed"], planned, _settings(config, [*NOT_COMPARED, *untaught]), rows)
+    ignored = NOT_COMPARED if _has_teacher(content.get("loss")) else (*NOT_COMPARED, "teacher")
+    return Run(folder, config["seed"], planned, deciding_settings(config, ignored), rows)
 
 
 def _whole_text(file: Path) -> str:
-    """A file's text, if it is whole: training ends every line, copying that was stopped ends in the middle of one."""
+    """A file's text, if it is whole: training ends every line, but a copy that was stopped ends in the middle of one."""
     text = file.read_text(encoding="utf-8")
     if text and not text.endswith("\n"):
-        raise ValueError("it is cut off in its last line: copy it anew, or end that line if the file is whole")
+        raise ValueError("it is cut off in its last line: copy it again, or end that line if the file is whole")
     return text
 
 
@@ -162,42 +154,12 @@ def _read_table(file: Path) -> list[dict[str, float]]:
     return rows
 
 
-def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key; lists are values."""
-    if not isinstance(content, Mapping):
-        return {prefix.rstrip("."): content}
-    return {key: value for name, part in content.items() for key, value in flatten(part, f"{prefix}{name}.").items()}
-
-
-def below(settings: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """The settings of a group, by their names in it; a single setting by no name."""
-    return {key[len(group) + 1 :]: value for key, value in settings.items() if f"{key}.".startswith(f"{group}.")}
-
-
-def _settings(config: Mapping[str, Any], ignored: Sequence[str]) -> dict[str, Any]:
-    """What of a configuration decides the figures."""
-    copies = [copy for copy, source in COPIES.items() if below(config, copy) == below(config, source)]
-    watchers = {key for key, watches in callbacks_of(config).items() if watches}
-    left_out = tuple(f"{name}." for name in (*ignored, *copies, *watchers))
-    kept = {key: value for key, value in config.items() if not f"{key}.".startswith(left_out)}
-    if kept.get("data.root"):  # the same data may lie elsewhere on another machine
-        kept["data.root"] = Path(str(kept["data.root"])).name
-    return kept
-
-
-def callbacks_of(config: Mapping[str, Any]) -> dict[str, bool]:
-    """Each callback of flattened settings, by dotted key, and whether it only watches what is trained."""
-    names = dict.fromkeys(".".join(key.split(".")[:2]) for key in config if key.startswith("callbacks."))
-    targets = {name: str(config.get(f"{name}._target_", WATCHING[0])) for name in names}
-    return {name: target.startswith(WATCHING) and target not in TRAINING for name, target in targets.items()}
-
-
 def _is_ours(loss: Any) -> bool:
     return isinstance(loss, dict) and str(loss.get("_target_")).startswith("distilpose.losses.")
 
 
 def _with_defaults(loss: Any) -> Any:
-    """A loss's settings with those that came into this package after its run, which had what is now the default."""
+    """A loss's settings, with defaults for those that a later version of this package has added."""
     if not _is_ours(loss):
         return loss
     try:
@@ -209,7 +171,7 @@ def _with_defaults(loss: Any) -> Any:
 
 
 def _has_teacher(loss: Any) -> bool:
-    """Whether a loss compares with a teacher, asked of the loss itself as training does."""
+    """Whether a loss compares with a teacher, by the loss itself, as in training."""
     if not _is_ours(loss):
         return True
     try:
@@ -219,5 +181,5 @@ def _has_teacher(loss: Any) -> bool:
 
 
 def best_value(metrics: Mapping[str, Any]) -> float | None:
-    """The best value of the monitored metric by a run's metrics.json; None where it was never validated."""
+    """The best value of the monitored metric in a run's metrics.json; None where it was never validated."""
     return (metrics["best"] or {}).get(metrics["monitor"])

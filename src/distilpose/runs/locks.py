@@ -1,65 +1,53 @@
-"""One process at a time: a lock that the system takes back when its holder dies, however it dies."""
+"""One process at a time in a folder: filelock's lock, which the system releases when its holder dies."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import logging
 import math
-import os
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from distilpose.errors import DistilPoseError
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
-    """Hold a lock file inside the block; gives whether another process held it before.
+    """Hold a lock inside the block; gives whether another process held it before.
 
-    Processes on other machines count where their shared disk passes locks on, as NFS does; a disk without locks has none.
+    Processes on other machines count where their shared disk supports locks, as NFS does; other disks are not locked.
 
     Args:
-        file: made if it is not there, and removed at the end.
-        wait: seconds until the other's hold is an error.
+        file: of the lock; created, and removed at the end.
+        wait: seconds to wait for another process; by default until it ends.
 
     Raises:
-        DistilPoseError: another process holds it still.
+        DistilPoseError: another process still holds the lock.
     """
-    began, waited = time.monotonic(), False
+    lock, waited = FileLock(file), False
     file.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(descriptor, file):
-                break
-        except BlockingIOError:
-            if time.monotonic() - began > wait:
-                os.close(descriptor)
-                raise DistilPoseError(
-                    f"Another process is at work in '{file.parent}': wait until it ends, stop it, or choose another folder."
-                ) from None
-            if not waited and wait == math.inf:
-                print(f"Another process is at work in '{file.parent}': this one waits for its end.", file=sys.stderr)
+            lock.acquire(blocking=False)
+        except Timeout:
             waited = True
-            time.sleep(0.5)
-        except OSError:
-            break  # a disk without locks
-        os.close(descriptor)
+            if wait == math.inf:
+                log.info("Another process works in '%s': waiting for its end.", file.parent)
+            lock.acquire(timeout=-1 if wait == math.inf else wait, poll_interval=0.5)
+    except Timeout:
+        raise DistilPoseError(
+            f"Another process works in '{file.parent}': wait until it ends, stop it, or choose another folder."
+        ) from None
+    except (OSError, NotImplementedError):
+        log.debug("'%s' is on a disk without locks.", file)
     try:
         yield waited
     finally:
-        with contextlib.suppress(OSError):  # of a disk that has gone: what went wrong inside is what to tell
-            if _is_at(descriptor, file):
-                file.unlink()
-        os.close(descriptor)
-
-
-def _is_at(descriptor: int, file: Path) -> bool:
-    """Whether the open file is still the one of that name: its last holder may have removed it."""
-    try:
-        return os.fstat(descriptor).st_ino == file.stat().st_ino
-    except FileNotFoundError:
-        return False
+        with contextlib.suppress(OSError):  # a disk that has gone: the error inside the block is what to report
+            if lock.is_locked:
+                file.unlink()  # while it is held, so that nobody else can hold it
+            lock.release()

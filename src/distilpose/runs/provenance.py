@@ -1,4 +1,7 @@
-"""What a run was made with: versions, devices, the code's commit, and digests of the files it learns from."""
+"""What a run was made with: versions, devices, the code's commit, and digests of the files it learns from.
+
+Ours, as Lightning records none of these, and its loggers only settings.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from typing import Any
 import torch
 
 from distilpose.files import sha256_of
-from distilpose.runs.folders import flatten
+from distilpose.runs.config import flatten
 
 PACKAGES = ("distilpose", "torch", "torchvision", "lightning", "timm", "numpy", "albumentations", "wandb")
-CHECKOUT = Path(__file__).resolve().parents[3]  # of a clone; of an installed wheel, a folder that is none
+CHECKOUT = Path(__file__).resolve().parents[3]  # of an installed wheel, this is no checkout
 
 
 def environment() -> dict[str, Any]:
@@ -37,13 +40,13 @@ def environment() -> dict[str, Any]:
 
 
 def code_version(folder: Path = CHECKOUT) -> dict[str, Any] | None:
-    """The commit of a checkout, and whether tracked files differ from it.
+    """The commit of a git checkout, and whether tracked files differ from it.
 
     Args:
         folder: top of the checkout.
 
     Returns:
-        commit and dirty; None where the folder is no checkout's top, or git is not there.
+        commit and dirty; None where the folder is not the top of a checkout, or git is not installed.
     """
     if not (folder / ".git").exists():  # an installed package may lie inside a checkout of something else
         return None
@@ -54,9 +57,9 @@ def code_version(folder: Path = CHECKOUT) -> dict[str, Any] | None:
 
 
 def teacher_files(config: Mapping[str, Any]) -> dict[str, Path]:
-    """The files a teacher and the first weights come from, by the setting that names them, such as teacher_checkpoint.
+    """The files of a teacher and of the first weights, by the setting that names them, such as teacher_checkpoint.
 
-    Of a recording, which is a folder, that is what it says of itself: its recording.json.
+    A recording is a folder, which its recording.json stands for.
 
     Args:
         config: of the run, nested.
@@ -68,7 +71,7 @@ def teacher_files(config: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def digests(files: Mapping[str, str | Path]) -> dict[str, dict[str, str]]:
-    """The name of each file and its SHA-256 in hexadecimal, by what the file is to the run."""
+    """Name and SHA-256 (hexadecimal) of each file, by the role of the file in the run."""
     return {role: {"file": str(file), "sha256": sha256_of(file)} for role, file in files.items()}
 
 
@@ -80,7 +83,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git answers; None where it does not."""
+    """The output of a git command; None where it fails."""
     try:
         return subprocess.run(
             ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=30, check=True

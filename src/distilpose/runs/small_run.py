@@ -1,7 +1,11 @@
-"""A run made small: all that takes part in it, for two steps and a validation, in another folder."""
+"""A run made small: two steps and a validation in another folder, with all of the run's callbacks and loggers.
+
+Ours, as Lightning's fast_dev_run leaves out checkpoints, callbacks and loggers, which are what may fail.
+"""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +17,64 @@ from omegaconf import DictConfig
 from distilpose.data import CocoDataModule
 from distilpose.models import count_gmacs
 from distilpose.modules.base import PoseModule
-from distilpose.runs.resume import rebase_paths
+from distilpose.runs.saved_config import rebase_paths
+
+log = logging.getLogger(__name__)
 
 STEPS = 2
-# multiplications and additions, in 10^9, that each part may take on a CPU: some seconds
+# GMACs that each part may take on a CPU: some seconds
 BUDGET = 60
-# a search's record of its trials is no part of a trial
-LEFT_OUT = "distilpose.callbacks.Pruning"
+# writes to a search's record, which is no part of the run
+SKIPPED = "distilpose.callbacks.Pruning"
 
 
 def small(cfg: DictConfig, folder: Path) -> DictConfig:
-    """The configuration of two steps and a validation in that folder.
+    """The configuration of two steps and a validation.
 
     Args:
         cfg: of the run.
-        folder: where all is written; `cfg.folder` is replaced by it wherever it stands.
+        folder: to write to; replaces `cfg.folder` in all paths.
     """
-    made: Any = rebase_paths(cfg, str(cfg.folder), folder)
+    changed: Any = rebase_paths(cfg, str(cfg.folder), folder)
     steps = STEPS * cfg.trainer.accumulate_grad_batches
-    overfit = steps if made.trainer.get("overfit_batches") else 0
-    made.trainer.update(
+    overfit = steps if changed.trainer.get("overfit_batches") else 0
+    changed.trainer.update(
         max_epochs=1, max_steps=-1, max_time=None, overfit_batches=overfit, limit_train_batches=steps,
         limit_val_batches=STEPS, num_sanity_val_steps=0, val_check_interval=1.0, check_val_every_n_epoch=1,
         devices=1, num_nodes=1, strategy="auto", log_every_n_steps=1, profiler=None,
         enable_model_summary=False,
     )  # fmt: skip
-    made.callbacks = {
-        name: entry for name, entry in (made.callbacks or {}).items() if entry and entry._target_ != LEFT_OUT
+    changed.callbacks = {
+        name: entry for name, entry in (changed.callbacks or {}).items() if entry and entry._target_ != SKIPPED
     }
-    for entry in (made.logger or {}).values():
+    for entry in (changed.logger or {}).values():
         _log_here(entry, folder)
-    return made
+    return changed
 
 
 def _log_here(entry: DictConfig, folder: Path) -> None:
-    """Let a logger log into the folder only, and say where the run's own would."""
+    """Make a logger write to the folder only, and log where it would write in the run."""
     if entry._target_.endswith("make_wandb_logger"):
-        mode = instantiate(entry)._wandb_init["mode"]
-        rank_zero_only(print)(f"W&B: the run will be {mode}.")
+        mode = instantiate(entry)._wandb_init["mode"]  # Lightning has no public name for it
+        rank_zero_only(log.info)(f"W&B: the run will be {mode}.")
         entry.mode = "disabled" if mode == "disabled" else "offline"
     if "tracking_uri" in entry:
         if str(folder) not in entry.tracking_uri:
-            instantiate(entry)  # refuses a server that does not answer
-            rank_zero_only(print)(f"MLflow: the run will be logged to {entry.tracking_uri}.")
+            instantiate(entry)  # raises an error for a server that does not answer
+            rank_zero_only(log.info)(f"MLflow: the run will be logged to {entry.tracking_uri}.")
         entry.tracking_uri = f"sqlite:///{folder}/mlflow.db"
 
 
 def shrink_batches(
     cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule, trainer: Trainer
 ) -> tuple[float, float]:
-    """On a CPU, where a large network takes minutes, make batches smaller, and look at fewer persons between them.
+    """On a CPU, where a large network takes minutes, reduce the batches and the persons that callbacks use.
 
     Args:
         cfg: of the run.
-        module: whose networks, the teacher's included, are counted (GMACs a crop).
-        datamodule: its batches become smaller.
-        trainer: its callbacks look at fewer persons.
+        module: its networks, the teacher's included, are counted (GMACs a crop).
+        datamodule: its batches are reduced.
+        trainer: the persons of its callbacks are reduced.
 
     Returns:
         How many times as many crops a training and a validation batch of the run has.
@@ -90,5 +96,5 @@ def shrink_batches(
 
 
 def _crops(gmacs: float, wanted: int, least: int = 2) -> int:
-    """As many crops as are wanted, or can be paid for at that price."""
+    """As many crops as are wanted, or fewer where that exceeds the budget."""
     return min(wanted, max(least, int(BUDGET / max(gmacs, 1e-9))))

@@ -1,10 +1,15 @@
-"""A training run: where its files lie, and what is checked before any time is spent on it."""
+"""What is checked about a training before time is spent on it, by the machine and by several settings together.
+
+Each setting alone is validated by `distilpose.cli.settings`; Lightning counts devices only when it builds its Trainer,
+which is after the learning rate is scaled by them.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,55 +22,32 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from distilpose.errors import DistilPoseError, check_flag, check_number
+from distilpose.data import CocoDataModule
+from distilpose.errors import DistilPoseError
 from distilpose.evaluation import COCO_METRICS
 from distilpose.skeleton import Skeleton
 
+log = logging.getLogger(__name__)
+
 LIGHTNING = Path(lightning.__file__).parent
-# whole numbers among the Trainer's arguments, and the least each may be
-COUNTS = {
-    "max_epochs": 1, "check_val_every_n_epoch": 1, "accumulate_grad_batches": 1, "num_nodes": 1, "log_every_n_steps": 0,
-    "num_sanity_val_steps": -1,
-}  # fmt: skip
 
 
-def check_values(cfg: DictConfig) -> None:
-    """Refuse numbers that could only fail later, before any time is spent."""
-    check_number("seed", cfg.seed, least=0, most=2**32 - 1, whole=True)
-    if cfg.threads is not None:
-        check_number("threads", cfg.threads, least=1, whole=True)
-    check_flag("scale_lr", cfg.scale_lr)
-    check_number("reference_batch", cfg.reference_batch, least=1, whole=True)
-    check_number("optimizer.lr", cfg.optimizer.lr, least=0)
-    trainer = cfg.trainer
-    for name, least in COUNTS.items():
-        # null of check_val_every_n_epoch counts batches across epochs by val_check_interval
-        if (value := trainer.get(name)) is not None:
-            check_number(f"trainer.{name}", value, least=least, whole=True)
-    if trainer.max_epochs is None:
-        raise DistilPoseError(
-            "trainer.max_epochs=null must be a whole number of at least 1: +trainer.max_steps=N beside it ends a run earlier."
-        )
-    if (steps := trainer.get("max_steps", -1)) != -1:
-        check_number("trainer.max_steps", steps, least=1, whole=True)
-    for name in ("gradient_clip_val", "overfit_batches"):
-        if (value := trainer.get(name)) is not None:
-            check_number(f"trainer.{name}", value, least=0)
-    # without a validation no checkpoint is the best
-    for name in ("limit_train_batches", "limit_val_batches", "val_check_interval"):
-        if (value := trainer.get(name)) is not None:
-            check_number(f"trainer.{name}", value, above=0)
-    if (warmup := (cfg.scheduler or {}).get("warmup_steps")) is not None:
-        check_number("scheduler.warmup_steps", warmup, least=0, whole=True)
-    if trainer.get("sync_batchnorm") and count_processes(trainer) > 1 and not _on_gpus(trainer):
+def check_devices(trainer: DictConfig) -> None:
+    """Check that the machine has the devices, that torchrun has started their processes, and that batch norms can sync."""
+    wanted = count_processes(trainer)
+    check_processes(trainer)
+    if trainer.get("sync_batchnorm") and wanted > 1 and not _on_gpus(trainer):
         raise DistilPoseError(
             "trainer.sync_batchnorm=true (trainer=ddp sets it) works on GPUs only: add trainer.sync_batchnorm=false to train "
-            f"in {count_processes(trainer)} processes on a CPU."
+            f"in {wanted} processes on a CPU."
         )
 
 
 def check_processes(trainer: DictConfig) -> None:
-    """Refuse as many processes of torchrun as no training has: each would train all of it, in the folder of them all."""
+    """Raise an error where torchrun has started more or fewer processes than the training has.
+
+    Each would else train all of it, in the same folder.
+    """
     if not TorchElasticEnvironment.detect():
         return
     started, wanted = int(os.environ["WORLD_SIZE"]), count_processes(trainer)
@@ -78,21 +60,22 @@ def check_processes(trainer: DictConfig) -> None:
         )
 
 
-def check_early_stopping(callbacks: Mapping[str, Any] | None, skeleton: Skeleton) -> None:
-    """Refuse an end that no validation could bring about."""
-    for name, entry in (callbacks or {}).items():
+def check_monitors(cfg: DictConfig, datamodule: CocoDataModule) -> None:
+    """Check the metrics that choose the best checkpoint and that end a training early."""
+    check_monitor(datamodule.monitor, datamodule.skeleton)
+    for name, entry in (cfg.callbacks or {}).items():
         if entry and str(entry.get("_target_", "")).endswith("EarlyStopping"):
-            check_number(f"callbacks.{name}.patience", entry.get("patience", 3), least=0, whole=True)
-            if (monitor := str(entry.get("monitor"))).startswith("val/"):
-                check_monitor(monitor, skeleton, f"callbacks.{name}.monitor")
+            monitor = str(entry.get("monitor"))
+            if monitor.startswith("val/"):
+                check_monitor(monitor, datamodule.skeleton, f"callbacks.{name}.monitor")
 
 
 def check_monitor(monitor: str, skeleton: Skeleton, setting: str = "data.monitor") -> None:
-    """Refuse a metric to pick the best checkpoint by that no validation gives."""
-    given = ["val/PCK"] if skeleton.sigmas is None else ["val/PCK", *(f"val/{name}" for name in COCO_METRICS)]
-    if monitor not in given:
+    """Raise an error for a metric that no validation of this data gives."""
+    available = ["val/PCK"] if skeleton.sigmas is None else ["val/PCK", *(f"val/{name}" for name in COCO_METRICS)]
+    if monitor not in available:
         why = ", and AP needs OKS sigmas (data.skeleton.sigmas)" if skeleton.sigmas is None else ""
-        raise DistilPoseError(f"{setting}={monitor} is no metric of this data: expected {', '.join(given)}{why}.")
+        raise DistilPoseError(f"{setting}={monitor} is no metric of this data: expected {', '.join(available)}{why}.")
 
 
 def _on_gpus(trainer: DictConfig) -> bool:
@@ -101,7 +84,7 @@ def _on_gpus(trainer: DictConfig) -> bool:
 
 
 def available_devices(accelerator: str) -> int:
-    """How many devices that accelerator has here; a CPU counts as many processes as it has cores."""
+    """How many devices of that accelerator this machine has; a CPU counts as many processes as it has cores."""
     if accelerator == "cpu":
         return os.cpu_count() or 1
     if accelerator == "mps":
@@ -110,7 +93,7 @@ def available_devices(accelerator: str) -> int:
 
 
 def count_devices(trainer: DictConfig) -> int:
-    """How many devices of a node `trainer.devices` means; more than there are is an error."""
+    """How many devices of a machine `trainer.devices` means; more than there are is an error."""
     accelerator = str(trainer.get("accelerator", "auto"))
     if accelerator == "auto" and not torch.cuda.is_available():
         accelerator = "mps" if torch.backends.mps.is_available() else "auto"
@@ -122,7 +105,7 @@ def count_devices(trainer: DictConfig) -> int:
     wanted = int(text) if text.isdigit() else len(text.strip("[], ").split(","))
     if wanted < 1:
         raise DistilPoseError(f"trainer.devices={devices} must be at least 1, or auto.")
-    # an accelerator that Lightning alone knows, it judges itself
+    # Lightning itself counts those of other accelerators
     countable = accelerator in ("auto", "gpu", "cuda", "mps")
     if not countable or wanted <= max(available, 1 if accelerator == "auto" else 0):
         return wanted
@@ -134,13 +117,13 @@ def count_devices(trainer: DictConfig) -> int:
 
 
 def count_processes(trainer: DictConfig) -> int:
-    """Processes of a training, one a device, over all nodes."""
+    """Processes of a training, one for each device, over all machines."""
     return count_devices(trainer) * trainer.get("num_nodes", 1)
 
 
 @contextmanager
 def translate_lightning_errors() -> Iterator[None]:
-    """What Lightning itself refuses, and not what fails below it, as a `DistilPoseError`."""
+    """Raise a `DistilPoseError` for what Lightning itself rejects, and leave errors from below it as they are."""
     try:
         yield
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
@@ -148,25 +131,25 @@ def translate_lightning_errors() -> Iterator[None]:
         own = type(error) in (ValueError, TypeError, RuntimeError) and place.is_relative_to(LIGHTNING)
         if not own and not isinstance(error, MisconfigurationException):
             raise
-        told = " ".join(str(error).split()).rstrip(".")
-        raise DistilPoseError(f"Lightning cannot train with these settings ({told}): correct them.") from error
+        message = " ".join(str(error).split()).rstrip(".")
+        raise DistilPoseError(f"Lightning cannot train with these settings ({message}): correct them.") from error
 
 
 def effective_batch(cfg: DictConfig) -> int:
-    """Crops an optimiser step sees, over all processes and accumulated batches."""
+    """Crops of an optimizer step, over all processes and accumulated batches."""
     return cfg.data.batch_size * count_processes(cfg.trainer) * cfg.trainer.get("accumulate_grad_batches", 1)
 
 
 def scaled_rate(cfg: DictConfig) -> float:
-    """The learning rate, scaled with the effective batch if asked (linear scaling rule); says what both are."""
+    """The learning rate, with `scale_lr` multiplied by effective batch / reference batch; logs both."""
     batch, rate = effective_batch(cfg), cfg.optimizer.lr
-    said = f"Effective batch {batch} (the paper's students: 256, its teachers: 512)"
+    message = f"Effective batch {batch} (the paper's students: 256, its teachers: 512)"
     if cfg.scale_lr:
         rate = rate * batch / cfg.reference_batch
-        said += f", learning rate scaled by {batch}/{cfg.reference_batch} to {rate:.3g}"
+        message += f", learning rate scaled by {batch}/{cfg.reference_batch} to {rate:.3g}"
     else:
-        said += f", learning rate {rate:.3g}"
-    rank_zero_only(print)(said)
+        message += f", learning rate {rate:.3g}"
+    rank_zero_only(log.info)(message)
     return rate
 
 

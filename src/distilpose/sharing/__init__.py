@@ -1,1 +1,1 @@
-"""Sharing a model: its card and the facts on it."""
+"""Sharing a model: its card, and the facts on its training."""

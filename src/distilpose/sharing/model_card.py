@@ -1,4 +1,4 @@
-"""The model card: what a run's files know of the model it made."""
+"""The model card in the form that the Hugging Face hub reads; its text is in model_card.md."""
 
 from __future__ import annotations
 
@@ -7,183 +7,161 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from distilpose.evaluation import MEAN_POSE, markdown_table
 from distilpose.models import PoseModel, count_gmacs, count_parameters
-from distilpose.sharing.run_facts import About
+from distilpose.sharing.run_facts import RunFacts
 
+TEMPLATE = Path(__file__).with_name("model_card.md")
 TASK = "keypoint-detection"
 SETTINGS = {
-"teacher.checkpoint": "teacher",
+    "teacher.checkpoint": "teacher",
     "trainer.max_epochs": "epochs", "data.batch_size": "crops a process and step", "optimizer.lr": "learning rate",
     "seed": "seed", "trainer.precision": "precision",
 }  # fmt: skip
 COLUMNS = ("model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "AR", "PCK", "PCK up", "PCK other")
-MADE_WITH = ("distilpose", "torch", "lightning")
+PACKAGES = ("distilpose", "torch", "lightning")
 NO_LICENCE = "None is stated: ask the authors before you use the weights."
 FIGURES = ("AP", "AP50", "AP75", "AR", "PCK", "PCK_upright", "PCK_other")
 
 
-def model_card(
-    model: PoseModel, about: About, digest: str, repository: str | None, pictures: Sequence[str] = ()
-) -> str:
-    """The card, in Markdown with the header that the Hugging Face hub reads.
+def make_card(
+    model: PoseModel, facts: RunFacts, digest: str, repository: str | None, pictures: Sequence[str] = ()
+) -> ModelCard:
+    """The card of a model, with the hub's metadata as its header.
 
     Args:
-        model: what is shared.
-        about: what is known of it.
+        model: the shared model.
+        facts: facts on its training and evaluation.
         digest: SHA-256 of model.safetensors.
-        repository: owner/name it is sent to, if any.
+        repository: owner/name on the hub, if any.
         pictures: files beside the card to show.
     """
-    parts = [
-        f"---\n{_header(model, about)}\n---",
-        f"# {_plain(about.name)}",
-        _what(model),
-        _use(model, digest, repository),
-        _data(about),
-        _training(about),
-        *[f"![{Path(name).stem}]({name})" for name in pictures],
-        _figures(about),
-        _limits(model, about),
-        f"## Licence\n\n{_plain(about.licence or NO_LICENCE)}",
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    height, width = model.input_size
+    return ModelCard.from_template(
+        _card_data(model, facts),
+        template_path=str(TEMPLATE),
+        title=_escape(facts.name),
+        architecture=model.name,
+        joints=[_escape(name) for name in model.skeleton.names],
+        height=height,
+        width=width,
+        method="regresses coordinates" if model.kind == "student" else "draws heat maps",
+        parameters=f"{count_parameters(model):,}",
+        gmacs=f"{count_gmacs(model):.4f}",
+        repository=_escape(repository or "OWNER/NAME"),
+        digest=digest,
+        data=_data(facts),
+        training=_training(facts),
+        pictures=pictures,
+        figures=_figures(facts),
+        limits=_limits(model, facts),
+        licence=_escape(facts.licence or NO_LICENCE),
+    )
 
 
-def _header(model: PoseModel, about: About) -> str:
-    """The hub's own fields, with the first row of each evaluation as a result."""
+def _card_data(model: PoseModel, facts: RunFacts) -> ModelCardData:
+    """The hub's metadata, with the first row of each evaluation as a result."""
     results = [
         EvalResult(
-            task_type=TASK, dataset_type=_plain(_set_of(found)), dataset_name=_plain(_set_of(found)),
+            task_type=TASK, dataset_type=_escape(_set_name(found)), dataset_name=_escape(_set_name(found)),
             metric_type=metric, metric_name=metric, metric_value=round(float(found["rows"][0][metric]), 4),
         )
-        for found in about.evaluations for metric in ("AP", "PCK") if isinstance(found["rows"][0].get(metric), (int, float))
+        for found in facts.evaluations for metric in ("AP", "PCK") if isinstance(found["rows"][0].get(metric), (int, float))
     ]  # fmt: skip
-    data = ModelCardData(
-        license=about.licence,
+    return ModelCardData(
+        license=facts.licence,
         library_name="distilpose",
         pipeline_tag=TASK,
         tags=["pose-estimation", "keypoints", "distilpose", model.name],
-        model_name=_plain(about.name) if results else None,
+        model_name=_escape(facts.name) if results else None,
         eval_results=results or None,
     )
-    return data.to_yaml()
 
 
-def _what(model: PoseModel) -> str:
-    height, width = model.input_size
-    kind = (
-        "regresses coordinates" if hasattr(model, "scores_trained") and model.kind == "student" else "draws heat maps"
-    )
-    return (
-        f"`{model.name}` finds {model.num_keypoints} joints of one person in a crop of {height} x {width} pixels; it {kind}. "
-        f"{count_parameters(model):,} parameters, {count_gmacs(model):.4f} GMACs a crop.\n\n"
-        f"Joints, in this order: {', '.join(map(_plain, model.skeleton.names))}."
-    )
+def _data(facts: RunFacts) -> list[str]:
+    rows = [{"what": "set", "value": _escape(_data_name(facts.config))}] if facts.config else []
+    digests = (facts.environment.get("started") or {}).get("digests") or {}
+    for role, file in digests.items():
+        value = f"{_escape(Path(file['file']).name)}, SHA-256 {_escape(file['sha256'][:16])}…"
+        rows.append({"what": _escape(role.replace("_", " ")), "value": value})
+    parts = [_escape(facts.data)] if facts.data else []
+    parts += [markdown_table(rows, ("what", "value"))] if rows else []
+    return parts or ["Nothing is known about the training data of these weights."]
 
 
-def _use(model: PoseModel, digest: str, repository: str | None) -> str:
-    return (
-        "## Use\n\n```python\nfrom distilpose import load_model\nfrom distilpose.inference import Predictor\n\n"
-        f'predictor = Predictor(load_model("{_plain(repository or "OWNER/NAME")}"))\n'
-        "people = predictor(photo, boxes=[[x, y, width, height]])  # RGB, boxes in pixels\n```\n\n"
-        f"SHA-256 of `model.safetensors`: `{digest}`."
-    )
-
-
-def _data(about: About) -> str:
-    rows = [{"what": "set", "value": _plain(_data_name(about.config))}] if about.config else []
-    digests = (about.environment.get("started") or {}).get("digests") or {}
-    rows += [
-        {
-            "what": _plain(role.replace("_", " ")),
-            "value": f"{_plain(Path(one['file']).name)}, SHA-256 {_plain(one['sha256'][:16])}…",
-        }
-        for role, one in digests.items()
-    ]
-    told = _plain(about.data) if about.data else ""
-    if not rows and not told:
-        return "## Data\n\nNothing is known of what these weights were trained on."
-    return "\n\n".join(filter(None, ["## Data", told, markdown_table(rows, ("what", "value")) if rows else ""]))
-
-
-def _training(about: About) -> str:
-    if not about.config:
+def _training(facts: RunFacts) -> str:
+    if not facts.config:
         return ""
-    rows = [
-        {"setting": words, "value": _plain(str(about.config[key]).rpartition("/")[2])}
-        for key, words in SETTINGS.items()
-        if about.config.get(key) is not None and about.config[key] is not False
+    rows = [{"setting": "loss", "value": _escape(_loss(facts.config))}]
+    rows += [
+        {"setting": label, "value": _escape(str(facts.config[key]).rpartition("/")[2])}
+        for key, label in SETTINGS.items()
+        if facts.config.get(key) is not None and facts.config[key] is not False
     ]
-    rows.insert(0, {"setting": "loss", "value": _plain(_loss(about.config))})
-    start = about.environment.get("started") or {}
-    packages = start.get("packages") or {}
-    rows += [{"setting": name, "value": _plain(value)} for name, value in packages.items() if name in MADE_WITH]
-    return f"## Training\n\n{markdown_table(rows, ('setting', 'value'))}"
+    packages = (facts.environment.get("started") or {}).get("packages") or {}
+    rows += [{"setting": name, "value": _escape(value)} for name, value in packages.items() if name in PACKAGES]
+    return markdown_table(rows, ("setting", "value"))
 
 
 def _loss(config: Mapping[str, Any]) -> str:
     """Its class, and all of its settings that are not off."""
-    given = {key.removeprefix("loss."): value for key, value in config.items() if key.startswith("loss.")}
-    name = str(given.pop("_target_", "-")).rpartition(".")[2]
-    return ": ".join(
-        filter(None, [name, ", ".join(f"{key} {value}" for key, value in given.items() if value and key[0] != "_")])
-    )
+    settings = {key.removeprefix("loss."): value for key, value in config.items() if key.startswith("loss.")}
+    name = str(settings.pop("_target_", "-")).rpartition(".")[2]
+    weights = ", ".join(f"{key} {value}" for key, value in settings.items() if value and key[0] != "_")
+    return f"{name}: {weights}" if weights else name
 
 
-def _figures(about: About) -> str:
-    parts = ["## Figures"]
-    for found in about.evaluations:
+def _figures(facts: RunFacts) -> list[str]:
+    parts = []
+    for found in facts.evaluations:
         rows = [{key: row.get(key) for key in COLUMNS} for row in found["rows"]]
-        parts += [f"On {_plain(_set_of(found))}, by `distilpose.evaluate`:", markdown_table(rows, COLUMNS)]
-        # others name folders of this machine
-        parts += [_plain(note) for note in found.get("notes", []) if "/" not in str(note)]
-    if about.validation:
-        where = f"While training, on {_plain(_data_name(about.config))}, validation persons, which choose the best checkpoint"
-        flip = str(about.config.get("method.flip_test")).lower()
+        parts += [f"On {_escape(_set_name(found))}, by `distilpose.evaluate`:", markdown_table(rows, COLUMNS)]
+        # other notes name folders of this machine
+        parts += [_escape(note) for note in found.get("notes", []) if "/" not in str(note)]
+    if facts.validation:
+        flip_test = str(facts.config.get("method.flip_test")).lower()
         parts += [
-            f"{where}: ground-truth boxes, flip test {flip}.",
-            markdown_table([{key: about.validation.get(key) for key in FIGURES}], FIGURES),
+            f"During training, on the validation persons of {_escape(_data_name(facts.config))}, which choose the best "
+            f"checkpoint: ground-truth boxes, flip test {flip_test}.",
+            markdown_table([{key: facts.validation.get(key) for key in FIGURES}], FIGURES),
         ]
-    return "\n\n".join(parts) if len(parts) > 1 else "## Figures\n\nNone were measured."
+    return parts or ["None were measured."]
 
 
-def _limits(model: PoseModel, about: About) -> str:
+def _limits(model: PoseModel, facts: RunFacts) -> list[str]:
     limits = [
-        "One person a crop: it needs boxes of persons, and says nothing of who is not in one.",
-        "A joint always has a place, seen or not; only its score tells.",
-        "It knows people like those it was trained on: other views, clothes, ages or bodies were not looked at.",
+        "One person in a crop: it needs boxes of persons, and finds nobody outside them.",
+        "Every joint has a position, visible or not; only its score shows the difference.",
+        "It knows people like those it was trained on: other views, clothes, ages or bodies were not measured.",
     ]
     if not model.scores_trained:
-        limits.append("Nothing trained its scores: they say nothing.")
-    if "synthetic" in str(about.config.get("data._target_", "")).lower():
-        limits.append("It was trained on people drawn by rule: its figures say nothing of photographs.")
-    up, other = about.validation.get("PCK_upright"), about.validation.get("PCK_other")
-    if up is not None and other is not None:
-        limits.append(f"On persons who are upright PCK is {100 * up:.1f}, on others {100 * other:.1f}.")
-    rows = [row for found in about.evaluations for row in found["rows"]]
+        limits.append("Its scores were not trained: they have no meaning.")
+    if "synthetic" in str(facts.config.get("data._target_", "")).lower():
+        limits.append("It was trained on drawn people: its figures say nothing about photographs.")
+    upright, other = facts.validation.get("PCK_upright"), facts.validation.get("PCK_other")
+    if upright is not None and other is not None:
+        limits.append(f"On upright persons PCK is {100 * upright:.1f}, on others {100 * other:.1f}.")
+    rows = [row for found in facts.evaluations for row in found["rows"]]
     if not any(row.get("model") == MEAN_POSE for row in rows):
-        limits.append(
-            "Whether it beats the mean pose, an answer that never looks, was not measured (`evaluate mean_pose=true`)."
-        )
-    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+        limits.append("Whether it beats the mean-pose baseline was not measured (`evaluate mean_pose=true`).")
+    return limits
 
 
 def _data_name(config: Mapping[str, Any]) -> str:
-    """What the set is called: folders of the machine it was trained on are nobody's business."""
-    place = config.get("data.root")
+    """Name of the training set, without folders of the machine."""
+    root = config.get("data.root")
     if "synthetic" in str(config.get("data._target_", "")).lower():
         return "synthetic people drawn by distilpose"
-    return Path(str(place)).name if place else "a set of several, see the digests"
+    return Path(str(root)).name if root else "a set of several, see the digests"
 
 
-def _set_of(found: Mapping[str, Any]) -> str:
-    file = Path(str(found.get("annotations", "an unnamed set")))
+def _set_name(evaluation: Mapping[str, Any]) -> str:
+    file = Path(str(evaluation.get("annotations", "an unnamed set")))
     return f"{file.parent.parent.name}/{file.stem}" if file.parent.name == "annotations" else file.stem
 
 
-def _plain(text: Any) -> str:
-    """Fit for a page: no tags, no table's bars, one line."""
+def _escape(text: Any) -> str:
+    """Text for a Markdown page: no tags, no table bars, one line."""
     return html.escape(" ".join(str(text).split()), quote=False).replace("|", "\\|").replace("`", "'")

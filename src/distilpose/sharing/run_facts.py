@@ -1,4 +1,4 @@
-"""What the files of a run and of its evaluations know of the model it made, for its card."""
+"""Facts on a model for its card, from the files of its run and of its evaluations."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from distilpose.errors import DistilPoseError
 from distilpose.models import PoseModel
-from distilpose.runs.folders import CONFIG, SUMMARY, UNREADABLE, flatten
+from distilpose.runs.config import flatten
+from distilpose.runs.folders import CONFIG, SUMMARY, UNREADABLE
 
-# of a run's checkpoints, whose figures its metrics.json has
+# checkpoints whose figures are in the run's metrics.json
 MEASURED = {"checkpoints/best.ckpt": "best", "checkpoints/last.ckpt": "last"}
 
 
-class About(NamedTuple):
-    """What the files say, not yet fit for a page.
+class RunFacts(NamedTuple):
+    """Facts as the files have them, not escaped.
 
     Attributes:
-        data: a sentence on it by whoever shares.
-        config: of the run, by dotted key.
-        validation: its own figures for this checkpoint, by metrics.csv's columns.
+        name: name of the model.
+        licence: identifier of the licence.
+        data: a sentence on the data by the person who shares.
+        config: settings of the run by dotted key.
+        environment: the run's environment.json.
+        validation: the run's own figures for this checkpoint, by the columns of metrics.csv.
         evaluations: metrics.json of `evaluate`.
     """
 
@@ -36,32 +40,46 @@ class About(NamedTuple):
     evaluations: list[dict[str, Any]]
 
 
-def read_about(model: PoseModel, run: Path | None, checkpoint: str, cfg: DictConfig) -> About:
-    """Gather it from a run's folder and those of evaluations, which must be of that checkpoint."""
+def read_facts(model: PoseModel, run: Path | None, checkpoint: Path, cfg: DictConfig) -> RunFacts:
+    """Read the folders of a run and of evaluations.
+
+    Args:
+        model: the shared model.
+        run: folder of its run; None if unknown.
+        checkpoint: its file.
+        cfg: settings of `share`.
+
+    Raises:
+        DistilPoseError: a file cannot be read, or an evaluation is of another model.
+    """
     config: dict[str, Any] = {}
     environment: dict[str, Any] = {}
     figures: dict[str, Any] = {}
     if run is not None:
         config = flatten(_read(run / CONFIG))
         environment = _read(run / "environment.json") if (run / "environment.json").is_file() else {}
-        which = MEASURED.get(Path(os.path.relpath(checkpoint, run)).as_posix())
-        if which is not None and cfg.weights_kind == "averaged" and (run / SUMMARY).is_file():
-            figures = _read(run / SUMMARY).get(which) or {}
-    places = [cfg.evaluations] if isinstance(cfg.evaluations, str) else list(cfg.evaluations or [])
-    evaluations = [_read(Path(place) / SUMMARY if Path(place).is_dir() else Path(place)) for place in places]
-    for place, found in zip(places, evaluations, strict=True):
-        rows = found.get("rows")
-        if not rows or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise DistilPoseError(f"{place} holds no figures of distilpose.evaluate: give the folder it wrote.")
-        source = str(found.get("source")).partition(" (")[2].removesuffix(")")
-        own, told = Path(checkpoint).resolve(), Path(source)  # which may count from another folder
-        if told.resolve() != own and (not source or own.parts[-len(told.parts) :] != told.parts):
-            raise DistilPoseError(
-                f"{place} holds figures of {source or 'no model'}, not of {checkpoint}: evaluate that one."
-            )
-    measured = {key.removeprefix("val/"): value for key, value in figures.items() if key.startswith("val/")}
+        kind = MEASURED.get(Path(os.path.relpath(checkpoint, run)).as_posix())
+        if kind is not None and cfg.weights_kind == "averaged" and (run / SUMMARY).is_file():
+            figures = _read(run / SUMMARY).get(kind) or {}
+    places = [cfg.evaluations] if isinstance(cfg.evaluations, str) else cfg.evaluations
+    evaluations = [_read_evaluation(Path(place), checkpoint) for place in places]
+    validation = {key.removeprefix("val/"): value for key, value in figures.items() if key.startswith("val/")}
     name = cfg.name or config.get("name") or model.name
-    return About(str(name), cfg.licence, cfg.data_note, config, environment, measured, evaluations)
+    return RunFacts(str(name), cfg.licence, cfg.data_note, config, environment, validation, evaluations)
+
+
+def _read_evaluation(place: Path, checkpoint: Path) -> dict[str, Any]:
+    content = _read(place / SUMMARY if place.is_dir() else place)
+    rows = content.get("rows")
+    if not rows or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DistilPoseError(f"{place} holds no figures of distilpose.evaluate: give the folder that it wrote.")
+    source = str(content.get("source")).partition(" (")[2].removesuffix(")")
+    own, evaluated = checkpoint.resolve(), Path(source)  # the second may be relative to another folder
+    if evaluated.resolve() != own and (not source or own.parts[-len(evaluated.parts) :] != evaluated.parts):
+        raise DistilPoseError(
+            f"{place} holds figures of {source or 'no model'}, not of {checkpoint}: give an evaluation of that checkpoint."
+        )
+    return content
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -69,10 +87,8 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text()
         content: Any = json.loads(text) if file.suffix == ".json" else OmegaConf.to_container(OmegaConf.create(text))
+        return dict(content)
     except UNREADABLE as error:
         raise DistilPoseError(
-            f"{file} cannot be read ({' '.join(str(error).split())}): give a folder of a run."
+            f"{file} cannot be read ({' '.join(str(error).split())}): give a folder that a run or an evaluation wrote."
         ) from error
-    if not isinstance(content, dict):
-        raise DistilPoseError(f"{file} holds no settings or figures: give a folder that a run or an evaluation wrote.")
-    return content

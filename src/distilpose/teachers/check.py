@@ -12,34 +12,40 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import PoseBatch
-from distilpose.teachers.frozen import FrozenTeacher
+from distilpose.teachers.base import Teacher
 
 
-def check_teacher(teacher: FrozenTeacher, dataset: Dataset, batch_size: int = 32) -> dict[str, float]:
-    """Refuse a teacher whose heat maps are out of range or whose accuracy is near chance.
+def check_teacher(
+    teacher: Teacher,
+    dataset: Dataset,
+    persons: int = 300,
+    batch_size: int = 32,
+    device: torch.device | str = "cpu",
+) -> dict[str, float]:
+    """Raise an error for a teacher whose heat maps are out of range or whose accuracy is near chance.
 
-    Distilling from a bad teacher fails silently: the losses fall and the student is worse than without. A prediction
-    counts as right within 5 % of the crop's longer side; chance is the answer that never looks, the mean pose of the
-    same persons.
+    Distilling from a bad teacher fails silently: the losses fall, and the student is worse than one trained without. A
+    prediction is correct within 5 % of the crop's longer side. Chance is the accuracy of the mean pose of the same persons.
 
     Args:
-        teacher: on the device it will run on.
-        dataset: validation persons, each a `PoseBatch`; `teacher.check_persons` of them, evenly spread, are looked at.
+        teacher: a teacher that reads images, on its device.
+        dataset: validation persons, each a `PoseBatch`.
+        persons: how many of them are used, evenly spread.
         batch_size: crops a forward pass.
+        device: of the teacher.
 
     Returns:
         accuracy, chance, the number of joints, the lowest and highest heat-map value, and the median peak.
 
     Raises:
-        DistilPoseError: saying what is wrong and how to go on all the same.
+        DistilPoseError: saying what is wrong, and how to distil from the teacher regardless.
     """
-    count = min(len(dataset), teacher.check_persons)  # type: ignore[arg-type]
+    count = min(len(dataset), persons)  # type: ignore[arg-type]
     spread = torch.linspace(0, len(dataset) - 1, count).long().tolist()  # type: ignore[arg-type]
-    device = next(teacher.model.parameters()).device
     kept: tuple[list[Tensor], ...] = ([], [], [], [])  # predictions, peaks, keypoints, weights
     lowest, highest = float("inf"), float("-inf")
     for batch in DataLoader(Subset(dataset, spread), batch_size):
-        batch = move_data_to_device(PoseBatch(*batch), device)
+        batch = move_data_to_device(PoseBatch(*batch), torch.device(device))
         output = teacher(batch)
         heatmaps = output.heatmaps.float()
         lowest, highest = min(lowest, heatmaps.min().item()), max(highest, heatmaps.max().item())
@@ -49,9 +55,10 @@ def check_teacher(teacher: FrozenTeacher, dataset: Dataset, batch_size: int = 32
             collected.append(value.cpu())
     predicted, peaks, truth, weight = map(torch.cat, kept)
     mean_pose = (truth * weight[..., None]).sum(0) / weight.sum(0).clamp(min=1)[:, None]
+    size = teacher.student.input_size
     figures = {
-        "accuracy": _share_right(predicted, truth, weight, teacher.pupil.input_size),
-        "chance": _share_right(mean_pose.expand_as(truth), truth, weight, teacher.pupil.input_size),
+        "accuracy": _accuracy(predicted, truth, weight, size),
+        "chance": _accuracy(mean_pose.expand_as(truth), truth, weight, size),
         "lowest": lowest,
         "highest": highest,
         "joints": weight.sum().item(),
@@ -62,31 +69,31 @@ def check_teacher(teacher: FrozenTeacher, dataset: Dataset, batch_size: int = 32
 
 
 def least_accuracy(chance: float) -> float:
-    """What a teacher worth learning from has: a quarter more than the mean pose, or half the way from there to 1."""
+    """Accuracy that a teacher needs: a quarter above the mean pose's, or half the way from there to 1 if that is less."""
     return min(1.25 * chance, (1 + chance) / 2)
 
 
-def _share_right(predicted: Tensor, truth: Tensor, weight: Tensor, input_size: tuple[int, int]) -> float:
-    """Share of labelled joints whose prediction is within 5 % of the crop's longer side."""
+def _accuracy(predicted: Tensor, truth: Tensor, weight: Tensor, input_size: tuple[int, int]) -> float:
+    """Share of labelled joints predicted within 5 % of the crop's longer side."""
     extent = truth.new_tensor([input_size[1], input_size[0]])
-    right = ((predicted - truth) * extent).norm(dim=-1) <= 0.05 * max(input_size)
-    return ((right * weight).sum() / weight.sum().clamp(min=1)).item()
+    correct = ((predicted - truth) * extent).norm(dim=-1) <= 0.05 * max(input_size)
+    return ((correct * weight).sum() / weight.sum().clamp(min=1)).item()
 
 
 def _judge(figures: dict[str, float], count: int) -> None:
     """Raise unless the figures are those of a teacher worth learning from."""
-    way_out = "Train it longer or take another, or pass teacher.check=false to distil from it all the same."
+    way_out = "Train it longer or use another, or pass teacher.check=false to distil from it regardless."
     if not (figures["lowest"] >= -1 and figures["highest"] <= 2 and figures["median_peak"] >= 0.01):
         raise DistilPoseError(
-            f"The teacher's heat maps on {count} validation persons span {figures['lowest']:.3g} to "
-            f"{figures['highest']:.3g} with a median peak of {figures['median_peak']:.3g}, where about 0 to 1 and a peak "
-            f"near 1 are expected. {way_out}"
+            f"The teacher's heat maps on {count} validation persons range from {figures['lowest']:.3g} to "
+            f"{figures['highest']:.3g} with a median peak of {figures['median_peak']:.3g}; about 0 to 1 and a peak near 1 are "
+            f"expected. {way_out}"
         )
-    # two standard errors keep a handful of joints from passing by luck
+    # two standard errors, so that a handful of joints does not pass by luck
     likely = max(figures["chance"], 0.02)
     error = math.sqrt(likely * (1 - likely) / max(1.0, figures["joints"]))
     if figures["accuracy"] < least_accuracy(figures["chance"]) + 2 * error:
         raise DistilPoseError(
-            f"The teacher is near chance: {figures['accuracy']:.1%} of the joints of {count} validation persons are within "
-            f"5 % of the crop, and the mean pose alone has {figures['chance']:.1%}. {way_out}"
+            f"The teacher is near chance: {figures['accuracy']:.1%} of the joints of {count} validation persons are within 5 % "
+            f"of the crop, and {figures['chance']:.1%} for the mean pose. {way_out}"
         )

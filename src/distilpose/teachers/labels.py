@@ -1,54 +1,41 @@
-"""The labels in a teacher's place: the control of a distillation."""
+"""The labels as a teacher: the control experiment of a distillation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated
 
-from torch import Tensor
+from annotated_types import Gt, Unit
 
 from distilpose.data import CocoDataModule
 from distilpose.data.codec import encode_heatmaps
-from distilpose.errors import check_number
 from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, TeacherOutput
-from distilpose.skeleton import Skeleton
+from distilpose.teachers.base import Teacher
 
 
-class LabelTeacher:
-    """Gives each labelled joint's Gaussian as its heat map, knowing nothing that the labels do not say.
+class LabelTeacher(Teacher):
+    """Gives the Gaussian of each labelled joint as its heat map, without any network.
 
-    A student may gain from a teacher's heat maps because the teacher knows something, or because a loss over maps pulls
-    better than one over coordinates. Under this teacher only the latter is left.
+    A student may gain from a teacher's heat maps because the teacher adds knowledge, or because a loss over maps trains better
+    than one over coordinates. With this teacher only the latter remains.
 
     Args:
-        sigma: standard deviation of the Gaussians in cells.
+        sigma: standard deviation of the Gaussians in cells of the student's map.
     """
 
-    model = None
     name = "labels"
-    floor = 0.0
-    skeleton: Skeleton
 
-    def __init__(self, sigma: float = 1.0):
-        check_number("teacher.sigma", sigma, above=0)
+    def __init__(self, sigma: Annotated[float, Gt(0), Unit("cells")] = 1.0):
         self.sigma = sigma
 
-    def teach(self, pupil: PoseModel) -> None:
-        """Answer from now on in a student's joints and cells."""
-        self.skeleton, self.heatmap_size = pupil.skeleton, pupil.heatmap_size
+    def set_student(self, student: PoseModel) -> None:
+        """Set the student; see `Teacher`."""
+        self.student, self.skeleton = student, student.skeleton
 
     def __call__(self, batch: PoseBatch) -> TeacherOutput:
-        """The maps (N, K, H/4, W/4) of a batch; no tokens."""
-        return TeacherOutput(encode_heatmaps(batch.keypoints, batch.weights, self.heatmap_size, self.sigma)[0])
+        """Heat maps of a batch; see `Teacher`."""
+        return TeacherOutput(encode_heatmaps(batch.keypoints, batch.weights, self.student.heatmap_size, self.sigma)[0])
 
-    def examine(self, datamodule: CocoDataModule) -> str:
-        """What it is, in words."""
-        return f"Teacher labels: their Gaussians of {self.sigma:g} cells, and no network."
-
-    def move(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Nothing: maps are made where the batch is."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> LabelTeacher:
-        """Itself, as `FrozenTeacher`."""
-        return self
+    def check(self, datamodule: CocoDataModule) -> str:
+        """Say what the teacher is; there is nothing to check."""
+        return f"Teacher {self.name}: their Gaussians of {self.sigma:g} cells, and no network."

@@ -1,16 +1,16 @@
-"""Recording a teacher: every person asked about once, in the view the teacher likes best."""
+"""Recording a teacher: its heat maps of every person, computed once, in the view that suits the teacher."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -18,74 +18,79 @@ from distilpose.data.coco import CocoKeypoints, read_image
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import PCK, mean_pose, pck, predict_mean_pose
+from distilpose.teachers.base import Source, SourceOutput
 from distilpose.teachers.recording import FORMAT, PART, Recording, begin_recording, open_recording, part_of
-from distilpose.teachers.sources import Answer, Source
 
 
 def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_size: int = 32) -> Recording:
-    """Ask a source about every person of a data set; goes on where it was interrupted.
+    """Record a source on every person of a data set; an interrupted recording is continued.
 
     Args:
         source: the teacher.
-        dataset: whose `instances` are recorded, labelled or not; of the source's joints those its skeleton names.
-        output: the folder to write. It is filled under another name and renamed when it is complete.
-        batch_size: persons asked about at a time.
+        dataset: its `instances` are recorded, labelled or not. Only those joints of the source are kept that the data set has.
+        output: the folder to write, under another name until it is complete.
+        batch_size: persons a call of the source.
 
     Returns:
-        The recording; the one that is there where it is the same source's and has every person.
+        The new recording, or the one in the folder if it is of the same source and has every person.
 
     Raises:
-        DistilPoseError: if the folder holds something else, or source and data set have no joint in common.
+        DistilPoseError: the folder holds something else, or source and data set have no joint in common.
     """
     output = Path(output)
-    joints = _shared(source, dataset)
+    joints = _joints_in_common(source, dataset)
     about = _about(source, dataset, joints)
     if output.exists():
-        return _same(open_recording(output), about, dataset)
+        return _check_same(open_recording(output), about, dataset)
     part = part_of(output)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(part.with_name(f".{part.name}.lock")):  # the processes of a training record once
+        if not output.exists():
+            _fill(part, source, dataset, about, joints, batch_size)
+            os.rename(part, output)
+    return _check_same(open_recording(output), about, dataset)
+
+
+def _fill(
+    part: Path, source: Source, dataset: CocoKeypoints, about: dict[str, Any], joints: list[int], batch_size: int
+) -> None:
+    """Record all persons who are not recorded yet."""
     maps, persons = begin_recording(part, about, dataset)
     todo = np.flatnonzero(~persons["done"])
     chunks = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
     for chunk in track(chunks, f"{source.name} on {len(todo)} persons"):
         files = [dataset.image_file(number) for number in dataset.instances.image_ids[chunk].tolist()]
-        answer = source([read_image(file) for file in files], dataset.instances.boxes[chunk])
-        _write(maps, persons, chunk, answer, joints)
+        result = source([read_image(file) for file in files], dataset.instances.boxes[chunk])
+        _write(maps, persons, chunk, result, joints)
     maps.flush()
     persons.flush()
-    try:
-        os.rename(part, output)
-    except OSError:  # another process was quicker: its recording serves if it is the same
-        if not output.exists():
-            raise
-        shutil.rmtree(part, ignore_errors=True)
-    return _same(open_recording(output), about, dataset)
 
 
 def find_recording(source: Source, dataset: CocoKeypoints, folder: str | Path) -> Path:
-    """Where in a folder the source's recording of these persons is, or is to be: the first that has them all, else a new name.
+    """The path of a source's recording in a folder: the first that has all these persons, else a new path.
 
     Args:
         source: the teacher.
         dataset: the persons.
-        folder: of recordings, which are named after source and annotation file.
+        folder: folder of recordings, which are named after source and annotation file.
     """
     stem = f"{source.name}_{dataset.annotations_file.stem}"
-    wanted = _about(source, dataset, _shared(source, dataset))
+    wanted = _about(source, dataset, _joints_in_common(source, dataset))
     for path in sorted(Path(folder).glob(f"{stem}_*")):
         if path.suffix == PART:
             continue
         try:
             found = open_recording(path)
-        except DistilPoseError:  # another recording's damage is no concern of this one
+        except DistilPoseError:  # another recording is damaged
             continue
-        if _alike(found.about, wanted) and not len(found.lacks(dataset)):
+        if _same_source(found.about, wanted) and not len(found.lacks(dataset)):
             return path
     text = json.dumps(wanted, sort_keys=True)
     return Path(folder) / f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def joints_found(recording: Recording, dataset: CocoKeypoints) -> tuple[PCK, PCK] | None:
-    """PCK of a recording's peaks and, of the same joints, of the mean pose that never looks; None without a label."""
+def recording_accuracy(recording: Recording, dataset: CocoKeypoints) -> tuple[PCK, PCK] | None:
+    """PCK of a recording's peaks and of the mean-pose baseline on the same joints; None if no joint is labelled."""
     people = dataset.instances
     rows = recording.rows(people.annotation_ids, people.boxes)
     joints = dataset.skeleton.matching(recording.skeleton)
@@ -94,35 +99,35 @@ def joints_found(recording: Recording, dataset: CocoKeypoints) -> tuple[PCK, PCK
         return None
     places = np.ascontiguousarray(recording.persons["place"][rows][:, [joint or 0 for joint in joints]])
     target, boxes = torch.from_numpy(people.keypoints), torch.from_numpy(people.boxes)
-    never_looking = predict_mean_pose(mean_pose(dataset), dataset).keypoints
-    found, chance = (
+    baseline = predict_mean_pose(mean_pose(dataset), dataset).keypoints
+    own, chance = (
         pck(place, target, torch.from_numpy(labelled), boxes, dataset.skeleton)
-        for place in (torch.from_numpy(places), never_looking)
+        for place in (torch.from_numpy(places), baseline)
     )
-    return found, chance
+    return own, chance
 
 
-def told_found(found: tuple[PCK, PCK] | None) -> str:
-    """What `joints_found` says, in words."""
-    if found is None:
+def describe_accuracy(accuracy: tuple[PCK, PCK] | None) -> str:
+    """The result of `recording_accuracy` in words."""
+    if accuracy is None:
         return "none with labels to compare with"
-    own, chance = found
+    own, chance = accuracy
     return f"{own.value:.1%} of labelled joints found (within {own.reference}; mean pose {chance.value:.1%})"
 
 
-def _shared(source: Source, dataset: CocoKeypoints) -> list[int]:
-    """The source's joints that the data set names."""
+def _joints_in_common(source: Source, dataset: CocoKeypoints) -> list[int]:
+    """The source's joints that the data set has too."""
     joints = {joint for joint in dataset.skeleton.matching(source.skeleton) if joint is not None}
     if not joints:
         raise DistilPoseError(
-            f"{source.name} knows {', '.join(source.skeleton.names[:3])}, … and none of the data's joints "
+            f"{source.name} has the joints {', '.join(source.skeleton.names[:3])}, … and none of the data's joints "
             f"{', '.join(dataset.skeleton.names[:3])}, …: record a teacher of this kind of body."
         )
     return sorted(joints)
 
 
 def _about(source: Source, dataset: CocoKeypoints, joints: list[int]) -> dict[str, Any]:
-    """What is recorded, in plain containers."""
+    """Description of a recording in plain containers, for `recording.json`."""
     persons = hashlib.sha256(dataset.instances.annotation_ids.tobytes() + dataset.instances.boxes.tobytes())
     return {
         "format": FORMAT,
@@ -135,36 +140,40 @@ def _about(source: Source, dataset: CocoKeypoints, joints: list[int]) -> dict[st
     }
 
 
-def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two recordings are of one source and the same joints, of whatever persons."""
+def _same_source(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two recordings have the same source and joints, of any persons."""
     return all(one.get(key) == other.get(key) for key in ("format", "source", "joints", "map_size"))
 
 
-def _same(found: Recording, about: dict[str, Any], dataset: CocoKeypoints) -> Recording:
-    """The recording, unless it is another's or lacks persons."""
+def _check_same(found: Recording, about: dict[str, Any], dataset: CocoKeypoints) -> Recording:
+    """The recording itself, if it is of the same source and lacks no person."""
     lacking = len(found.lacks(dataset))
-    if not _alike(found.about, about) or lacking:
-        told = f"lacks {lacking} of these {len(dataset)} persons" if lacking else "is of another source or other joints"
+    if not _same_source(found.about, about) or lacking:
+        reason = (
+            f"lacks {lacking} of these {len(dataset)} persons" if lacking else "is of another source or other joints"
+        )
         raise DistilPoseError(
-            f"The recording {found.path} {told} ({found.about['source'].get('name')}, {len(found.persons)} persons of "
+            f"The recording {found.path} {reason} ({found.about['source'].get('name')}, {len(found.persons)} persons of "
             f"{found.about.get('annotations')}): nothing is overwritten, give another folder or remove it."
         )
     return found
 
 
-def _write(maps: NDArray[np.float16], persons: NDArray[Any], chunk: NDArray, answer: Answer, joints: list[int]) -> None:
-    """Put the answers about some persons in their places."""
-    heatmaps = answer.heatmaps[:, joints]
+def _write(
+    maps: NDArray[np.float16], persons: NDArray[Any], chunk: NDArray, result: SourceOutput, joints: list[int]
+) -> None:
+    """Write the output for some persons into the recording."""
+    heatmaps = result.heatmaps[:, joints]
     height, width = heatmaps.shape[-2:]
     places, peaks = decode_heatmaps(torch.from_numpy(np.ascontiguousarray(heatmaps)))
     cells = places.double().numpy() * (width, height)
-    turn, shift = answer.warps[:, :, :2], answer.warps[:, None, :, 2]
+    turn, shift = result.warps[:, :, :2], result.warps[:, None, :, 2]
     maps[chunk] = heatmaps
-    persons["warp"][chunk] = answer.warps
+    persons["warp"][chunk] = result.warps
     persons["place"][chunk] = np.linalg.solve(turn[:, None], (cells - shift)[..., None])[..., 0]
-    persons["trust"][chunk] = answer.trust[:, joints]
-    # without the noise far from the peak; a Gaussian has nine tenths of its sum above a tenth of its peak
+    persons["trust"][chunk] = result.trust[:, joints]
+    # cells below a tenth of the peak are noise; a Gaussian has nine tenths of its sum above
     high = heatmaps * (heatmaps >= 0.1 * heatmaps.max(axis=(-2, -1), keepdims=True))
     total = high.clip(min=0).sum(axis=(-2, -1)) / 0.9
     persons["width"][chunk] = np.sqrt(total / (2 * np.pi * peaks.numpy().clip(min=1e-6)))
-    persons["done"][chunk] = True  # last: an interruption before it costs these persons only
+    persons["done"][chunk] = True  # last, so that an interruption loses these persons only

@@ -1,16 +1,13 @@
 """A teacher's heat maps on disk: computed once for each person, read by any number of trainings at a time.
 
-A recording is a folder. `maps.npy` holds all heat maps in float16 and is never read whole: trainings map it into memory, so
-that those on one machine share the pages. `persons.npy` says person by person where in the image a map lies, and
-`recording.json` whose maps they are.
+A recording is a folder. `maps.npy` holds all heat maps in float16. Trainings map it into memory instead of reading it, and
+those on one machine share the pages. `persons.npy` holds the position of each person's map in the image, and
+`recording.json` the source of the maps.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,22 +24,22 @@ from distilpose.skeleton import Skeleton
 
 FORMAT = 1
 MAPS, PERSONS, ABOUT = "maps.npy", "persons.npy", "recording.json"
-PART = ".part"  # ends the name of an unfinished recording's folder
+PART = ".part"  # suffix of the folder of an unfinished recording
 WAY_OUT = "record one by `python -m distilpose.record teacher=blazepose|checkpoint data=… output=FOLDER`"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A teacher's answers for M persons.
+    """A teacher's heat maps of M persons.
 
     Attributes:
         path: the folder.
-        about: what was recorded; `about["source"]` says by whom.
+        about: content of `recording.json`; `about["source"]` is the source's own `about`.
         skeleton: the K joints recorded.
         maps: (M, K, h, w) float16, mapped into memory; a peak near 1 at each joint.
         persons: (M,) by field
             annotation_id: of the annotation file.
-            image: CRC-32 of the image's file name, so that persons of another folder are not taken for these.
+            image: CRC-32 of the image's file name, to recognise persons of other images.
             box: (4,) x, y, width, height in image pixels.
             warp: (2, 3) affine matrix from image pixels to cells of the map.
             place: (K, 2) the map's peak in image pixels.
@@ -59,20 +56,20 @@ class Recording:
 
     @cached_property
     def _by_id(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """All annotation ids in ascending order, and where each stands."""
+        """All annotation ids in ascending order, and the row of each."""
         ids = np.array(self.persons["annotation_id"])
         order = np.argsort(ids, kind="stable")
         return ids[order], order
 
     def rows(self, annotation_ids: NDArray[np.int64], boxes: NDArray) -> NDArray[np.int64]:
-        """(N,) where the persons stand; -1 for one who is not there, or there with another box (a person of another file)."""
+        """(N,) rows of persons; -1 for a person who is missing, or has another box (and is of another file)."""
         ids, order = self._by_id
         place = np.searchsorted(ids, annotation_ids).clip(max=len(ids) - 1)
         same = (ids[place] == annotation_ids) & (np.abs(self.persons["box"][order[place]] - boxes) < 1).all(axis=1)
         return np.where(same, order[place], -1)
 
     def lacks(self, dataset: CocoKeypoints) -> NDArray[np.int64]:
-        """Annotation ids of the data set's persons who are not recorded."""
+        """Annotation ids of those persons of the data set who are not recorded."""
         persons = dataset.instances
         rows = self.rows(persons.annotation_ids, persons.boxes)
         same = (rows >= 0) & (self.persons["image"][rows] == image_keys(dataset))
@@ -86,75 +83,61 @@ def image_keys(dataset: CocoKeypoints) -> NDArray[np.uint32]:
 
 
 def open_recording(path: str | Path | None) -> Recording:
-    """The recording in a folder.
+    """Open the recording in a folder.
 
     Raises:
-        DistilPoseError: if there is none, it is not finished, or it is damaged.
+        DistilPoseError: there is none, it is not finished, or it is damaged.
     """
     if path is None:
         raise DistilPoseError(f"A recorded teacher is a folder, but teacher.file is not set: {WAY_OUT}.")
     path = Path(path)
     if not path.exists():
-        begun = " (one was begun: the same command goes on with it)" if part_of(path).exists() else ""
+        begun = " (one was begun: the same command continues it)" if part_of(path).exists() else ""
         raise DistilPoseError(f"The recording {path} does not exist{begun}: {WAY_OUT}.")
     try:
         about = json.loads((path / ABOUT).read_text())
         names, version, _ = about["joints"], about["format"], about["source"]["name"]
         maps, persons = np.load(path / MAPS, mmap_mode="r"), np.load(path / PERSONS, mmap_mode="r")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DistilPoseError(f"{path} is no recording that can be read ({error}): {WAY_OUT}.") from None
+        raise DistilPoseError(f"{path} is not a readable recording ({error}): {WAY_OUT}.") from None
     if version != FORMAT or len(maps) != len(persons) or maps.shape[1] != len(names):
-        raise DistilPoseError(f"{path} is a recording of another format or damaged: {WAY_OUT} anew.")
+        raise DistilPoseError(f"{path} is a recording of another format, or damaged: {WAY_OUT} again.")
     return Recording(path, about, Skeleton.from_names(names), maps, persons)
 
 
 def part_of(output: Path) -> Path:
-    """The folder a recording is made in, until it is complete."""
+    """The folder of a recording until it is complete."""
     return output.with_name(output.name + PART)
 
 
 def begin_recording(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -> tuple[np.memmap, np.memmap]:
-    """The writable `maps` and `persons` of an unfinished recording: those that were begun, or new ones.
+    """The writable `maps` and `persons` of an unfinished recording, which is created if necessary.
 
     Raises:
-        DistilPoseError: if another recording was begun there, or it cannot be written.
+        DistilPoseError: another recording was begun there.
     """
-    try:
-        if not part.exists():
-            _draft(part, about, dataset)
-        begun = json.loads((part / ABOUT).read_text())
-        maps, persons = (cast(np.memmap, np.load(part / name, mmap_mode="r+")) for name in (MAPS, PERSONS))
-    except (OSError, ValueError) as error:
-        raise DistilPoseError(f"{part} cannot be written ({error}): remove it, or give another folder.") from error
-    if begun != about:
+    if not (part / ABOUT).exists():
+        _create(part, about, dataset)
+    if json.loads((part / ABOUT).read_text()) != about:
         raise DistilPoseError(
-            f"{part} holds the beginning of another recording (other persons, settings or source): give another folder or "
-            "remove it."
+            f"{part} is the beginning of another recording (other persons, settings or source): remove it or give another "
+            "folder."
         )
+    maps, persons = (cast(np.memmap, np.load(part / name, mmap_mode="r+")) for name in (MAPS, PERSONS))
     return maps, persons
 
 
-def _draft(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -> None:
-    """Make the folder of a recording in which nobody is done; of several processes the first one's serves all."""
+def _create(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -> None:
+    """Create the folder of an empty recording."""
     count, joints = about["persons"], len(about["joints"])
     layout = [
         ("annotation_id", "i8"), ("image", "u4"), ("box", "f8", 4), ("warp", "f8", (2, 3)), ("place", "f4", (joints, 2)),
         ("trust", "f4", joints), ("width", "f4", joints), ("done", "?"),
     ]  # fmt: skip
-    part.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{part.name}-", dir=part.parent))
-    try:
-        draft.chmod(0o755)
-        np.lib.format.open_memmap(draft / MAPS, "w+", np.dtype("f2"), (count, joints, *about["map_size"]))
-        persons = np.zeros(count, np.dtype(layout))
-        persons["annotation_id"], persons["box"] = dataset.instances.annotation_ids, dataset.instances.boxes
-        persons["image"] = image_keys(dataset)
-        np.save(draft / PERSONS, persons)
-        write_json(about, draft / ABOUT)
-        try:
-            os.rename(draft, part)
-        except OSError:
-            if not part.exists():
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    part.mkdir(parents=True, exist_ok=True)
+    np.lib.format.open_memmap(part / MAPS, "w+", np.dtype("f2"), (count, joints, *about["map_size"]))
+    persons = np.zeros(count, np.dtype(layout))
+    persons["annotation_id"], persons["box"] = dataset.instances.annotation_ids, dataset.instances.boxes
+    persons["image"] = image_keys(dataset)
+    np.save(part / PERSONS, persons)
+    write_json(about, part / ABOUT)  # last: a folder without it is created again

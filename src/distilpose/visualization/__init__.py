@@ -1,1 +1,1 @@
-"""Pictures: skeletons, heat maps, contact sheets."""
+"""Drawing and logging of pictures: skeletons, heat maps, contact sheets."""

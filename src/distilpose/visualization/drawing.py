@@ -1,4 +1,4 @@
-"""Pictures: skeletons on photographs, heat maps in colour, and sheets of them. Images are (H, W, 3) uint8, RGB."""
+"""Drawing: skeletons on images, heat maps in colour, contact sheets. Images are (H, W, 3) uint8, RGB."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def draw_skeleton(
     skeleton: Skeleton,
     threshold: float = 0.2,
 ) -> Image:
-    """A copy of the image with every person's limbs and joints: left blue, right orange, the middle green.
+    """A copy of the image with every person's limbs and joints: left blue, right orange, centre green.
 
-    Lines grow with the image. A limb is drawn where both of its joints are.
+    The line width scales with the image. A limb is drawn if both of its joints are.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         keypoints: (M, K, 2) image pixels.
-        scores: (M, K); joints at or below the threshold, or not finite, are left out. None draws every joint.
+        scores: (M, K); joints with a score above the threshold are drawn. None draws every finite joint.
         skeleton: its limbs and names.
         threshold: see `scores`.
     """
     drawn = np.ascontiguousarray(image).copy()
     points = np.asarray(keypoints, dtype=np.float64)
-    sure = np.ones(points.shape[:2]) if scores is None else np.asarray(scores, dtype=np.float64)
-    shown = (sure > threshold if scores is not None else sure > 0) & np.isfinite(points).all(-1)
-    # far outside the picture OpenCV's fixed-point coordinates would overflow
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=-1))
+    shown = finite if scores is None else finite & (np.asarray(scores, dtype=np.float64) > threshold)
+    # OpenCV's fixed-point coordinates overflow far outside the image
     points = np.clip(np.nan_to_num(points), -10 * max(image.shape), 10 * max(image.shape))
     fixed = np.round(points * 2**_SUBPIXEL_BITS).astype(int)
     width = max(1, round(0.006 * max(image.shape[:2])))
@@ -62,25 +62,25 @@ def draw_skeleton(
 
 
 def draw_numbers(image: Image, boxes: ArrayLike, numbers: Sequence[int]) -> Image:
-    """A copy of the image with every person's number at the top left of the box.
+    """A copy of the image with every person's number at the top-left corner of the box.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         boxes: (N, 4) x, y, width, height.
-        numbers: N identities.
+        numbers: N track ids.
     """
     drawn = np.ascontiguousarray(image).copy()
     scale = max(0.35, max(image.shape[:2]) / 1000)
     for (x, y, *_), number in zip(np.asarray(boxes).reshape(-1, 4).tolist(), numbers, strict=True):
-        place = (int(max(0, min(x, image.shape[1] - 1))), int(max(24 * scale, min(y, image.shape[0] - 1))))
+        corner = (int(max(0, min(x, image.shape[1] - 1))), int(max(24 * scale, min(y, image.shape[0] - 1))))
         for ink, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
             thickness = max(1, round(width * scale))
-            cv2.putText(drawn, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
+            cv2.putText(drawn, str(number), corner, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
     return drawn
 
 
 def crop_image(image: Tensor, mean: Sequence[float], std: Sequence[float], size: Sequence[int] | None = None) -> Image:
-    """A normalised crop (3, H, W) as a picture, of (H, W) `size` if given."""
+    """A normalised crop (3, H, W) as an image, resized to (H, W) `size` if given."""
     planes = image.detach().float().cpu().numpy().transpose(1, 2, 0)
     picture = np.clip(np.round(255 * (planes * np.asarray(std) + np.asarray(mean))), 0, 255).astype(np.uint8)
     return picture if size is None else cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
@@ -90,9 +90,9 @@ def heatmap_image(heatmap: ArrayLike | Tensor, size: Sequence[int] | None = None
     """A heat map in colour, black at 0 and bright at `high`.
 
     Args:
-        heatmap: (h, w), or (K, h, w) of which the highest of all joints is shown.
-        size: (H, W) of the picture; that of the map by default.
-        high: the value shown brightest.
+        heatmap: (h, w), or (K, h, w) whose maximum over joints is shown.
+        size: (H, W) of the image, by default that of the map.
+        high: value of the brightest colour.
     """
     return _coloured(_flat(heatmap) / high, "magma", size)
 
@@ -101,15 +101,15 @@ def difference_image(difference: ArrayLike | Tensor, size: Sequence[int] | None 
     """A signed difference in colour: white at 0, red above, blue below.
 
     Args:
-        difference: (h, w), or (K, h, w) of which the value farthest from 0 of all joints is shown.
-        size: (H, W) of the picture; that of the map by default.
-        span: the difference shown in full red, and its negative in full blue.
+        difference: (h, w), or (K, h, w) whose value of largest magnitude over joints is shown.
+        size: (H, W) of the image, by default that of the map.
+        span: difference of full red; its negative is full blue.
     """
     return _coloured(_flat(difference) / (2 * span) + 0.5, "RdBu_r", size)
 
 
 def overlay_heatmap(image: Image, heatmap: ArrayLike | Tensor, high: float = 1.0) -> Image:
-    """The image with a heat map glowing over it: (h, w), or (K, h, w) of which the highest of all joints is shown."""
+    """The image with a heat map (h, w), or the maximum of (K, h, w), on top."""
     height, width = image.shape[:2]
     glow = heatmap_image(heatmap, (height, width), high).astype(np.float32)
     strength = cv2.resize(np.clip(_flat(heatmap) / high, 0, 1), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -123,13 +123,13 @@ def contact_sheet(
     row_titles: Sequence[str] = (),
     gap: int = 8,
 ) -> Image:
-    """Pictures in rows and columns on white, each centred in its cell.
+    """Images in rows and columns on white, each centred in its cell.
 
     Args:
-        rows: rows of pictures; sizes may differ, and rows may be of different length.
+        rows: rows of images. Sizes and lengths of rows may differ.
         titles: headings of the columns (ASCII).
         row_titles: headings above the rows (ASCII).
-        gap: pixels between pictures.
+        gap: pixels between images.
     """
     columns = max(len(row) for row in rows)
     widths = [max(row[c].shape[1] for row in rows if c < len(row)) for c in range(columns)]
@@ -151,14 +151,14 @@ def contact_sheet(
 
 
 def _write(sheet: Image, text: str, x: int, y: int, room: int) -> None:
-    """A line of text, made smaller where it would not fit."""
+    """Write a line of text, smaller if it does not fit into `room` pixels."""
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
     scale = 0.45 * min(1.0, room / max(width, 1))
     cv2.putText(sheet, text, (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
 
 
 def _flat(maps: ArrayLike | Tensor) -> NDArray[np.float32]:
-    """One map from those of several joints: at each cell the value farthest from 0."""
+    """Reduce the maps of several joints to the value of largest magnitude in each cell."""
     if isinstance(maps, Tensor):
         maps = maps.detach().float().cpu().numpy()
     values = np.nan_to_num(np.asarray(maps, dtype=np.float32))
@@ -168,7 +168,7 @@ def _flat(maps: ArrayLike | Tensor) -> NDArray[np.float32]:
 
 
 def _coloured(values: NDArray[np.float32], colours: str, size: Sequence[int] | None) -> Image:
-    """Values in [0, 1] through a colour map, cells kept sharp when enlarged."""
+    """Apply a colour map to values in [0, 1]; enlarging keeps cells sharp."""
     picture = (matplotlib.colormaps[colours](np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
     if size is None:
         return picture

@@ -1,4 +1,4 @@
-"""The few validation persons that pictures show, and where pictures go."""
+"""Validation persons that pictures show, and writing and logging of pictures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch.utils.data import default_collate
 from distilpose.files import atomic_write
 from distilpose.outputs import PoseBatch
 
-matplotlib.use("Agg")  # for all that draws here: no screen is needed
+matplotlib.use("Agg")  # no display is needed; set here once for all modules that draw
 from matplotlib import pyplot as plt
 
 
 def sample_persons(trainer: Trainer, count: int, device: torch.device) -> PoseBatch:
-    """The same `count` persons each time, evenly spread over the validation set, as one batch."""
+    """A batch of `count` persons, evenly spaced over the validation set: the same ones every time."""
     dataset = trainer.datamodule.val_dataset()  # type: ignore[attr-defined]
     indices = torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist()
     batch = default_collate([dataset[index] for index in indices])
@@ -29,7 +29,7 @@ def sample_persons(trainer: Trainer, count: int, device: torch.device) -> PoseBa
 
 
 def figure_to_picture(figure: Figure) -> np.ndarray:
-    """A figure as an (H, W, 3) uint8 RGB picture, and closed."""
+    """Convert a figure to an (H, W, 3) uint8 RGB picture, and close it."""
     figure.canvas.draw()
     picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
     plt.close(figure)
@@ -37,16 +37,15 @@ def figure_to_picture(figure: Figure) -> np.ndarray:
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 RGB picture in one go."""
-    _, content = cv2.imencode(
-        path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    )  # imwrite keeps the disk's error to itself
-    with atomic_write(path) as beside:
-        beside.write_bytes(content.tobytes())
+    """Write an (H, W, 3) uint8 RGB picture atomically."""
+    # not imwrite, which does not report errors of the disk
+    _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.tobytes())
 
 
 def log_picture(trainer: Trainer, path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture to the run's folder and to every logger that shows pictures."""
+    """Write an RGB picture to the run's folder, and log it to every logger that shows pictures."""
     write_picture(path, picture)
     key, step = path.stem.split("_epoch")[0], trainer.global_step
     for logger in trainer.loggers:

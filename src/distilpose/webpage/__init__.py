@@ -1,1 +1,1 @@
-"""The page in the browser that shows what a model finds on a photograph."""
+"""The page in the browser that shows what a model predicts on an image."""

@@ -1,9 +1,9 @@
-// Boxes drawn, moved and resized on a picture, by mouse, pen, finger or keys. A box is [x, y, width, height] in picture pixels.
+// Draw, move and resize boxes on an image by mouse, pen, finger or keys. A box is [x, y, width, height] in image pixels.
 
 const SVG = "http://www.w3.org/2000/svg";
 const EDGES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
-const MOVED = 4; // screen pixels that tell a drag from a tap
-const LEAST = 8; // screen pixels of a box that was meant
+const DRAG_DISTANCE = 4; // screen pixels; a shorter movement is a tap
+const MIN_SIZE = 8; // screen pixels; a smaller box is discarded
 
 export function element(name, attributes = {}, ...classes) {
   const made = document.createElementNS(SVG, name);
@@ -13,11 +13,11 @@ export function element(name, attributes = {}, ...classes) {
 }
 
 export class BoxEditor {
-  // changed(): a box is new, other or gone. chosen(): another is the chosen one. tapped(point): a tap; true if it was dealt with.
+  // changed(): a box was added, changed or removed. chosen(): the selection changed. tapped(point): returns true if it handled the tap.
   constructor(svg, layer, { changed, chosen, tapped, room }) {
     Object.assign(this, { svg, layer, changed, chosen, tapped, room, boxes: [], index: -1, size: [1, 1], drag: null });
     svg.addEventListener("pointerdown", (event) => this.begin(event));
-    const mine = (act) => (event) => event.pointerId === this.drag?.pointer && act(event); // a second finger does nothing
+    const mine = (act) => (event) => event.pointerId === this.drag?.pointer && act(event); // ignore a second finger
     svg.addEventListener("pointermove", mine((event) => this.go(event)));
     svg.addEventListener("pointerup", mine((event) => this.end(event)));
     svg.addEventListener("pointercancel", mine(() => this.undo()));
@@ -28,7 +28,7 @@ export class BoxEditor {
     this.draw();
   }
 
-  // picture pixels in a screen pixel
+  // image pixels per screen pixel
   unit() {
     return this.size[0] / Math.max(1, this.svg.getBoundingClientRect().width);
   }
@@ -41,7 +41,7 @@ export class BoxEditor {
   }
 
   choose(index) {
-    this.drag = null; // a key may choose another, or none, while one is dragged
+    this.drag = null; // a key may change the selection during a drag
     this.index = index;
     this.draw();
     this.chosen();
@@ -61,7 +61,7 @@ export class BoxEditor {
     this.changed();
   }
 
-  // true if the key was for the chosen box
+  // returns true if the key applies to the chosen box
   key(event) {
     if (this.index < 0) return false;
     if (event.key === "Escape") this.choose(-1);
@@ -78,7 +78,7 @@ export class BoxEditor {
     return true;
   }
 
-  // a box after its whole or some of its edges went by (dx, dy), kept on the picture
+  // move a box, or some of its edges, by (dx, dy), and keep it on the image
   shifted([x, y, width, height], dx, dy, edges) {
     const [W, H] = this.size;
     if (edges === "move") {
@@ -111,7 +111,7 @@ export class BoxEditor {
     const { drag } = this;
     if (!drag) return;
     if (!drag.moved) {
-      if (Math.hypot(event.clientX - drag.at[0], event.clientY - drag.at[1]) < MOVED) return;
+      if (Math.hypot(event.clientX - drag.at[0], event.clientY - drag.at[1]) < DRAG_DISTANCE) return;
       if (drag.kind === "new") {
         if (!this.room(this.boxes.length)) return this.undo();
         this.boxes.push([...drag.start, 1, 1]);
@@ -133,7 +133,7 @@ export class BoxEditor {
     if (!drag.moved) {
       this.drag = null;
       this.tap(this.point(event));
-    } else if (drag.kind === "new" && Math.min(box[2], box[3]) < LEAST * this.unit()) {
+    } else if (drag.kind === "new" && Math.min(box[2], box[3]) < MIN_SIZE * this.unit()) {
       this.undo();
     } else {
       this.drag = null;
@@ -167,7 +167,7 @@ export class BoxEditor {
     const [x, y, width, height] = this.boxes[this.index];
     for (const edges of EDGES) {
       const along = edges.length > 1 ? Infinity : /[ns]/.test(edges) ? width : height;
-      if (along < 60 * unit) continue; // no room between the corners
+      if (along < 60 * unit) continue; // too short between the corners
       const cx = x + width * (edges.includes("w") ? 0 : edges.includes("e") ? 1 : 0.5);
       const cy = y + height * (edges.includes("n") ? 0 : edges.includes("s") ? 1 : 0.5);
       const side = 9 * unit;

@@ -1,4 +1,4 @@
-// A picture from the camera.
+// Take an image with the camera.
 
 export function setUpCamera({ button, dialog, taken, failed }) {
   const video = dialog.querySelector("video");
@@ -27,8 +27,8 @@ export function setUpCamera({ button, dialog, taken, failed }) {
     } catch (error) {
       stop();
       dialog.close();
-      const told = error.name === "NotAllowedError" ? "The camera was not allowed" : "There is no camera that can be used";
-      failed(`${told}: allow or connect one, or choose a photograph.`);
+      const reason = error.name === "NotAllowedError" ? "The camera was not allowed" : "There is no camera";
+      failed(`${reason}: allow or connect one, or choose an image.`);
     } finally {
       button.disabled = false;
     }

@@ -1,36 +1,36 @@
-// What is drawn of a result: skeletons, the table of joints, heat maps. Names come from checkpoints: they are only ever text.
+// Draw a result: skeletons, the table of joints, heat maps. Names come from checkpoints, so they are only inserted as text.
 
 import { element } from "./boxes.js";
 
-// One picture a model: the photograph, and over it boxes and skeletons. Boxes are edited on the first.
-export function makeView(place, told, first) {
+// One view for each model: the image with boxes and skeletons over it. Boxes are edited in the first view.
+export function makeView(place, model, first) {
   const figure = document.createElement("figure");
   const stage = document.createElement("div");
   stage.className = "stage";
   const image = document.createElement("img");
   image.alt = "the photograph";
   const svg = element("svg", first ? { role: "application", tabindex: 0 } : { role: "img" });
-  svg.setAttribute("aria-label", `Poses found by ${told.name}`);
+  svg.setAttribute("aria-label", `Poses found by ${model.name}`);
   const [frames, skeletons] = [element("g"), element("g")];
   svg.append(frames, skeletons);
   stage.append(image, svg);
   const caption = document.createElement("figcaption");
-  caption.textContent = told.scores_trained ? told.name : `${told.name} (trained without confidences: all are 1)`;
+  caption.textContent = model.scores_trained ? model.name : `${model.name} (trained without confidences: all are 1)`;
   figure.append(stage, caption);
   place.append(figure);
-  return { told, stage, image, svg, frames, skeletons };
+  return { model, stage, image, svg, frames, skeletons };
 }
 
-// Skeletons of all persons into an SVG layer. told: a model as /about tells it; found: its keypoints and scores.
-export function drawSkeletons(layer, told, found, { threshold, unit, person, joint }) {
+// Draw the skeletons of all persons into an SVG layer. model: an entry of /about; found: its keypoints and scores.
+export function drawSkeletons(layer, model, found, { threshold, unit, person, joint }) {
   layer.replaceChildren();
   found.keypoints.forEach((places, number) => {
     const scores = found.scores[number];
     const shown = scores.map((score) => score > threshold);
     const width = (number === person ? 3 : 2) * unit;
-    for (const [start, end] of told.limbs) {
+    for (const [start, end] of model.limbs) {
       if (!shown[start] || !shown[end]) continue;
-      const side = told.sides[start] === told.sides[end] ? told.sides[start] : "centre";
+      const side = model.sides[start] === model.sides[end] ? model.sides[start] : "centre";
       const [x1, y1] = places[start];
       const [x2, y2] = places[end];
       layer.append(element("line", { x1, y1, x2, y2, "stroke-width": width }, "limb", side));
@@ -39,7 +39,7 @@ export function drawSkeletons(layer, told, found, { threshold, unit, person, joi
       if (!shown[index]) return;
       const opacity = Math.min(1, Math.max(0.15, scores[index]));
       const look = { cx, cy, r: 4.5 * unit, "stroke-width": 1.2 * unit, opacity };
-      layer.append(element("circle", look, "joint", told.sides[index]));
+      layer.append(element("circle", look, "joint", model.sides[index]));
     });
     if (number === person && joint !== null && joint >= 0) {
       const [cx, cy] = places[joint];
@@ -48,7 +48,7 @@ export function drawSkeletons(layer, told, found, { threshold, unit, person, joi
   });
 }
 
-// The joint nearest to a point, as { person, joint }, within a distance in picture pixels; null if there is none.
+// The joint nearest to a point, as { person, joint }, within a distance in image pixels; null if there is none.
 export function nearestJoint(found, threshold, [x, y], reach) {
   let best = null;
   found.keypoints.forEach((places, person) =>
@@ -77,14 +77,14 @@ function level(score) {
   return bar;
 }
 
-// The table of one person's joints. models: as /about tells them; pick(joint) is called when one is chosen.
+// The table of one person's joints. models: those of /about; pick(joint) is called when a joint is chosen.
 export function fillTable(section, models, result, { threshold, person, joint, pick }) {
-  const [told, other] = models;
+  const [model, other] = models;
   const head = document.createElement("tr");
-  const titles = other ? ["joint", `confidence: ${told.name}`, `confidence: ${other.name}`, "apart (px)"] : ["joint", "confidence", "x, y (px)"];
+  const titles = other ? ["joint", `confidence: ${model.name}`, `confidence: ${other.name}`, "apart (px)"] : ["joint", "confidence", "x, y (px)"];
   for (const title of titles) cell(head, "th", title).scope = "col";
   section.querySelector("thead").replaceChildren(head);
-  const rows = told.joints.map((name, index) => {
+  const rows = model.joints.map((name, index) => {
     const row = document.createElement("tr");
     const score = result.models[0].scores[person][index];
     row.classList.toggle("below", score <= threshold);
@@ -93,7 +93,7 @@ export function fillTable(section, models, result, { threshold, person, joint, p
     title.scope = "row";
     const button = document.createElement("button");
     button.type = "button";
-    button.className = `name ${told.sides[index]}`;
+    button.className = `name ${model.sides[index]}`;
     button.textContent = name;
     button.setAttribute("aria-pressed", index === joint);
     button.addEventListener("click", () => pick(index));
@@ -121,7 +121,7 @@ async function picture(uri) {
   return image;
 }
 
-// One joint's heat map, a strip of the sheet of all joints', over the crop that the network saw.
+// The heat map of one joint, a strip of the sheet with those of all joints, over the crop.
 export async function drawMap(canvas, { crop, maps }, joint, count) {
   const turn = (canvas.turn ?? 0) + 1;
   canvas.turn = turn;

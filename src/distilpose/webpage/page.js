@@ -1,22 +1,22 @@
-// The page: what is chosen, what is asked of the server, and when what is shown.
+// The page: selection, requests to the server, and drawing.
 
 import { BoxEditor, outline } from "./boxes.js";
 import { setUpCamera } from "./camera.js";
 import { drawMap, drawSkeletons, fillTable, makeView, nearestJoint } from "./drawing.js";
 
-const QUIET = 400; // ms without a change before a prediction
+const DEBOUNCE = 400; // ms without a change before a prediction
 const find = (name) => document.getElementById(name);
 const state = { photo: null, url: null, result: null, stale: false, person: 0, joint: null, busy: false, again: false, timer: 0, turn: 0 };
 let about = null;
 let views = [];
 let editor = null;
 
-function fail(sentence) {
-  find("error").textContent = sentence;
-  find("error").hidden = !sentence;
+function fail(message) {
+  find("error").textContent = message;
+  find("error").hidden = !message;
 }
 
-function say(text) {
+function setStatus(text) {
   find("status").textContent = text;
 }
 
@@ -24,10 +24,10 @@ async function setUp() {
   const answer = await fetch("about");
   if (!answer.ok) throw new Error(answer.statusText);
   about = await answer.json();
-  const describe = (told) => `${told.name} (${told.model}, ${(told.parameters / 1e6).toFixed(2)} M parameters)`;
+  const describe = (model) => `${model.name} (${model.model}, ${(model.parameters / 1e6).toFixed(2)} M parameters)`;
   const texts = about.models.map(describe);
   find("models").textContent = texts.join(" beside ") + (about.teacher ? `; teacher: ${describe(about.teacher)}` : "");
-  views = about.models.map((told, index) => makeView(find("pictures"), told, index === 0));
+  views = about.models.map((model, index) => makeView(find("pictures"), model, index === 0));
   const svg = views[0].svg;
   svg.classList.add("edited");
   svg.setAttribute("aria-describedby", "hint");
@@ -39,11 +39,11 @@ async function setUp() {
 
 function room(count) {
   const most = about.limits.max_persons;
-  if (count >= most) fail(`At most ${most} boxes are taken: delete one first.`);
+  if (count >= most) fail(`There are at most ${most} boxes: delete one first.`);
   return count < most;
 }
 
-// ---- the photograph
+// ---- the image
 
 async function take(blob) {
   if (!blob || !about) return;
@@ -51,7 +51,7 @@ async function take(blob) {
   fail("");
   const most = about.limits.max_megabytes;
   if (blob.size > most * 2 ** 20) {
-    fail(`The photograph has ${(blob.size / 2 ** 20).toFixed(1)} MB and at most ${most} MB are taken: send a smaller one.`);
+    fail(`The image has ${(blob.size / 2 ** 20).toFixed(1)} MB, more than the limit of at most ${most} MB: send a smaller one.`);
     return;
   }
   const url = URL.createObjectURL(blob);
@@ -61,10 +61,10 @@ async function take(blob) {
     await image.decode();
   } catch {
     URL.revokeObjectURL(url);
-    if (state.turn === turn) fail("The file is no picture that can be read, or is damaged: give a JPEG, PNG or WebP file.");
+    if (state.turn === turn) fail("The file is damaged or not an image: give a JPEG, PNG or WebP file.");
     return;
   }
-  if (state.turn !== turn) return URL.revokeObjectURL(url); // another was given meanwhile
+  if (state.turn !== turn) return URL.revokeObjectURL(url); // another image was chosen meanwhile
   if (state.url) URL.revokeObjectURL(state.url);
   Object.assign(state, { photo: blob, url, result: null, stale: false, person: 0, joint: null });
   find("work").hidden = false;
@@ -78,14 +78,14 @@ async function take(blob) {
   predict();
 }
 
-// ---- the prediction: one at a time, and after it another if something changed meanwhile
+// ---- predictions: one at a time, and another one if something changed meanwhile
 
 function changed() {
   state.stale = true;
   if (state.result && state.result.boxes.length !== Math.max(1, editor.boxes.length)) state.result = null;
   draw();
   clearTimeout(state.timer);
-  if (find("auto").checked) state.timer = setTimeout(predict, QUIET);
+  if (find("auto").checked) state.timer = setTimeout(predict, DEBOUNCE);
 }
 
 async function predict() {
@@ -94,24 +94,24 @@ async function predict() {
   state.again = state.busy;
   if (state.busy) return;
   state.busy = true;
-  const asked = { photo: state.photo, boxes: JSON.stringify(editor.boxes) };
+  const sent = { photo: state.photo, boxes: JSON.stringify(editor.boxes) };
   const form = new FormData();
-  form.append("photo", asked.photo, "photo");
-  form.append("boxes", asked.boxes);
-  say("Predicting …");
+  form.append("photo", sent.photo, "photo");
+  form.append("boxes", sent.boxes);
+  setStatus("Predicting …");
   const start = performance.now();
   let answer = null;
   try {
     const response = await fetch("predict", { method: "POST", body: form });
     answer = await response.json();
   } catch {
-    answer = { error: "The server gave no answer: see whether it still runs, then try again." };
+    answer = { error: "The server does not respond: check that it is running, then try again." };
   }
   state.busy = false;
-  const current = asked.photo === state.photo && asked.boxes === JSON.stringify(editor.boxes);
+  const current = sent.photo === state.photo && sent.boxes === JSON.stringify(editor.boxes);
   if (current) show(answer, performance.now() - start);
   if (state.again) predict();
-  else if (!current) say("The boxes have changed since: press Predict.");
+  else if (!current) setStatus("The boxes have changed since: press Predict.");
 }
 
 function show(answer, time) {
@@ -119,16 +119,16 @@ function show(answer, time) {
   state.result = answer.error ? null : answer;
   state.stale = false;
   const count = answer.boxes?.length ?? 0;
-  say(answer.error ? "" : `${count} ${count === 1 ? "person" : "persons"} in ${(time / 1000).toFixed(2)} s`);
+  setStatus(answer.error ? "" : `${count} ${count === 1 ? "person" : "persons"} in ${(time / 1000).toFixed(2)} s`);
   draw();
 }
 
-// ---- what is chosen
+// ---- selection
 
 function chosen() {
   if (editor.index >= 0 || !editor.boxes.length) state.person = Math.max(0, editor.index);
   find("delete").disabled = editor.index < 0;
-  const labels = editor.boxes.length ? editor.boxes.map((box, index) => `Person ${index + 1}`) : ["Whole picture"];
+  const labels = editor.boxes.length ? editor.boxes.map((box, index) => `Person ${index + 1}`) : ["Whole image"];
   const held = find("persons").contains(document.activeElement);
   const buttons = labels.map((label, index) => {
     const button = document.createElement("button");
@@ -155,7 +155,7 @@ function tapped(point) {
 
 const threshold = () => Number(find("threshold").value);
 
-// ---- everything anew from the state
+// ---- draw everything from the state
 
 function draw() {
   if (!editor || !state.photo) return;
@@ -167,8 +167,8 @@ function draw() {
     if (index) view.frames.replaceChildren(...editor.boxes.flatMap((box, n) => outline(box, unit, n === editor.index)));
     view.skeletons.classList.toggle("stale", state.stale);
     if (!result) return view.skeletons.replaceChildren();
-    const place = joint === null ? null : view.told.joints.indexOf(about.models[0].joints[joint]);
-    drawSkeletons(view.skeletons, view.told, result.models[index], { threshold: threshold(), unit, person, joint: place });
+    const place = joint === null ? null : view.model.joints.indexOf(about.models[0].joints[joint]);
+    drawSkeletons(view.skeletons, view.model, result.models[index], { threshold: threshold(), unit, person, joint: place });
   });
   find("joints").hidden = !result;
   find("maps").hidden = !result?.maps;
@@ -194,19 +194,19 @@ function showMaps(maps, person) {
   const [sx, sy] = maps.sigmas[joint].map((value) => value.toFixed(1));
   const peak = maps.peaks[joint];
   const score = result.models[0].scores[person][joint].toFixed(2);
-  const words = {
-    teacher: `Teacher heat map, ${name}: ${peak === null ? "it does not know this joint" : `peak ${peak.toFixed(2)}`}`,
+  const captions = {
+    teacher: `Teacher heat map, ${name}: ${peak === null ? "this joint is unknown to it" : `peak ${peak.toFixed(2)}`}`,
     student: `Simulated heat map, ${name}: sigma ${sx} x ${sy} cells, confidence ${score}`,
   };
   for (const role of ["teacher", "student"]) {
     const canvas = find(`map-${role}`);
-    canvas.setAttribute("aria-label", words[role]);
-    canvas.parentElement.querySelector("figcaption").textContent = words[role];
+    canvas.setAttribute("aria-label", captions[role]);
+    canvas.parentElement.querySelector("figcaption").textContent = captions[role];
     drawMap(canvas, maps[role], joint, about.models[0].joints.length).catch(() => fail("A heat map cannot be shown."));
   }
 }
 
-// ---- what people do
+// ---- events
 
 find("file").addEventListener("change", (event) => {
   take(event.target.files[0]);
@@ -234,4 +234,4 @@ document.addEventListener("drop", (event) => {
 });
 document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
 setUpCamera({ button: find("camera"), dialog: find("viewfinder"), taken: take, failed: fail });
-setUp().catch(() => fail("The server gave no answer: see whether it still runs, then load the page again."));
+setUp().catch(() => fail("The server does not respond: check that it is running, then reload the page."));

@@ -1,4 +1,4 @@
-"""What the page shows of a photograph: the poses of one or two models, and with a teacher the heat maps of each joint."""
+"""Content of the page for an image: the poses of one or two models, and with a teacher the heat maps of each joint."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from distilpose.outputs import Predictions, StudentOutput, TeacherOutput
 from distilpose.skeleton import side_of
 
 
-class Sight(NamedTuple):
-    """What one model says of the N persons of a photograph.
+class Observation(NamedTuple):
+    """Predictions of one model for the N persons of an image, with the input and output of its network.
 
     Attributes:
-        found: in image pixels.
-        crops: (N, 3, H, W) what the network saw, normalised.
-        output: of the crops as they are, without a flip test.
+        persons: in image pixels.
+        crops: (N, 3, H, W) input of the network, normalised.
+        output: output for the crops, without the flip test.
     """
 
-    found: Predictions
+    persons: Predictions
     crops: Tensor
     output: StudentOutput | TeacherOutput
 
 
 class Poses:
-    """Photograph and boxes in, all that the page draws out, as JSON.
+    """Turns an image and boxes into everything that the page draws, as JSON.
 
     Args:
-        model: whose poses are shown.
-        name: what it is called on the page.
+        model: the model.
+        name: its name on the page.
         compare: another model, shown beside it.
-        compare_name: likewise.
-        teacher: a teacher, whose heat maps are shown beside those that `model`, then a student, describes.
-        teacher_name: likewise.
+        compare_name: its name.
+        teacher: a teacher, whose heat maps are shown beside those simulated by `model`, which must be a student.
+        teacher_name: its name.
     """
 
     def __init__(
@@ -60,18 +60,17 @@ class Poses:
     ):
         if teacher is not None and (teacher.model.kind, model.model.kind) != ("teacher", "student"):
             raise DistilPoseError(
-                f"The heat maps of a teacher are shown beside those of a student, got {teacher.model.name} as teacher and "
-                f"{model.model.name} as checkpoint: give a student as checkpoint=… and a teacher as teacher.checkpoint=…, "
-                "or compare=… for two of a kind."
+                f"teacher.checkpoint is {teacher.model.name} and checkpoint is {model.model.name}, expected a teacher and a "
+                "student: use compare=… for two models of a kind."
             )
-        self.models = {name: model} if compare is None else {name: model, _other(compare_name, name): compare}
+        self.models = {name: model} if compare is None else {name: model, _distinct(compare_name, name): compare}
         self.teacher, self.teacher_name = teacher, teacher_name
 
     def about(self) -> dict[str, Any]:
-        """The models in words, without their files' places."""
+        """Names and properties of the models, without paths of their files."""
         return {
-            "models": [_told(name, predictor) for name, predictor in self.models.items()],
-            "teacher": None if self.teacher is None else _told(self.teacher_name, self.teacher),
+            "models": [_describe(name, predictor) for name, predictor in self.models.items()],
+            "teacher": None if self.teacher is None else _describe(self.teacher_name, self.teacher),
         }
 
     def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.float64] | None) -> dict[str, Any]:
@@ -82,38 +81,37 @@ class Poses:
             boxes: (N, 4) x, y, width, height in image pixels; None takes the whole image as one person.
 
         Returns:
-            `size` [W, H] and `boxes`; `models`, of each its `keypoints` (N, K, 2) in pixels and `scores` (N, K); with two
+            `size` [W, H] and `boxes`; for each of `models` its `keypoints` (N, K, 2) in pixels and `scores` (N, K); with two
             models `distances` (N, K) in pixels between joints of one name, null where the other has none; with a teacher
-            `maps`, of each person (see `_maps`).
+            `maps` for each person (see `_maps`).
 
         Raises:
-            DistilPoseError: a model gives what is no number.
+            DistilPoseError: a model gives keypoints or scores that are not finite.
         """
-        sights = {name: look(predictor, image, boxes) for name, predictor in self.models.items()}
-        for name, sight in sights.items():
-            check_finite(sight.found, name)
-        first, *others = sights.values()
-        answer: dict[str, Any] = {
+        observations = {name: observe(predictor, image, boxes) for name, predictor in self.models.items()}
+        for name, observation in observations.items():
+            check_finite(observation.persons, name)
+        first, *others = observations.values()
+        content: dict[str, Any] = {
             "size": [image.shape[1], image.shape[0]],
-            "boxes": _rounded(first.found.bbox),
+            "boxes": _round(first.persons.bbox),
             "models": [
-                {"keypoints": _rounded(sight.found.keypoints), "scores": _rounded(sight.found.scores, 4)}
-                for sight in sights.values()
+                {"keypoints": _round(one.persons.keypoints), "scores": _round(one.persons.scores, 4)}
+                for one in observations.values()
             ],
         }
         if others:
             names = [predictor.skeleton.names for predictor in self.models.values()]
-            apart = _distances(first.found.keypoints, others[0].found.keypoints, *names)
-            answer["distances"] = apart
+            content["distances"] = _distances(first.persons.keypoints, others[0].persons.keypoints, *names)
         if self.teacher is not None:
-            answer["maps"] = self._maps(first, look(self.teacher, image, boxes))
-        return answer
+            content["maps"] = self._maps(first, observe(self.teacher, image, boxes))
+        return content
 
-    def _maps(self, student: Sight, teacher: Sight) -> list[dict[str, Any]]:
-        """Of each person what teacher and student say of each joint of the student's.
+    def _maps(self, student: Observation, teacher: Observation) -> list[dict[str, Any]]:
+        """For each person the heat maps of teacher and student for the student's joints.
 
-        `teacher` and `student` hold the `crop` each saw and its `maps`, pictures; `peaks` are the teacher's highest values,
-        null of a joint it lacks, and `sigmas` the student's, in cells.
+        `teacher` and `student` have the `crop` that each network saw and its `maps` as images; `peaks` are the teacher's
+        highest values, null for a joint that it lacks, and `sigmas` those of the student, in cells.
         """
         assert self.teacher is not None
         assert isinstance(student.output, StudentOutput)
@@ -121,12 +119,12 @@ class Poses:
         ours, theirs = next(iter(self.models.values())), self.teacher
         keypoints, sigmas = student.output.keypoints.float(), student.output.sigmas.float()
         simulated, _ = simulated_heatmaps(keypoints, sigmas, ours.model.heatmap_size)
-        places = {joint: index for index, joint in enumerate(theirs.skeleton.names)}
-        order = [places.get(joint) for joint in ours.skeleton.names]
-        told = teacher.output.heatmaps.float()
+        indices = {joint: index for index, joint in enumerate(theirs.skeleton.names)}
+        order = [indices.get(joint) for joint in ours.skeleton.names]
+        heatmaps = teacher.output.heatmaps.float()
         people = []
         for n in range(len(simulated)):
-            maps = [told.new_zeros(told.shape[2:]) if index is None else told[n, index] for index in order]
+            maps = [heatmaps.new_zeros(heatmaps.shape[2:]) if index is None else heatmaps[n, index] for index in order]
             people.append(
                 {
                     "teacher": {"crop": _crop(theirs, teacher.crops[n]), "maps": map_sheet(torch.stack(maps))},
@@ -134,48 +132,48 @@ class Poses:
                     "peaks": [
                         None if i is None else round(m.max().item(), 4) for i, m in zip(order, maps, strict=True)
                     ],
-                    "sigmas": _rounded(sigmas[n]),
+                    "sigmas": _round(sigmas[n]),
                 }
             )
         return people
 
 
-def look(predictor: Predictor, image: NDArray[np.uint8], boxes: NDArray[np.float64] | None) -> Sight:
-    """A predictor's answer, and what its network was shown and said on the way; not one forward pass more."""
-    seen: list[tuple[Tensor, StudentOutput | TeacherOutput]] = []
-    hook = predictor.model.register_forward_hook(lambda module, args, output: seen.append((args[0], output)))
+def observe(predictor: Predictor, image: NDArray[np.uint8], boxes: NDArray[np.float64] | None) -> Observation:
+    """The predictions of a predictor, with input and output of its network from the same forward pass."""
+    passes: list[tuple[Tensor, StudentOutput | TeacherOutput]] = []
+    hook = predictor.model.register_forward_hook(lambda module, args, output: passes.append((args[0], output)))
     try:
-        found = predictor(image, boxes)
+        persons = predictor(image, boxes)
     finally:
         hook.remove()
-    crops, output = seen[0]  # all persons are one batch; the mirrored pass, if any, comes second
-    return Sight(found, crops, output)
+    crops, output = passes[0]  # all persons are one batch; the flipped pass comes second
+    return Observation(persons, crops, output)
 
 
 def map_sheet(maps: Tensor) -> str:
-    """Heat maps (K, h, w) under one another as one picture, (K h, w): bright where they are high, clear where they are 0.
+    """Heat maps (K, h, w) below one another as one image, (K h, w): bright where they are high, transparent where they are 0.
 
-    A map's value in [0, 1], or cut to it, is the picture's opacity, so that it glows over what it is laid on.
+    The value of a map, clipped to [0, 1], is the opacity of the image, which is shown over the crop.
     """
     values = maps.detach().cpu().clamp(0, 1).reshape(-1, maps.shape[-1]).numpy()
-    picture = matplotlib.colormaps["magma"](0.35 + 0.65 * values)
-    picture[..., 3] = values
-    return _data_uri(np.round(picture * 255).astype(np.uint8), "PNG")
+    image = matplotlib.colormaps["magma"](0.35 + 0.65 * values)
+    image[..., 3] = values
+    return _data_uri(np.round(image * 255).astype(np.uint8), "PNG")
 
 
 def _crop(predictor: Predictor, crop: Tensor) -> str:
-    """What the network saw, as a picture."""
+    """The input of the network as an image."""
     return _data_uri(crop_image(crop, predictor.model.mean, predictor.model.std), "JPEG", quality=90)
 
 
-def _data_uri(picture: NDArray[np.uint8], kind: str, **options: Any) -> str:
-    """A picture, RGB or RGBA, as text that an <img> takes."""
+def _data_uri(image: NDArray[np.uint8], kind: str, **options: Any) -> str:
+    """An image, RGB or RGBA, as a data URI."""
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, kind, **options)
+    Image.fromarray(image).save(content, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def _told(name: str, predictor: Predictor) -> dict[str, Any]:
+def _describe(name: str, predictor: Predictor) -> dict[str, Any]:
     model, skeleton = predictor.model, predictor.skeleton
     return {
         "name": name,
@@ -190,19 +188,19 @@ def _told(name: str, predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _other(name: str, taken: str) -> str:
-    """A name that differs from the first model's, for two checkpoints of runs of one name."""
+def _distinct(name: str, taken: str) -> str:
+    """A name that differs from the first model's, as two runs may have one name."""
     return name if name != taken else f"{name} (2)"
 
 
 def _distances(one: Tensor, other: Tensor, names: Sequence[str], others: Sequence[str]) -> list[list[float | None]]:
     """(N, K) pixels between the joints of one name; None where the other model has no such joint."""
-    places = {joint: index for index, joint in enumerate(others)}
-    found = [places.get(joint) for joint in names]
-    columns = [None if index is None else (one[:, k] - other[:, index]).norm(dim=-1) for k, index in enumerate(found)]
+    indices = {joint: index for index, joint in enumerate(others)}
+    pairs = enumerate(indices.get(joint) for joint in names)
+    columns = [None if index is None else (one[:, k] - other[:, index]).norm(dim=-1) for k, index in pairs]
     return [[None if column is None else round(column[n].item(), 2) for column in columns] for n in range(len(one))]
 
 
-def _rounded(values: Tensor, digits: int = 2) -> list[Any]:
-    """As JSON, without digits that say nothing."""
+def _round(values: Tensor, digits: int = 2) -> list[Any]:
+    """Nested lists of rounded numbers, for JSON."""
     return np.round(values.double().cpu().numpy(), digits).tolist()

@@ -19,8 +19,8 @@ def test_crowdpose(convert, sound, tmp_path):
         person["num_keypoints"] = 14
         del person["area"]
     data.people[7]["image_id"] = 99
-    content, told = convert("crowdpose", data.write(), data.folder)
-    assert any("1 persons of images that are not in the file" in line for line in told)
+    content, report = convert("crowdpose", data.write(), data.folder)
+    assert any("1 persons of images that are not in the file" in line for line in report)
     by_key = {(f"{row['image_id']}.png", tuple(row["keypoints"])): row["bbox"] for row in data.people if row["id"] != 8}
     names_of = {image["id"]: image["file_name"] for image in content["images"]}
     assert {
@@ -30,7 +30,7 @@ def test_crowdpose(convert, sound, tmp_path):
         assert row["area"] == pytest.approx(0.53 * row["bbox"][2] * row["bbox"][3], abs=0.01)
 
 
-def test_crowdposes_own_category(converted, sound):
+def test_limbs_of_crowdpose_are_repaired(converted, sound):
     """Its 14 joints come with the limbs of COCO's 17."""
     data = sound()
     limbs = [
@@ -59,20 +59,20 @@ def test_crowdposes_own_category(converted, sound):
     assert all("left" not in one or "right" not in other or one[5:] == other[6:] for one, other in named)
 
 
-def test_limbs_out_of_range_of_other_joints_are_dropped_with_a_note(converted, sound):
+def test_limbs_out_of_range_are_dropped_with_a_note(converted, sound):
     data = sound()
     data.category["skeleton"] = [[1, 2], [17, 18]]
-    content, told = converted("crowdpose", data.write(), data.folder)
+    content, report = converted("crowdpose", data.write(), data.folder)
     assert content["categories"][0]["skeleton"] == [[1, 2]]
-    assert any("1 of 2 limbs" in line for line in told)
+    assert any("1 of 2 limbs" in line for line in report)
 
 
-def test_crowdpose_with_another_size_is_left_out(converted, sound):
+def test_images_of_another_size_are_skipped(converted, sound):
     data = sound()
     data.images[0].update(width=480, height=320)
-    content, told = converted("crowdpose", data.write(), data.folder)
+    content, report = converted("crowdpose", data.write(), data.folder)
     assert len(content["images"]) == 5
-    assert any("left out: 20 persons of images whose file has another size" in line for line in told)
+    assert any("skipped: 20 persons of images whose file has another size" in line for line in report)
 
 
 def test_category_of_crowdpose_by_its_id(converted, sound):

@@ -1,26 +1,19 @@
-"""The photographs that addresses of Label Studio mean."""
+"""Images that addresses of Label Studio mean."""
 
 from __future__ import annotations
-
-import json
 
 import cv2
 import numpy as np
 import pytest
-
-from distilpose.curation.formats import convert_set
-from distilpose.errors import DistilPoseError
+from annotated import key_point, label_studio_file
 
 
 def export(path, *addresses):
     """A task with one key point for each address."""
-    value = {"x": 25, "y": 25, "keypointlabels": ["a"]}
-    point = {"id": "p", "type": "keypointlabels", "value": value, "original_width": 240, "original_height": 160}
-    path.write_text(json.dumps([{"data": {"image": one}, "annotations": [{"result": [point]}]} for one in addresses]))
-    return path
+    return label_studio_file(path, *((address, [key_point()]) for address in addresses))
 
 
-def photographs(folder, *names):
+def image_folder(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), np.zeros((160, 240, 3), dtype=np.uint8))
@@ -28,7 +21,7 @@ def photographs(folder, *names):
 
 
 @pytest.mark.parametrize(
-    ("address", "names", "photograph"),
+    ("address", "names", "image"),
     [
         ("/data/upload/1/0123abcd-My_photo_2.jpg", ["My photo (2).jpg", "My photo (3).jpg"], "My photo (2).jpg"),
         ("/data/upload/1/0123abcd-My_photo_2.jpg", ["My photo (2).jpg", "a/My_photo_2.jpg"], "a/My_photo_2.jpg"),
@@ -44,36 +37,36 @@ def photographs(folder, *names):
         ("../outside/x.jpg", ["a/x.jpg"], "a/x.jpg"),
     ],
 )
-def test_the_photograph_of_an_address(converted, tmp_path, address, names, photograph):
-    folder = photographs(tmp_path / "set", *names)
+def test_the_image_of_an_address(converted, tmp_path, address, names, image):
+    folder = image_folder(tmp_path / "set", *names)
     content, _ = converted("label-studio", export(tmp_path / "a.json", address), folder)
-    assert [row["file_name"] for row in content["images"]] == [photograph]
+    assert [row["file_name"] for row in content["images"]] == [image]
 
 
 @pytest.mark.parametrize(
-    ("address", "names", "told"),
+    ("address", "names", "fact"),
     [
-        ("/data/upload/1/0123abcd-My_photo_2.jpg", ["a.jpg"], r"1 tasks of images that are missing .*no 'My_photo_2.jpg'"),
-        ("/data/upload/1/0123abcd-a_1.jpg", ["a (1).jpg", "a 1.jpg"], r"several photographs have .*'a \(1\).jpg' or 'a 1.jpg'"),
-        ("/data/upload/1/0123abcd-x.jpg", ["a/x.jpg", "b/x.jpg"], "several photographs have .*'a/x.jpg' or 'b/x.jpg'"),
+        ("/data/upload/1/0123abcd-My_photo_2.jpg", ["a.jpg"], "no 'My_photo_2.jpg' below --images"),
+        ("/data/upload/1/0123abcd-a_1.jpg", ["a (1).jpg", "a 1.jpg"], "'a (1).jpg' or 'a 1.jpg'"),
+        ("/data/upload/1/0123abcd-x.jpg", ["a/x.jpg", "b/x.jpg"], "'a/x.jpg' or 'b/x.jpg'"),
+        ("http://[x/a.jpg", ["x.jpg"], "missing"),
     ],
-)  # fmt: skip
-def test_an_export_without_its_photographs_is_told_as_such(tmp_path, address, names, told):
-    folder = photographs(tmp_path / "set", *names)
-    with pytest.raises(DistilPoseError, match=told):
-        convert_set("label-studio", export(tmp_path / "a.json", address), folder, tmp_path / "out.json")
+)
+def test_an_export_without_its_images_is_rejected(rejected, tmp_path, address, names, fact):
+    folder = image_folder(tmp_path / "set", *names)
+    rejected("label-studio", export(tmp_path / "a.json", address), folder, "1 tasks of images", fact)
 
 
-def test_two_uploads_of_one_name_do_not_share_its_photograph(converted, tmp_path):
-    folder = photographs(tmp_path / "set", "x.jpg", "y.jpg")
+def test_two_uploads_of_one_name_do_not_share_its_image(converted, tmp_path):
+    folder = image_folder(tmp_path / "set", "x.jpg", "y.jpg")
     uploads = [f"/data/upload/1/{name}" for name in ("0123abcd-x.jpg", "89abcdef-x.jpg", "0123abcd-y.jpg")]
-    content, told = converted("label-studio", export(tmp_path / "a.json", *uploads), folder)
+    content, report = converted("label-studio", export(tmp_path / "a.json", *uploads), folder)
     assert [row["file_name"] for row in content["images"]] == ["y.jpg"]
-    assert any(line.startswith("left out: 2 tasks of images with different names that one") for line in told)
+    assert any(line.startswith("skipped: 2 tasks of images with different names that one") for line in report)
 
 
 def test_a_task_without_an_address_is_counted(converted, tmp_path):
-    folder = photographs(tmp_path / "set", "y.jpg")
-    content, told = converted("label-studio", export(tmp_path / "a.json", "", "y.jpg"), folder)
+    folder = image_folder(tmp_path / "set", "y.jpg")
+    content, report = converted("label-studio", export(tmp_path / "a.json", "", "y.jpg"), folder)
     assert len(content["images"]) == 1
-    assert "left out: 1 tasks without the address of an image" in told
+    assert "skipped: 1 tasks without the address of an image" in report

@@ -9,9 +9,7 @@ import pytest
 from annotated import rows
 from scipy.io import savemat
 
-from distilpose.curation.formats import convert_set
 from distilpose.curation.formats.lsp import NAMES
-from distilpose.errors import DistilPoseError
 
 
 def lsp_images(data, count):
@@ -28,8 +26,8 @@ def test_leeds_sports(convert, sound, tmp_path, extended):
     flags = draw.random((6, 14)) < 0.3
     table = np.concatenate([points, flags[..., None]], axis=2)
     savemat(tmp_path / "joints.mat", {"joints": table.transpose(1, 2, 0) if extended else table.transpose(2, 1, 0)})
-    content, told = convert("lsp", tmp_path / "joints.mat", data.folder)
-    assert "left out: 1 persons of images that are missing" in told
+    content, report = convert("lsp", tmp_path / "joints.mat", data.folder)
+    assert "skipped: 1 persons of images that are missing" in report
     for number, (name, joints) in enumerate(rows(content, 14)):
         assert name == f"im{number + 1:04d}.png"
         if extended:  # the flag says visible
@@ -43,26 +41,16 @@ def test_leeds_sports(convert, sound, tmp_path, extended):
     assert [0, 5] in category["flip_pairs"]  # ankles
 
 
-def test_a_mat_of_another_shape(tmp_path, sound):
+def test_a_mat_of_another_shape(rejected, tmp_path, sound):
     savemat(tmp_path / "joints.mat", {"joints": np.zeros((4, 14, 3))})
-    with pytest.raises(DistilPoseError, match="4 x 14 x 3: expected 3 x 14 x N"):
-        convert_set("lsp", tmp_path / "joints.mat", sound().folder, tmp_path / "out.json")
+    rejected("lsp", tmp_path / "joints.mat", sound(images=1).folder, "4 x 14 x 3", "3 x 14 x N")
 
 
-def test_two_photographs_of_one_number_are_refused(converted, sound, tmp_path):
+@pytest.mark.parametrize("names", [("images/im0001.png", "visualized/im0001.png"), ("im0001.png", "im00001.png")])
+def test_two_images_of_one_number_are_rejected(rejected, sound, tmp_path, names):
     data = sound(images=1)
-    for folder in ("images", "visualized"):
-        (tmp_path / "set" / folder).mkdir(parents=True)
-        shutil.copy(data.folder / "1.png", tmp_path / "set" / folder / "im0001.png")
+    for name in names:
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data.folder / "1.png", tmp_path / "set" / name)
     savemat(tmp_path / "joints.mat", {"joints": np.ones((3, 14, 1))})
-    with pytest.raises(DistilPoseError, match="im0001"):
-        converted("lsp", tmp_path / "joints.mat", tmp_path / "set")
-
-
-def test_four_and_five_digits_of_one_number(converted, sound, tmp_path):
-    data = sound(images=2)
-    (data.folder / "1.png").rename(data.folder / "im0001.png")
-    (data.folder / "2.png").rename(data.folder / "im00001.png")
-    savemat(tmp_path / "joints.mat", {"joints": np.ones((3, 14, 1))})
-    with pytest.raises(DistilPoseError, match="both number 1"):
-        converted("lsp", tmp_path / "joints.mat", data.folder)
+    rejected("lsp", tmp_path / "joints.mat", tmp_path / "set", *names, "number 1", "--images")

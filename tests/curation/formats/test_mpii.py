@@ -44,16 +44,16 @@ def test_mpii_release(convert, sound, tmp_path):
     ]
     release = struct(annolist=np.concatenate(entries, axis=1), img_train=np.array([[1, 0, 0]]))
     savemat(tmp_path / "mpii.mat", {"RELEASE": release})
-    content, told = convert("mpii", tmp_path / "mpii.mat", data.folder)
-    assert any("1 persons without joints (test images" in line for line in told)
+    content, report = convert("mpii", tmp_path / "mpii.mat", data.folder)
+    assert any("1 persons without joints (test images" in line for line in report)
     assert len(content["annotations"]) == 2
     flags = np.array([1 if str(flag) == "0" else 2 for flag in seen])
     for person, (name, joints) in enumerate(rows(content, 16)):
-        given = np.arange(16) != 4 if person == 1 else np.ones(16, dtype=bool)
+        present = np.arange(16) != 4 if person == 1 else np.ones(16, dtype=bool)
         assert name == "1.png"
-        np.testing.assert_allclose(joints[given, :2], places[person][given] - 1, atol=0.006)  # MATLAB counts from 1
-        np.testing.assert_array_equal(joints[given, 2], flags[given])
-        assert (joints[~given] == 0).all()
+        np.testing.assert_allclose(joints[present, :2], places[person][present] - 1, atol=0.006)  # MATLAB counts from 1
+        np.testing.assert_array_equal(joints[present, 2], flags[present])
+        assert (joints[~present] == 0).all()
         x, y, width, height = content["annotations"][person]["bbox"]
         assert max(x - 29, y - 9, 59 - x - width, 49 - y - height) <= 0  # the head's box is inside
     assert content["categories"][0]["keypoints"] == list(NAMES)
@@ -68,12 +68,12 @@ def test_mpii_json(convert, sound, tmp_path):
         {"image": "1.png", "center": [80, 80], "scale": 0.7},
     ]
     (tmp_path / "train.json").write_text(json.dumps(people))
-    content, told = convert("mpii", tmp_path / "train.json", data.folder)
+    content, report = convert("mpii", tmp_path / "train.json", data.folder)
     ((name, joints),) = rows(content, 16)
     assert name == "2.png"
     np.testing.assert_allclose(joints[:14, :2], places[:14] - 1, atol=0.006)
     assert joints[:, 2].tolist() == [2] * 14 + [0, 0]
-    assert any(line.startswith("left out: 1 persons without 16") for line in told)
+    assert any(line.startswith("skipped: 1 persons without 16") for line in report)
 
 
 @pytest.mark.parametrize(

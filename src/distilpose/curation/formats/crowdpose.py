@@ -1,4 +1,4 @@
-"""CrowdPose: COCO's form with 14 joints, without areas; other COCO keypoint files are completed likewise."""
+"""CrowdPose: COCO's form with 14 joints and without areas; completes other COCO keypoint files likewise."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from array import array
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
-from distilpose.curation.formats.common import Person, Source, is_size, joint_fields, read_foreign_json
-from distilpose.curation.rows import is_id
+from distilpose.curation.conversion.source import Person, Source, is_size, joint_fields
+from distilpose.curation.parsing import is_id, read_json, validated
 from distilpose.errors import DistilPoseError
 
 NAMES = (
@@ -20,44 +21,43 @@ LIMBS = (
 )  # fmt: skip
 
 
+class _Content(BaseModel):
+    images: list[Any]
+    annotations: list[Any]
+    categories: list[Any]
+
+
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
-    """The persons and the category of the file."""
-    content = read_foreign_json(source.path)
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
-    ):
-        raise DistilPoseError(
-            f"{source.path} has no lists 'images', 'annotations' and 'categories': expected CrowdPose's."
-        )
-    fits = [one for one in content["categories"] if isinstance(one, dict) and _has_joints(one)]
+    """Persons and category of the file."""
+    content = validated(_Content, read_json(source.path), source.path)
+    matches = [one for one in content.categories if isinstance(one, dict) and _has_joints(one)]
     if source.category is not None:
-        fits = [one for one in fits if source.category in (one.get("name"), str(one.get("id")))]
-    if len(fits) != 1:
-        raise DistilPoseError(f"{source.path} has {len(fits)} categories with joints: choose one by --category.")
-    category = joint_fields(fits[0])
-    _mend_limbs(category, source)
-    images = {one["id"]: one for one in content["images"] if isinstance(one, dict) and is_id(one.get("id"))}
+        matches = [one for one in matches if source.category in (one.get("name"), str(one.get("id")))]
+    if len(matches) != 1:
+        raise DistilPoseError(f"{source.path} has {len(matches)} categories with joints: choose one by --category.")
+    category = joint_fields(matches[0])
+    _repair_limbs(category, source)
+    images = {one["id"]: one for one in content.images if isinstance(one, dict) and is_id(one.get("id"))}
     count = len(category["keypoints"])
     persons = []
-    for entry in content["annotations"]:
-        if not isinstance(entry, dict) or entry.get("category_id") != fits[0].get("id"):
-            source.left_out["annotations of another category"] += 1
+    for entry in content.annotations:
+        if not isinstance(entry, dict) or entry.get("category_id") != matches[0].get("id"):
+            source.skip("annotations of another category")
             continue
         number, joints, box = entry.get("image_id"), entry.get("keypoints"), entry.get("bbox")
         image = images.get(number, {}) if is_id(number) else {}
         if not isinstance(image.get("file_name"), str):
-            source.left_out["persons of images that are not in the file"] += 1
+            source.skip("persons of images that are not in the file")
         elif not isinstance(joints, array) or len(joints) != 3 * count:
-            source.left_out[f"persons without {3 * count} numbers as 'keypoints'"] += 1
+            source.skip(f"persons without {3 * count} numbers as 'keypoints'")
         elif not isinstance(box, list) or len(box) != 4 or not all(map(is_size, box)):
-            source.left_out["persons without a box"] += 1
+            source.skip("persons without a box")
         else:
-            rows = np.array(joints).reshape(count, 3)
             area = entry["area"] if is_size(entry.get("area")) else None
             width, height = image.get("width"), image.get("height")
-            stated = (width, height) if is_size(width) and is_size(height) and min(width, height) > 0 else None
-            crowd = bool(entry.get("iscrowd"))
-            persons.append(Person(image["file_name"], rows, np.array(box, dtype=np.float64), area, crowd, stated))
+            size = (width, height) if is_size(width) and is_size(height) and min(width, height) > 0 else None
+            rows, crowd = np.array(joints).reshape(count, 3), bool(entry.get("iscrowd"))
+            persons.append(Person(image["file_name"], rows, np.array(box, dtype=np.float64), area, crowd, size))
     return persons, category
 
 
@@ -66,18 +66,20 @@ def _has_joints(category: dict[str, Any]) -> bool:
     return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
 
 
-def _mend_limbs(category: dict[str, Any], source: Source) -> None:
-    """Replace limbs of joints that are not there: CrowdPose's own files have 14 joints and the limbs of COCO's 17."""
-    limbs, count = category.get("skeleton", []), len(category["keypoints"])
-    if not isinstance(limbs, list):
-        limbs = [limbs]
-    fits = [limb for limb in limbs if isinstance(limb, list) and len(limb) == 2 and all(
-        type(joint) is int and 1 <= joint <= count for joint in limb)]  # fmt: skip
-    if len(fits) == len(limbs):
+def _repair_limbs(category: dict[str, Any], source: Source) -> None:
+    """Replace limbs of joints that do not exist: CrowdPose's own files have 14 joints and the limbs of COCO's 17."""
+    limbs, joints = category.get("skeleton", []), range(1, len(category["keypoints"]) + 1)
+    limbs = limbs if isinstance(limbs, list) else [limbs]
+    valid = [
+        limb
+        for limb in limbs
+        if isinstance(limb, list) and len(limb) == 2 and all(type(joint) is int and joint in joints for joint in limb)
+    ]
+    if len(valid) == len(limbs):
         return
     if tuple(category["keypoints"]) == NAMES:
         category["skeleton"] = [[a + 1, b + 1] for a, b in LIMBS]
         source.notes.append("The file's limbs are those of COCO's 17 joints: replaced by those of CrowdPose's 14.")
     else:
-        category["skeleton"] = fits
-        source.notes.append(f"{len(limbs) - len(fits)} of {len(limbs)} limbs join joints that are not there: dropped.")
+        category["skeleton"] = valid
+        source.notes.append(f"{len(limbs) - len(valid)} of {len(limbs)} limbs join joints that do not exist: dropped.")

@@ -1,4 +1,4 @@
-"""The labels at the head of a file of CVAT: joints and limbs of a skeleton."""
+"""Labels at the head of an export of CVAT: joints and limbs of a skeleton."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
-from distilpose.curation.formats.common import Source
+from distilpose.curation.conversion.source import Source
 from distilpose.errors import DistilPoseError
 
 
 def read_labels(element: ElementTree.Element, source: Source) -> dict[str, Any]:
-    """Joints and limbs of the skeleton label, if there is one (that of --category, if several).
+    """Joints and limbs of the skeleton label, that of --category if there are several; empty if there is none.
 
     Raises:
         DistilPoseError: there are several.
     """
     labels = [(_text(label, "name"), _text(label, "type"), label) for label in element.findall("label")]
-    found: dict[str, list[str]] = {name: [] for name, kind, _ in labels if kind == "skeleton"}
+    joints: dict[str, list[str]] = {name: [] for name, kind, _ in labels if kind == "skeleton"}
     for name, kind, label in labels:
-        if kind != "skeleton" and (parent := _text(label, "parent")) in found:
-            found[parent].append(name)
-        if name in found:
-            found[name] += [_text(joint, "name") for joint in label.iterfind("sublabels/label")]
+        if kind != "skeleton" and (parent := _text(label, "parent")) in joints:
+            joints[parent].append(name)
+        if name in joints:
+            joints[name] += [_text(joint, "name") for joint in label.iterfind("sublabels/label")]
     if source.category is not None:
-        found = {name: joints for name, joints in found.items() if name == source.category}
-    if len(found) > 1:
-        raise DistilPoseError(f"{source.path} has several skeletons ({', '.join(found)}): choose one by --category.")
+        joints = {name: names for name, names in joints.items() if name == source.category}
+    if len(joints) > 1:
+        raise DistilPoseError(f"{source.path} has several skeletons ({', '.join(joints)}): choose one by --category.")
     drawings = {name: _text(label, "svg") for name, kind, label in labels if kind == "skeleton"}
-    for name, joints in found.items():
-        if joints:
-            return {"keypoints": joints, "skeleton": _limbs(drawings[name], joints, source)}
+    for name, names in joints.items():
+        if names:
+            return {"keypoints": names, "skeleton": _limbs(drawings[name], names, source)}
     return {}
 
 
@@ -40,7 +40,7 @@ def _text(label: ElementTree.Element, name: str) -> str:
 
 
 def _limbs(drawing: str, joints: list[str], source: Source) -> list[list[int]]:
-    """Edges of the skeleton's drawing, by the joints that its nodes name; else nodes count from 1 in the joints' order."""
+    """Limbs from the edges of the drawing, whose nodes name the joints, or number them from 1 if none has a name."""
     tags = re.findall(r"<[^<>]*>", html.unescape(drawing))
     nodes = {_value(tag, "node-id"): _value(tag, "label-name") for tag in tags}
     numbers = {name: number for number, name in enumerate(joints, start=1)}
@@ -49,7 +49,7 @@ def _limbs(drawing: str, joints: list[str], source: Source) -> list[list[int]]:
     edges = [(_value(tag, "node-from"), _value(tag, "node-to")) for tag in tags]
     limbs = [(places.get(start), places.get(end)) for start, end in edges if start and end]
     if any(None in limb for limb in limbs):
-        source.notes.append("The skeleton's drawing names joints it does not have: written without limbs.")
+        source.notes.append("The drawing of the skeleton names joints that it does not have: written without limbs.")
         return []
     return [[start, end] for start, end in limbs if start and end]
 

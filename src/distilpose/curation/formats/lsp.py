@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from distilpose.curation.formats.common import Person, Source, category_of, image_names
-from distilpose.curation.formats.matlab import read_mat
+from distilpose.curation.conversion.image_lookup import image_names
+from distilpose.curation.conversion.matlab import read_mat
+from distilpose.curation.conversion.source import Person, Source, category_of
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
@@ -20,14 +21,13 @@ LIMBS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (9, 10)
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
-    """The persons, one an image, by its number: joint n of the file belongs to im0001.jpg or im00001.jpg and so on.
+    """Persons, one an image: joints n of the file belong to im0001.jpg, or im00001.jpg, of that number.
 
-    The third number of a joint says *hidden* in the first set, whose joints are all labelled, and *visible* in the extended
-    one, whose other joints are not labelled.
+    The third value of a joint means *hidden* in the first set, whose joints are all labelled, and *visible* in the extended
+    set, whose other joints are not labelled.
     """
     joints = read_mat(source.path, "joints")
-    if joints.ndim == 2:
-        joints = joints[..., None]
+    joints = joints[..., None] if joints.ndim == 2 else joints
     if joints.ndim != 3 or joints.dtype.kind not in "iuf" or joints.shape[:2] not in ((3, 14), (14, 3)):
         raise DistilPoseError(
             f"'joints' in {source.path} is {' x '.join(map(str, joints.shape))}: expected 3 x 14 x N (Leeds Sports) or "
@@ -35,24 +35,22 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         )
     extended = joints.shape[:2] == (14, 3)
     rows = np.array(joints.transpose(2, 0, 1) if extended else joints.transpose(2, 1, 0), dtype=np.float64)
-    rows[..., 2] = np.where(rows[..., 2] > 0.5, 2, 0) if extended else np.where(rows[..., 2] > 0.5, 1, 2)
+    flagged = rows[..., 2] > 0.5
+    rows[..., 2] = np.where(flagged, 2, 0) if extended else np.where(flagged, 1, 2)
     source.notes.append(
         "Leeds Sports extended: joints marked invisible are not labelled."
         if extended
         else "Leeds Sports: joints marked as hidden are labelled with v = 1."
     )
-    by_number: dict[int, str] = {}
+    images: dict[int, str] = {}
     for name in image_names(source.images):
-        found = re.fullmatch(r"im(\d{4,6})\.\w+", name.rpartition("/")[2])
-        if found and (other := by_number.setdefault(int(found[1]), name)) != name:
+        match = re.fullmatch(r"im(\d{4,6})\.\w+", name.rpartition("/")[2])
+        if match and (other := images.setdefault(int(match[1]), name)) != name:
             raise DistilPoseError(
-                f"{source.images} holds {other} and {name}, both number {int(found[1])}: give the one folder of the set's "
-                "photographs as --images."
+                f"{source.images} holds {other} and {name}, both number {int(match[1])}: give as --images the one folder of "
+                "the set's photographs."
             )
-    persons = []
-    for number, row in enumerate(rows, start=1):
-        if number in by_number:
-            persons.append(Person(by_number[number], row))
-        else:
-            source.left_out["persons of images that are missing"] += 1
+    persons = [Person(images[number], row) for number, row in enumerate(rows, start=1) if number in images]
+    if len(persons) < len(rows):
+        source.skip("persons of images that are missing", len(rows) - len(persons))
     return persons, category_of(Skeleton.from_names(NAMES, LIMBS))

@@ -1,4 +1,4 @@
-"""MPII Human Pose: the release's .mat, and the .json that HRNet's authors made of it."""
+"""MPII Human Pose: the .mat of the release, and the .json that the authors of HRNet made of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from distilpose.curation.formats.coco import box_around
-from distilpose.curation.formats.common import Person, Source, category_of, is_size, read_foreign_json
-from distilpose.curation.formats.matlab import read_mat
+from distilpose.curation.conversion.coco import box_around
+from distilpose.curation.conversion.matlab import read_mat
+from distilpose.curation.conversion.source import Person, Source, category_of, is_size
+from distilpose.curation.parsing import read_json, validated
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
@@ -24,7 +25,7 @@ LIMBS = (
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
-    """The persons with joints; both files count pixels from 1, COCO from 0. Boxes are drawn around the joints and the head."""
+    """Persons with joints; both files count pixels from 1, COCO from 0. Boxes are drawn around joints and head."""
     persons = list(_of_mat(source) if source.path.suffix.lower() == ".mat" else _of_json(source))
     return persons, category_of(Skeleton.from_names(NAMES, LIMBS))
 
@@ -41,12 +42,13 @@ def _of_mat(source: Source) -> Iterator[Person]:
         for rect in rects.ravel() if isinstance(rects, np.ndarray) else ():
             joints = _points(_first(getattr(rect, "annopoints", None), "point"))
             if image is None:
-                source.left_out["persons without an image name"] += 1
-            elif joints is None or not joints[:, 2].any():
-                source.left_out["persons without joints (test images, or not annotated)" if _number(train) != 1 else
-                                "training persons without joints"] += 1  # fmt: skip
-            else:
+                source.skip("persons without an image name")
+            elif joints is not None and joints[:, 2].any():
                 yield Person(image, joints, _box(joints, rect))
+            elif _number(train) == 1:
+                source.skip("training persons without joints")
+            else:
+                source.skip("persons without joints (test images, or not annotated)")
 
 
 def _first(value: Any, name: str) -> Any:
@@ -70,31 +72,28 @@ def _number(value: Any) -> float:
 
 
 def _points(points: Any) -> np.ndarray | None:
-    """(16, 3), from structures of x, y, id and is_visible; the head's two have no is_visible and count as seen."""
+    """(16, 3), from structures of x, y, id and is_visible; the head's two have no is_visible and count as visible."""
     if not isinstance(points, np.ndarray):
         return None
     joints = np.zeros((len(NAMES), 3))
     for point in points.ravel():
-        x, y, place = (_number(getattr(point, key, None)) for key in ("x", "y", "id"))
-        if place in range(len(NAMES)) and is_size(x) and is_size(y):
+        x, y, index = (_number(getattr(point, key, None)) for key in ("x", "y", "id"))
+        if index in range(len(NAMES)) and is_size(x) and is_size(y):
             hidden = _number(getattr(point, "is_visible", None)) == 0
-            joints[int(place)] = x - 1, y - 1, 1 if hidden else 2
+            joints[int(index)] = x - 1, y - 1, 1 if hidden else 2
     return joints
 
 
 def _box(joints: np.ndarray, rect: Any) -> np.ndarray:
     """Box around the joints and the head's box, a tenth wider on each side."""
-    seen = joints[joints[:, 2] > 0, :2]
+    visible = joints[joints[:, 2] > 0, :2]
     head = np.array([[_number(getattr(rect, f"{axis}{end}", None)) - 1 for axis in "xy"] for end in (1, 2)])
-    seen = np.concatenate([seen, head]) if all(map(is_size, head.ravel().tolist())) else seen
-    return box_around(seen)
+    visible = np.concatenate([visible, head]) if all(map(is_size, head.ravel().tolist())) else visible
+    return box_around(visible)
 
 
 def _of_json(source: Source) -> Iterator[Person]:
-    rows = read_foreign_json(source.path)
-    if not isinstance(rows, list):
-        raise DistilPoseError(f"{source.path} is no list of {{image, joints, joints_vis}}: expected MPII's JSON.")
-    for row in rows:
+    for row in validated(list[Any], read_json(source.path), source.path):
         try:
             image = row["image"]
             places = np.array(row["joints"], dtype=np.float64).reshape(len(NAMES), 2) - 1
@@ -102,10 +101,10 @@ def _of_json(source: Source) -> Iterator[Person]:
             if not all(map(is_size, places[visible].ravel().tolist())):
                 raise ValueError
         except (TypeError, KeyError, ValueError, OverflowError):
-            source.left_out["persons without 16 'joints' and 'joints_vis' (test images have none)"] += 1
+            source.skip("persons without 16 'joints' and 'joints_vis' (test images have none)")
             continue
         if not isinstance(image, str) or not visible.any():
-            source.left_out["persons without visible joints"] += 1
+            source.skip("persons without visible joints")
             continue
         joints = np.concatenate([places, np.where(visible, 2.0, 0.0)[:, None]], axis=1)
         yield Person(image, joints, _box(joints, None))

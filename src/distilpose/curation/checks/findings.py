@@ -1,0 +1,194 @@
+"""What the checks find, and its report: a table, JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from distilpose.files import write_json, write_text
+
+SEVERITIES = ("error", "warning", "note")
+_COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+_MOST_EXAMPLES = 5
+_LONGEST = 80
+
+
+class Rule(NamedTuple):
+    """What is said of a fault: how bad it is, one sentence on what it is, and what to do."""
+
+    severity: str
+    message: str
+    advice: str
+
+
+@cache
+def _rules() -> dict[str, Rule]:
+    """Rules of rules.yaml by their code."""
+    content = yaml.safe_load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"))
+    return {code: Rule(severity, *texts) for severity, rules in content.items() for code, texts in rules.items()}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault that was found.
+
+    Attributes:
+        severity: one of `SEVERITIES`, explained in rules.yaml.
+        code: of its rule.
+        split: file that it is about, or two of them.
+        count: number of annotations, images or joints with the fault.
+        examples: a few of them, by id or name.
+        message: one sentence on what was found.
+        advice: what to do.
+    """
+
+    severity: str
+    code: str
+    split: str
+    count: int
+    examples: tuple[str, ...]
+    message: str
+    advice: str
+
+
+@dataclass
+class Findings:
+    """Collects findings, of one file at a time.
+
+    Attributes:
+        split: name of the file that is checked now.
+        found: everything so far.
+        facts: figures of each file, such as its number of persons.
+    """
+
+    split: str = ""
+    found: list[Finding] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(
+        self,
+        code: str,
+        where: Sequence[Any] | np.ndarray,
+        severity: str | None = None,
+        count: int | None = None,
+        **values: Any,
+    ) -> None:
+        """Add a finding, unless its count is 0.
+
+        Args:
+            code: of a rule in rules.yaml.
+            where: ids or names of everything with the fault, or a few of them if `count` is given.
+            severity: that of the rule by default.
+            count: number of places with the fault; the length of `where` by default.
+            **values: for the message of the rule.
+        """
+        count = len(where) if count is None else count
+        if count:
+            rule = _rules()[code]
+            examples = tuple(_shortened(place) for place in where[:_MOST_EXAMPLES])
+            message = _printable(rule.message.format(**values))
+            self.found.append(
+                Finding(severity or rule.severity, code, self.split, count, examples, message, rule.advice)
+            )
+
+    def add_all(self, tally: Tally, **values: Any) -> None:
+        """Add the findings of a tally."""
+        for code, count in tally.counts.items():
+            self.add(code, tally.places[code], count=count, **values)
+
+    def count(self, severity: str) -> int:
+        """Number of findings of that severity."""
+        return sum(finding.severity == severity for finding in self.found)
+
+    def codes(self, *severities: str) -> set[str]:
+        """Codes of the findings of these severities, or of all."""
+        return {finding.code for finding in self.found if not severities or finding.severity in severities}
+
+    def ordered(self) -> list[Finding]:
+        """Errors first, and the most frequent first."""
+        return sorted(self.found, key=lambda one: (SEVERITIES.index(one.severity), -one.count))
+
+    def verdict(self) -> str:
+        """Number of findings of each severity, in words."""
+        counts = [(self.count(severity), severity) for severity in SEVERITIES]
+        return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
+
+    def summaries(self) -> list[tuple[str, str]]:
+        """Name of each file, and its figures in words."""
+        return [(split, ", ".join(f"{n} {name}" for name, n in facts.items())) for split, facts in self.facts.items()]
+
+
+class Tally:
+    """Counts faults of rows, and keeps the first few places of each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.places: dict[str, list[Any]] = {}
+
+    def add(self, code: str, place: Any) -> None:
+        """Count a fault at a place, such as an id."""
+        self.counts[code] += 1
+        places = self.places.setdefault(code, [])
+        if len(places) < _MOST_EXAMPLES:
+            places.append(place)
+
+
+def print_findings(findings: Findings, console: Console) -> None:
+    """Print the findings as a table, below the figures of each file."""
+    for split, summary in findings.summaries():
+        console.print(Text(f"{_shortened(split)}: {summary}"))
+    if findings.found:
+        table = Table("", "code", "count", "found", "advice", show_lines=True)
+        for one in findings.ordered():
+            message = Text(one.message + (f" E.g. {', '.join(one.examples)}." if one.examples else ""))
+            if len(findings.facts) > 1:
+                message = Text(f"{_shortened(one.split)}: ") + message
+            severity = Text(one.severity, _COLOURS[one.severity])
+            table.add_row(severity, Text(one.code), str(one.count), message, Text(one.advice))
+        console.print(table)
+    console.print(Text(findings.verdict()))
+
+
+def write_findings(findings: Findings, folder: Path) -> None:
+    """Write check.json and check.md."""
+    content = {"facts": findings.facts, "findings": [asdict(one) for one in findings.ordered()]}
+    write_json(content, folder / "check.json")
+    lines = ["# Check of the data", "", findings.verdict(), ""]
+    lines += [f"- {_markdown(split)}: {summary}" for split, summary in findings.summaries()]
+    for severity in SEVERITIES:
+        rows = [one for one in findings.ordered() if one.severity == severity]
+        if rows:
+            lines += ["", f"## {severity.capitalize()}s", "", "| code | file | count | found | examples | advice |"]
+            lines.append("| --- | --- | --- | --- | --- | --- |")
+            for one in rows:
+                cells = (one.code, one.split, one.count, one.message, ", ".join(one.examples), one.advice)
+                lines.append("| " + " | ".join(_markdown(cell) for cell in cells) + " |")
+    write_text("\n".join(lines) + "\n", folder / "check.md")
+
+
+def _shortened(place: Any) -> str:
+    """A name or id in one line of printable characters."""
+    text = _printable(str(place)[: 2 * _LONGEST])
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """Any text, such as halves of a surrogate pair, with escapes for what cannot be printed."""
+    return text if text.isprintable() else json.dumps(text)[1:-1]
+
+
+def _markdown(cell: Any) -> str:
+    """Text that stays in its cell and is no HTML."""
+    text = _printable(str(cell)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("|", "\\|").replace("`", "\\`").replace("[", "\\[")

@@ -1,0 +1,111 @@
+"""Duplicate images, within a file or in two splits that should have none in common."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import combinations, pairwise
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilpose.curation.checks.findings import Findings
+from distilpose.curation.checks.images import Fingerprints
+from distilpose.curation.checks.reading import KeypointSet
+
+NEAR = 3  # bits of 64 in which the hashes of two images that look alike may differ
+_MOST = 1000  # hashes to compare one with; more share half their bits only in sets of one still scene
+_EDGES = np.linspace(0, 64, 2 * NEAR + 1).astype(int).tolist()
+_PARTS = [sum(1 << bit for bit in range(low, high)) for low, high in pairwise(_EDGES)]
+# of six parts, hashes that differ in at most three bits share three
+_MASKS = [np.uint64(sum(parts)) for parts in combinations(_PARTS, NEAR)]
+
+
+def check_within(prints: Fingerprints, findings: Findings) -> None:
+    """Images of one file that are duplicates or look alike."""
+    groups: dict[bytes, list[str]] = defaultdict(list)
+    for name, digest in zip(prints.names, prints.digests, strict=True):
+        groups[digest].append(name)
+    duplicates = [f"{names[0]} = {other}" for names in groups.values() for other in names[1:]]
+    findings.add("image-double", duplicates)
+    singles = [index for index, name in enumerate(prints.names) if groups[prints.digests[index]][0] == name]
+    names, hashes = [prints.names[index] for index in singles], prints.hashes[singles]
+    twins, incomplete = look_alikes(hashes, hashes)
+    has_twin = (twins >= 0) & (twins < np.arange(len(twins)))
+    alike = [f"{names[twins[index]]} ~ {names[index]}" for index in np.flatnonzero(has_twin)]
+    findings.add("image-alike", alike)
+    findings.add("alike-unsure", [names[index] for index in np.flatnonzero(incomplete & ~has_twin)], most=_MOST)
+
+
+def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: Findings) -> None:
+    """Images that two splits have in common, and joints that differ.
+
+    Args:
+        sets: name, set and fingerprints of each split.
+        findings: gets what is wrong.
+    """
+    for (name, data, prints), (other_name, other, other_prints) in combinations(sets, 2):
+        findings.split = f"{name} and {other_name}"
+        if data.skeleton.names != other.skeleton.names:
+            differ = sorted(set(data.skeleton.names) ^ set(other.skeleton.names)) or ["order"]
+            findings.add("joints-differ", differ)
+        first = dict(zip(prints.digests, prints.names, strict=True))
+        second = list(zip(other_prints.digests, other_prints.names, strict=True))
+        same = [f"{first[digest]} = {twin}" for digest, twin in second if digest in first]
+        findings.add("leakage", same)
+        twins, incomplete = look_alikes(prints.hashes, other_prints.hashes)
+        rest = [index for index, (digest, _) in enumerate(second) if digest not in first]
+        alike = [f"{prints.names[twins[index]]} ~ {second[index][1]}" for index in rest if twins[index] >= 0]
+        findings.add("leakage-alike", alike)
+        unsure = [second[index][1] for index in rest if incomplete[index] and twins[index] < 0]
+        findings.add("alike-unsure", unsure, most=_MOST)
+        bases = {PurePosixPath(image).name for image in data.names}
+        known = {PurePosixPath(twin).name for digest, twin in second if digest in first}
+        shared = sorted({PurePosixPath(image).name for image in other.names} & bases - known)
+        findings.add("names-shared", shared)
+
+
+def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which image each of the others looks like: their hashes differ in at most `NEAR` bits; 0 is like nothing.
+
+    Equal hashes are compared once, and only hashes that share half their bits, each with `_MOST` at most.
+
+    Args:
+        hashes: (N,) of the images.
+        others: (M,) of the others.
+
+    Returns:
+        (M,) the first index in `hashes` found to be near each of the `others`, -1 if there is none; (M,) whether an earlier
+        one may have been missed.
+    """
+    queries, back = np.unique(others, return_inverse=True)
+    known, first = np.unique(hashes, return_index=True)
+    in_order = np.argsort(first)
+    known, first = known[in_order], first[in_order]
+    none = len(hashes)
+    best, incomplete = np.full(len(queries), none), np.zeros(len(queries), dtype=np.bool_)
+    for mask in _MASKS:
+        order = np.argsort(known & mask, kind="stable")  # stable: of equal keys the first in the list comes first
+        ranked = (known & mask)[order]
+        at = np.searchsorted(ranked, queries & mask, "left")
+        end = np.searchsorted(ranked, queries & mask, "right")
+        short = (end - at > _MOST) & (queries != 0)
+        end = np.minimum(end, at + _MOST)
+        rows = np.flatnonzero((at < end) & (queries != 0))
+        while len(rows):
+            twins = order[at[rows]]
+            near = (_count_bits(known[twins] ^ queries[rows]) <= NEAR) & (known[twins] != 0)
+            best[rows[near]] = np.minimum(best[rows[near]], first[twins[near]])
+            short[rows[near]] = False  # those further down in the list cannot come first
+            at[rows] += 1
+            rows = rows[~near & (at[rows] < end[rows])]
+        incomplete |= short
+    return np.where(best == none, -1, best)[back], incomplete[back]
+
+
+def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.integer[Any]]:
+    """Number of bits that are set in each."""
+    if hasattr(np, "bitwise_count"):  # since numpy 2.0
+        return np.bitwise_count(values)
+    return np.unpackbits(values.view(np.uint8).reshape(len(values), 8), axis=1).sum(1)

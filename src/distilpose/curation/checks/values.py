@@ -1,0 +1,105 @@
+"""Checks of boxes, areas and joints against each other and against their images, on whole arrays."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from distilpose.curation.checks.findings import Findings
+from distilpose.curation.checks.reading import KeypointSet
+
+ABSURD = 1e5  # pixels; no photograph is that wide
+FEW_LABELS = 20
+SMALL_SET = 100
+_BEYOND_BOX = 0.25  # of the box's longer side, that a joint may lie outside
+_SLACK = 1.0  # pixels that tools round away at an image's edge
+
+
+def check_values(data: KeypointSet, findings: Findings) -> None:
+    """Everything that the numbers of the file tell without its images."""
+    with np.errstate(invalid="ignore"):
+        _check_numbers(data, findings)
+        _check_boxes(data, findings)
+        _check_joints(data, findings)
+    _check_duplicates(data, findings)
+    _check_amount(data, findings)
+
+
+def _check_numbers(data: KeypointSet, findings: Findings) -> None:
+    visibility = data.joints[..., 2]
+    odd = np.isfinite(visibility) & ~np.isin(visibility, (0, 1, 2))
+    findings.add("visibility", data.ids[odd.any(1)])
+    positions = np.where(data.labelled[..., None], data.joints[..., :2], 0)
+    absurd = (np.abs(positions) > ABSURD).any((1, 2)) | (np.abs(np.nan_to_num(data.boxes)) > ABSURD).any(1)
+    findings.add("absurd", data.ids[absurd], limit=ABSURD)
+    differs = np.isfinite(data.counts) & np.isfinite(visibility).all(1) & (data.counts != data.labelled.sum(1))
+    findings.add("num-keypoints", data.ids[differs])
+
+
+def _check_boxes(data: KeypointSet, findings: Findings) -> None:
+    known = np.isfinite(data.boxes).all(1)
+    x, y, width, height = data.boxes.T
+    empty = known & ((width <= 0) | (height <= 0))
+    findings.add("box-empty", data.ids[empty])
+    sizes = data.sizes[data.images]
+    inside = np.minimum(data.boxes[:, :2] + data.boxes[:, 2:], sizes) - np.maximum(data.boxes[:, :2], 0)
+    judged = known & ~empty & np.isfinite(sizes).all(1)
+    outside = judged & (inside <= 0).any(1)
+    findings.add("box-outside", data.ids[outside])
+    over = judged & ~outside & (inside < data.boxes[:, 2:] - _SLACK).any(1)
+    findings.add("box-over-edge", data.ids[over])
+    corners = judged & ~outside & (width > x) & (height > y) & (x > 0) & (y > 0)
+    mostly = over.sum() > 0.3 * max(1, judged.sum()) and (over & corners).sum() > 0.9 * over.sum()
+    findings.add("box-corners", data.ids[over & mostly])
+    findings.add("area-missing", data.ids[np.isnan(data.areas)])
+    findings.add("area-empty", data.ids[data.areas <= 0])
+    large = known & ~empty & (data.areas > 1.05 * width * height + 1)
+    findings.add("area-large", data.ids[large])
+
+
+def _check_joints(data: KeypointSet, findings: Findings) -> None:
+    labelled, points = data.labelled, data.joints[..., :2]
+    sizes = data.sizes[data.images][:, None]
+    out = labelled & ((points < -_SLACK) | (points > sizes + _SLACK)).any(2)
+    findings.add("joint-outside-image", data.ids[out.any(1)], joints=out.sum())
+    zero = labelled & (points == 0).all(2)
+    findings.add("joint-at-zero", data.ids[zero.any(1)], joints=zero.sum())
+    corner, opposite = data.boxes[:, None, :2], data.boxes[:, None, :2] + data.boxes[:, None, 2:]
+    beyond = np.maximum(corner - points, points - opposite).max(2)
+    far = labelled & ~out & (beyond > _BEYOND_BOX * data.boxes[:, None, 2:].max(2))
+    findings.add("joint-outside-box", data.ids[far.any(1)], joints=far.sum())
+    unlabelled = np.isfinite(data.joints).all((1, 2)) & ~labelled.any(1)
+    findings.add("person-without-joints", data.ids[unlabelled])
+
+
+def _check_duplicates(data: KeypointSet, findings: Findings) -> None:
+    readable = np.flatnonzero(np.isfinite(data.joints).all((1, 2)) & data.labelled.any(1))
+    seen: set[tuple[int, int]] = set()
+    duplicates = []
+    for person, image in zip(readable.tolist(), data.images[readable].tolist(), strict=True):
+        # a hash and not the numbers: sorting a million rows takes minutes, keeping them a gigabyte
+        key = (image, hash(data.joints[person].tobytes()))
+        if key in seen:
+            duplicates.append(person)
+        seen.add(key)
+    findings.add("annotation-double", data.ids[duplicates])
+    repeated = [name for name, count in Counter(data.names).items() if count > 1]
+    findings.add("image-listed-twice", repeated)
+
+
+def _check_amount(data: KeypointSet, findings: Findings) -> None:
+    names = data.skeleton.names
+    persons = int(data.labelled.any(1).sum())
+    if persons == 0:
+        findings.add("no-persons", [data.file.name])
+        return
+    findings.add("set-small", [data.file.name] if persons < SMALL_SET else [], persons=persons)
+    counts = data.labelled.sum(0)
+    never = [names[joint] for joint in np.flatnonzero(counts == 0)]
+    findings.add("joint-never", never)
+    few = (counts > 0) & (counts < max(FEW_LABELS, 0.01 * persons)) & (counts < persons / 2)
+    rare = [f"{names[joint]} ({counts[joint]})" for joint in np.flatnonzero(few)]
+    findings.add("joint-rare", rare)
+    empty = [data.names[index] for index in np.setdiff1d(np.arange(len(data.names)), data.images)]
+    findings.add("image-without-person", empty)

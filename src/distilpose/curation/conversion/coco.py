@@ -1,0 +1,118 @@
+"""The COCO file that a conversion writes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilpose.curation.conversion.image_lookup import ImageReference, find_images, image_size
+from distilpose.curation.conversion.source import Person, Source
+from distilpose.curation.parsing import skeleton_of
+from distilpose.curation.progress import show_progress
+from distilpose.data.annotations import AREA_OF_BOX
+from distilpose.errors import DistilPoseError
+from distilpose.skeleton import KNOWN_SIGMAS, side_free
+
+_MARGIN = 0.1  # of their extent, around joints without a box
+_DEFAULT_SIGMA = KNOWN_SIGMAS["shoulder"]
+
+
+def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any]) -> dict[str, Any]:
+    """Content of the COCO file; images that cannot be used are skipped with their persons.
+
+    Args:
+        source: gets the counts of what is skipped.
+        persons: in the order of their new ids.
+        category: keypoints, and what else the format says of them.
+
+    Raises:
+        DistilPoseError: nobody is left.
+    """
+    persons = list(persons)
+    references: dict[str, ImageReference] = {}
+    for person in persons:
+        references.setdefault(person.image, ImageReference([person.image])).count += 1
+    found = find_images(source, references, "persons of images")
+    by_image: dict[str, list[Person]] = defaultdict(list)
+    for person in persons:
+        if person.image in found:
+            by_image[found[person.image]].append(person)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for name, group in show_progress(sorted(by_image.items()), len(by_image), "images"):
+        size = image_size(source, name, "persons of images", len(group))
+        if size is None:
+            continue
+        if any(person.size not in (None, size) for person in group):
+            source.skip("persons of images whose file has another size than the source says", len(group))
+            continue
+        images.append({"id": len(images) + 1, "file_name": name, "width": size[0], "height": size[1]})
+        for person in group:
+            row = _annotation(source, person, size)
+            if row is not None:
+                annotations.append({"id": len(annotations) + 1, "image_id": len(images), "category_id": 1, **row})
+    if not any(row["num_keypoints"] for row in annotations):
+        reasons = "; ".join(source.reasons()) or ("nobody has a labelled joint" if annotations else "it lists nobody")
+        raise DistilPoseError(f"Nobody in {source.path} could be converted ({reasons}): check the source and --images.")
+    entry = {"id": 1, "name": source.category or "person", **category}
+    _complete(entry, source)
+    return {"images": images, "annotations": annotations, "categories": [entry]}
+
+
+def box_around(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """x, y, width, height around (N, 2) points, on each side a tenth of the longer side wider."""
+    corner, opposite = points.min(0), points.max(0)
+    margin = _MARGIN * max((opposite - corner).max(), 10.0)  # one joint, or joints in a line, have no extent
+    return np.concatenate([corner - margin, opposite - corner + 2 * margin])
+
+
+def _annotation(source: Source, person: Person, size: tuple[int, int]) -> dict[str, Any] | None:
+    """Fields of a person, or None with the reason counted."""
+    joints = np.where(person.joints[:, 2:] > 0, person.joints, 0.0)
+    if not np.isfinite(joints).all() or not np.isin(joints[:, 2], (0, 1, 2)).all():
+        source.skip("persons with coordinates that are no numbers, or a visibility other than 0, 1, 2")
+        return None
+    visible = joints[:, 2] > 0
+    outside = visible & ((joints[:, :2] < -1) | (joints[:, :2] > np.array(size) + 1)).any(1)
+    if outside.any():
+        source.skip("joints outside their image", int(outside.sum()))
+        joints[outside], visible = 0.0, visible & ~outside
+    box = person.box
+    if box is None:
+        if not visible.any():
+            source.skip("persons without labelled joints and without a box")
+            return None
+        box = box_around(joints[visible, :2])
+    corner = np.clip(box[:2], 0, size)
+    extent = np.clip(box[:2] + box[2:], 0, size) - corner
+    if not np.isfinite(extent).all() or (extent <= 1).any():
+        source.skip("persons whose box is empty or outside the image")
+        return None
+    area = person.area if person.area is not None and person.area > 0 else AREA_OF_BOX * extent[0] * extent[1]
+    return {
+        "bbox": np.concatenate([corner, extent]).round(2).tolist(),
+        "area": round(float(area), 2),
+        "iscrowd": int(person.crowd),
+        "num_keypoints": int(visible.sum()),
+        "keypoints": joints.round(2).ravel().tolist(),
+    }
+
+
+def _complete(entry: dict[str, Any], source: Source) -> None:
+    """Write left-right pairs and sigmas into the category, with a note on sigmas that are not known."""
+    skeleton = skeleton_of(entry, source.path)
+    entry["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
+    sigmas = skeleton.sigmas
+    if sigmas is None:
+        known = {name: KNOWN_SIGMAS.get(side_free(name)) for name in skeleton.names}
+        sigmas = tuple(value or _DEFAULT_SIGMA for value in known.values())
+        unknown = [name for name, value in known.items() if value is None]
+        source.notes.append(
+            f"No OKS sigma is known for {len(unknown)} of {len(known)} joints (first {unknown[0][:50]!r}): a shoulder's, "
+            f"{_DEFAULT_SIGMA}, is written. Measure them by `dataset sigmas` before you compare AP with others."
+        )
+    entry["OKS_sigmas"] = list(sigmas)

@@ -1,0 +1,17 @@
+"""Progress of a long loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+T = TypeVar("T")
+
+
+def show_progress(jobs: Iterable[T], count: int, what: str) -> Iterable[T]:
+    """Iterate with a progress bar on stderr, so that a report on stdout can be piped; none if stderr is no terminal."""
+    console = Console(stderr=True)
+    return track(jobs, what, count, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,186 @@
+"""Building a model from its registry entry and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, MultipleOf
+from torch import nn
+
+from distilpose.errors import DistilPoseError
+from distilpose.models.encoder import TokenDistillingEncoder
+from distilpose.models.heads import Activation, ConvolutionHead, StudentHead, TeacherHead
+from distilpose.models.hourglass import Hourglass
+from distilpose.models.hrnet import HRNetW48
+from distilpose.models.model import STRIDE, PoseModel
+from distilpose.models.registry import ENCODER, ModelSpec, model_spec
+from distilpose.models.stem import Stem
+from distilpose.models.timm_backbone import TimmBackbone
+from distilpose.skeleton import COCO, Skeleton
+
+Count = Annotated[int, Ge(1)]
+Size = tuple[Count, Count]
+RGB = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
+
+
+def create_model(
+    name: str,
+    num_keypoints: Count | None = None,
+    skeleton: Skeleton | Mapping[str, Any] | None = None,
+    input_size: Size | None = None,
+    pretrained: bool = False,
+    scores_trained: bool = True,
+    mean: RGB | None = None,
+    std: RGB | None = None,
+    *,
+    width: Annotated[int, Ge(4), MultipleOf(4)] | None = None,
+    depth: Count | None = None,
+    heads: Count | None = None,
+    head_dim: Count | None = None,
+    mlp_dim: Count | None = None,
+    patch_size: Size | None = None,
+    stem_channels: Count | None = None,
+    stem_blocks: Count | None = None,
+    widths: tuple[Count, Count, Count, Count] | None = None,
+    out_channels: Count | None = None,
+    backbone: str | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    hidden_dim: Count | None = None,
+    heatmap_activation: Activation | None = None,
+) -> PoseModel:
+    """A model with fresh weights, initialised as in the release.
+
+    Options of the architecture that are None take the model's default in `model_spec(name).options`. A model takes the options
+    that are listed there.
+
+    Args:
+        name: one of `list_models()`.
+        num_keypoints: K. It need not be given with a skeleton, and must be the skeleton's own count then.
+        skeleton: the joints, as a Skeleton or its `to_dict`. By default COCO's for 17 joints, and unnamed joints for others.
+        input_size: height and width of the crops in pixels, multiples of 4 times the patch; the model's default if null.
+        pretrained: whether the backbone starts from ImageNet weights (HRNet and timm backbones).
+        scores_trained: False if no loss trains the student's scores.
+        mean: mean of RGB in [0, 1] for normalising crops; the model's default if null.
+        std: standard deviation of RGB for normalising crops; the model's default if null.
+        width: features of a token (D). Token terms need the same in teacher and student.
+        depth: layers of the transformer.
+        heads: attention heads a layer.
+        head_dim: features of an attention head; width / heads if null.
+        mlp_dim: hidden features of a layer's perceptron; 3 width if null.
+        patch_size: rows and columns of stride-4 cells in a patch.
+        stem_channels: channels of the stem's convolutions; a quarter of its output's.
+        stem_blocks: bottlenecks of the stem.
+        widths: channels of the hourglass at strides 2, 4, 8 and 16.
+        out_channels: channels of the hourglass's output.
+        backbone: timm's name of the network, which must have a feature of stride 4.
+        backbone_options: options passed on to timm, such as {img_size: [256, 192]} for a Swin transformer.
+        hidden_dim: hidden features of a teacher's head; 2 width if null.
+        heatmap_activation: activation of a teacher's maps, which its loss sets (see `TeacherHead`).
+
+    Raises:
+        DistilPoseError: an unknown name, an option that the model does not take, a size that patches do not divide, or
+            ImageNet weights out of reach.
+    """
+    spec = model_spec(name)
+    given = {
+        "width": width,
+        "depth": depth,
+        "heads": heads,
+        "head_dim": head_dim,
+        "mlp_dim": mlp_dim,
+        "patch_size": patch_size,
+        "stem_channels": stem_channels,
+        "stem_blocks": stem_blocks,
+        "widths": widths,
+        "out_channels": out_channels,
+        "backbone": backbone,
+        "backbone_options": backbone_options,
+        "hidden_dim": hidden_dim,
+        "heatmap_activation": heatmap_activation,
+    }
+    options = {option: value for option, value in given.items() if value is not None}
+    unknown = [option for option in options if option not in spec.options]
+    if unknown:
+        raise DistilPoseError(f"{name} takes no option {unknown[0]!r}, only {', '.join(spec.options)}.")
+    settings = {option: _plain(options.get(option, default)) for option, default in spec.options.items()}
+    resolved = _resolve_skeleton(skeleton, num_keypoints)
+    size = _check_size(spec.input_size if input_size is None else input_size, settings.get("patch_size", (1, 1)))
+    network = _create_backbone(spec, settings, size, pretrained)
+    parts = _encoder_and_head(spec, settings, int(network.out_channels), size, resolved.num_keypoints)
+    return PoseModel(
+        name,
+        spec.kind,
+        resolved,
+        size,
+        network,
+        *parts,
+        settings,
+        scores_trained,
+        spec.mean if mean is None else mean,
+        spec.std if std is None else std,
+    )
+
+
+def _encoder_and_head(
+    spec: ModelSpec, settings: dict[str, Any], channels: int, size: tuple[int, int], num_keypoints: int
+) -> tuple[TokenDistillingEncoder | None, StudentHead | TeacherHead | ConvolutionHead]:
+    if "patch_size" not in settings:
+        return None, ConvolutionHead(channels, num_keypoints, settings["heatmap_activation"])
+    feature_size = (size[0] // STRIDE, size[1] // STRIDE)
+    architecture = {option: settings[option] for option in ENCODER} | {"patch_size": tuple(settings["patch_size"])}
+    encoder = TokenDistillingEncoder(channels, feature_size, num_keypoints, **architecture)
+    if spec.kind == "student":
+        return encoder, StudentHead(encoder.width)
+    return encoder, TeacherHead(encoder.width, feature_size, settings["hidden_dim"], settings["heatmap_activation"])
+
+
+def _create_backbone(spec: ModelSpec, settings: Mapping[str, Any], size: tuple[int, int], pretrained: bool) -> Any:
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "stem": lambda: Stem(settings["stem_channels"], settings["stem_blocks"]),
+        "hourglass": lambda: Hourglass(settings["widths"], settings["out_channels"]),
+        "hrnet_w48": lambda: HRNetW48(4, pretrained),
+        "hrnet_w48_stage3": lambda: HRNetW48(3, pretrained),
+        "timm": lambda: TimmBackbone(settings["backbone"], size, pretrained, settings["backbone_options"]),
+    }
+    if pretrained and spec.backbone in ("stem", "hourglass"):
+        raise DistilPoseError(
+            f"{spec.name} has the {spec.backbone} backbone, for which there are no ImageNet weights: set pretrained=False "
+            "(model.pretrained=false on the command line)."
+        )
+    return builders[spec.backbone]()
+
+
+def _resolve_skeleton(skeleton: Skeleton | Mapping[str, Any] | None, num_keypoints: int | None) -> Skeleton:
+    if skeleton is None:
+        return COCO if num_keypoints is None else Skeleton.unnamed(num_keypoints)
+    resolved = skeleton if isinstance(skeleton, Skeleton) else Skeleton.from_dict(skeleton)
+    if num_keypoints not in (None, resolved.num_keypoints):
+        raise DistilPoseError(
+            f"num_keypoints={num_keypoints} contradicts the skeleton, which has {resolved.num_keypoints} joints: give the "
+            "skeleton alone."
+        )
+    return resolved
+
+
+def _check_size(input_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, int]:
+    """The crop's (H, W), which must divide into patches."""
+    size, steps = (input_size[0], input_size[1]), (STRIDE * patch_size[0], STRIDE * patch_size[1])
+    if size[0] % steps[0] or size[1] % steps[1]:
+        below = [max(step, length // step * step) for length, step in zip(size, steps, strict=True)]
+        above = [-(-length // step) * step for length, step in zip(size, steps, strict=True)]
+        near = " or ".join(dict.fromkeys(f"{height} x {width}" for height, width in (below, above)))
+        raise DistilPoseError(
+            f"input_size {size[0]} x {size[1]} (H x W) does not divide into patches of {steps[0]} x {steps[1]} pixels: the "
+            f"height must be a multiple of {steps[0]} and the width of {steps[1]}, such as {near}."
+        )
+    return size
+
+
+def _plain(value: Any) -> Any:
+    """Lists and dicts instead of tuples and configuration nodes, for checkpoints."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,172 @@
+"""The contract of teachers: what a training needs from one, and what `record` needs from one.
+
+How to add a kind of teacher:
+
+1. Write one file here with a subclass of `Teacher` (heat maps for the crops of a training), of `Source` (heat maps of whole
+   photographs, to be recorded), or of both. Its constructor declares the settings, with ranges as annotations.
+2. Write a loader, such as `load_teacher`, that makes it from the settings of a file in `conf/teacher/`, which names the
+   loader as its `_target_`. Export it from `distilpose.modules`.
+3. For a `Source`, add it to `SOURCES` in `distilpose/record.py`.
+4. Add it to the kinds in `tests/teachers/test_base.py`, which holds every kind to this contract.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distilpose.data import CocoDataModule
+from distilpose.errors import DistilPoseError
+from distilpose.models import PoseModel
+from distilpose.outputs import PoseBatch, TeacherOutput
+from distilpose.skeleton import Skeleton
+
+T = TypeVar("T", bound="Teacher")
+
+
+class Teacher(ABC):
+    """A frozen teacher that gives heat maps in the joints and cells of its student.
+
+    It is deliberately no `nn.Module`: a LightningModule that holds it has none of its parameters, so the optimiser, DDP,
+    checkpoints and weight averaging never see them. The price is that the module moves it by hand (`move`).
+
+    A training calls `set_student` once, `prepare` at the start of each fit, `check` before the first one, and then the teacher
+    itself with every batch.
+
+    Attributes:
+        name: for messages and logs.
+        skeleton: its own joints, which are matched with the student's by name.
+        floor: noise floor of its maps, see `DistillationLoss.floor`; 0 for maps without noise.
+        model: the network of this package behind it, whose tokens and backbone a student can take over; None for others.
+        reads_images: whether the output depends on the crop's pixels, so that it can be asked about any person. False for
+            teachers that know the training persons only, or nothing but the labels.
+        student: the student set by `set_student`.
+    """
+
+    name: str
+    skeleton: Skeleton
+    floor: float = 0.0
+    model: PoseModel | None = None
+    reads_images: bool = False
+    student: PoseModel
+
+    @abstractmethod
+    def set_student(self, student: PoseModel) -> None:
+        """Set the student, whose crops the batches hold and in whose joints and cells the output is.
+
+        Raises:
+            DistilPoseError: the teacher cannot teach it: no joint in common (see `match_joints`), or crops of another size.
+        """
+
+    @abstractmethod
+    def __call__(self, batch: PoseBatch) -> TeacherOutput:
+        """Heat maps (N, K, H/4, W/4) of a batch of the student's crops, with a peak near 1 and without gradients.
+
+        The student's joint at keypoint (x, y) has its peak at cell (x W/4, y H/4). `trust` weights each joint's map; a teacher
+        whose maps count where the label does leaves it None.
+        """
+
+    def prepare(self, datamodule: CocoDataModule) -> None:  # noqa: B027 - optional
+        """Take from the data what the outputs depend on; called at the start of every fit, resumed ones too."""
+
+    def check(self, datamodule: CocoDataModule) -> str | None:
+        """Check that the teacher is worth learning from; called before a new training, in every process.
+
+        Returns:
+            One line for the log, or None.
+
+        Raises:
+            DistilPoseError: it is not.
+        """
+        return None
+
+    def move(self, fn: Callable[[Tensor], Tensor]) -> None:  # noqa: B027 - optional
+        """Apply to its tensors what `nn.Module._apply` applies to the student's, such as a change of device."""
+
+    def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
+        """The teacher itself: weight averaging copies the module that holds it, and one teacher serves both."""
+        return self
+
+
+class SourceOutput(NamedTuple):
+    """Output of a source for N persons.
+
+    Attributes:
+        heatmaps: (N, K, h, w) float32 with a peak near 1.
+        warps: (N, 2, 3) affine matrices from image pixels to cells of the map.
+        trust: (N, K) in [0, 1], how likely the map's peak lies on the joint.
+    """
+
+    heatmaps: NDArray[np.float32]
+    warps: NDArray[np.float64]
+    trust: NDArray[np.float32]
+
+
+class Source(ABC):
+    """A pose network that `record` runs on photographs, each person in the view that suits the network.
+
+    Attributes:
+        name: for files and messages.
+        skeleton: its K joints.
+        map_size: rows and columns of its maps.
+        about: what its output depends on, in plain containers. A recording is only continued by a source with the same.
+    """
+
+    name: str
+    skeleton: Skeleton
+    map_size: tuple[int, int]
+    about: dict[str, Any]
+
+    @abstractmethod
+    def __call__(self, images: Sequence[NDArray[np.uint8]], boxes: NDArray[np.float64]) -> SourceOutput:
+        """Heat maps of one person in each of N images.
+
+        Args:
+            images: N arrays (H, W, 3) in BGR order.
+            boxes: (N, 4) x, y, width, height of the persons in image pixels.
+        """
+
+
+def match_joints(teacher: Skeleton, student: Skeleton) -> list[int | None]:
+    """For each joint of the student the teacher's joint of the same name, or None if it has none.
+
+    Raises:
+        DistilPoseError: they have no joint in common.
+    """
+    joints = student.matching(teacher)
+    if all(joint is None for joint in joints):
+        raise DistilPoseError(
+            f"The teacher's joints {list(teacher.names)} and the student's {list(student.names)} have no name in common: give "
+            "a teacher of this kind of body."
+        )
+    return joints
+
+
+def reorder_joints(joints: Sequence[int | None], output: TeacherOutput, batch: PoseBatch) -> TeacherOutput:
+    """A teacher's output with the student's K joints in the student's order.
+
+    Joints that the teacher does not know get an empty map and no trust. The others keep their trust, or are trusted where they
+    are labelled.
+
+    Args:
+        joints: for each of the student's joints the teacher's, or None (see `match_joints`).
+        output: of the teacher, in its own joints.
+        batch: of N persons, in the student's joints.
+    """
+    order = torch.tensor([joint or 0 for joint in joints], device=output.heatmaps.device)
+    known = output.heatmaps.new_tensor([joint is not None for joint in joints])
+    tokens = output.keypoint_tokens
+    trust = batch.weights if output.trust is None else output.trust[:, order]
+    return TeacherOutput(
+        output.heatmaps[:, order] * known[:, None, None],
+        output.visual_tokens,
+        None if tokens is None else tokens[:, order],
+        trust * known,
+        known,
+    )

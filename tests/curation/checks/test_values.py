@@ -1,0 +1,29 @@
+"""Boxes and persons whose numbers do not fit."""
+
+from __future__ import annotations
+
+
+def test_boxes_over_the_edge_outside_and_as_corners(sound):
+    data = sound()
+    data.people[0]["bbox"][2] = 300
+    data.people[1]["bbox"][0] = 250
+    findings = data.check()
+    by_code = {finding.code: finding for finding in findings.found}
+    assert by_code["box-over-edge"].examples == ("1",)
+    assert by_code["box-outside"].examples == ("2",)
+    assert "box-corners" not in by_code
+
+    data = sound(seed=1)
+    for person in data.people:
+        x, y, width, height = person["bbox"]
+        person["bbox"] = [x, y, x + width, y + height]
+    assert "box-corners" in data.check().codes("error")
+
+
+def test_a_set_without_labels(sound):
+    data = sound()
+    for person in data.people:
+        person.update(keypoints=[0] * 51, num_keypoints=0)
+    findings = data.check()
+    assert findings.codes("error") == {"no-persons"}
+    assert findings.codes("note") == {"person-without-joints"}
