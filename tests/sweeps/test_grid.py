@@ -7,6 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from distilpose.errors import DistilPoseError
+from distilpose.runs.locks import held
 from distilpose.sweeps.grid import combinations
 
 GRID = ["hydra.sweep.subdir=seed${seed}", "resume=auto"]
@@ -57,6 +58,15 @@ def test_jobs_that_share_a_folder(multirun, tmp_path, resume):
     assert all(fact in message for fact in ("seed=0", "seed=1", "'sweep/lr0.001'", "hydra.sweep.subdir"))
     assert contents(tmp_path / "sweep") == {}
     assert multirun("seed=0,0", "hydra.sweep.subdir=${seed}")[0] == 1
+
+
+@pytest.mark.slow
+def test_two_sweeps_in_one_folder_at_once(multirun, tmp_path):
+    with held(tmp_path / "sweep" / "sweep.lock"):
+        status, message = multirun(*GRID, "seed=0,1")
+    assert status == 1
+    assert "'sweep'" in message
+    assert not (tmp_path / "sweep" / "seed0").exists()
 
 
 def test_a_grid_over_runs_of_another_configuration(multirun, table, tmp_path):
