@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import sys
@@ -24,6 +25,15 @@ os.environ.setdefault("WANDB_SILENT", "true")
 # tests run side by side, one core each, and so do the processes they start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def enabled_loggers():
+    """Enable the package's loggers again, which Hydra disables in this process when a test runs a command."""
+    yield
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("distilpose") and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture(scope="session")
