@@ -17,12 +17,14 @@ from torch.utils.data import default_collate
 
 from distilpose.benchmark import latencies
 from distilpose.cli.command import command
+from distilpose.cli.settings import validate
 from distilpose.data.coco import CocoKeypoints
 from distilpose.evaluation import evaluate_dataset, markdown_table, predict_batches, predict_crops
 from distilpose.files import check_new_folder, write_json, write_text
 from distilpose.losses import simulated_heatmaps
 from distilpose.models import PoseModel, count_gmacs, count_parameters, load_model
 from distilpose.outputs import PoseBatch
+from distilpose.runs.settings import TrainSettings
 from distilpose.train import fit
 from distilpose.visualization.drawing import contact_sheet, crop_image, draw_skeleton, heatmap_image
 from distilpose.visualization.samples import write_picture
@@ -95,6 +97,7 @@ def train(cfg: DictConfig, folder: Path, recipe: list[str], title: str) -> tuple
     overrides = [*recipe, f"seed={cfg.seed}", *cfg.overrides]
     log.info(f"\n[{title}] python -m distilpose.train {' '.join(overrides)} hydra.run.dir={folder}")
     config = hydra.compose("train", [*overrides, f"folder={folder}"])
+    validate(config, TrainSettings)
     fit(config)
     return load_model(folder / "checkpoints" / "last.ckpt"), config
 

@@ -11,7 +11,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 
-from distilpose.cli.command import Door, command
+from distilpose.cli.command import ProcessSetup, command
 from distilpose.errors import DistilPoseError
 from distilpose.runs.settings import TrainSettings
 
@@ -189,7 +189,7 @@ def test_a_job_prepares_the_process_that_unpickles_it():
     import cloudpickle
     from omegaconf import OmegaConf
 
-    content = cloudpickle.dumps(Door())
+    content = cloudpickle.dumps(ProcessSetup())
     OmegaConf.clear_resolver("run_directory")
     cloudpickle.loads(content)
     assert OmegaConf.has_resolver("run_directory")

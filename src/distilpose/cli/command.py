@@ -35,22 +35,22 @@ CRASH_LOG = "crash.log"
 MISTAKES = (DistilPoseError, CompactHydraException, OmegaConfBaseException, OSError)
 
 
-class Door:
+class ProcessSetup:
     """Prepares a process for composing configurations: resolvers, and a handler for log messages.
 
     A launcher pickles the task for a job in another process. Unpickling this object prepares that process too.
     """
 
     def __init__(self) -> None:
-        self.open()
+        self.prepare()
 
-    def open(self) -> None:
+    def prepare(self) -> None:
         """Prepare this process; again in a job, as Hydra has configured logging since."""
         register_resolvers()
         log_to_stderr()
 
-    def __reduce__(self) -> tuple[type[Door], tuple[()]]:
-        return Door, ()
+    def __reduce__(self) -> tuple[type[ProcessSetup], tuple[()]]:
+        return ProcessSetup, ()
 
 
 def command(
@@ -75,10 +75,10 @@ def command(
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(task)
         def main() -> None:
-            door = Door()
+            setup = ProcessSetup()
             asked = os.environ.get(TRACE, "0")
             start = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")
-            job = _make_job(task, declared, effective, asked, door)
+            job = _make_job(task, declared, effective, asked, setup)
             with _traces("1"):  # Hydra then lets exceptions through to here
                 try:
                     start(job)()
@@ -106,7 +106,7 @@ def _make_job(
     declared: type | None,
     effective: Callable[[DictConfig], DictConfig],
     asked: str,
-    door: Door,
+    setup: ProcessSetup,
 ) -> Callable[[DictConfig], Any]:
     """The task with validation before it, and with its errors reported.
 
@@ -115,7 +115,7 @@ def _make_job(
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
-        door.open()
+        setup.prepare()
         with _traces(asked):  # processes that the task starts are commands themselves
             try:
                 with translate_distributed_errors():
