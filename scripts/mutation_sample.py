@@ -55,11 +55,11 @@ MUTATIONS = (
         "return value.detach() * inside", "return value * inside", "losses",
     ),
     Mutation(
-        "the flip test does not swap left and right scores", "evaluation/flip.py",
+        "the flip test does not swap left and right scores", "evaluation/flip_test.py",
         "turned_scores = turned_scores[:, order]", "turned_scores = turned_scores", "evaluation",
     ),
     Mutation(
-        "the flip test mirrors about the wrong axis", "evaluation/flip.py",
+        "the flip test mirrors about the wrong axis", "evaluation/flip_test.py",
         "else (width - 1) / width", "else 1.0", "evaluation",
     ),
     Mutation(
@@ -87,7 +87,7 @@ MUTATIONS = (
         "return max(", "return min(", "runs",
     ),
     Mutation(
-        "accumulated gradients are not rescaled at an epoch's end", "modules/base.py",
+        "accumulated gradients are not rescaled at an epoch's end", "modules/pose_module.py",
         "parameter.grad.mul_(wanted / left)", "parameter.grad.mul_(1.0)", "modules test_train.py test_train_options.py",
     ),
     Mutation(

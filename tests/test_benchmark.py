@@ -13,7 +13,7 @@ from torch import nn
 
 from distilpose import benchmark, create_model
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.models import count_parameters, save_model
 

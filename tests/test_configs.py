@@ -17,7 +17,7 @@ from distilpose.data.augmentation import PoseAugmentation
 from distilpose.losses import DistillationLoss, HeatmapCrossEntropy, HeatmapMSE
 from distilpose.losses.distillation import PAPER
 from distilpose.modules import DistillationModule, HeatmapModule
-from distilpose.runs import validation
+from distilpose.runs import preflight
 from distilpose.skeleton import COCO
 
 
@@ -222,4 +222,4 @@ def test_the_papers_recipe_is_what_comes_without_arguments():
     assert cfg.model.name == "student_s"
     assert cfg.optimizer._target_ == "torch.optim.Adam"
     assert (cfg.trainer.max_epochs, cfg.scheduler.milestones, cfg.scheduler.warmup_steps) == (300, [200, 260], 500)
-    assert validation.effective_batch(cfg) == cfg.reference_batch == 256
+    assert preflight.effective_batch(cfg) == cfg.reference_batch == 256

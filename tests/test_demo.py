@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from pictures import encoded
 
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.demo import DemoSettings, is_loopback, main, page_name
 from distilpose.errors import DistilPoseError
 from distilpose.models import create_model, save_model

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from distilpose import diagnose as command
 from distilpose import evaluate
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import ERROR_TYPES
 from distilpose.losses import DistillationLoss

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from pycocotools.cocoeval import COCOeval
 
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.evaluate import EvaluateSettings, main
 from distilpose.evaluation import COCO_METRICS, ScoreMap, load_coco

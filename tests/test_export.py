@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from distilpose import export
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.export import ExportSettings
 from distilpose.exporting import formats

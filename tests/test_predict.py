@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from distilpose import Predictor
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import load_coco, load_results
 from distilpose.models import create_model, save_model

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from matplotlib.figure import Figure
 from run_folders import ALONE, cells, composed, write_run
 
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.report import ReportSettings, arguments, main, report
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from distilpose import Predictor, create_model, load_model, share
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.files import sha256_of, write_json
 from distilpose.models import save_model

@@ -8,10 +8,10 @@ from hydra import compose, initialize_config_dir
 from distilpose import create_model, train
 from distilpose.cli.command import MISTAKES, error_message
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.models import save_model
-from distilpose.runs.settings import TrainSettings
+from distilpose.runs.train_settings import TrainSettings
 
 SMALL = ["model.depth=1", "model.width=32", "model.heads=2"]
 TINY = ["data=custom", "data.num_workers=0", *SMALL, "logger=none"]

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from distilpose.cli.command import MISTAKES, error_message
 from distilpose.cli.process import log_to_stderr, silence_stdout
-from distilpose.cli.settings import check as check_setting
+from distilpose.cli.validate_settings import check as check_setting
 from distilpose.curation.formats import FORMATS
 from distilpose.errors import DistilPoseError
 

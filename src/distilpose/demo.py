@@ -19,7 +19,7 @@ from distilpose.evaluation import FlipTest
 from distilpose.inference import Predictor
 from distilpose.models import load_model
 from distilpose.models.remote import local_file
-from distilpose.runs.checkpoint_settings import run_padding
+from distilpose.runs.run_of_checkpoint import run_padding
 from distilpose.webpage.limits import Limits
 from distilpose.webpage.poses import Poses
 

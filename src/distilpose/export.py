@@ -20,7 +20,7 @@ from distilpose.exporting.metadata import describe
 from distilpose.exporting.quantisation import quantise
 from distilpose.models import PoseModel, load_model
 from distilpose.models.remote import local_file
-from distilpose.runs.checkpoint_settings import run_padding
+from distilpose.runs.run_of_checkpoint import run_padding
 
 MIN_CALIBRATION_CROPS = 50  # with fewer, the range of activations is a guess
 

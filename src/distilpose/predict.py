@@ -38,7 +38,7 @@ from distilpose.inference.writing import (
 )
 from distilpose.models import load_model
 from distilpose.models.remote import local_file
-from distilpose.runs.checkpoint_settings import run_padding
+from distilpose.runs.run_of_checkpoint import run_padding
 
 # settings that do not change the poses, and may differ when a prediction resumes
 _NOT_COMPARED = ("output", "resume", "device", "draw", "draw_threshold", "csv", "frames", "max_pixels")

@@ -17,14 +17,14 @@ from torch.utils.data import default_collate
 
 from distilpose.benchmark import latencies
 from distilpose.cli.command import command
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.data.coco import CocoKeypoints
 from distilpose.evaluation import evaluate_dataset, markdown_table, predict_batches, predict_crops
 from distilpose.files import check_new_folder, write_json, write_text
 from distilpose.losses import simulated_heatmaps
 from distilpose.models import PoseModel, count_gmacs, count_parameters, load_model
 from distilpose.outputs import PoseBatch
-from distilpose.runs.settings import TrainSettings
+from distilpose.runs.train_settings import TrainSettings
 from distilpose.train import fit
 from distilpose.visualization.drawing import contact_sheet, crop_image, draw_skeleton, heatmap_image
 from distilpose.visualization.samples import write_picture

@@ -19,7 +19,7 @@ from distilpose.teachers.base import Source
 from distilpose.teachers.blazepose import blazepose_source
 from distilpose.teachers.frozen import checkpoint_source
 from distilpose.teachers.recorder import describe_accuracy, find_recording, record, recording_accuracy
-from distilpose.teachers.recording import Recording
+from distilpose.teachers.recording_file import Recording
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule, CocoKeypoints

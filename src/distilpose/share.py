@@ -14,8 +14,8 @@ from distilpose.errors import DistilPoseError
 from distilpose.files import sha256_of, write_text
 from distilpose.models import load_model, save_model
 from distilpose.models.remote import WEIGHTS_FILE, local_file
-from distilpose.runs.checkpoint_settings import run_padding
 from distilpose.runs.folders import CONFIG
+from distilpose.runs.run_of_checkpoint import run_padding
 from distilpose.sharing.model_card import make_card
 from distilpose.sharing.run_facts import read_facts
 

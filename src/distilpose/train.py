@@ -22,15 +22,15 @@ from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.loggers.wandb_logger import finish_wandb
 from distilpose.models import fit_weights, load_model
-from distilpose.modules.base import PoseModule
-from distilpose.runs import validation
+from distilpose.modules.pose_module import PoseModule
+from distilpose.runs import preflight
 from distilpose.runs.checkpoints import CheckpointFiles
 from distilpose.runs.dry_run import dry_run
 from distilpose.runs.lr_finder import find_rate
 from distilpose.runs.plan import Action, Plan, decide
 from distilpose.runs.resume import own_configuration
 from distilpose.runs.saved_config import saved_config
-from distilpose.runs.settings import TrainSettings
+from distilpose.runs.train_settings import TrainSettings
 from distilpose.sweeps import jobs
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def carry_out(plan: Plan) -> float | None:
     """Do what is planned; returns the best value of the monitored metric, where the run is trained."""
     cfg = plan.cfg
     if plan.action is Action.TRAIN:
-        return validation.best_score(fit(cfg, plan.checkpoint))
+        return preflight.best_score(fit(cfg, plan.checkpoint))
     if plan.action is Action.START_PROCESS:
         return jobs.run_in_subprocess(cfg)
     if plan.action is Action.SKIP:
@@ -82,20 +82,20 @@ def fit(cfg: DictConfig, checkpoint: Path | None = None) -> Trainer:
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
     with saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
-        with finish_wandb(trainer), validation.translate_lightning_errors():
+        with finish_wandb(trainer), preflight.translate_lightning_errors():
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 
 def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
     """The data and the module of a run."""
-    validation.check_devices(cfg.trainer)
+    preflight.check_devices(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     datamodule: CocoDataModule = instantiate(cfg.data)
-    validation.check_monitors(cfg, datamodule)
+    preflight.check_monitors(cfg, datamodule)
     return datamodule, build_module(cfg, datamodule)
 
 
@@ -118,7 +118,7 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
         rank_zero_only(log.info)(
             f"The loss does not use a teacher: teacher.checkpoint={cfg.teacher.checkpoint} is not read."
         )
-    parts["optimizer"] = instantiate(cfg.optimizer, lr=validation.scaled_rate(cfg))
+    parts["optimizer"] = instantiate(cfg.optimizer, lr=preflight.scaled_rate(cfg))
     parts["scheduler"] = instantiate(cfg.scheduler) if cfg.scheduler else None
     _check_recipe(parts["optimizer"], parts["scheduler"])
     return instantiate(cfg.method, _partial_=True)(**parts)

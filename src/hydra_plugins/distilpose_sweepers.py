@@ -29,7 +29,7 @@ class DistilPoseSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep the configuration, check the sweeper's settings, and create the launcher."""
-        from distilpose.cli.settings import validate
+        from distilpose.cli.validate_settings import validate
 
         self.hydra_context, self.config = hydra_context, config
         settings = OmegaConf.to_container(config.hydra.sweeper, resolve=True)

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 
 

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 
 from distilpose.cli.command import ProcessSetup, command
 from distilpose.errors import DistilPoseError
-from distilpose.runs.settings import TrainSettings
+from distilpose.runs.train_settings import TrainSettings
 
 
 @pytest.fixture

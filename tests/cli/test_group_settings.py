@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import describe, settings_of, validate
+from distilpose.cli.validate_settings import describe, settings_of, validate
 from distilpose.convert import ConvertSettings
 from distilpose.errors import DistilPoseError
 from distilpose.record import RecordSettings

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import settings_of, validate
+from distilpose.cli.validate_settings import settings_of, validate
 from distilpose.errors import DistilPoseError
 
 DATA = ("coco", "coco_lspet", "custom", "lspet", "synthetic")

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from distilpose import load_model
 from distilpose.callbacks.metrics_table import read_table
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.runs.config import flatten
-from distilpose.runs.settings import TrainSettings
+from distilpose.runs.train_settings import TrainSettings
 
 OLD = Path(__file__).parents[1] / "fixtures" / "run_before_rooms"
 

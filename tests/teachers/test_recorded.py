@@ -19,7 +19,7 @@ from distilpose.skeleton import COCO, Skeleton
 from distilpose.teachers import blazepose as blazepose_module
 from distilpose.teachers.base import SourceOutput
 from distilpose.teachers.recorder import find_recording, record, recording_accuracy
-from distilpose.teachers.recording import Recording
+from distilpose.teachers.recording_file import Recording
 
 SIGMA = 1.8
 # COCO's joints in another order and style, without the ears, and with one that COCO lacks

@@ -14,7 +14,7 @@ from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.evaluation import calibration, keypoint_similarity
 from distilpose.loggers.tables import log_histogram
 from distilpose.losses import DistillationLoss
-from distilpose.modules.base import PoseModule
+from distilpose.modules.pose_module import PoseModule
 from distilpose.outputs import StudentOutput
 from distilpose.visualization.samples import figure_to_picture, log_picture, sample_persons
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from distilpose.data.codec import decode_heatmaps, encode_heatmaps
 from distilpose.losses import simulated_heatmaps
 from distilpose.modules import DistillationModule, HeatmapModule
-from distilpose.modules.base import PoseModule
+from distilpose.modules.pose_module import PoseModule
 from distilpose.outputs import PoseBatch
 from distilpose.visualization.drawing import contact_sheet, crop_image, difference_image, draw_skeleton, heatmap_image
 from distilpose.visualization.samples import log_picture, sample_persons

@@ -16,7 +16,7 @@ from torch import Tensor
 from distilpose.data.annotations import load_annotations
 from distilpose.evaluation import People, calibration, keypoint_similarity, people_of, rescore
 from distilpose.loggers.tables import log_curves, log_figures, log_histogram, log_table
-from distilpose.modules.base import PoseModule
+from distilpose.modules.pose_module import PoseModule
 from distilpose.outputs import PoseBatch, Predictions
 from distilpose.visualization.drawing import crop_image, draw_skeleton
 from distilpose.visualization.samples import figure_to_picture, log_picture, sample_persons

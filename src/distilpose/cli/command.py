@@ -25,7 +25,7 @@ from distilpose.cli.help import print_settings
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.process import log_to_stderr, silence_stdout
 from distilpose.cli.resolvers import register_resolvers
-from distilpose.cli.settings import validate
+from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 
 # Hydra's ValueError for a group that is set to null

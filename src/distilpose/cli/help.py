@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from distilpose.cli.describe import describe
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.settings import Setting, settings_of
+from distilpose.cli.setting_descriptions import describe
+from distilpose.cli.validate_settings import Setting, settings_of
 
 # stands for Hydra's output folder, which only a job has
 FOLDER = "FOLDER"

@@ -13,7 +13,7 @@ from distilpose.evaluation.error_types import (
     people_of,
     shares_of_types,
 )
-from distilpose.evaluation.flip import FlipTest, predict_crops, predict_crops_each
+from distilpose.evaluation.flip_test import FlipTest, predict_crops, predict_crops_each
 from distilpose.evaluation.mean_pose import MEAN_POSE, mean_pose, predict_mean_pose
 from distilpose.evaluation.oks import oks, oks_nms, padded_area
 from distilpose.evaluation.orientation import OrientedPCK, is_upright, pck_by_orientation

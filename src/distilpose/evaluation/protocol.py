@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 
 from distilpose.data.codec import keypoints_to_image
 from distilpose.evaluation.coco_ap import coco_evaluation, load_coco, subset_of
-from distilpose.evaluation.flip import FlipTest, predict_crops_each
+from distilpose.evaluation.flip_test import FlipTest, predict_crops_each
 from distilpose.evaluation.oks import PADDING
 from distilpose.evaluation.orientation import pck_by_orientation
 from distilpose.evaluation.pck import PCK, pck_of_predictions

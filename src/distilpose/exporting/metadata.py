@@ -9,8 +9,8 @@ import distilpose
 from distilpose.exporting.graph import output_names
 from distilpose.exporting.onnx_file import FORMAT
 from distilpose.models.model import PoseModel
-from distilpose.runs.checkpoint_settings import run_metrics
 from distilpose.runs.provenance import digests
+from distilpose.runs.run_of_checkpoint import run_metrics
 
 
 def describe(

@@ -27,7 +27,7 @@ from distilpose.models import load_model
 from distilpose.models.model import PoseModel
 from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, Predictions
-from distilpose.runs.checkpoint_settings import run_padding
+from distilpose.runs.run_of_checkpoint import run_padding
 from distilpose.skeleton import Skeleton
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from distilpose.errors import DistilPoseError
 from distilpose.losses.distributions import FLOOR, divergence_loss, marginal_loss, moment_loss
+from distilpose.losses.float_precision import full_precision
 from distilpose.losses.heatmaps import informed_heatmaps
 from distilpose.losses.likelihood import ResidualLogLikelihood
-from distilpose.losses.precision import full_precision
 from distilpose.losses.terms import (
     confidence_loss,
     regression_loss,

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from distilpose.losses.precision import full_precision, without_autocast
+from distilpose.losses.float_precision import full_precision, without_autocast
 
 # added to each squared sigma, to avoid a division by zero
 SIGMA_EPSILON = 1e-9

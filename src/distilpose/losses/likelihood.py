@@ -28,7 +28,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from distilpose.losses.precision import full_precision, without_autocast
+from distilpose.losses.float_precision import full_precision, without_autocast
 
 # Cells, added in quadrature to every sigma: it bounds the gain of a small sigma and the gradient of an error.
 # A hundredth of a cell is a twenty-fifth of a pixel, finer than any annotation.

@@ -11,7 +11,7 @@ from torch import Tensor
 from distilpose.errors import DistilPoseError
 from distilpose.losses import DistillationLoss
 from distilpose.models import PoseModel, copy_backbone, model_spec
-from distilpose.modules.base import PoseModule
+from distilpose.modules.pose_module import PoseModule
 from distilpose.outputs import PoseBatch, StudentOutput
 from distilpose.teachers.base import Teacher
 

@@ -11,7 +11,7 @@ from distilpose.data.codec import encode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.losses import HeatmapCrossEntropy, HeatmapMSE
 from distilpose.models import PoseModel
-from distilpose.modules.base import PoseModule
+from distilpose.modules.pose_module import PoseModule
 from distilpose.outputs import PoseBatch
 
 

@@ -1,1 +1,1 @@
-"""One training run: its folder, validation of its settings, checkpoints, resuming, provenance, dry run and rate finder."""
+"""One training run: its folder, checks before it starts, checkpoints, resuming, provenance, dry run and rate finder."""

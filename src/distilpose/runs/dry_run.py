@@ -27,9 +27,9 @@ from torch.utils.data import default_collate
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.loggers.wandb_logger import finish_wandb
-from distilpose.modules.base import PoseModule
+from distilpose.modules.pose_module import PoseModule
+from distilpose.runs.preflight import count_processes, effective_batch, translate_lightning_errors
 from distilpose.runs.small_run import STEPS, shrink_batches, small
-from distilpose.runs.validation import count_processes, effective_batch, translate_lightning_errors
 
 log = logging.getLogger(__name__)
 

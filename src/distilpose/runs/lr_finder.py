@@ -21,8 +21,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
-from distilpose.modules.base import PoseModule
-from distilpose.runs.validation import count_processes, effective_batch
+from distilpose.modules.pose_module import PoseModule
+from distilpose.runs.preflight import count_processes, effective_batch
 from distilpose.visualization.samples import figure_to_picture, write_picture
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from distilpose.data import CocoDataModule
 from distilpose.models import count_gmacs
-from distilpose.modules.base import PoseModule
+from distilpose.modules.pose_module import PoseModule
 from distilpose.runs.saved_config import rebase_paths
 
 log = logging.getLogger(__name__)

@@ -31,8 +31,8 @@ from distilpose.errors import DistilPoseError
 from distilpose.loggers.wandb_logger import SWEEP, sweep_name
 from distilpose.runs import locks
 from distilpose.runs.folders import SUMMARY, best_value
+from distilpose.runs.preflight import count_processes
 from distilpose.runs.resume import AUTO
-from distilpose.runs.validation import count_processes
 
 # beginnings of Hydra's overrides that a single run never takes, and of those that only a trial of a search needs
 MULTIRUN_OVERRIDES, SWEEP_OVERRIDES = ("hydra.mode", "hydra.run.dir"), ("hydra.sweep", "hydra/sweeper")

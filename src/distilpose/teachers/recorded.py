@@ -21,7 +21,7 @@ from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.teachers.base import Teacher, match_joints
 from distilpose.teachers.check import least_accuracy
 from distilpose.teachers.recorder import describe_accuracy, recording_accuracy
-from distilpose.teachers.recording import WAY_OUT, Recording, open_recording
+from distilpose.teachers.recording_file import WAY_OUT, Recording, open_recording
 
 
 class RecordedTeacher(Teacher):

@@ -19,7 +19,7 @@ from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import PCK, mean_pose, pck, predict_mean_pose
 from distilpose.teachers.base import Source, SourceOutput
-from distilpose.teachers.recording import FORMAT, PART, Recording, begin_recording, open_recording, part_of
+from distilpose.teachers.recording_file import FORMAT, PART, Recording, begin_recording, open_recording, part_of
 
 
 def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_size: int = 32) -> Recording:

@@ -1,6 +1,6 @@
 """What is checked about a training before time is spent on it, by the machine and by several settings together.
 
-Each setting alone is validated by `distilpose.cli.settings`; Lightning counts devices only when it builds its Trainer,
+Each setting alone is validated by `distilpose.cli.validate_settings`; Lightning counts devices only when it builds its Trainer,
 which is after the learning rate is scaled by them.
 """
 

@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from distilpose.errors import DistilPoseError
-from distilpose.runs import validation
+from distilpose.runs import preflight
 from distilpose.skeleton import COCO, Skeleton
 
 
@@ -47,7 +47,7 @@ def trainer(**options):
 )
 def test_devices_counted(gpus, available, options, expected):
     gpus(available)
-    assert validation.count_devices(trainer(**options)) == expected
+    assert preflight.count_devices(trainer(**options)) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_fewer_devices_than_asked(gpus, available, options):
     gpus(available)
     wanted = options["devices"] if isinstance(options["devices"], int) else len(options["devices"])
     with pytest.raises(DistilPoseError, match=rf"asks for {wanted} GPUs but this machine has {available}") as error:
-        validation.count_devices(trainer(**options))
+        preflight.count_devices(trainer(**options))
     assert "trainer.accelerator=cpu" in str(error.value)
     assert f"pass trainer.devices={available}" in str(error.value) or available == 0
 
@@ -71,16 +71,16 @@ def test_fewer_devices_than_asked(gpus, available, options):
 @pytest.mark.parametrize("options", [{"devices": 1}, {"devices": 2, "num_nodes": 2}, {"devices": 8}])
 def test_processes_of_torchrun_are_those_of_the_training(monkeypatch, options):
     asked = trainer(accelerator="cpu", **options)
-    validation.check_processes(asked)
+    preflight.check_processes(asked)
     monkeypatch.setenv("WORLD_SIZE", "8")  # of another launcher, or left over
-    validation.check_processes(asked)
+    preflight.check_processes(asked)
     for name, value in {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
-    validation.check_processes(trainer(accelerator="cpu", devices=4, num_nodes=2))
+    preflight.check_processes(trainer(accelerator="cpu", devices=4, num_nodes=2))
     if options != {"devices": 8}:
         printed = r"WORLD_SIZE=8 processes, but trainer\.devices=\d .*: pass trainer\.devices=4 trainer\.num_nodes=2\."
         with pytest.raises(DistilPoseError, match=printed):
-            validation.check_processes(asked)
+            preflight.check_processes(asked)
 
 
 def configured(**options):
@@ -96,13 +96,13 @@ def configured(**options):
 
 def test_the_papers_batch_is_eight_times_32(gpus):
     gpus(8)
-    assert validation.effective_batch(configured()) == 256
+    assert preflight.effective_batch(configured()) == 256
 
 
 def test_nodes_and_accumulation_multiply_the_batch(gpus):
     gpus(8)
     assert (
-        validation.effective_batch(configured(trainer={"devices": 2, "num_nodes": 3, "accumulate_grad_batches": 4}))
+        preflight.effective_batch(configured(trainer={"devices": 2, "num_nodes": 3, "accumulate_grad_batches": 4}))
         == 768
     )
 
@@ -112,7 +112,7 @@ def test_linear_scaling(gpus, caplog, devices, expected):
     gpus(8)
     cfg = configured(trainer={"devices": devices}, scale_lr=True)
     with caplog.at_level("INFO"):
-        assert validation.scaled_rate(cfg) == pytest.approx(expected)
+        assert preflight.scaled_rate(cfg) == pytest.approx(expected)
     assert cfg.optimizer.lr == 1e-3  # a resumed run scales it again
     assert all(fact in caplog.text for fact in (f"{32 * devices}/256", f"{expected:.3g}"))
 
@@ -121,22 +121,22 @@ def test_the_rate_stays_unless_asked(gpus, caplog):
     gpus(1)
     cfg = configured(trainer={"devices": 1})
     with caplog.at_level("INFO"):
-        assert validation.scaled_rate(cfg) == 1e-3
+        assert preflight.scaled_rate(cfg) == 1e-3
     assert all(fact in caplog.text for fact in ("32", "0.001"))
 
 
 def test_the_metric_to_watch_must_come():
-    validation.check_monitor("val/AP", COCO)
-    validation.check_monitor("val/PCK", Skeleton.unnamed(3))
+    preflight.check_monitor("val/AP", COCO)
+    preflight.check_monitor("val/PCK", Skeleton.unnamed(3))
     with pytest.raises(
         DistilPoseError, match=r"data\.monitor=val/AP is no metric .* expected val/PCK, and AP needs OKS"
     ):
-        validation.check_monitor("val/AP", Skeleton.unnamed(3))
+        preflight.check_monitor("val/AP", Skeleton.unnamed(3))
 
 
 def test_best_score():
     def of(callback):
-        return validation.best_score(SimpleNamespace(checkpoint_callback=callback))
+        return preflight.best_score(SimpleNamespace(checkpoint_callback=callback))
 
     assert of(SimpleNamespace(best_model_score=torch.tensor(0.5))) == 0.5
     assert of(SimpleNamespace(best_model_score=None)) is None

@@ -14,11 +14,11 @@ from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from distilpose.cli.describe import describe
 from distilpose.cli.help import compose_whole
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.resolvers import register_resolvers
-from distilpose.cli.settings import check, settings_of, validate
+from distilpose.cli.setting_descriptions import describe
+from distilpose.cli.validate_settings import check, settings_of, validate
 from distilpose.errors import DistilPoseError
 
 Size = tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]]

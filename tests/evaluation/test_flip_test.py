@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from distilpose.data.codec import decode_heatmaps, encode_heatmaps
-from distilpose.evaluation.flip import predict_crops, predict_crops_each, shift_right
+from distilpose.evaluation.flip_test import predict_crops, predict_crops_each, shift_right
 from distilpose.outputs import StudentOutput, TeacherOutput
 from distilpose.skeleton import Skeleton
 

@@ -19,7 +19,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from distilpose.cli.describe import describe, descriptions, is_plain
+from distilpose.cli.setting_descriptions import describe, descriptions, is_plain
 from distilpose.errors import DistilPoseError, first_line
 
 MISSING = "???"
