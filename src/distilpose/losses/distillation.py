@@ -38,8 +38,7 @@ Share = Annotated[float, Ge(0), Le(1)]
 class DistillationLoss(nn.Module):
     """Weighted sum of terms that compare a student with the labels and with a teacher.
 
-    A term of weight 0 is not computed, and its value is 0. The first five terms are the paper's, with the authors' weights as
-    defaults.
+    A term of weight 0 is not computed, and its value is 0. The first five are the paper's, with the authors' weights.
 
     Args:
         regression: weight of smooth L1 between keypoints and ground truth.
@@ -102,7 +101,7 @@ class DistillationLoss(nn.Module):
             "divergence": divergence,
             "moment": moment,
         }
-        self.ramps: dict[str, tuple[float, float]] = {name: shares for name, shares in (ramps or {}).items()}
+        self.ramps: dict[str, tuple[float, float]] = {str(term): shares for term, shares in (ramps or {}).items()}
         self.beta = beta
         self.divergence_shape = divergence_shape
         self.agreement = agreement
