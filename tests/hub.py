@@ -47,7 +47,11 @@ def hub(writable: bool = True):
             if action == "preupload":
                 requested = json.loads(body)["files"]
                 return self.answer(
-                    {"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in requested]}
+                    {
+                        "files": [
+                            {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in requested
+                        ]
+                    }
                 )
             assert action == "commit", self.path
             for line in map(json.loads, body.splitlines()):

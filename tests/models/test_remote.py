@@ -89,7 +89,7 @@ def test_other_files_raise_and_are_not_kept(served, file, tmp_path, name, wanted
     address, contents = served
     content = file.read_bytes()
     contents["m.safetensors"] = contents["m.ckpt"] = content[: len(content) - cut], len(content)
-    with pytest.raises(DistilPoseError, match=words):
+    with pytest.raises(DistilPoseError, match=facts):
         load_model(f"{address}/{name}#sha256={digest(content) if wanted is None else wanted}")
     assert cached_files(tmp_path) == []
 

@@ -198,7 +198,9 @@ def test_a_recording_near_the_mean_pose_is_an_error(tiny_coco, tmp_path):
     root = tiny_coco(train=6)
     dataset = persons(root)
     recording = record(Painter(dataset), dataset, tmp_path / "shifted")
-    shifted = Recording(recording.path, recording.about, recording.skeleton, recording.maps, np.array(recording.persons))
+    shifted = Recording(
+        recording.path, recording.about, recording.skeleton, recording.maps, np.array(recording.persons)
+    )
     shifted.persons["place"] += 1000
     data = SimpleNamespace(train_dataset=lambda: dataset)
     with pytest.raises(DistilPoseError, match=r"shifted.* 0\.0%.*teacher\.check=false"):
