@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from distilpose import create_model, train
-from distilpose.cli.command import MISTAKES, error_message
+from distilpose.cli.command import USER_ERRORS, error_message
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
@@ -92,7 +92,7 @@ def files(tmp_path_factory):
 )
 def test_what_is_found_when_data_and_module_are_built(tiny_coco, files, overrides, facts):
     cfg = composed(*TINY, f"data.root={tiny_coco(train=2, val=3)}", *(word.format(**files) for word in overrides))
-    with pytest.raises(MISTAKES) as error:
+    with pytest.raises(USER_ERRORS) as error:
         train.build(cfg)
     message = error_message(error.value)
     assert all(fact in message for fact in facts), message

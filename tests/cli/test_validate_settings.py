@@ -14,7 +14,7 @@ from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from distilpose.cli.help import compose_whole
+from distilpose.cli.help import compose_outside_job
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.resolvers import register_resolvers
 from distilpose.cli.setting_descriptions import describe
@@ -157,12 +157,12 @@ def composed(name: str, *overrides: str):
     """A configuration, resolved."""
     register_resolvers()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return OmegaConf.create(OmegaConf.to_container(compose_whole(name, overrides), resolve=True))
+        return OmegaConf.create(OmegaConf.to_container(compose_outside_job(name, overrides), resolve=True))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_job_afterwards():
-    """compose_whole says that this is a job of Hydra's, for what reads ${hydra:…}."""
+    """compose_outside_job says that this is a job of Hydra's, for what reads ${hydra:…}."""
     yield
     HydraConfig.instance().cfg = None
 
