@@ -210,7 +210,7 @@ def test_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, launcher
     for again in (False,) if launcher else (False, True):
         status, _, err = finish(start(tmp_path, "-m", *settings, *two, *launcher, "hydra.sweep.subdir=seed${seed}"))
         assert status == 0, err
-        assert not again or err.count("has reached its end already") == 2
+        assert not again or err.count("is already finished") == 2
     for seed in (0, 1):
         folder = tmp_path / "sweep" / f"seed{seed}"
         assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == seed

@@ -71,16 +71,16 @@ def test_fewer_devices_than_asked(gpus, available, options):
 @pytest.mark.parametrize("options", [{"devices": 1}, {"devices": 2, "num_nodes": 2}, {"devices": 8}])
 def test_processes_of_torchrun_are_those_of_the_training(monkeypatch, options):
     asked = trainer(accelerator="cpu", **options)
-    preflight.check_processes(asked)
+    preflight.check_devices(asked)
     monkeypatch.setenv("WORLD_SIZE", "8")  # of another launcher, or left over
-    preflight.check_processes(asked)
+    preflight.check_devices(asked)
     for name, value in {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
-    preflight.check_processes(trainer(accelerator="cpu", devices=4, num_nodes=2))
+    preflight.check_devices(trainer(accelerator="cpu", devices=4, num_nodes=2))
     if options != {"devices": 8}:
         printed = r"WORLD_SIZE=8 processes, but trainer\.devices=\d .*: pass trainer\.devices=4 trainer\.num_nodes=2\."
         with pytest.raises(DistilPoseError, match=printed):
-            preflight.check_processes(asked)
+            preflight.check_devices(asked)
 
 
 def configured(**options):

@@ -45,7 +45,7 @@ class ProcessSetup:
         self.prepare()
 
     def prepare(self) -> None:
-        """Register resolvers and the log handler. A job calls it again, because Hydra has replaced the logging configuration."""
+        """Register resolvers and the log handler. A job calls it again, as Hydra has replaced the logging configuration."""
         register_resolvers()
         log_to_stderr()
 
