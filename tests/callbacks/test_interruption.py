@@ -102,7 +102,7 @@ def run_with(run_train, monkeypatch):
     ],
 )  # fmt: skip
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
-    run_train, run_with, ended_alike, tiny_coco, tmp_path, recwarn, extra, interruptions
+    run_train, run_with, assert_same_end, tiny_coco, tmp_path, recwarn, extra, interruptions
 ):
     settings = [*TINY, "augmentation=none", *extra, f"data.root={tiny_coco(train=17, val=6)}"]
     status, message = run_train(*settings, "hydra.run.dir=whole")
@@ -115,7 +115,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert status == 0, message
     assert not [warning for warning in recwarn if "dataloader is not resumable" in str(warning.message)]
     assert [row["epoch"] for row in read_table(tmp_path / "whole" / "metrics.csv")] == [0, 1, 2]
-    ended_alike(tmp_path / "run", tmp_path / "whole")
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_second_ctrl_c_does_not_wait():
@@ -194,7 +194,7 @@ def test_gpus_are_synchronised_every_ten_batches(device, world, accumulated, ste
 @pytest.mark.slow
 @pytest.mark.parametrize("validation", [True, False])
 def test_a_validation_within_an_epoch_is_left_with_the_next_step_which_is_saved(
-    run_train, run_with, ended_alike, tiny_coco, tmp_path, validation
+    run_train, run_with, assert_same_end, tiny_coco, tmp_path, validation
 ):
     settings = [
         *TINY,
@@ -212,4 +212,4 @@ def test_a_validation_within_an_epoch_is_left_with_the_next_step_which_is_saved(
     assert newest_intact(tmp_path / "run").step == 9 + (4 if validation else 3)
     status, message = run_train(*settings, "hydra.run.dir=run")
     assert status == 0, message
-    ended_alike(tmp_path / "run", tmp_path / "whole")
+    assert_same_end(tmp_path / "run", tmp_path / "whole")

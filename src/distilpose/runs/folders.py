@@ -140,13 +140,14 @@ def _read_complete_text(file: Path) -> str:
 
 def _read_table(file: Path) -> list[dict[str, float]]:
     """Rows of metrics.csv for `Run.rows`, without empty cells."""
-    rows, minutes = [], 0.0
+    rows: list[dict[str, float]] = []
+    minutes = 0.0
     for number, row in enumerate(csv.DictReader(_read_complete_text(file).splitlines()), start=1):
         if None in row or None in row.values():  # more or fewer fields than the header
             raise ValueError(f"it is cut off or damaged: row {number} has not as many fields as the header")
         values = {name: float(value) for name, value in row.items() if value}
         minutes += values.get("seconds", math.nan) / 60
-        epoch = int(values.get("epoch", -1)) + 1
+        epoch = int(values.get("epoch", -1)) + 1  # 0 if it is missing
         if epoch <= (rows[-1]["epoch"] if rows else 0):
             raise ValueError(f"row {number} has no epoch, or the epochs do not ascend")
         rows.append({**values, "epoch": epoch, "minutes": minutes})
