@@ -1,7 +1,7 @@
 """Write an annotation file for images without labels: `python scripts/annotate_folder.py IMAGES annotations.json`.
 
-Each image is one person, in a box as large as the image, or persons are in a detector's boxes. No joint is labelled: the
-file is for `data.unlabelled=true`, where a teacher predicts the joints.
+Without a detector's boxes, each image is one person in a box as large as the image. No joint is labelled: the file is for
+`data.unlabelled=true`, where a teacher predicts the joints.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from distilpose.skeleton import COCO, Skeleton
 
 
 def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) -> dict[str, Any]:
-    """The content of the annotation file.
+    """Create the content of the annotation file.
 
     Args:
         folder: folder of images.
-        boxes: a detector's list of {image_id or file_name, bbox, score}; images without a box are left out, and boxes
-            without a size or outside their image.
+        boxes: a detector's list of {image_id or file_name, bbox, score}. Images without a box, boxes without a size and
+            boxes outside their image are skipped.
         like: annotation file whose joints are used; COCO's 17 by default.
     """
     skeleton: Skeleton = COCO if like is None else load_annotations(like, unlabelled=True).skeleton
     ids = image_ids(find_images(folder))
-    found = None
+    detected = None
     if boxes is not None:
-        found, ids = read_boxes(boxes, ids, category_id=1)
+        detected, ids = read_boxes(boxes, ids, category_id=1)
     images, annotations = [], []
     for image, number in ids.items():
-        if found is not None and image not in found:
+        if detected is not None and image not in detected:
             continue
         height, width = size = read_image(image).shape[:2]
-        every = np.array([[0.0, 0.0, width, height]]) if found is None else found[image].boxes
-        persons = every[on_image(every, size)].tolist()
+        all_boxes = np.array([[0.0, 0.0, width, height]]) if detected is None else detected[image].boxes
+        persons = all_boxes[on_image(all_boxes, size)].tolist()
         if not persons:
             continue
         images.append({"id": number, "file_name": image.name, "width": width, "height": height})
@@ -55,7 +55,7 @@ def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].partition(":")[0])
     parser.add_argument("folder", type=Path, help="folder of images")
     parser.add_argument("output", type=Path, help="annotation file to write")

@@ -25,7 +25,7 @@ OVERFLOW = """() => [...document.querySelectorAll('body *')].filter(e => e.check
 
 @contextmanager
 def serving(checkpoint: Path, *overrides: str) -> Iterator[str]:
-    """Serve the page of these models; gives its address."""
+    """Start the server for these models, and yield its address."""
     command = [sys.executable, "-m", "distilpose.demo", f"checkpoint={checkpoint}", *overrides, "port=0", "device=cpu"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -41,7 +41,7 @@ def serving(checkpoint: Path, *overrides: str) -> Iterator[str]:
 
 @contextmanager
 def opened(browser: Browser, address: str, errors_expected: bool = False, **options: Any) -> Iterator[Page]:
-    """Open the page in a new window. At its end there must be no error in the console and no request to another host."""
+    """Open the page in a new window. At the end, assert that there is no console error and no request to another host."""
     context = browser.new_context(**options)
     page, errors, requests = context.new_page(), [], set()
     page.set_default_timeout(TIMEOUT)
@@ -75,7 +75,7 @@ def wait_for_poses(page: Page, count: int) -> None:
 
 
 def corners(page: Page, box: list[float]) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a box in image pixels, on the screen."""
+    """Convert a box from image pixels to left, top, right and bottom on the screen."""
     svg = page.locator("#pictures svg").first
     svg.scroll_into_view_if_needed()
     frame = svg.bounding_box()
@@ -86,7 +86,7 @@ def corners(page: Page, box: list[float]) -> tuple[float, float, float, float]:
 
 
 def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Drag the mouse in steps, as a hand does."""
+    """Drag the mouse in several steps, as a person does."""
     page.mouse.move(*start)
     page.mouse.down()
     page.mouse.move(*end, steps=5)
@@ -94,7 +94,7 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
 
 
 def shown_box(page: Page) -> list[float]:
-    """The chosen box as it is drawn, in image pixels."""
+    """The selected box as drawn, in image pixels."""
     chosen = page.locator("#pictures svg").first.locator(".box.chosen")
     return [float(chosen.get_attribute(name) or "nan") for name in ("x", "y", "width", "height")]
 

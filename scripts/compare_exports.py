@@ -2,8 +2,8 @@
 
 python scripts/compare_exports.py ANNOTATIONS IMAGES OUTPUT.json [--models student_s …] [--limit 32] [--rounds 10]
 
-Weights are untrained, batch statistics those of real crops. The JSON is rewritten after each model, so an interrupted run
-keeps its results; models in it are not run again.
+Weights are untrained; batch statistics come from real crops. The JSON is rewritten after each model, so an interrupted run
+keeps its results; models in the JSON are not run again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COLUMNS = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("annotations", type=Path)
     parser.add_argument("images", type=Path)
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare_models(args: argparse.Namespace) -> None:
-    """Add the rows of each model that is not in the output."""
+    """Compare each model that is not in the output file yet, and add its rows."""
     rows: list[dict[str, Any]] = json.loads(args.output.read_text()) if args.output.exists() else []
     for name in args.models:
         if name in {row["model"] for row in rows}:
@@ -79,7 +79,7 @@ def compare_models(args: argparse.Namespace) -> None:
 
 
 def set_batch_statistics(model: PoseModel, crops: Crops) -> None:
-    """Replace batch statistics of zeros and ones by those of eight crops, so that folding changes weights."""
+    """Replace the initial batch statistics (0 and 1) by those of eight crops, so that folding batch norms changes weights."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -93,7 +93,7 @@ def set_batch_statistics(model: PoseModel, crops: Crops) -> None:
 
 
 def compare_model(model: PoseModel, crops: Crops, rounds: int) -> list[dict[str, Any]]:
-    """One row for each format."""
+    """Compare the exports of one model; returns one row for each format."""
     rows, runs, programs = [], {}, {}
     about = {"mean": list(model.mean), "std": list(model.std), "normalise": False}
     with TemporaryDirectory() as folder:
@@ -106,18 +106,18 @@ def compare_model(model: PoseModel, crops: Crops, rounds: int) -> list[dict[str,
             metadata |= {"precision": precision, "skeleton": model.skeleton.to_dict(), **about}
             formats.save(name, built, path, metadata)
             runs[name, precision] = formats.load(name, path, threads=1)
-            found = compare(model, runs[name, precision], crops, False, precision)
+            difference = compare(model, runs[name, precision], crops, False, precision)
             size = sum(file.stat().st_size for file in formats.files_of(name, path)) / 1e6
-            heatmaps = "" if found.heatmaps_largest is None else f"{found.heatmaps_largest:.1g}"
+            heatmaps = "" if difference.heatmaps_largest is None else f"{difference.heatmaps_largest:.1g}"
             rows.append(
                 {
                     "model": model.name,
                     "format": f"{name} {precision}",
-                    "pixels, largest": f"{found.pixels_largest:.2g}",
-                    "pixels, mean": f"{found.pixels_mean:.2g}",
-                    "scores, largest": f"{found.scores_largest:.2g}",
+                    "pixels, largest": f"{difference.pixels_largest:.2g}",
+                    "pixels, mean": f"{difference.pixels_mean:.2g}",
+                    "scores, largest": f"{difference.scores_largest:.2g}",
                     "heat maps": heatmaps,
-                    "undecided": f"{found.undecided} of {found.joints}" if heatmaps else "",
+                    "undecided": f"{difference.undecided} of {difference.joints}" if heatmaps else "",
                     "MB": f"{size:.1f}",
                 }
             )
@@ -128,7 +128,7 @@ def compare_model(model: PoseModel, crops: Crops, rounds: int) -> list[dict[str,
                 return model(torch.from_numpy(images))
 
         times: dict[Any, list[float]] = {kind: [] for kind in ("eager", *runs)}
-        for turn in range(-2, rounds):  # in turns, so that other load affects all alike
+        for turn in range(-2, rounds):  # alternate, so that other load affects all formats equally
             for kind, run in {"eager": eager, **runs}.items():
                 start = time.perf_counter()
                 run(one)

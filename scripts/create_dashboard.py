@@ -1,29 +1,24 @@
 """Create the workspace and the report of a W&B project: `python scripts/create_dashboard.py --project distilpose`.
 
-Needs `pip install 'distilpose[dashboards]'`, an account and a network; `--output FILE` writes the specification to a file
-instead. Each call creates a new workspace view and a new report.
+Needs `pip install 'distilpose[dashboards]'`, an account (`wandb login`) and a network; `--output FILE` writes the
+specification to a file instead. Each call creates a new workspace view and a new report.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distilpose.errors import DistilPoseError
-from distilpose.files import write_json
-from distilpose.loggers.wandb_logger import unavailable_reason
+import wandb
+from wandb_workspaces import workspaces as ws
+from wandb_workspaces.reports import v2 as wr
 
-try:
-    from wandb_workspaces import workspaces as ws
-    from wandb_workspaces.reports import v2 as wr
-except ImportError:
-    ws = wr = None
+from distilpose.files import write_json
 
 STEP = "trainer/global_step"
-# logged only on GPUs, with method.layer_decay, and with callbacks=diagnosis
+# keys that are only logged on GPUs, with method.layer_decay, and with callbacks=diagnosis
 OPTIONAL = ("speed/gpu_memory_gib", "learning_rate/.*", "train/share_.*")
 SWEEPS = "Sweeps"
 
@@ -36,12 +31,12 @@ def line(title: str, *keys: str, **options: Any) -> Any:
 
 
 def media(title: str, *keys: str) -> Any:
-    """Pictures or histograms with a slider over steps."""
+    """A panel of pictures or histograms with a slider over steps."""
     return wr.MediaBrowser(title=title, media_keys=list(keys), num_columns=1, gallery_axis="step")
 
 
 def curves(key: str) -> Any:
-    """The latest curves that `wandb.plot.line_series` logged, all runs in one plot."""
+    """A panel of the latest curves logged by `wandb.plot.line_series`, with all runs in one plot."""
     fields = {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"}
     return wr.CustomChart(
         query={"summaryTable": {"tableKey": f"{key}_table"}}, chart_name="wandb/lineseries/v0", chart_fields=fields
@@ -49,7 +44,7 @@ def curves(key: str) -> Any:
 
 
 def sections() -> dict[str, list[Any]]:
-    """The panels by section."""
+    """The panels of each section."""
     return {
         "Accuracy": [
             line("AP", "val/AP", "val/AP50", "val/AP75"),
@@ -114,8 +109,8 @@ def report(entity: str, project: str) -> Any:
 
 
 def specification(entity: str, project: str) -> dict[str, Any]:
-    """What would be sent for both, in plain containers."""
-    # the library has no public way to a specification that is not saved at W&B
+    """The specification of workspace and report in plain containers."""
+    # the library has no public function for a specification that is not saved at W&B
     parts = {"workspace": workspace(entity, project), "report": report(entity, project)}
     return {
         name: part._to_model().model_dump(mode="json", by_alias=True, exclude_none=True) for name, part in parts.items()
@@ -123,14 +118,14 @@ def specification(entity: str, project: str) -> dict[str, Any]:
 
 
 def keys_of(content: Any) -> Iterator[str]:
-    """The logged keys that a specification shows; patterns end in ".*"."""
+    """The logged keys that a specification uses; patterns end in ".*"."""
     if isinstance(content, list):
         for part in content:
             yield from keys_of(part)
     elif isinstance(content, dict):
         if content.get("name") == "tableKey":
             yield content["value"]
-        elif content.get("nodeType") == "const" and content.get("type") == "string":  # of a query
+        elif content.get("nodeType") == "const" and content.get("type") == "string":  # part of a query
             yield content["val"]
         for name, value in content.items():
             if name in ("metrics", "mediaKeys") and isinstance(value, list):
@@ -148,40 +143,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--entity", default="", help="W&B user or team, by default that of the account")
     parser.add_argument("--output", type=Path, help="write the specification to this JSON file, and send nothing")
     options = parser.parse_args(arguments)
-    try:
-        if ws is None:
-            raise DistilPoseError("Dashboards need the wandb-workspaces library: pip install 'distilpose[dashboards]'.")
-        if options.output is not None:
-            if options.output.exists():
-                raise DistilPoseError(f"--output {options.output} already exists: choose another name.")
-            write_json(specification(options.entity, options.project), options.output)
-            print(f"Written to {options.output}; nothing was sent")
-            return
-        for url in send(options.entity, options.project):
-            print(url)
-    except DistilPoseError as error:
-        sys.exit(f"error: {error}")
-
-
-def send(entity: str, project: str) -> list[str]:
-    """Save both at W&B; return their addresses."""
-    import wandb
-
-    reason = unavailable_reason()
-    if reason is not None:
-        raise DistilPoseError(
-            f"The dashboard of {project} cannot be created ({reason}): run `wandb login` where there is a network, or pass "
-            "--output FILE to write it to a file."
-        )
-    try:
-        entity = entity or wandb.Api().default_entity
-        # the report first, since it creates a missing project
-        return [make(entity, project).save().url for make in (report, workspace)]
-    except Exception as error:  # the library has no common class of its errors
-        raise DistilPoseError(
-            f"W&B rejected the dashboard of {entity}/{project} ({' '.join(str(error).split())}): check --entity and "
-            "--project."
-        ) from error
+    if options.output is not None:
+        write_json(specification(options.entity, options.project), options.output)
+        print(f"Written to {options.output}; nothing was sent")
+        return
+    entity = options.entity or wandb.Api().default_entity
+    for create in (report, workspace):  # the report first: it creates a missing project
+        print(create(entity, options.project).save().url)
 
 
 if __name__ == "__main__":

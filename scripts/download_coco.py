@@ -24,12 +24,12 @@ from typing import NamedTuple
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import TransferSpeedColumn as SpeedColumn
 
-# plain http, because the site's https has the certificate of its storage provider; the digests below verify the content
+# http, because the site's https has the certificate of its storage provider; the digests below verify the content
 SITE = "http://images.cocodataset.org"
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without data
-ATTEMPTS = 5  # consecutive attempts without data before giving up
-DELAY = 1.0  # seconds before the second attempt; later ones wait longer
+ATTEMPTS = 5  # consecutive failed attempts before the script gives up
+DELAY = 1.0  # seconds before the second attempt; longer before later ones
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), SpeedColumn(), TimeRemainingColumn())
 DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
 
@@ -78,13 +78,13 @@ PARTS = {
 
 
 class FetchError(Exception):
-    """A download or an archive is wrong; the message says what to do."""
+    """A failed download or a wrong archive; the message says what to do."""
 
 
 def fetch(archive: Archive, root: Path, site: str = SITE) -> bool:
     """Download and unpack an archive, if any of its content is missing in `root`.
 
-    A zip file of the archive's name in `root` is used and kept. A downloaded one is removed after unpacking.
+    A zip file with the archive's name in `root` is used and kept. A downloaded one is removed after unpacking.
 
     Args:
         archive: the archive.
@@ -95,16 +95,16 @@ def fetch(archive: Archive, root: Path, site: str = SITE) -> bool:
         False if nothing was missing.
 
     Raises:
-        FetchError: no network, no space, or an archive of other content.
+        FetchError: no network, no space, or an archive with other content.
     """
     if all((root / name).exists() for name in archive.holds):
         return False
     root.mkdir(parents=True, exist_ok=True)
-    own, partial = root / archive.name, root / f"{archive.name}.part"
+    existing, partial = root / archive.name, root / f"{archive.name}.part"
     with Progress(*COLUMNS) as progress:
-        if own.is_file():
-            check(archive, own, progress)
-            unpack(archive, own, root, progress)
+        if existing.is_file():
+            check(archive, existing, progress)
+            unpack(archive, existing, root, progress)
             return True
         download(archive, f"{site}/{archive.address}", partial, progress)
         try:
@@ -118,11 +118,10 @@ def fetch(archive: Archive, root: Path, site: str = SITE) -> bool:
 
 
 def download(archive: Archive, url: str, partial: Path, progress: Progress) -> None:
-    """Download the rest of an archive that `partial` has the first bytes of."""
-    have = size_of(partial)
-    if have > archive.size:
+    """Download the rest of an archive; `partial` holds its first bytes."""
+    if size_of(partial) > archive.size:
         partial.unlink()
-        have = 0
+    have = size_of(partial)
     needed, free = archive.size - have + archive.size, shutil.disk_usage(partial.parent).free
     if free < needed:
         raise FetchError(
@@ -153,25 +152,25 @@ def download(archive: Archive, url: str, partial: Path, progress: Progress) -> N
 
 
 def receive(archive: Archive, url: str, partial: Path, have: int, progress: Progress, bar: TaskID) -> None:
-    """Request the bytes after the first `have`, and write them as they arrive. A server without ranges sends all bytes."""
+    """Request the bytes after the first `have`, and append them. A server without range requests sends all bytes."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        start = have if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-        length = answer.headers.get("Content-Length")
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        start = have if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+        length = response.headers.get("Content-Length")
         if length is not None and start + int(length) != archive.size:
             raise FetchError(
                 f"{url} has {start + int(length):,} bytes, expected {archive.size:,}: this is not the archive of COCO "
-                "2017, so check whether a proxy answers instead of the site."
+                "2017, so check whether a proxy responds instead of the site."
             )
         with partial.open("ab" if start else "wb") as file:
             progress.update(bar, completed=start)
-            while chunk := answer.read(CHUNK):
+            while chunk := response.read(CHUNK):
                 file.write(chunk)
                 progress.advance(bar, len(chunk))
 
 
 def check(archive: Archive, path: Path, progress: Progress) -> None:
-    """Raise unless the file has the archive's size and digest."""
+    """Check size and digest of an archive."""
     advice = "it is damaged or another file; remove it and run this again."
     if size_of(path) != archive.size:
         raise FetchError(f"{path} has {size_of(path):,} bytes, expected {archive.size:,}: {advice}")
@@ -186,7 +185,7 @@ def check(archive: Archive, path: Path, progress: Progress) -> None:
 
 
 def unpack(archive: Archive, path: Path, root: Path, progress: Progress) -> None:
-    """Extract what is missing in the root into a temporary folder, then rename."""
+    """Extract the missing content into a temporary folder, and rename it."""
     missing = tuple(name for name in archive.holds if not (root / name).exists())
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=root) as temporary, zipfile.ZipFile(path) as packed:
         members = [member for member in packed.infolist() if belongs(member.filename, missing)]
@@ -197,7 +196,9 @@ def unpack(archive: Archive, path: Path, root: Path, progress: Progress) -> None
         for name in missing:
             extracted = Path(temporary, name)
             if not extracted.exists():
-                raise FetchError(f"{path} holds no {name}: it is another archive; remove it and run this again.")
+                raise FetchError(
+                    f"{path} does not contain {name}: it is another archive; remove it and run this again."
+                )
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             extracted.rename(root / name)
 

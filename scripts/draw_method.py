@@ -1,7 +1,7 @@
 """Draw the figures of docs/method.md: `python scripts/draw_method.py docs/images`.
 
-method_flow.png: what is distilled from teacher to student. method_crop.png: from an image to crops. method_maps.png: a
-teacher's target, and simulated heat maps of a student. method_pull.png: gradient of each term by the student's distance.
+method_flow.png: the quantities distilled from teacher to student. method_crop.png: from an image to crops. method_maps.png:
+a teacher's target, and simulated heat maps of a student. method_pull.png: gradient of each term over the student's distance.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STUDENT, TEACHER, LABEL = "#1f6fb2", "#3b3b3b", "#4c9f70"
 
 
 def flow() -> Figure:
-    """Teacher above, student below, and the four distilled quantities."""
+    """Draw the teacher above, the student below, and the four distilled quantities."""
     figure, panel = plt.subplots(figsize=(11.3, 4.2))
     panel.set(xlim=(0, 11.3), ylim=(0, 4.2))
     panel.axis("off")
@@ -75,7 +75,7 @@ def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], co
 
 
 def crops(folder: Path) -> tuple[Figure, Tensor, NDArray]:
-    """A synthetic person, its box, the region around it and crops of it; also returns the joints and the plain crop."""
+    """Draw a synthetic person with its box, the region around it and crops; return the joints and the plain crop too."""
     spec = SyntheticSpec(num_train=1, num_val=1, image_size=320, max_persons=1, variety=0.5, drawing_seed=4)
     root = write_synthetic(folder / "people", spec)
     files = root / "annotations" / "person_keypoints_val.json", root / "val"
@@ -103,7 +103,7 @@ def crops(folder: Path) -> tuple[Figure, Tensor, NDArray]:
 
 
 def maps(joints: Tensor, crop: NDArray) -> Figure:
-    """Target heat map of a teacher (sigma 2), and simulated heat maps of a student."""
+    """Draw the target heat map of a teacher (sigma 2), and simulated heat maps of a student."""
     joint = joints[None, :1]
     target, _ = encode_heatmaps(joint, torch.ones(1, 1), CELLS)
     off = joint + torch.tensor([4.0, 3.0]) / torch.tensor([CELLS[1], CELLS[0]])
@@ -124,7 +124,7 @@ def maps(joints: Tensor, crop: NDArray) -> Figure:
 
 
 def gradients() -> Figure:
-    """Gradient of each term in x, by distance to the teacher's peak, for a student with a sigma of 2 cells."""
+    """Draw the gradient of each term in x over the distance to the teacher's peak, for a student with a sigma of 2 cells."""
     cells = torch.linspace(0, 24, 97)
     centre = torch.tensor([[[0.25, 0.5]]])
     target, _ = encode_heatmaps(centre, torch.ones(1, 1), CELLS)
@@ -165,7 +165,7 @@ def _strength(term: Callable[[Tensor], Tensor], centre: Tensor, distance: float)
 
 
 def main(output: Path) -> None:
-    """Draw all four."""
+    """Draw all four figures."""
     with tempfile.TemporaryDirectory() as folder:
         crop_figure, joints, crop = crops(Path(folder))
     figures = {"flow": flow(), "crop": crop_figure, "maps": maps(joints, crop), "pull": gradients()}

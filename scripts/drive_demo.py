@@ -1,4 +1,4 @@
-"""Drive the page of distilpose.demo in headless Chromium, check what it shows, and take screenshots.
+"""Test the page of distilpose.demo in headless Chromium, and take screenshots.
 
 python scripts/drive_demo.py STUDENT --compare OTHER --teacher TEACHER --photo FILE --output FOLDER
 
@@ -41,7 +41,7 @@ HOSTILE = "<img src=x onerror=document.title='pwned'>"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Drive."""
+    """Run all checks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("student", type=Path)
     parser.add_argument("--compare", type=Path, required=True)
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def draw_photo(folder: Path) -> tuple[Path, list[list[float]]]:
-    """An image with two drawn persons, and their boxes."""
+    """Draw an image with two persons; return its path and their boxes."""
     for seed in range(1000):
         image, people = draw_scene(np.random.default_rng(seed), 512, 2, 0.6)
         boxes = [person["bbox"] for person in people]
@@ -84,7 +84,7 @@ def draw_photo(folder: Path) -> tuple[Path, list[list[float]]]:
 
 
 def on_a_desktop(browser: Browser, address: str, photo: Path, boxes: list[list[float]], output: Path) -> None:
-    """Upload, boxes by mouse and keys, joints, heat maps, threshold."""
+    """Check the upload, boxes by mouse and keys, joints, heat maps and the threshold."""
     with opened(browser, address, viewport={"width": 1280, "height": 900}) as page:
         page.set_input_files("#file", photo)
         wait_for_poses(page, 1)
@@ -165,7 +165,7 @@ def on_a_desktop(browser: Browser, address: str, photo: Path, boxes: list[list[f
 
 
 def on_a_phone(browser: Browser, address: str, photo: Path, boxes: list[list[float]], output: Path) -> None:
-    """The same by touch, with a dark colour scheme, on narrow screens."""
+    """Check touch, the dark colour scheme, and narrow screens."""
     phone: dict[str, Any] = {"has_touch": True, "is_mobile": True, "device_scale_factor": 1, "color_scheme": "dark"}
     for width in (390, 360):
         with opened(browser, address, viewport={"width": width, "height": 800}, **phone) as page:
@@ -194,7 +194,7 @@ def on_a_phone(browser: Browser, address: str, photo: Path, boxes: list[list[flo
 
 
 def rejected_files(browser: Browser, address: str, photo: Path, folder: Path) -> None:
-    """A file that is too large or not an image gives an error message; the next image is accepted."""
+    """Check that a file that is too large or not an image gives an error message, and that the next image is accepted."""
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     files = {name: folder / name for name in ("large.jpg", "many.png", "cut.jpg", "text.jpg", "picture.gif")}
     files["large.jpg"].write_bytes(bytes(11 * 2**20))
@@ -218,9 +218,9 @@ def rejected_files(browser: Browser, address: str, photo: Path, folder: Path) ->
 
 
 def twenty_at_once(browser: Browser, address: str) -> None:
-    """Twenty requests at once are all answered."""
+    """Check that twenty concurrent requests are all answered."""
     with opened(browser, address) as page:
-        found = page.evaluate(
+        result = page.evaluate(
             """async () => {
             const canvas = Object.assign(document.createElement('canvas'), {width: 400, height: 300});
             canvas.getContext('2d').fillRect(50, 50, 99, 99);
@@ -237,12 +237,12 @@ def twenty_at_once(browser: Browser, address: str) -> None:
             return {answers, seconds: (performance.now() - start) / 1000};
         }"""
         )
-        assert found["answers"] == [[200, number] for number in range(20)], json.dumps(found)
-        passed(f"20 requests at once are answered, each with its own, in {found['seconds']:.1f} s")
+        assert result["answers"] == [[200, number] for number in range(20)], json.dumps(result)
+        passed(f"20 concurrent requests each get their own answer, in {result['seconds']:.1f} s")
 
 
 def camera(browser: Browser, address: str) -> None:
-    """An image of Chromium's test camera."""
+    """Check an image of Chromium's test camera."""
     with opened(browser, address) as page:
         page.locator("#camera").click()
         expect(page.locator("#shoot")).to_be_enabled(timeout=TIMEOUT)
@@ -254,14 +254,14 @@ def camera(browser: Browser, address: str) -> None:
 
 
 def with_hostile_names(student: Path, folder: Path) -> Path:
-    """The student with markup as the name of a joint."""
+    """Save the student with HTML markup as the name of a joint."""
     model = load_model(student)
     model.skeleton = dataclasses.replace(model.skeleton, names=(HOSTILE, *model.skeleton.names[1:]))
     return save_model(model, folder / "student.safetensors")
 
 
 def hostile_names(browser: Browser, address: str, photo: Path) -> None:
-    """Markup in a name is shown as text."""
+    """Check that markup in a name is shown as text."""
     with opened(browser, address) as page:
         page.set_input_files("#file", photo)
         wait_for_poses(page, 1)

@@ -1,4 +1,4 @@
-"""The faults that `inject_faults.py` injects, and the command line of the runs."""
+"""Defines the faults that `inject_faults.py` injects, and the command line of the runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distilpose.runs.checkpoints import newest_intact
 EPOCHS, BATCHES, PERSONS = 3, 24, 8
 STEPS = EPOCHS * BATCHES
 INTERVAL = 0.6  # seconds between checkpoints within an epoch
-DISK = 16  # MiB, for three checkpoints of 2 MiB and one that is being written
+DISK = 16  # MiB: enough for three checkpoints of 2 MiB and one that is being written
 TRAIN = [
     "data=synthetic", f"data.num_train={PERSONS * BATCHES + 5}", "data.num_val=23", "data.max_persons=1", "data.image_size=64",
     "data.val_batch_size=4", "model=student_xs", "model.depth=1", "model.width=32", "model.heads=2", "model.input_size=[64,48]",
@@ -36,10 +36,10 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 class Probe(Callback):
-    """Writes each step with its time into a file, and sets the batch of the step FAULTS_NAN to nan."""
+    """Writes each step with its time into a file, and sets the images of step FAULTS_NAN to nan."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Spoil the batch."""
+        """Set the images to nan, if it is the step for it."""
         if os.environ.get("FAULTS_NAN") == str(trainer.global_step):
             batch.image.fill_(float("nan"))
 
@@ -50,34 +50,34 @@ class Probe(Callback):
                 file.write(f"{trainer.global_step} {time.monotonic()}\n")
 
 
-Process = Any  # a subprocess, or a fork with the same methods
+Process = Any  # a subprocess.Popen, or a forked process with the same methods
 
 
 class Fault:
-    """A type of fault: how a run is started, how the fault is injected, and how it is repaired before resuming."""
+    """A type of fault: it starts a run, injects the fault, and repairs its effects before the run resumes."""
 
     command: list[str] = FORKED
     arguments: tuple[str, ...] = ("data.num_workers=0", "logger=none")
-    disk = False  # whether the run's folder is a disk of its own
-    waits = True  # whether it is injected at a random moment, and not by the environment
+    disk = False  # whether the run's folder is a separate disk
+    waits = True  # whether it is injected at a random moment; otherwise by an environment variable
 
     def mount(self, place: Path) -> None:
-        """Mount that disk."""
+        """Mount the disk of the run's folder."""
         run("mount", "-t", "tmpfs", "-o", f"size={DISK}m", "tmpfs", place / "disk")
 
     def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
-        """Variables for the environment of the run."""
+        """Environment variables of the run."""
         return {}
 
     def inject(self, process: Process, place: Path, draw: random.Random) -> None:
-        """Inject the fault, at a random moment."""
+        """Inject the fault into the running process."""
 
     def repair(self, place: Path, draw: random.Random) -> None:
-        """Repair what has to be, before resuming."""
+        """Repair the effects of the fault before the run resumes."""
 
 
 class Signal(Fault):
-    """A signal to the process that was started, to its process group, or to one of its child processes."""
+    """Sends a signal to the started process, to its process group, or to one of its child processes."""
 
     def __init__(self, number: int, target: str = "parent", command: list[str] = FORKED, workers: int = 0):
         self.number, self.target, self.command = number, target, command
@@ -106,12 +106,12 @@ class FullDisk(Fault):
                 pass
 
     def repair(self, place: Path, draw: random.Random) -> None:
-        """Repair what has to be, before resuming."""
+        """Repair the effects of the fault."""
         (place / "disk" / "filler").unlink()
 
 
 class ReadOnly(Fault):
-    """The kernel finds an error on the disk of the run's folder and makes it read-only; unwritten data is lost."""
+    """The kernel finds an error on the disk of the run's folder and remounts it read-only; unwritten data is lost."""
 
     disk = True
 
@@ -127,7 +127,7 @@ class ReadOnly(Fault):
         Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("injected")
 
     def repair(self, place: Path, draw: random.Random) -> None:
-        """Repair what has to be, before resuming."""
+        """Repair the effects of the fault."""
         run("umount", place / "disk")
         # its status 1 means that it repaired the disk
         subprocess.run(["e2fsck", "-fy", place / "image"], capture_output=True)
@@ -135,21 +135,21 @@ class ReadOnly(Fault):
 
 
 class Truncated(Signal):
-    """A kill, and the newest checkpoint truncated, as by a failing disk."""
+    """The run is killed, and the newest checkpoint is truncated, as by a failing disk."""
 
     def repair(self, place: Path, draw: random.Random) -> None:
-        """Repair what has to be, before resuming."""
-        found = newest_intact(place / "disk" / "run")
-        if found is not None:
-            content = found.path.read_bytes()
-            found.path.write_bytes(content[: draw.randrange(len(content))])
+        """Repair the effects of the fault."""
+        checkpoint = newest_intact(place / "disk" / "run")
+        if checkpoint is not None:
+            content = checkpoint.path.read_bytes()
+            checkpoint.path.write_bytes(content[: draw.randrange(len(content))])
 
 
 class ClockJump(Signal):
     """The clock jumps by a day, and the run is killed some time later."""
 
     def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
-        """Variables for the environment of the run."""
+        """Environment variables of the run."""
         return {"FAULTS_JUMP": str(draw.choice((-86400, 86400)))}
 
     def inject(self, process: Process, place: Path, draw: random.Random) -> None:
@@ -160,12 +160,12 @@ class ClockJump(Signal):
 
 
 class NaNBatch(Fault):
-    """The images of a step are nan, and so is its loss."""
+    """The images of one step are nan, so its loss is nan."""
 
     waits = False
 
     def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
-        """Variables for the environment of the run."""
+        """Environment variables of the run."""
         return {"FAULTS_NAN": str(draw.randrange(STEPS))}
 
 
@@ -176,7 +176,7 @@ class Unreachable(Fault):
     arguments = ("data.num_workers=0", "logger=wandb", "logger.wandb.mode=online")
 
     def environment(self, place: Path, draw: random.Random) -> dict[str, str]:
-        """Variables for the environment of the run."""
+        """Environment variables of the run."""
         return {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
 
 
@@ -203,23 +203,23 @@ FAULTS: dict[str, Fault] = {
 
 
 def run(*command: str | Path) -> None:
-    """Run a command of the system, which has to succeed."""
+    """Run a system command; raise an error if it fails."""
     subprocess.run(command, check=True, capture_output=True)
 
 
 def children(process: int) -> list[int]:
-    """Child processes of a process."""
+    """IDs of the child processes of a process."""
     return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def running_in(place: Path) -> list[int]:
-    """All processes with that working directory."""
-    found = []
+    """IDs of all processes with that working directory."""
+    processes = []
     for one in Path("/proc").iterdir():
         try:
             if one.name.isdigit() and os.readlink(one / "cwd") == str(place):
                 state = (one / "stat").read_text().rpartition(")")[2].split()[0]
-                found += [int(one.name)] if state != "Z" else []
+                processes += [int(one.name)] if state != "Z" else []
         except OSError:
             pass
-    return found
+    return processes

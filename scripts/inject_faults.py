@@ -1,12 +1,12 @@
-"""Fault injection: what a training loses by each type of fault.
+"""Fault injection: measures what a training loses by each type of fault.
 
     python scripts/inject_faults.py --times 10 --jobs 2 --output faults
 
-Real runs get a fault at a random moment, are resumed, and are compared with an uninterrupted run. Each case is written into
-faults.json of the output folder as it ends, and the table into faults.md; the same command continues with the missing cases.
-The full disk is a small tmpfs and the failing one a small ext4, which need root. Runs of one process are forked from one that
-has imported the packages, since importing takes longer than the training; those of several processes and those with workers
-are commands.
+A fault is injected into a real run at a random moment; the run is resumed and compared with an uninterrupted one. Each case
+is written to faults.json in the output folder when it ends, and the table to faults.md; the same command runs the missing
+cases. The full disk is a small tmpfs and the failing disk a small ext4; both need root. A run of one process is forked from
+a process that has imported the packages, because importing takes longer than the training. Runs with several processes or
+with workers are started as commands.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def finite_checkpoints(folder: Path, newest: Path | None, fault: Fault) -> bool:
     return all(value.isfinite().all() for state in states for value in state.values())
 
 
-def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict[str, Any]:
-    """Inject a fault into a run at a random moment, resume the run until its end, and compare it."""
+def one_case(name: str, number: int, place: Path, seed: int, reference: Any) -> dict[str, Any]:
+    """Inject a fault into a run at a random moment, resume the run until its end, and compare it with the reference."""
     fault, draw = FAULTS[name], random.Random(f"{seed} {name} {number}")
     (place / "disk").mkdir(parents=True)
     if fault.disk:
@@ -57,30 +57,30 @@ def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict
         if injected:
             try:
                 fault.inject(process, place, draw)
-            except (ProcessLookupError, FileNotFoundError):  # the run has just ended
+            except (ProcessLookupError, FileNotFoundError):  # the run ended at that moment
                 injected = False
         injected_at = time.monotonic()
         status, remaining = wait_for_all(process, place, 120)
         ended_at, times = time.monotonic(), steps_done(place)
         message, output = last_message(place), (place / OUTPUT).read_text(errors="replace")
         fault.repair(place, draw)
-        found = newest_intact(folder)
-        kept, done = (0 if found is None else found.step), max(times, default=0)
-        finite = finite_checkpoints(folder / "checkpoints", getattr(found, "path", None), fault)
+        checkpoint = newest_intact(folder)
+        kept, done = (0 if checkpoint is None else checkpoint.step), max(times, default=0)
+        finite = finite_checkpoints(folder / "checkpoints", getattr(checkpoint, "path", None), fault)
         step = int(environment.pop("FAULTS_NAN", step))
         if not fault.waits:
             injected_at = times.get(step + 1, time.monotonic())
         case = {
-            "number": number, "step": step, "hit": injected, "status": status, "stayed": remaining,
+            "number": number, "step": step, "hit": injected, "status": status, "still_running": remaining,
             "seconds_to_leave": ended_at - injected_at,
-            "steps_done": done, "steps_kept": kept, "checkpoints_finite": finite, "last_words": message,
+            "steps_done": done, "steps_kept": kept, "checkpoints_finite": finite, "last_message": message,
             "seconds_lost": times[done] - times.get(kept, min(times.values())) if times else 0.0,
             "trace": "Traceback (most recent call last)" in output,
         }  # fmt: skip
         resumed, _ = wait_for_all(start(place, fault, **environment), place, 300)
         rows, content = ending(folder) if resumed == 0 else ([], {})
         left = [path.name for path in folder.rglob(".*.part*")]
-        identical = resumed == 0 and rows == whole[0] and same(content, whole[1])
+        identical = resumed == 0 and rows == reference[0] and same(content, reference[1])
         return {**case, "resumed": resumed, "identical": identical, "left_behind": left}
     finally:
         if fault.disk:
@@ -90,7 +90,7 @@ def one_case(name: str, number: int, place: Path, seed: int, whole: Any) -> dict
 
 
 def uninterrupted(place: Path, fault: Fault) -> Any:
-    """The end of a run without a fault."""
+    """Metrics and checkpoint of a run without a fault."""
     (place / "disk").mkdir(parents=True)
     if wait_for_all(start(place, fault), place, 300)[0]:
         sys.exit(f"error: a run without a fault fails:\n{(place / OUTPUT).read_text()[-2000:]}")
@@ -98,14 +98,14 @@ def uninterrupted(place: Path, fault: Fault) -> Any:
 
 
 def table(cases: dict[str, list[dict[str, Any]]]) -> str:
-    """The cases as a table with a row for each fault."""
+    """Format the cases as a table with a row for each fault."""
     head = ["fault", "injected", "exit status", "all ended within", "lost at most", "resumed", "identical", "left running",
             "stack traces"]  # fmt: skip
     rows = [head, ["---"] * len(head)]
     for name, group in cases.items():
         steps = max(case["steps_done"] - case["steps_kept"] for case in group)
         counts = [sum(case["resumed"] == 0 for case in group), *(sum(map(bool, (case[key] for case in group))) for key in
-                  ("identical", "stayed", "trace"))]  # fmt: skip
+                  ("identical", "still_running", "trace"))]  # fmt: skip
         rows.append([
             name, f"{sum(case['hit'] for case in group)} of {len(group)}",
             ", ".join(map(str, sorted({case["status"] for case in group}))),
@@ -118,11 +118,11 @@ def table(cases: dict[str, list[dict[str, Any]]]) -> str:
 def main() -> None:
     """Inject every fault several times, and write a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=10, help="cases of each fault")
-    parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=FAULTS, help="some of the faults")
-    parser.add_argument("--jobs", type=int, default=1, help="cases side by side")
+    parser.add_argument("--times", type=int, default=10, help="number of cases for each fault")
+    parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=FAULTS, help="only these faults")
+    parser.add_argument("--jobs", type=int, default=1, help="number of concurrent cases")
     parser.add_argument("--output", type=Path, default=Path("faults"), help="folder of faults.json and faults.md")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     options = parser.parse_args()
     path = options.output / "faults.json"
     cases = json.loads(path.read_text()) if path.is_file() else {}
@@ -131,14 +131,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool, Progress() as progress:
         root = Path(folder)
         single = {name: FAULTS[name].command in (FORKED, ONE) for name in FAULTS}
-        whole = {
-            alone: uninterrupted(root / f"whole{alone}", Signal(KILL, command=FORKED if alone else TWO))
-            for alone in sorted({single[name] for name, _ in wanted})
+        references = {
+            is_single: uninterrupted(root / f"reference{is_single}", Signal(KILL, command=FORKED if is_single else TWO))
+            for is_single in sorted({single[name] for name, _ in wanted})
         }
         running = {}
         for name, n in wanted:
             place = root / f"{list(FAULTS).index(name)}_{n}"
-            running[pool.submit(one_case, name, n, place, options.seed, whole[single[name]])] = name
+            running[pool.submit(one_case, name, n, place, options.seed, references[single[name]])] = name
         for case in progress.track(as_completed(running), total=len(running), description="cases"):
             cases.setdefault(running[case], []).append(case.result())
             cases = {name: cases[name] for name in FAULTS if name in cases}

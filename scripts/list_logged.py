@@ -1,6 +1,6 @@
 """List what a run logged to W&B, from its files: `python scripts/list_logged.py runs/student_s`.
 
-Shows the type of each key, its number of rows and the last value. Works offline, and for unfinished runs.
+Shows the type, the number of rows and the last value of each key. Works offline, and for unfinished runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def key_table(run: LoggedRun) -> list[tuple[str, str, int, str]]:
 
 
 def _short_text(value: Any) -> str:
-    """A short text for a value."""
+    """A short text for a logged value."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if not isinstance(value, dict):
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _print_table(rows: list[tuple[str, str, int, str]], markdown: bool, console: Console) -> None:
-    """Print the table of keys."""
+    """Print the rows as a table."""
     head = ("key", "type", "rows", "last")
     if markdown:
         named = [(f"`{key}`", *rest) for key, *rest in rows]

@@ -1,7 +1,7 @@
 """Measure jitter and error of predictions on clips, raw and smoothed: `python scripts/measure_smoothing.py clip …`.
 
-`scripts/draw_clip.py NAME.avi NAME.json` draws a clip NAME, and `predict source=NAME.avi boxes=NAME.json output=NAME` predicts
-it without smoothing. With --tune a grid of settings is measured.
+`scripts/draw_clip.py NAME.avi NAME.json` draws a clip NAME. `predict source=NAME.avi boxes=NAME.json output=NAME` predicts it
+without smoothing. --tune measures a grid of settings.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ BETAS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
 class Clip:
-    """One person through a video.
+    """True and predicted joints of one person in a video.
 
     Args:
-        truth: annotation file, one person a frame.
-        results: rows of the same frames.
+        truth: annotation file with one person in each frame.
+        results: results.json of the predict command for the same frames.
     """
 
     def __init__(self, truth: Path, results: Path) -> None:
         content = json.loads(truth.read_text())
-        known = {one["image_id"]: one for one in content["annotations"]}
+        persons = {person["image_id"]: person for person in content["annotations"]}
         rows = sorted(json.loads(results.read_text()), key=lambda row: row["frame"])
-        if [row["frame"] for row in rows] != sorted(known):
-            raise DistilPoseError(f"{results} must have one person in each of the {len(known)} frames of {truth}.")
+        if [row["frame"] for row in rows] != sorted(persons):
+            raise DistilPoseError(f"{results} must have one person in each of the {len(persons)} frames of {truth}.")
         names = content["categories"][0]["keypoints"]
         table = np.array([row["keypoints"] for row in rows]).reshape(len(rows), len(names), 3)
-        self.found, self.scores = table[..., :2], table[..., 2]
-        self.truth = np.array([known[row["frame"]]["keypoints"] for row in rows]).reshape(table.shape)[..., :2]
+        self.predicted, self.scores = table[..., :2], table[..., 2]
+        self.truth = np.array([persons[row["frame"]]["keypoints"] for row in rows]).reshape(table.shape)[..., :2]
         self.times = [row["time"] for row in rows]
         self.sizes = [float(np.sqrt(row["box"][2] * row["box"][3])) for row in rows]
         left, right = names.index("left_shoulder"), names.index("right_hip")
         self.torso = float(np.linalg.norm(self.truth[:, left] - self.truth[:, right], axis=-1).mean())
 
     def measure(self, min_cutoff: float | None = None, beta: float = 0.0, threshold: float = 0.2) -> Steadiness:
-        """Figures as predicted, or smoothed."""
-        joints = self.found
+        """Measure the predicted joints, or with `min_cutoff` the smoothed ones."""
+        joints = self.predicted
         if min_cutoff is not None:
             smooth = OneEuroFilter(min_cutoff, beta, threshold=threshold)
-            frames = zip(self.times, self.found, self.scores, self.sizes, strict=True)
+            frames = zip(self.times, self.predicted, self.scores, self.sizes, strict=True)
             joints = np.stack([smooth(*frame) for frame in frames])
         return steadiness(joints, self.truth, self.torso)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Measure jitter and error of clips' predictions, raw and smoothed.")
     parser.add_argument("clips", nargs="+", type=Path, help="NAME of NAME.json and NAME/results.json")
     parser.add_argument("--tune", action="store_true", help="measure a grid of settings, and print the best")
@@ -83,22 +83,22 @@ def main(arguments: list[str] | None = None) -> None:
     rows = {"none": mean(raw)}
     for min_cutoff, beta in product(MIN_CUTOFFS, BETAS):
         rows[f"{min_cutoff:g} Hz, beta {beta:g}"] = mean([clip.measure(min_cutoff, beta) for clip in clips])
-    for name, found in rows.items():
-        print_row("mean", name, found)
-    allowed = (rows["none"].error + min(found.error for found in rows.values())) / 2
-    jitter = {name: abs(found.jitter) for name, found in rows.items() if found.error <= allowed}
+    for name, result in rows.items():
+        print_row("mean", name, result)
+    allowed = (rows["none"].error + min(result.error for result in rows.values())) / 2
+    jitter = {name: abs(result.jitter) for name, result in rows.items() if result.error <= allowed}
     best = sorted(jitter, key=lambda name: jitter[name])[:3]
     print(f"Least jitter first, among settings that keep half of the best gain in error: {'; '.join(best)}")
 
 
-def mean(found: list[Steadiness]) -> Steadiness:
-    """The mean figures of several clips."""
-    return Steadiness(*np.mean(found, axis=0).tolist())
+def mean(results: list[Steadiness]) -> Steadiness:
+    """The mean of the results of several clips."""
+    return Steadiness(*np.mean(results, axis=0).tolist())
 
 
-def print_row(clip: str, smoothing: str, found: Steadiness) -> None:
-    """A line of the table."""
-    figures = f"{found.jitter:.3f} | {found.acceleration_error:.3f} | {found.error:.3f} | {100 * found.pck:.1f}"
+def print_row(clip: str, smoothing: str, result: Steadiness) -> None:
+    """Print a row of the table."""
+    figures = f"{result.jitter:.3f} | {result.acceleration_error:.3f} | {result.error:.3f} | {100 * result.pck:.1f}"
     print(f"| {clip} | {smoothing} | {figures} |")
 
 

@@ -2,9 +2,9 @@
 
 `python scripts/merge_sets.py both.json coco/annotations/val.json=coco/val lspet/annotations/val.json=lspet/val`
 
-The joints are those of the first set, matched by name; joints that a set does not have are unlabelled. With a single set
-and `--joints FILE` it writes a copy with other joints: for example Leeds Sports with COCO's joints, to evaluate a model
-that was trained on both.
+The result has the joints of the first set. Joints are matched by name; joints that a set does not have are unlabelled.
+With a single set and `--joints FILE` it writes a copy with other joints: for example Leeds Sports with COCO's joints, to
+evaluate a model that was trained on both.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from distilpose.files import write_text
 
 
 def merge(sets: Sequence[tuple[Path, Path]], root: Path, joints: Path | None = None) -> dict[str, Any]:
-    """Content of the merged file.
+    """Create the content of the merged file.
 
     Args:
         sets: annotation file and image folder of each set.
-        root: folder that file names of images are relative to.
-        joints: annotation file with the joints of the result, by default the first set.
+        root: folder to which the file names of images are relative.
+        joints: annotation file with the joints of the result; by default, the first set.
 
     Raises:
         DistilPoseError: a file is missing or wrong, or a set has none of the joints.
@@ -65,27 +65,32 @@ def merge(sets: Sequence[tuple[Path, Path]], root: Path, joints: Path | None = N
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 
+def file_and_folder(text: str) -> tuple[Path, Path]:
+    """Parse FILE=FOLDER. argparse reports a ValueError as an error message."""
+    file, folder = text.rsplit("=", 1)
+    return Path(file), Path(folder)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run the script."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
-        description="Write one annotation file for several sets, on the joints of the first."
+        description="Merge several annotation files into one with the joints of the first."
     )
     parser.add_argument("output", type=Path, help="annotation file to write; image names are relative to its folder")
     parser.add_argument(
-        "sets", nargs="+", metavar="FILE=FOLDER", help="an annotation file and the folder of its images"
+        "sets",
+        nargs="+",
+        metavar="FILE=FOLDER",
+        type=file_and_folder,
+        help="an annotation file and the folder of its images",
     )
-    parser.add_argument("--joints", type=Path, help="annotation file with the joints to use, by default the first set")
+    parser.add_argument("--joints", type=Path, help="annotation file with the joints to use; by default, the first set")
     options = parser.parse_args(arguments)
     try:
         if options.output.exists():
             raise DistilPoseError(f"{options.output} exists and is not overwritten: give another name.")
-        if not all("=" in one for one in options.sets):
-            raise DistilPoseError(f"{' '.join(options.sets)}: give each set as FILE=FOLDER, the folder of its images.")
-        pairs = [tuple(map(Path, one.rsplit("=", 1))) for one in options.sets]
-        content = merge(pairs, options.output.parent, options.joints)  # type: ignore[arg-type]
-        write_text(
-            json.dumps(content), options.output
-        )  # without indent, which would make COCO's file several times larger
+        content = merge(options.sets, options.output.parent, options.joints)
+        write_text(json.dumps(content), options.output)  # indentation would make COCO's file several times larger
     except (DistilPoseError, OSError) as error:
         sys.exit(f"error: {error}")
     joints = len(content["categories"][0]["keypoints"])

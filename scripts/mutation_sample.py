@@ -1,8 +1,8 @@
 """Break core lines one at a time, and show that `make test` notices each: `python scripts/mutation_sample.py`.
 
-Each mutation changes one line of a copy of the package and runs the tests of the rooms named beside it, as `make test` would
-(without the slow ones), up to the first failure. A control run breaks nothing. The exit status is 1 where a mutation is not
-noticed, or the control fails.
+Each mutation changes one line in a copy of the package and runs the tests of the packages listed in `tests`, as `make test`
+would (without the slow ones), until the first failure. A control run changes nothing. The exit status is 1 if a mutation is
+not noticed, or the control fails.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Mutation(NamedTuple):
     """One broken line.
 
     Attributes:
-        what: what is wrong with it.
-        file: below src/distilpose.
-        line: the code as it stands there, exactly once.
-        broken: what it becomes.
-        tests: files and folders below tests/ that should notice.
+        what: description of the defect.
+        file: path below src/distilpose.
+        line: the correct code, which the file contains exactly once.
+        broken: the broken code.
+        tests: files and folders below tests/ that should fail.
     """
 
     what: str
@@ -79,11 +79,11 @@ MUTATIONS = (
         "image_width if flipped else None)", "None)", "data",
     ),
     Mutation(
-        "positions are subtracted in place of added", "models/encoder.py",
+        "positions are subtracted instead of added", "models/encoder.py",
         "tokens = tokens + self.padded_positions", "tokens = tokens - self.padded_positions", "models",
     ),
     Mutation(
-        "a resumed run takes the checkpoint that has gone least far", "runs/checkpoints.py",
+        "a resumed run takes the checkpoint with the fewest steps", "runs/checkpoints.py",
         "return max(", "return min(", "runs",
     ),
     Mutation(
@@ -91,7 +91,7 @@ MUTATIONS = (
         "parameter.grad.mul_(wanted / left)", "parameter.grad.mul_(1.0)", "modules test_train.py test_train_options.py",
     ),
     Mutation(
-        "OKS uses the sigma and not twice the sigma", "evaluation/oks.py",
+        "OKS uses the sigma instead of twice the sigma", "evaluation/oks.py",
         "(2 * torch.as_tensor(sigmas", "(1 * torch.as_tensor(sigmas", "evaluation",
     ),
 )  # fmt: skip
@@ -103,7 +103,7 @@ CONTROL = Mutation(
 
 
 def notices(mutation: Mutation) -> tuple[bool, str]:
-    """Whether the tests fail on the broken line, and pytest's last line."""
+    """Run the tests on the broken line; return whether they fail, and pytest's last line."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "src"
         shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
@@ -112,7 +112,7 @@ def notices(mutation: Mutation) -> tuple[bool, str]:
         content = file.read_text()
         if content.count(mutation.line) != 1:
             sys.exit(
-                f"error: {mutation.file} holds {mutation.line!r} {content.count(mutation.line)} times: expected once."
+                f"error: {mutation.file} contains {mutation.line!r} {content.count(mutation.line)} times: expected once."
             )
         file.write_text(content.replace(mutation.line, mutation.broken))
         tests = [str(ROOT / "tests" / name) for name in mutation.tests.split()]

@@ -1,10 +1,10 @@
-"""A cluster rehearsed on one machine with CPU processes: what does not depend on their number, and two nodes.
+"""Rehearse a cluster on one machine with CPU processes: compares numbers of processes, and simulates two nodes.
 
-    python scripts/rehearse_cluster.py figures   # one checkpoint evaluated by 1, 2, 3 and 4 processes, compared to the last bit
+    python scripts/rehearse_cluster.py figures   # one checkpoint evaluated by 1, 2, 3 and 4 processes, compared bit by bit
     python scripts/rehearse_cluster.py curves    # the loss of equal effective batches, distributed in five ways
     python scripts/rehearse_cluster.py nodes     # two nodes of two processes; one is lost, and both are started again
 
-Each prints a table and writes it into --output. Nodes are network namespaces, which need root and `ip`.
+Each prints a table and writes it to --output. The nodes are network namespaces; they need root and `ip`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MODELS = {
     "batch norms (`student_xs`)": ["model=student_xs"],
 }  # fmt: skip
 NODES = ("10.213.0.1", "10.213.0.2")
-STRATEGY = os.environ.get("STRATEGY", "ddp")  # of the two nodes
+STRATEGY = os.environ.get("STRATEGY", "ddp")  # strategy of the two nodes
 
 
 def run(place: Path, command: list[str]) -> None:
@@ -57,19 +57,19 @@ def run(place: Path, command: list[str]) -> None:
 
 
 def train(place: Path, name: str, *arguments: str, processes: int = 1) -> list[dict[str, float]]:
-    """Train in a folder of that name; return its table of metrics."""
+    """Train in the folder `name`; return its table of metrics."""
     devices = [f"trainer.devices={processes}", "trainer.strategy=ddp"]
     run(place, [sys.executable, "-m", "distilpose.train", *TRAIN, *devices, *arguments, f"hydra.run.dir={name}"])
     return read_table(place / name / "metrics.csv")
 
 
 def markdown(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """A table."""
+    """Format a Markdown table."""
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def validate(checkpoint: str, output: str) -> None:
-    """Validate a checkpoint in each of torchrun's processes; write figures and a digest of the predictions."""
+    """Validate a checkpoint in each process of torchrun; write metrics and a digest of the predictions."""
     from hydra import compose, initialize_config_dir
     from lightning import Trainer
 
@@ -87,7 +87,7 @@ def validate(checkpoint: str, output: str) -> None:
         enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
     (figures,) = trainer.validate(module, datamodule, verbose=False)
-    if module.validated is not None:  # in the first process
+    if module.validated is not None:  # only in the first process
         predictions, _ = module.validated
         order = predictions.annotation_id.argsort()
         digest = hashlib.sha256(b"".join(part[order].numpy().tobytes() for part in predictions)).hexdigest()
@@ -97,7 +97,7 @@ def validate(checkpoint: str, output: str) -> None:
 
 
 def figures(place: Path) -> str:
-    """One trained student evaluated by different numbers of processes."""
+    """Evaluate one trained student with different numbers of processes."""
     train(place, "trained", "model=student_xs", "data.batch_size=8", "trainer.max_epochs=80")
     checkpoint, results = str(place / "trained" / "checkpoints" / "last.ckpt"), []
     for processes in track((1, 2, 3, 4), "figures"):
@@ -114,7 +114,7 @@ def figures(place: Path) -> str:
 
 
 def curves(place: Path) -> str:
-    """Each model's loss with equal effective batches."""
+    """Train each model with equal effective batches in several layouts, and compare the losses."""
     rows = []
     for model, arguments in track(MODELS.items(), "curves"):
         losses = []
@@ -131,7 +131,7 @@ def curves(place: Path) -> str:
 
 @contextmanager
 def two_nodes() -> Iterator[None]:
-    """Two network namespaces, each with an address that only the other can reach."""
+    """Create two network namespaces, each with an address that only the other can reach."""
     commands = ["ip netns add node0", "ip netns add node1"]
     commands += ["ip link add wire0 netns node0 type veth peer wire1 netns node1"]
     for number, address in enumerate(NODES):
@@ -148,7 +148,7 @@ def two_nodes() -> Iterator[None]:
 
 
 def start_node(place: Path, number: int, name: str) -> subprocess.Popen[bytes]:
-    """Start torchrun on one of the nodes, with two processes."""
+    """Start torchrun with two processes on one of the nodes."""
     launch = [
         "ip", "netns", "exec", f"node{number}", *TORCHRUN, "--nnodes=2", "--nproc-per-node=2", "--rdzv-backend=c10d",
         f"--rdzv-endpoint={NODES[0]}:29500", "--rdzv-id=rehearsal", f"--local-addr={NODES[number]}",
@@ -165,15 +165,19 @@ def start_node(place: Path, number: int, name: str) -> subprocess.Popen[bytes]:
 
 
 def nodes(place: Path) -> str:
-    """Two nodes compared with one process; then the second node is lost, and both are started again."""
+    """Compare two nodes with one process; then kill the second node, and start both again."""
     single = train(place, "single", "model=student_xs", "method.frozen=[backbone]", "data.batch_size=8")
     with two_nodes():
-        statuses = [process.wait(600) for process in [start_node(place, number, "whole") for number in range(2)]]
+        statuses = [
+            process.wait(600) for process in [start_node(place, number, "uninterrupted") for number in range(2)]
+        ]
         if any(statuses):
-            sys.exit(f"error: two nodes end with {statuses}:\n{(place / 'whole_node0.txt').read_text()[-3000:]}")
-        whole = ending(place / "whole")
-        difference = max(abs(a["train/total"] / b["train/total"] - 1) for a, b in zip(whole[0], single, strict=True))
-        pck = [row["val/PCK"] for row in (whole[0][-1], single[-1])]
+            sys.exit(
+                f"error: two nodes end with {statuses}:\n{(place / 'uninterrupted_node0.txt').read_text()[-3000:]}"
+            )
+        expected = ending(place / "uninterrupted")
+        difference = max(abs(a["train/total"] / b["train/total"] - 1) for a, b in zip(expected[0], single, strict=True))
+        pck = [row["val/PCK"] for row in (expected[0][-1], single[-1])]
         both = [start_node(place, number, "broken") for number in range(2)]
         while not (place / "broken" / "checkpoints" / "recent.ckpt").exists() and both[0].poll() is None:
             time.sleep(0.05)
@@ -187,14 +191,14 @@ def nodes(place: Path) -> str:
         errors = [line.partition("error: ")[2] for line in output.splitlines() if "error: " in line]
         again = [process.wait(600) for process in [start_node(place, number, "broken") for number in range(2)]]
     rows, content = ending(place / "broken")
-    identical = rows == whole[0] and all(same(content[key], whole[1][key]) for key in whole[1])
-    weights, others = content["state_dict"], whole[1]["state_dict"]
+    identical = rows == expected[0] and all(same(content[key], expected[1][key]) for key in expected[1])
+    weights, others = content["state_dict"], expected[1]["state_dict"]
     furthest = max((weights[name] - others[name]).abs().max().item() for name in weights)
     compared = "bit for bit" if identical else f"weights within {furthest:.0e}"
     return markdown(
         ["rehearsal", "outcome"],
         [
-            ["2 nodes x 2 processes x batch 2", f"exit statuses {statuses}, {len(whole[0])} epochs, each validated"],
+            ["2 nodes x 2 processes x batch 2", f"exit statuses {statuses}, {len(expected[0])} epochs, each validated"],
             ["their loss and that of one process with batch 8", f"largest relative difference {difference:.1e}"],
             ["val/PCK of the last epoch", f"{pck[0]!r}, one process {pck[1]!r}"],
             ["node 2 killed in the middle", f"node 1 ended after {seconds:.1f} s, status {status}"],

@@ -1,6 +1,6 @@
-"""Read what a W&B run logged from its file, without network or account.
+"""Reads what a W&B run logged from its file, without network or account.
 
-W&B has no public reader of its .wandb files: `wandb sync` sends them, and the public API reads from the server.
+W&B has no public reader for .wandb files: `wandb sync` uploads them, and the public API reads from the server.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from distilpose.errors import DistilPoseError
 
 # LevelDB's log format after W&B's own header: records are split into parts, and no part crosses a block of 32 KiB
@@ -24,7 +22,7 @@ NUMBER = "number"
 
 @dataclass
 class LoggedRun:
-    """A W&B run as its file holds it.
+    """Content of a .wandb file.
 
     Attributes:
         name: display name.
@@ -32,7 +30,7 @@ class LoggedRun:
         group: W&B group, "" without one.
         job_type: W&B job type, "" without one.
         tags: W&B tags.
-        config: configuration, nested as it was logged.
+        config: nested configuration.
         history: rows of each key as (trainer/global_step or None, value); media are dicts with "_type".
         exit_code: None if the run was not closed.
     """
@@ -80,20 +78,17 @@ def _started(file: Path) -> str:
 
 
 def read_logged(file: str | Path) -> LoggedRun:
-    """Read a .wandb file; of a truncated one, as after a kill, its complete records.
+    """Read a .wandb file. If it is truncated, as after a kill, only its complete records are read.
 
     Raises:
-        DistilPoseError: it is no .wandb file, or damaged.
+        DistilPoseError: it is not a .wandb file.
     """
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # created at import
 
     run = LoggedRun()
     for content in _records(Path(file)):
         record = Record()
-        try:
-            record.ParseFromString(content)
-        except DecodeError as error:
-            raise DistilPoseError(f"'{file}' is damaged ({error}): copy it again.") from error
+        record.ParseFromString(content)
         _add_record(run, record)
     return run
 
@@ -102,15 +97,9 @@ def _add_record(run: LoggedRun, record: Any) -> None:
     """Add one record to the run."""
     kind = record.WhichOneof("record_type")
     if kind == "run":
-        about = record.run
-        run.name, run.project, run.group, run.job_type = (
-            about.display_name,
-            about.project,
-            about.run_group,
-            about.job_type,
-        )
-        run.tags = list(about.tags)
-        _merge(run.config, about.config.update)
+        run.name, run.project, run.group = record.run.display_name, record.run.project, record.run.run_group
+        run.job_type, run.tags = record.run.job_type, list(record.run.tags)
+        _merge(run.config, record.run.config.update)
     elif kind == "config":
         _merge(run.config, record.config.update)
     elif kind == "history":
@@ -126,7 +115,7 @@ def _add_record(run: LoggedRun, record: Any) -> None:
 
 
 def _merge(target: dict[str, Any], items: Any) -> None:
-    """Put items into nested containers; a nested item has the keys that lead to it."""
+    """Put items into nested containers; a nested item has the keys of all its parents."""
     for item in items:
         *parents, last = item.nested_key or [item.key]
         container = target
@@ -136,7 +125,7 @@ def _merge(target: dict[str, Any], items: Any) -> None:
 
 
 def _dotted(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted key, except media."""
+    """Nested values as a dictionary with dotted keys; media are values."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         nested = isinstance(value, dict) and "_type" not in value
@@ -149,7 +138,7 @@ def _records(file: Path) -> Iterator[bytes]:
     content = file.read_bytes()
     if not content.startswith(HEADER):
         raise DistilPoseError(
-            f"'{file}' is no .wandb file: give a run's folder, or the run-….wandb in its wandb folder."
+            f"'{file}' is not a .wandb file: give a run's folder, or the run-….wandb in its wandb folder."
         )
     place, record = len(HEADER) + 3, b""  # after a magic number and a version
     while place + PART.size <= len(content):

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: the release's numbers, the folder of real photographs, small folders in COCO format."""
+"""Fixtures for all tests: numbers of the public release, real photographs, tiny data sets and trainings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distilpose.skeleton import COCO, Skeleton
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
-# tests run side by side, one core each, and so do the processes they start
+# tests run in parallel with one core each; so do the processes that they start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
@@ -47,14 +47,14 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def release_fixtures() -> Path:
-    """The folder of numbers that the public release computed; its README says how."""
+    """The folder of numbers computed by the public release; see its README."""
     return Path(__file__).resolve().parent / "fixtures" / "release"
 
 
 @pytest.fixture
 def run_train(tmp_path, monkeypatch, capsys):
-    """Runs the train command's main in tmp_path: exit status and what it told on standard error."""
-    from distilpose import train  # imports Lightning, which tests of the small parts need not wait for
+    """Run the train command in tmp_path; return the exit status and standard error."""
+    from distilpose import train  # here, because it imports Lightning, which takes seconds
 
     def call(*arguments: str) -> tuple[int, str]:
         monkeypatch.chdir(tmp_path)
@@ -63,9 +63,9 @@ def run_train(tmp_path, monkeypatch, capsys):
         capsys.readouterr()
         try:
             train.main()
-        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
-            told = capsys.readouterr().err
-            return (1, told + stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), told)
+        except SystemExit as stop:  # if the code is a text, the interpreter prints it and the status is 1
+            stderr = capsys.readouterr().err
+            return (1, stderr + stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), stderr)
         return 0, capsys.readouterr().err
 
     return call
@@ -73,18 +73,18 @@ def run_train(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def trained_by(run_train, tiny_coco, tmp_path):
-    """A maker of trainings with the same settings on one tiny set.
+    """Create a function that trains with the same settings on one tiny data set.
 
-    `train = trained_by(settings, train=10)`, then `train("name", *overrides)` trains in that folder and returns it;
-    `train.root` is the set's, with as many training images.
+    `train = trained_by(settings, train=10)`; then `train("name", *overrides)` trains in that folder and returns it.
+    `train.root` is the folder of the data set, which has 10 training images.
     """
 
     def make(settings: list[str], **images: int) -> Callable[..., Path]:
         root = tiny_coco(**images)
 
         def call(name: str, *arguments: str) -> Path:
-            status, told = run_train(*settings, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
-            assert status == 0, told
+            status, stderr = run_train(*settings, f"data.root={root}", f"hydra.run.dir={name}", *arguments)
+            assert status == 0, stderr
             return tmp_path / name
 
         call.root = root
@@ -115,13 +115,13 @@ def _tiny_run(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tiny_run(_tiny_run: Path, tmp_path: Path) -> Path:
-    """A copy in tmp_path/run of a student's training that has ended after two epochs; all tests share the training."""
+    """A copy (tmp_path/run) of a finished training of two epochs; all tests share the training."""
     return Path(shutil.copytree(_tiny_run, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")
 def load_script() -> Callable[[str], ModuleType]:
-    """Imports a file of scripts/ by its name: they are commands and no package."""
+    """Import a file of scripts/ by its name; scripts/ is not a package."""
 
     def call(name: str) -> ModuleType:
         place = Path(__file__).resolve().parents[1] / "scripts" / f"{name}.py"
@@ -134,37 +134,37 @@ def load_script() -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture
-def ended_alike():
-    """Asserts that two runs' folders are equal to the last bit: the table without times, and all of the last checkpoint but
-    how its loops were counted."""
+def assert_same_end():
+    """Assert that two runs are bit-identical: the table without times, and everything in the last checkpoint except the loop
+    counters and the callbacks' states."""
     import torch
 
     from distilpose.callbacks.metrics_table import read_table
 
-    def unlike(one, other, name: str) -> list[str]:
+    def differences(one, other, name: str) -> list[str]:
         if torch.is_tensor(one):
             return [] if torch.equal(one, other) else [name]
         if isinstance(one, dict):
             if one.keys() != other.keys():
                 return [name]
-            return [found for key in one for found in unlike(one[key], other[key], f"{name}.{key}")]
+            return [path for key in one for path in differences(one[key], other[key], f"{name}.{key}")]
         if isinstance(one, (list, tuple)):
             pairs = zip(one, other, strict=True)
-            return [found for number, pair in enumerate(pairs) for found in unlike(*pair, f"{name}.{number}")]
+            return [path for number, pair in enumerate(pairs) for path in differences(*pair, f"{name}.{number}")]
         return [] if one == other else [name]
 
-    def call(run: Path, whole: Path) -> None:
+    def call(run: Path, uninterrupted: Path) -> None:
         endings = []
-        for folder in (run, whole):
+        for folder in (run, uninterrupted):
             content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
             rows = [{k: v for k, v in row.items() if k != "seconds"} for row in read_table(folder / "metrics.csv")]
             endings.append({"rows": rows} | {k: v for k, v in content.items() if k not in ("loops", "callbacks")})
-        assert unlike(*endings, "run") == []
+        assert differences(*endings, "run") == []
 
     return call
 
 
-# where COCO's joints lie in a standing person's box, as shares of its width and height
+# positions of COCO's joints in the box of a standing person, as shares of its width and height
 STANDING = np.array(
     [(.50, .07), (.55, .05), (.45, .05), (.60, .07), (.40, .07), (.72, .22), (.28, .22), (.85, .38), (.15, .38),
      (.92, .52), (.08, .52), (.63, .52), (.37, .52), (.65, .74), (.35, .74), (.66, .96), (.34, .96)]
@@ -173,7 +173,7 @@ STANDING = np.array(
 
 @pytest.fixture
 def tiny_coco(tmp_path: Path) -> Callable[..., Path]:
-    """A maker of small folders in COCO format, laid out as `data=custom` expects them.
+    """Create small data sets in COCO format, with the files that `data=custom` expects.
 
     `tiny_coco(train=8, val=4, skeleton=COCO, seed=0)` writes annotations/{train,val}.json, {train,val}/*.jpg (noise
     with a dot at each joint, one or two persons an image, the last image of a split without any) and detections.json

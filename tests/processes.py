@@ -1,4 +1,4 @@
-"""The train command as a process of its own."""
+"""Run the train command as a subprocess."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Start it in a folder."""
+    """Start the command in a folder."""
     return subprocess.Popen(
         [sys.executable, "-m", "distilpose.train", *map(str, arguments)],
         cwd=folder,
@@ -19,6 +19,6 @@ def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Its exit status, standard output and standard error."""
+    """Wait until it ends; return its exit status, standard output and standard error."""
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err

@@ -1,4 +1,4 @@
-"""Every option of every configuration group composes, and is made into what it names."""
+"""Every option of every configuration group composes and is instantiated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_commands(name):
     assert find_spec(f"distilpose.{name}") is not None
 
 
-def test_no_group_is_forgotten_here():
+def test_every_group_is_tested_here():
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     assert groups == {
         "augmentation", "callbacks", "data", "detector", "experiment", "hydra", "launcher", "logger", "loss", "method", "model",
@@ -54,7 +54,7 @@ def test_each_model_of_the_registry_has_a_configuration():
 @pytest.mark.parametrize("name", options("model"))
 def test_models(name):
     cfg = configured(f"model={name}", "model.pretrained=false")
-    with torch.device("meta"):  # shapes without the work of drawing weights
+    with torch.device("meta"):  # shapes only: no time for random weights
         model = instantiate(cfg.model, _partial_=True)(skeleton=COCO)
     assert model.name == name
     assert model.kind == name.split("_")[0]
@@ -65,7 +65,7 @@ def test_models(name):
 
 
 @pytest.mark.parametrize("name", options("model"))
-def test_model_configurations_say_the_registrys_defaults(name):
+def test_model_configurations_have_the_registrys_defaults(name):
     from distilpose.models import model_spec
 
     cfg, spec = OmegaConf.to_container(configured(f"model={name}").model), model_spec(name)
@@ -82,14 +82,14 @@ def test_losses(name):
     if name.startswith("heatmap"):
         assert isinstance(loss, {"heatmap_ce": HeatmapCrossEntropy, "heatmap_mse": HeatmapMSE}[name])
         return
-    # what the file's name promises is on, and nothing else
+    # exactly the terms in the file's name have a weight
     terms = {term for term, weight in loss.weights.items() if weight > 0}
     promised = {"likelihood"} if "rle" in name or "plus" in name else {"regression"}
     if "tokens" in name and name != "without_tokens":
         promised |= {"visual_token", "keypoint_token"}
     promised |= {term for term in ("simulated_heatmap", "confidence") if term in name}
     if name.startswith("distilpose_"):
-        # in place of the squared difference of maps, or of smooth L1
+        # these replace the squared difference of maps, or smooth L1
         other = {term for term in ("marginal", "divergence", "moment") if term in name}
         promised |= {"visual_token", "keypoint_token", "confidence"} | (other or {"simulated_heatmap"})
     if name == "without_tokens":
@@ -197,7 +197,7 @@ def test_experiments(name):
     cfg = configured(f"experiment={name}")
     for group in ("data", "loss", "optimizer", "augmentation", "scheduler"):
         instantiate(cfg[group])
-    # the command line has the last word over groups and values
+    # the command line overrides groups and values of the experiment
     changed = configured(f"experiment={name}", "data=lspet", "trainer.max_epochs=7", "optimizer=adamw")
     assert changed.data.train_images == "train"
     assert changed.trainer.max_epochs == 7
@@ -214,7 +214,7 @@ def test_a_student_without_its_teacher_in_an_experiment():
     assert not instantiate(configured("experiment=demo_student", "loss=regression").loss).needs_teacher
 
 
-def test_the_papers_recipe_is_what_comes_without_arguments():
+def test_the_defaults_are_the_papers_recipe():
     cfg = configured("trainer.accelerator=cpu", "trainer.devices=8")
     assert cfg.model.name == "student_s"
     assert cfg.optimizer._target_ == "torch.optim.Adam"

@@ -8,5 +8,5 @@ def test_the_error_is_a_plain_value_error():
 
 
 def test_the_first_line_of_a_librarys_message():
-    assert first_line(ValueError("refused\nand how to go on unsafely")) == "refused"
+    assert first_line(ValueError("rejected\nand how to do it unsafely")) == "rejected"
     assert first_line(OSError()) == "OSError"

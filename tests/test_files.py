@@ -14,35 +14,35 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_appears_when_the_block_ends_well(tmp_path):
+def test_a_file_appears_when_the_block_succeeds(tmp_path):
     path = tmp_path / "new" / "table.csv"
-    with atomic_write(path) as beside:
-        beside.write_text("a,b\n")
-        assert beside.parent == path.parent
+    with atomic_write(path) as temporary:
+        temporary.write_text("a,b\n")
+        assert temporary.parent == path.parent
         assert not path.exists()
     assert path.read_text() == "a,b\n"
     assert names(path.parent) == ["table.csv"]
 
 
-def test_what_was_there_outlives_a_failure(tmp_path):
+def test_the_old_file_is_kept_if_the_block_fails(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("before")
-    with pytest.raises(UnicodeEncodeError), atomic_write(path) as beside:
-        beside.write_text("half, then \udcff")
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as temporary:
+        temporary.write_text("half, then \udcff")
     assert path.read_text() == "before"
     assert names(tmp_path) == ["table.csv"]
 
 
-def test_the_content_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
-    said = []
-    on_disk, named = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda file: (said.append(os.fstat(file).st_ino), on_disk(file))[1])
-    monkeypatch.setattr(os, "replace", lambda old, new: (said.append("named"), named(old, new))[1])
+def test_the_content_is_flushed_before_the_rename(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append(os.fstat(file).st_ino), fsync(file))[1])
+    monkeypatch.setattr(os, "replace", lambda old, new: (calls.append("replace"), replace(old, new))[1])
     path = write_text("a", tmp_path / "a.txt")
-    assert said == [path.stat().st_ino, "named", tmp_path.stat().st_ino]
+    assert calls == [path.stat().st_ino, "replace", tmp_path.stat().st_ino]
 
 
-def test_others_may_read_what_the_umask_lets_them(tmp_path):
+def test_permissions_follow_the_umask(tmp_path):
     old = os.umask(0o027)
     try:
         write_text("a", tmp_path / "a.txt")
@@ -51,7 +51,7 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path):
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
 
 
-def test_json_of_any_reader(tmp_path):
+def test_json_has_no_nan_or_infinity(tmp_path):
     value = {
         "best": {"val/AP": 0.5},
         "rows": (1, 2.5),
@@ -67,20 +67,20 @@ def test_json_of_any_reader(tmp_path):
     assert len(write_json([{"id": 1}, {"id": 2}], tmp_path / "rows.json").read_text().splitlines()) == 1
 
 
-def test_a_folder_under_a_file_is_told(tmp_path):
+def test_a_folder_below_a_file_raises_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DistilPoseError, match=r"file/a\.txt cannot be written .* choose a folder you may write to"):
         write_text("a", tmp_path / "file" / "a.txt")
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for name in ("metrics.csv", "checkpoints/last.ckpt"):
         path = write_text("whole", tmp_path / name)
-        with atomic_write(path) as beside:
-            beside.write_text("ha")
+        with atomic_write(path) as temporary:
+            temporary.write_text("ha")
             path.with_name("copy").write_text("ha")
-        path.with_name("copy").rename(beside)
+        path.with_name("copy").rename(temporary)
         path.write_text("whole")
     (tmp_path / ".hidden.part").write_text("another's")
     remove_parts(tmp_path)

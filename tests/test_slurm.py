@@ -20,7 +20,7 @@ TINY = [
     "~callbacks.details",
     "callbacks=ema", "callbacks.ema.decay=0.9",
 ]  # fmt: skip
-# each records how it was called
+# each records its arguments
 SBATCH = '#!/bin/sh\ncp "$1" "$SLURM_STUB/script.sh"\necho "Submitted batch job 42"\n'
 SCONTROL = '#!/bin/sh\necho "scontrol $*" >> "$SLURM_STUB/calls"\n'
 SACCT = "#!/bin/sh\necho 'JobID|State|NodeList'\necho '42|PENDING|'\n"
@@ -67,7 +67,7 @@ def submitted(folder, *arguments: str) -> str:
     return (folder / "script.sh").read_text()
 
 
-def test_a_task_a_gpu_and_a_signal_before_the_end(slurm):
+def test_a_task_for_each_gpu_and_a_signal_before_the_end(slurm):
     script = submitted(
         slurm,
         "hydra.launcher.nodes=4",
@@ -87,7 +87,7 @@ def test_a_task_a_gpu_and_a_signal_before_the_end(slurm):
         assert f"#SBATCH --{option}\n" in script, script
 
 
-def test_a_job_whose_time_is_up_is_requeued_and_resumes(slurm, tiny_coco, ended_alike):
+def test_a_job_whose_time_is_up_is_requeued_and_resumes(slurm, tiny_coco, assert_same_end):
     settings = [*TINY, f"data.root={tiny_coco(train=60, val=4)}", "data.val_batch_size=2"]
     script = submitted(
         slurm, *settings, "hydra.launcher.gpus_per_node=2", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=run"
@@ -113,4 +113,4 @@ def test_a_job_whose_time_is_up_is_requeued_and_resumes(slurm, tiny_coco, ended_
     assert job.returncode == 0, job.stdout + job.stderr
     command = [sys.executable, "-m", "distilpose.train", *settings, "trainer.devices=2", "hydra.run.dir=whole"]
     subprocess.run(command, cwd=slurm, check=True, capture_output=True, timeout=300)
-    ended_alike(slurm / "sweep" / "run", slurm / "whole")
+    assert_same_end(slurm / "sweep" / "run", slurm / "whole")

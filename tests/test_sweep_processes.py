@@ -37,7 +37,7 @@ def wait_for(process, reached, seconds=200):
 
 
 def table(folder):
-    """State and value by run, of trials.md."""
+    """State and value of each run in trials.md."""
     rows = (folder / "trials.md").read_text().split("\n\n")[0].splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("| ").split("|")] for row in rows]
     return {run: (state, value.strip("*")) for run, state, value, *_ in cells}
@@ -53,9 +53,9 @@ def figures(folder):
 @pytest.mark.parametrize(
     "launcher", [[], JOBLIB, ["hydra/launcher=submitit_local"]], ids=["one by one", "joblib", "submitit"]
 )
-def test_a_failed_job_stops_no_other_and_the_best_trains_again(tiny_coco, tmp_path, launcher):
+def test_a_failed_job_does_not_stop_others_and_the_best_trains_again(tiny_coco, tmp_path, launcher):
     settings = [*TINY, f"data.root={tiny_coco(train=17)}", "trainer.max_epochs=2", *GRID, *launcher]
-    if launcher == JOBLIB:  # whose processes start workers in their own way
+    if launcher == JOBLIB:  # its processes start workers in another way
         settings.append("data.num_workers=1")
     status, out, err = finish(start(tmp_path, "-m", *settings, "seed=-1,0,1"))
     assert status == 1
@@ -105,7 +105,7 @@ def test_a_signal_stops_the_whole_sweep_and_the_same_command_resumes_it(tiny_coc
     assert figures(tmp_path / "sweep" / "seed0") == figures(tmp_path / "whole" / "seed0")
 
 
-def test_jobs_side_by_side_end_with_their_sweep_and_resume_with_it(tiny_coco, tmp_path):
+def test_concurrent_jobs_end_with_their_sweep_and_resume_with_it(tiny_coco, tmp_path):
     settings = ["-m", *TINY, *GRID, *JOBLIB, f"data.root={tiny_coco(train=100)}", "trainer.max_epochs=8", "seed=0,1,2"]
     process = start(tmp_path, *settings)
     folders = [tmp_path / "sweep" / f"seed{seed}" for seed in range(3)]
@@ -134,7 +134,7 @@ def test_jobs_side_by_side_end_with_their_sweep_and_resume_with_it(tiny_coco, tm
     [(JOBLIB, 3), (["hydra/launcher=submitit_local"], 2)],  # submitit waits 15 s for each that does not come back
     ids=["joblib", "submitit"],
 )
-def test_a_job_whose_process_is_killed_takes_no_other_with_it(tiny_coco, tmp_path, launcher, count):
+def test_a_killed_job_does_not_stop_others(tiny_coco, tmp_path, launcher, count):
     killer = tmp_path / "own" / "callbacks"
     killer.mkdir(parents=True)
     (killer / "deadly.yaml").write_text(

@@ -1,4 +1,4 @@
-"""Whole trainings through the train command, of tiny models on tiny pictures."""
+"""Complete trainings of tiny models on tiny pictures, with the train command."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOADED = ["data.num_workers=1"]  # a worker that prefetches
 
 @pytest.fixture
 def trained(trained_by):
-    """Trains in the folder of that name, on the one tiny set of the test, and returns the folder."""
+    """Train in the folder of that name, on the tiny data set of the test; return the folder."""
     return trained_by(TINY)
 
 
@@ -48,7 +48,7 @@ def read(file):
 
 
 def scored(checkpoint, root, output, flip_test):
-    """What the evaluate command says of a checkpoint on the tiny set."""
+    """The evaluate command's metrics of a checkpoint on the tiny data set."""
     overrides = ["data=custom", f"data.root={root}", "data.num_workers=0", "device=cpu", f"checkpoint={checkpoint}"]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("evaluate", [*overrides, f"output={output}", f"flip_test={str(flip_test).lower()}"])
@@ -105,7 +105,7 @@ def test_teacher_then_student(trained, tmp_path):
 
 @pytest.mark.parametrize("extra", [[], [*EMA, *LOADED]], ids=["plain", "averaged, prefetched"])
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run_train, trained, teacher, extra):
-    # views are drawn for each person, and the likelihood's integral in each step
+    # random numbers: views of each person, and the likelihood's integral in each step
     drawing = ["augmentation=photometric", "loss.likelihood=0.01", *extra]
     whole = trained("whole", *teacher, *UNDRAWN, *drawing, "trainer.max_epochs=4")
     parts = trained("parts", *teacher, *UNDRAWN, *drawing, "trainer.max_epochs=2")
@@ -156,7 +156,7 @@ def test_averaged_weights_are_what_is_validated_saved_and_loaded(trained, teache
 
 def test_a_moved_run_resumes_where_it_is_now(run_train, tiny_run, tmp_path):
     tiny_run.rename(tmp_path / "after")
-    # a best score that nothing beats: the best checkpoint must stay as it is
+    # a best score that cannot be reached: the best checkpoint must not change
     last = tmp_path / "after" / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
     (state,) = (state for name, state in content["callbacks"].items() if name.startswith("BestCheckpoint"))
@@ -186,7 +186,7 @@ def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(trai
     (row,) = read_table(folder / "metrics.csv")
     assert math.isfinite(row["val/PCK"])
     assert (folder / "checkpoints" / "best.ckpt").is_file()
-    # the interval asked for is the one a longer resumed run keeps to
+    # the configured interval is saved, for a longer resumed run
     assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["check_val_every_n_epoch"] == 10
 
 

@@ -1,4 +1,4 @@
-"""Options of training, each through the train command: what it changes, and that a run with all of them resumes."""
+"""Options of the train command: the effect of each, and that a run with all of them resumes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def deterministic_for_one_test_only():
 
 @pytest.fixture
 def trained(trained_by):
-    """Trains in the folder of that name, on the one tiny set of the test (17 persons), and returns the folder."""
+    """Train in the folder of that name, on the tiny data set of the test (17 persons); return the folder."""
     return trained_by(TINY, train=12)
 
 
 class Watch(Callback):
-    """Records `look(trainer, module, outputs)` after each batch, while its gradients are still there."""
+    """Records `look(trainer, module, outputs)` after each batch, before the gradients are cleared."""
 
     seen: list = []
     look = None
@@ -44,7 +44,7 @@ class Watch(Callback):
 
 @pytest.fixture
 def watched(monkeypatch):
-    """Adds a `Watch` to a run: watched(look) gives the override for it and the list it fills."""
+    """Add a `Watch` to a run: watched(look) returns the override and the list of recorded values."""
 
     def call(look):
         seen: list = []
@@ -64,7 +64,7 @@ def weights(folder, state="state_dict"):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)[state]
 
 
-# batch norm is the one thing that sees how persons are batched
+# without training batch norms, which depend on the other persons of a batch
 FROZEN = ["method.frozen=[backbone]", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.5"]
 
 
@@ -117,7 +117,7 @@ def test_a_rate_a_block_and_frozen_blocks(trained, watched):
     folder = trained("run", override, "method.layer_decay=0.5", "optimizer.lr=0.01", "scheduler=cosine")
     assert all(rate == pytest.approx(before * 2) for before, rate in zip(seen[0][:-2], seen[0][1:-1], strict=True))
     assert seen[0][-1] == seen[0][-2]
-    # the rate that is printed is the whole one
+    # the logged rate is that of the last block
     assert read_table(folder / "metrics.csv")[0]["train/learning_rate"] == pytest.approx(seen[3][-1], rel=0.5)
 
 
@@ -130,7 +130,7 @@ def test_half_precision_on_a_cpu_becomes_bfloat16_with_a_warning(trained, watche
 
 @pytest.mark.slow
 def test_averaged_and_raw_weights_of_a_checkpoint(run_train, trained, tmp_path):
-    # the best checkpoint is drawn from a validation at which the average is what is seen
+    # validation, and so the best checkpoint, uses the averaged weights
     folder = trained("run", "callbacks=ema", "callbacks.ema.decay=0.5")
     last = folder / "checkpoints" / "last.ckpt"
     raw, averaged = (
@@ -142,16 +142,16 @@ def test_averaged_and_raw_weights_of_a_checkpoint(run_train, trained, tmp_path):
     for wanted, kind in ((averaged, {}), (averaged, {"weights_kind": "averaged"}), (raw, {"weights_kind": "raw"})):
         found = load_model(last, **kind).state_dict()
         assert all(torch.equal(value, wanted[name]) for name, value in found.items())
-        assert load_model(plain, **kind)  # which has one set
+        assert load_model(plain, **kind)  # it has only one kind
 
-    # a training without averaging goes on with the raw ones, and one that starts from the file takes those asked for
+    # without callbacks=ema a resumed run trains the raw weights; weights=FILE uses those that weights_kind selects
     rest = trained("rest", f"resume={last}", "trainer.max_epochs=4")
     assert "current_model_state" not in torch.load(rest / "checkpoints" / "last.ckpt", weights_only=True)
     for kind, wanted in (("averaged", averaged), ("raw", raw)):
         start = trained(kind, f"weights={last}", f"weights_kind={kind}", "optimizer.lr=0", "method.frozen=[backbone]")
         found = load_model(start / "checkpoints" / "last.ckpt").state_dict()
         assert all(torch.equal(value, wanted[name]) for name, value in found.items()), kind
-    # which is exactly where a training that had never averaged would be
+    # identical to a training without averaging from the start
     parts = trained("parts", "trainer.max_epochs=4")
     assert all(torch.equal(value, weights(rest)[name]) for name, value in weights(parts).items())
 
@@ -209,7 +209,7 @@ def test_a_compiled_model_trains_and_its_checkpoint_knows_nothing_of_it(trained)
 
 
 def test_a_tenth_of_each_epoch(trained):
-    folder = trained("run", "trainer=limit", "data.batch_size=1")  # of 17 batches, two epochs
+    folder = trained("run", "trainer=limit", "data.batch_size=1")  # 17 batches, two epochs
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 

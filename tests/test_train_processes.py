@@ -1,4 +1,4 @@
-"""What only real processes show: a kill, two processes of one training, a multirun, an error message at the end."""
+"""Tests that need real processes: a kill, two processes of one training, a multirun, the last error message."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_killed_training_resumes_by_the_same_command_and_ends_the_same(tiny_co
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
 
     monkeypatch.chdir(tmp_path)
-    for place in ("run", "whole", "run"):  # at last there is nothing left to do
+    for place in ("run", "whole", "run"):  # the third command finds a finished run
         monkeypatch.setattr(sys, "argv", ["train", *settings, f"hydra.run.dir={place}"])
         GlobalHydra.instance().clear()
         train.main()
@@ -87,48 +87,50 @@ def test_two_processes_evaluate_as_one(tiny_coco, tmp_path):
     assert row["PCK"] > 0.2
 
 
-class Strike(Callback):
-    """Sends the second of two processes a signal in a batch of an epoch, by its environment."""
+class SendSignal(Callback):
+    """Sends a signal to the second process, at the epoch and batch in the environment variable SIGNAL_AT."""
 
-    def _strike(self, trainer, batch, place):
-        number, epoch, index, where = os.environ.get("STRIKE", "0 0 0 nowhere").split()
+    def _send(self, trainer, batch, place):
+        number, epoch, index, where = os.environ.get("SIGNAL_AT", "0 0 0 nowhere").split()
         if trainer.global_rank == 1 and (trainer.current_epoch, batch, place) == (int(epoch), int(index), where):
             os.kill(os.getpid(), int(number))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self._strike(trainer, batch_idx, "training")
+        self._send(trainer, batch_idx, "training")
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
-        self._strike(trainer, batch_idx, "validation")
+        self._send(trainer, batch_idx, "validation")
 
 
-def test_two_processes_are_preempted_together_and_resume_to_the_same_end(tiny_coco, tmp_path, monkeypatch, ended_alike):
-    """Only the second gets the signal: in an epoch, then in a validation of two batches in one process and one in the other."""
+def test_two_processes_are_preempted_together_and_resume_to_the_same_end(
+    tiny_coco, tmp_path, monkeypatch, assert_same_end
+):
+    """Only the second process gets the signal: first in an epoch, then in a validation with unequal numbers of batches."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]))
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=17, val=4)}", "data.val_batch_size=2", "model=student_xs"]
     settings += ["logger=none", "callbacks=ema", "callbacks.ema.decay=0.9", "resume=auto", "trainer.max_epochs=2"]
-    settings += ["+callbacks.strike._target_=test_train_processes.Strike", "data.num_workers=1"]
+    settings += ["+callbacks.signal._target_=test_train_processes.SendSignal", "data.num_workers=1"]
     settings += ["trainer.devices=2", "trainer.strategy=ddp"]
     status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=whole"))
     assert status == 0, err
-    strikes = {
+    signals = {
         "10 0 1 training": (138, "2 of 3 batches"),
         "15 1 0 validation": (143, "validation of epoch 1"),
     }
-    for strike, (expected, words) in strikes.items():
-        monkeypatch.setenv("STRIKE", strike)
+    for moment, (expected, text) in signals.items():
+        monkeypatch.setenv("SIGNAL_AT", moment)
         status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=run"))
         assert status == expected, err
         assert err.count("Stopped by SIG") == 1
-        assert words in err
+        assert text in err
         assert "Traceback" not in err
-    monkeypatch.delenv("STRIKE")
+    monkeypatch.delenv("SIGNAL_AT")
     status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=run"))
     assert status == 0, err
-    ended_alike(tmp_path / "run", tmp_path / "whole")
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
 
 
-def test_torchrun_trains_as_lightnings_own_processes_do(tiny_coco, tmp_path, ended_alike):
+def test_torchrun_trains_as_lightnings_own_processes_do(tiny_coco, tmp_path, assert_same_end):
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=17, val=4)}", "data.val_batch_size=2", "model=student_xs"]
     settings += ["logger=none", "trainer.max_epochs=2", "trainer.devices=2", "trainer.strategy=ddp", "resume=auto"]
     status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=own"))
@@ -147,7 +149,7 @@ def test_torchrun_trains_as_lightnings_own_processes_do(tiny_coco, tmp_path, end
         command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=300
     )
     assert done.returncode == 0, done.stderr.decode()
-    ended_alike(tmp_path / "torchrun", tmp_path / "own")
+    assert_same_end(tmp_path / "torchrun", tmp_path / "own")
 
 
 @pytest.mark.parametrize("rate", [0, 5e-3])
@@ -204,13 +206,13 @@ def test_a_multirun_has_a_folder_and_a_wandb_run_for_each(tiny_coco, tmp_path):
     "launcher", [[], ["launcher=local"], ["hydra/launcher=submitit_local"]], ids=["one by one", "joblib", "submitit"]
 )
 def test_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, launcher, monkeypatch):
-    monkeypatch.setenv("MASTER_PORT", "29517")  # of an earlier training; side by side they cannot both have it
+    monkeypatch.setenv("MASTER_PORT", "29517")  # left by an earlier training; two concurrent jobs cannot share it
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco()}", "logger=none", "model=student_xs", "trainer.max_epochs=1"]
     two = ["trainer.devices=2", "trainer.strategy=ddp", "seed=0,1", "hydra.sweep.dir=sweep", "resume=auto"]
     for again in (False,) if launcher else (False, True):
         status, _, err = finish(start(tmp_path, "-m", *settings, *two, *launcher, "hydra.sweep.subdir=seed${seed}"))
         assert status == 0, err
-        assert not again or err.count("has reached its end already") == 2
+        assert not again or err.count("is already finished") == 2
     for seed in (0, 1):
         folder = tmp_path / "sweep" / f"seed{seed}"
         assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == seed

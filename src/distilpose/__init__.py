@@ -1,6 +1,6 @@
 """DistilPose: small regression pose models that learn from heat-map models.
 
-The names below are loaded on first use, so that importing the package stays cheap.
+The public names are loaded on first use, so that importing the package is fast.
 """
 
 from __future__ import annotations

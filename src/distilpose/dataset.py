@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 from rich.console import Console
 
-from distilpose.cli.command import MISTAKES, error_message
+from distilpose.cli.command import USER_ERRORS, error_message
 from distilpose.cli.process import log_to_stderr, silence_stdout
 from distilpose.cli.validate_settings import check as check_setting
 from distilpose.curation.formats import FORMATS
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         silence_stdout()
         status = 0
-    except MISTAKES as error:
+    except USER_ERRORS as error:
         sys.exit(f"error: {error_message(error)}")
     sys.exit(status)
 

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all; ours, as no dependency flushes to the disk before it renames and keeps the umask."""
+"""Writes files atomically. No dependency does it: none flushes to the disk before the rename and also respects the umask."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary file in the same folder, which is renamed to `path` when the block succeeds and removed when it fails.
+    """Yield a temporary file in the same folder. It is renamed to `path` if the block succeeds, and removed if it fails.
 
-    The content is flushed to the disk before the rename, so that a power cut leaves the old file or the new one.
+    The content is flushed to the disk before the rename, so that a power cut leaves either the old or the new file.
 
     Args:
         path: the file to write; missing parent folders are created.
@@ -49,7 +49,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Flush a file or a folder from the system's memory to the disk."""
+    """Flush a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -58,14 +58,14 @@ def _to_disk(path: Path) -> None:
 
 
 def quarantine(file: Path, error: Exception) -> None:
-    """Rename a file of a run that cannot be read, so that the run continues without it, and log a warning."""
+    """Rename a damaged file of a run, so that the run continues without it, and log a warning."""
     renamed = file.with_name(f"{file.stem}.damaged{file.suffix}")
     file.replace(renamed)
     log.warning("%s is damaged (%s): renamed to %s.", file, error, renamed.name)
 
 
 def sha256_of(file: str | Path) -> str:
-    """A file's SHA-256 in hexadecimal; the file is read in parts."""
+    """SHA-256 of a file in hexadecimal. The file is read in parts."""
     digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
     with open(file, "rb") as stream:
         while part := stream.read(1 << 20):
@@ -74,28 +74,28 @@ def sha256_of(file: str | Path) -> str:
 
 
 def remove_parts(folder: str | Path) -> None:
-    """Remove the temporary files of killed processes in a folder and those below it."""
+    """Remove the temporary files of killed processes in a folder and its subfolders."""
     for part in Path(folder).rglob(".*.[0-9]*.part*"):
         part.unlink(missing_ok=True)
 
 
 def write_text(text: str, path: str | Path) -> Path:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text)
     return Path(path)
 
 
 def write_json(content: Any, path: str | Path) -> Path:
-    """Write JSON, whole or not at all: rows of results in one line, anything else indented.
+    """Write JSON atomically: a list in one line, anything else indented.
 
-    A number that is not finite becomes null, which every reader of JSON understands.
+    A number that is not finite becomes null, because not every JSON parser reads NaN.
     """
     return write_text(json.dumps(_finite(content), indent=None if isinstance(content, list) else 2), path)
 
 
 def _finite(content: Any) -> Any:
-    """Plain containers with None in place of numbers that are not finite."""
+    """Plain containers with None instead of numbers that are not finite."""
     if isinstance(content, Mapping):
         return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
@@ -104,10 +104,10 @@ def _finite(content: Any) -> Any:
 
 
 def check_new_folder(folder: str | Path, setting: str = "output") -> Path:
-    """The folder a command writes into, which must be missing or empty.
+    """Check that the folder a command writes to does not exist or is empty; return its path.
 
     Raises:
-        DistilPoseError: it holds something, or is a file.
+        DistilPoseError: the folder is not empty, or it is a file.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -1,25 +1,20 @@
-"""Train a teacher or a student: `python -m distilpose.train model=student_s teacher.checkpoint=FILE`."""
+"""Trains a teacher or a student: `python -m distilpose.train model=student_s teacher.checkpoint=FILE`."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose.cli.command import command
 from distilpose.data import CocoDataModule
-from distilpose.errors import DistilPoseError
 from distilpose.loggers.wandb_logger import finish_wandb
 from distilpose.models import fit_weights, load_model
 from distilpose.modules.pose_module import PoseModule
@@ -38,18 +33,18 @@ log = logging.getLogger(__name__)
 
 @command("train", TrainSettings, effective=own_configuration)
 def main(cfg: DictConfig) -> float | None:
-    """One run; sweepers maximise what is returned, the best value of the monitored metric."""
+    """Train one run; return the best value of the monitored metric, which sweepers maximise."""
     jobs.exit_with_parent()
     jobs.check_folder(cfg)
     plan = decide(cfg, jobs.wants_processes(cfg))
     if plan.action is not Action.TRAIN:
         return carry_out(plan)
     with jobs.exclusive_run(cfg):
-        return carry_out(decide(cfg))  # again: another process may have trained it until now
+        return carry_out(decide(cfg))  # decide again: another process may have trained the run meanwhile
 
 
 def carry_out(plan: Plan) -> float | None:
-    """Do what is planned; returns the best value of the monitored metric, where the run is trained."""
+    """Carry out the plan; return the best value of the monitored metric, or None if there is none."""
     cfg = plan.cfg
     if plan.action is Action.TRAIN:
         return preflight.best_score(fit(cfg, plan.checkpoint))
@@ -57,7 +52,7 @@ def carry_out(plan: Plan) -> float | None:
         return jobs.run_in_subprocess(cfg)
     if plan.action is Action.SKIP:
         rank_zero_only(log.info)(
-            f"{cfg.folder} has reached its end already: resume='{cfg.folder}' trainer.max_epochs=N trains it for longer."
+            f"The run in {cfg.folder} is already finished: resume='{cfg.folder}' trainer.max_epochs=N trains it for longer."
         )
         return plan.best
     datamodule, module = build(cfg)
@@ -69,16 +64,16 @@ def carry_out(plan: Plan) -> float | None:
 
 
 def fit(cfg: DictConfig, checkpoint: Path | None = None) -> Trainer:
-    """Build what `cfg` composes and train it; `cfg.folder` then holds config, metrics, checkpoints and pictures.
+    """Build and train a model; `cfg.folder` then holds config, metrics, checkpoints and pictures.
 
     Args:
-        cfg: as composed from `conf/train.yaml`.
-        checkpoint: to resume from.
+        cfg: configuration composed from `conf/train.yaml`.
+        checkpoint: checkpoint to resume from.
     """
     datamodule, module = build(cfg)
-    if checkpoint is not None:  # Lightning's own error for one that is damaged or of another model is hard to read
+    if checkpoint is not None:  # Lightning's error for a damaged checkpoint, or one of another model, is hard to read
         fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
-    # the sampler continues within the epoch, which Lightning cannot know
+    # Lightning does not know that the sampler continues within the epoch
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
     with saved_config(cfg, checkpoint):
         trainer = build_trainer(cfg)
@@ -88,7 +83,7 @@ def fit(cfg: DictConfig, checkpoint: Path | None = None) -> Trainer:
 
 
 def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
-    """The data and the module of a run."""
+    """Build the data and the module of a run."""
     preflight.check_devices(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
@@ -100,19 +95,19 @@ def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
 
 
 def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
-    """The LightningModule with its model, loss and, where the loss needs one, teacher.
+    """Build the LightningModule with its model, its loss and, if the loss needs one, its teacher.
 
-    The model takes the skeleton of the data, so that any set of keypoints trains without code.
+    The model gets the skeleton of the data, so that any set of keypoints can be trained.
     """
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton)
     if cfg.weights is not None:
         fit_weights(model, load_model(cfg.weights, cfg.weights_kind).state_dict(), cfg.weights)
     parts = {"model": model, "loss": instantiate(cfg.loss)}
     if cfg.weights is not None and cfg.method.get("backbone_from_teacher", False) is None:
-        parts["backbone_from_teacher"] = False  # the file has a backbone
+        parts["backbone_from_teacher"] = False  # the file already contains a backbone
     if model.kind == "student" and getattr(parts["loss"], "needs_teacher", False):
         teacher = instantiate(cfg.teacher)
-        # a recorded teacher takes the data it was recorded for
+        # a recorded teacher needs the data that it was recorded for
         parts["teacher"] = teacher(data=datamodule) if isinstance(teacher, partial) else teacher
     elif model.kind == "student" and cfg.teacher.get("checkpoint") is not None:
         rank_zero_only(log.info)(
@@ -120,36 +115,21 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
         )
     parts["optimizer"] = instantiate(cfg.optimizer, lr=preflight.scaled_rate(cfg))
     parts["scheduler"] = instantiate(cfg.scheduler) if cfg.scheduler else None
-    _check_recipe(parts["optimizer"], parts["scheduler"])
     return instantiate(cfg.method, _partial_=True)(**parts)
 
 
-def _check_recipe(optimizer: Callable[..., Optimizer], scheduler: Callable[..., LRScheduler] | None) -> None:
-    """Build optimizer and schedule for a single number, as Lightning would only after the data has been read."""
-    try:
-        built = optimizer([torch.nn.Parameter(torch.zeros(1))])
-        if scheduler is not None:
-            scheduler(built, steps_per_epoch=1, total_steps=1)
-    except (TypeError, ValueError) as error:
-        raise DistilPoseError(
-            f"The optimizer or the scheduler rejects its settings ({error}): correct optimizer.… or scheduler.…"
-        ) from error
-
-
 def build_trainer(cfg: DictConfig) -> Trainer:
-    """The Trainer with every callback and logger of the configuration."""
+    """Build the Trainer with all callbacks and loggers of the configuration."""
     callbacks = [instantiate(entry) for entry in (cfg.callbacks or {}).values() if entry]
     loggers = [instantiate(entry) for entry in (cfg.logger or {}).values() if entry]
     create = instantiate(cfg.trainer, _partial_=True)
     interval = cfg.trainer.check_val_every_n_epoch
-    if interval is not None:  # a short run is validated at its end, for a best checkpoint and pictures
+    if interval is not None:  # validate a short run at its end, for a best checkpoint and pictures
         interval = min(interval, cfg.trainer.max_epochs)
-    try:
+    with preflight.translate_lightning_errors():
         return create(
             callbacks=callbacks, logger=loggers, check_val_every_n_epoch=interval, plugins=[CheckpointFiles()]
         )
-    except (TypeError, ValueError, MisconfigurationException) as error:
-        raise DistilPoseError(f"Lightning's Trainer rejects its settings ({error}): correct trainer.…") from error
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Hydra's sweepers behind `-m`; Hydra accepts plugins from the package `hydra_plugins` alone.
+"""The sweepers that Hydra uses for `-m`. Hydra loads plugins only from the package `hydra_plugins`.
 
-Hydra imports this module in every command, so what the sweeps need is imported where a sweep runs.
+Hydra imports this module in every command, so the imports of the sweeps are inside the methods.
 """
 
 import os
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class DistilPoseSweeper(Sweeper):
-    """Setup and parsing that the two sweepers share."""
+    """Base class of the sweepers: setup and parsing."""
 
     hydra_context: HydraContext
     config: DictConfig
@@ -45,13 +45,13 @@ class DistilPoseSweeper(Sweeper):
 
 
 class GridSweeper(DistilPoseSweeper):
-    """Run every combination of the values swept over.
+    """Run every combination of the swept values.
 
-    Hydra's own BasicSweeper stops at the first job that fails, and writes no table.
+    Hydra's BasicSweeper is not used because it stops at the first failed job and writes no table.
 
     Args:
-        max_batch_size: jobs passed to the launcher at a time; null passes all.
-        params: values to sweep over by setting, as in `loss: regression,rle`.
+        max_batch_size: number of jobs passed to the launcher at a time; null passes all.
+        params: values of each setting to sweep over, as in `loss: regression,rle`.
     """
 
     def __init__(self, max_batch_size: Annotated[int, Ge(1)] | None = None, params: Mapping[str, Any] | None = None):
@@ -73,14 +73,14 @@ class GridSweeper(DistilPoseSweeper):
 class SearchSweeper(DistilPoseSweeper):
     """Search for good settings with optuna.
 
-    Hydra's optuna sweeper keeps its study in memory; this one resumes after an interruption, and prunes trials.
+    Hydra's optuna sweeper is not used because it keeps its study in memory: it cannot resume, or prune trials.
 
     Args:
         params: settings to search, in Hydra's sweep syntax: interval(a, b), tag(log, interval(a, b)), range(a, b), choice(…)
             or values separated by commas.
         trials: number of trials.
-        jobs: trials launched at a time.
-        startup: trials drawn at random before optuna's sampler (TPE) and pruner (median) are used.
+        jobs: number of trials launched at a time.
+        startup: number of random trials before optuna's sampler (TPE) and pruner (median) are used.
         warmup: epochs before a trial may be pruned.
         seed: seed of the draws.
     """
@@ -98,14 +98,16 @@ class SearchSweeper(DistilPoseSweeper):
         self.settings = {"trials": trials, "jobs": jobs, "startup": startup, "warmup": warmup, "seed": seed}
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the search. Arguments that sweep are searched, the others hold for every trial."""
+        """Run the search. Arguments with a range or several values are searched, the others apply to every trial."""
         from distilpose.errors import DistilPoseError
         from distilpose.sweeps.search import Search
         from distilpose.sweeps.sweep import Sweep
 
         for name in ("check", "lr_find"):
             if self.config[name]:
-                raise DistilPoseError(f"{name}=true is about a single run, not a search: leave out -m and sweep=….")
+                raise DistilPoseError(
+                    f"{name}=true works for a single run, not for a search: leave out -m and sweep=…."
+                )
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise DistilPoseError(
                 "A search is a single process that starts the processes of its trials: start it without torchrun, and set "

@@ -102,7 +102,7 @@ def run_with(run_train, monkeypatch):
     ],
 )  # fmt: skip
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
-    run_train, run_with, ended_alike, tiny_coco, tmp_path, recwarn, extra, interruptions
+    run_train, run_with, assert_same_end, tiny_coco, tmp_path, recwarn, extra, interruptions
 ):
     settings = [*TINY, "augmentation=none", *extra, f"data.root={tiny_coco(train=17, val=6)}"]
     status, message = run_train(*settings, "hydra.run.dir=uninterrupted")
@@ -115,7 +115,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert status == 0, message
     assert not [warning for warning in recwarn if "dataloader is not resumable" in str(warning.message)]
     assert [row["epoch"] for row in read_table(tmp_path / "uninterrupted" / "metrics.csv")] == [0, 1, 2]
-    ended_alike(tmp_path / "run", tmp_path / "uninterrupted")
+    assert_same_end(tmp_path / "run", tmp_path / "uninterrupted")
 
 
 def test_a_second_ctrl_c_ends_the_run_at_once():
@@ -193,7 +193,7 @@ def test_gpus_are_synchronised_every_ten_batches(device, world, accumulated, ste
 @pytest.mark.slow
 @pytest.mark.parametrize("validation", [True, False])
 def test_a_signal_in_a_validation_within_an_epoch_saves_after_the_next_step(
-    run_train, run_with, ended_alike, tiny_coco, tmp_path, validation
+    run_train, run_with, assert_same_end, tiny_coco, tmp_path, validation
 ):
     settings = [
         *TINY,
@@ -211,4 +211,4 @@ def test_a_signal_in_a_validation_within_an_epoch_saves_after_the_next_step(
     assert newest_intact(tmp_path / "run").step == 9 + (4 if validation else 3)
     status, message = run_train(*settings, "hydra.run.dir=run")
     assert status == 0, message
-    ended_alike(tmp_path / "run", tmp_path / "uninterrupted")
+    assert_same_end(tmp_path / "run", tmp_path / "uninterrupted")

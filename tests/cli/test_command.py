@@ -1,4 +1,4 @@
-"""How commands start and fail, by a small task in place of a training."""
+"""The start and the errors of a command, tested with a small task instead of a training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distilpose.runs.train_settings import TrainSettings
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Runs a task as the train command with the given arguments: exit status, standard output, standard error."""
+    """Run a task as the train command; return the exit status, standard output and standard error."""
 
     def call(task, *arguments: str, declared=None) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
@@ -27,7 +27,7 @@ def run(tmp_path, monkeypatch, capsys):
         status, message = 0, ""
         try:
             command("train", declared)(task)()
-        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
+        except SystemExit as stop:  # if the code is a text, the interpreter prints it and the status is 1
             status, message = (1, stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), "")
         printed = capsys.readouterr()
         return status, printed.out, printed.err + message
@@ -43,7 +43,7 @@ def raising(error):
 
 
 @pytest.mark.slow
-def test_a_closed_pipe_is_no_mistake(tmp_path):
+def test_a_closed_pipe_is_not_an_error(tmp_path):
     program = (
         "from distilpose.cli.command import command\n"
         "def task(cfg):\n    for line in range(100000): print(line)\n"
@@ -90,14 +90,14 @@ def test_a_task_gets_its_configuration(run, tmp_path):
     ],
     ids=lambda value: value[-1] if len(value) == 1 else None,
 )
-def test_mistakes_before_the_task_are_one_line(run, tmp_path, arguments, facts):
+def test_user_errors_before_the_task_are_one_line(run, tmp_path, arguments, facts):
     (tmp_path / "file").write_text("no folder")
     status, _, message = run(raising(AssertionError("the task ran")), *arguments)
     assert status == 1
     assert message.startswith("error: ")
     assert all(fact in message for fact in facts), message
     assert len(message.splitlines()) == 1
-    assert "provider" not in message  # of Hydra's search path
+    assert "provider" not in message  # a word of Hydra's search path
 
 
 @pytest.mark.parametrize(
@@ -107,16 +107,16 @@ def test_mistakes_before_the_task_are_one_line(run, tmp_path, arguments, facts):
         (FileNotFoundError(2, "No such file or directory", "absent.json"), "'absent.json'"),
         (OSError("disk full"), "error: disk full"),
     ],
-    ids=["ours", "file", "system"],
+    ids=["DistilPoseError", "file", "system"],
 )
-def test_mistakes_in_the_task_are_one_line(run, error, message):
+def test_user_errors_in_the_task_are_one_line(run, error, message):
     status, _, printed = run(raising(error))
     assert status == 1
     assert message in printed
     assert len(printed.splitlines()) == 1
 
 
-def test_a_mistake_leaves_no_empty_folder_but_all_that_was_written(run, tmp_path):
+def test_a_user_error_removes_an_empty_folder_and_no_other(run, tmp_path):
     assert run(raising(DistilPoseError("no")), "hydra.run.dir=empty")[0] == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -124,16 +124,16 @@ def test_a_mistake_leaves_no_empty_folder_but_all_that_was_written(run, tmp_path
         (Path(cfg.folder) / "metrics.csv").write_text("epoch\n")
         raise DistilPoseError("no")
 
-    assert run(task, "hydra.run.dir=begun")[0] == 1
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.csv")] == ["begun/metrics.csv"]
+    assert run(task, "hydra.run.dir=run")[0] == 1
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.csv")] == ["run/metrics.csv"]
 
 
-def test_a_mistake_leaves_the_current_folder_where_it_is(run, tmp_path):
+def test_a_user_error_does_not_remove_the_current_folder(run, tmp_path):
     assert run(raising(DistilPoseError("no")), "hydra.run.dir=.")[0] == 1
     assert tmp_path.is_dir()
 
 
-def test_our_message_is_found_beneath_hydras(run):
+def test_our_message_is_shown_instead_of_hydras(run):
     def task(cfg):
         instantiate({"_target_": "distilpose.create_model", "name": "student_xs", "input_size": [65, 48]})
 
@@ -161,7 +161,7 @@ def test_settings_are_validated_before_the_task(run, tmp_path, arguments, facts)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_lists_settings_with_what_they_take(run):
+def test_help_lists_settings_with_allowed_values(run):
     status, out, err = run(raising(AssertionError("the task ran")), "--help", "optimizer=adamw", declared=TrainSettings)
     assert (status, err) == (0, "")
     for name, facts in {
@@ -180,7 +180,7 @@ def test_a_defect_keeps_its_trace_in_the_folder_of_the_run_too(run, tmp_path):
     text = (tmp_path / "run" / "crash.log").read_text()
     assert "Traceback" in text
     assert "ZeroDivisionError" in text
-    with pytest.raises(ZeroDivisionError):  # the current folder is no run's
+    with pytest.raises(ZeroDivisionError):  # the current folder is not the folder of a run
         run(lambda cfg: 1 / 0, "hydra.run.dir=.")
     assert not (tmp_path / "crash.log").exists()
 
@@ -201,13 +201,13 @@ def test_asking_for_a_trace_gives_one(run, monkeypatch):
         run(raising(DistilPoseError("bad")))
 
 
-def test_the_environment_is_left_as_found(run, monkeypatch):
+def test_the_environment_is_restored(run, monkeypatch):
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     seen = []
     run(lambda cfg: seen.append(os.environ["HYDRA_FULL_ERROR"]))
     run(raising(DistilPoseError("bad")))
     assert "HYDRA_FULL_ERROR" not in os.environ
-    assert seen == ["0"]  # for commands started by the task, such as the other processes of a training
+    assert seen == ["0"]  # child processes of the task, such as the other processes of a training, read it
 
 
 def test_a_failed_job_does_not_stop_a_multirun(run, tmp_path):

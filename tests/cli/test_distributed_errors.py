@@ -1,4 +1,4 @@
-"""Dead workers and dead processes of a training, with torch's own errors."""
+"""Dead workers and dead processes of a training, with real errors of torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distilpose.errors import DistilPoseError
 
 
 class Fatal(Dataset):
-    """Kills its worker, as the system does when memory runs out, or raises an error in it."""
+    """Kills its worker, as the system does when memory runs out, or raises `error` in it."""
 
     def __init__(self, error: Exception | None = None):
         self.error = error

@@ -1,6 +1,6 @@
-"""Settings of the groups model, loss, teacher, method and scheduler: each is declared, and mistakes are named.
+"""Settings of the groups model, loss, teacher, method and scheduler: each is declared, and an error names it.
 
-Nothing is built: a composed configuration is checked against the declarations.
+No model is built: a composed configuration is checked against the declarations.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GROUPS = ["model", "loss", "teacher", "method", "scheduler"]
 
 
 class NoSettings:
-    """No settings of a command, as only the groups are checked."""
+    """No settings of a command: only the groups are checked."""
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def composed(name: str, *overrides: str):
 
 
 def groups(*overrides: str):
-    """The composed groups; choices of groups are composed once, values set on a copy."""
+    """The composed groups. Each choice of groups is composed once; values are set on a copy."""
     choices = [override for override in overrides if "." not in override.partition("=")[0]]
     values = [override.lstrip("+") for override in overrides if override not in choices]
     chosen = OmegaConf.masked_copy(composed("train", *choices), GROUPS)

@@ -1,4 +1,4 @@
-"""What a command prints, and that importing the package does nothing else."""
+"""The output of a command, and imports without side effects."""
 
 from __future__ import annotations
 

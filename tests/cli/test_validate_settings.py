@@ -1,4 +1,4 @@
-"""Settings are checked against their declarations, whichever group or command declares them."""
+"""Settings are checked against their declarations in groups and commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from distilpose.cli.help import compose_whole
+from distilpose.cli.help import compose_outside_job
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.resolvers import register_resolvers
 from distilpose.cli.setting_descriptions import describe
@@ -25,10 +25,10 @@ Size = tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]]
 
 
 class Base:
-    """Base of what a group builds.
+    """Base class of what a group builds.
 
     Args:
-        rate: of something. Not shown.
+        rate: rate of something. Not shown.
     """
 
     def __init__(self, rate: Annotated[float, Gt(0)] = 1.0):
@@ -77,7 +77,7 @@ def configured(**thing):
 def test_settings_come_with_their_declarations():
     found = {setting.name: setting for setting in settings_of(configured(rate=2, mode="auto"), Settings)}
     assert list(found) == ["seed", "output", "thing.turns", "thing.rate", "thing.mode", "free"]
-    assert found["thing.rate"][1:] == (2, Annotated[float, Gt(0)], "of something")
+    assert found["thing.rate"][1:] == (2, Annotated[float, Gt(0)], "rate of something")
     assert found["thing.mode"].description == "what it does, in words that take two lines"
     assert found["free"].annotation is None
 
@@ -136,7 +136,7 @@ def test_an_annotation_in_words(annotation, text):
 
 
 def declared_by(name: str) -> type | None:
-    """The class that a command hands over as its settings; None as long as it has none."""
+    """The class that declares a command's settings; None if it has none."""
     module = importlib.import_module(f"distilpose.{name}")
     found = [
         value
@@ -154,15 +154,15 @@ GROUPS = sorted(
 
 @lru_cache
 def composed(name: str, *overrides: str):
-    """A configuration, resolved."""
+    """A resolved configuration."""
     register_resolvers()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return OmegaConf.create(OmegaConf.to_container(compose_whole(name, overrides), resolve=True))
+        return OmegaConf.create(OmegaConf.to_container(compose_outside_job(name, overrides), resolve=True))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_job_afterwards():
-    """compose_whole says that this is a job of Hydra's, for what reads ${hydra:…}."""
+    """Reset HydraConfig, which compose_outside_job sets for ${hydra:…}."""
     yield
     HydraConfig.instance().cfg = None
 

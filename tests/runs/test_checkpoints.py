@@ -1,4 +1,4 @@
-"""The newest intact checkpoint: by its own count of steps, whatever the clock says; damaged ones are skipped."""
+"""The newest intact checkpoint: chosen by its number of steps, not by modification time; damaged ones are skipped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distilpose.runs.checkpoints import newest_intact
 
 @pytest.fixture
 def save(tmp_path):
-    """Writes a checkpoint of so many steps into a run's folder."""
+    """Write a checkpoint with that number of steps into a run's folder."""
 
     def call(name: str, step: int, at: int = 0):
         path = tmp_path / "checkpoints" / name
@@ -24,21 +24,21 @@ def save(tmp_path):
     return call
 
 
-def test_the_furthest_is_taken_whatever_the_clock_says(save, tmp_path):
+def test_the_most_steps_are_chosen_whatever_the_modification_time(save, tmp_path):
     assert newest_intact(tmp_path) is None
     save("best.ckpt", 90, at=30)
     save("last.ckpt", 100, at=20)
     assert newest_intact(tmp_path) == (tmp_path / "checkpoints" / "last.ckpt", 100)
     recent = save("recent.ckpt", 130, at=10)
     assert newest_intact(tmp_path) == (recent, 130)
-    save("best.ckpt", 150)  # saved by a validation, before the end of its epoch
+    save("best.ckpt", 150)  # saved after a validation, before the end of its epoch
     assert newest_intact(tmp_path) == (recent, 130)
-    last = save("last.ckpt", 130)  # at the same step the end of an epoch is further than its middle
+    last = save("last.ckpt", 130)  # with equal steps, the checkpoint at the end of the epoch is preferred
     assert newest_intact(tmp_path) == (last, 130)
 
 
 class Pickled(torch.nn.Linear):
-    """What torch would only unpickle by running code."""
+    """An object that torch can only unpickle by running code."""
 
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"global_step": None}, Pickled(1, 1)], ids=repr)
@@ -55,15 +55,15 @@ def test_a_file_of_something_else_is_skipped(save, tmp_path, caplog, content):
 def test_a_damaged_one_is_skipped_with_a_warning(save, tmp_path, caplog, damage):
     best, last, recent = (save(f"{name}.ckpt", step) for name, step in (("best", 1), ("last", 2), ("recent", 3)))
 
-    def spoil(path):
+    def damage_file(path):
         content = bytearray(path.read_bytes())
         middle = len(content) // 2
         content[middle] ^= 1
         path.write_bytes({"cut": content[:middle], "flipped": content, "empty": b"", "text": b"no checkpoint"}[damage])
 
-    for spoilt, left in ((recent, last), (last, best)):
-        spoil(spoilt)
-        assert newest_intact(tmp_path).path == left
-        assert f"{spoilt} is damaged" in caplog.messages[-1]
-    spoil(best)
+    for damaged, expected in ((recent, last), (last, best)):
+        damage_file(damaged)
+        assert newest_intact(tmp_path).path == expected
+        assert f"{damaged} is damaged" in caplog.messages[-1]
+    damage_file(best)
     assert newest_intact(tmp_path) is None

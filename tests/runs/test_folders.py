@@ -16,7 +16,7 @@ def test_settings_that_are_not_compared_exist():
         assert OmegaConf.select(known, name, default="absent") != "absent", name
 
 
-def cut_off(name, characters):
+def truncate(name, characters):
     def damage(place):
         (place / name).write_text((place / name).read_text()[:-characters])
 
@@ -32,16 +32,16 @@ DAMAGE = {
     "not a training's": (written("config.yaml", "name: something\n"), "seed"),
     "no config": (lambda place: (place / "config.yaml").unlink(), "config.yaml"),
     "config of a number": (written("config.yaml", "5\n"), "config.yaml"),
-    "config cut off": (cut_off("config.yaml", 2), "cut off"),
+    "config cut off": (truncate("config.yaml", 2), "cut off"),
     "no table": (lambda place: (place / "metrics.csv").unlink(), "unfinished"),
     "empty table": (written("metrics.csv", ""), "unfinished"),
     "text for a number": (written("metrics.csv", "epoch,val/PCK\n0,high\n"), "metrics.csv"),
     "binary": (written("metrics.csv", bytes(range(128, 256))), "metrics.csv"),
     "order": (written("metrics.csv", "epoch,val/PCK\n0,0.5\n2,0.5\n1,0.5\n"), "ascend"),
-    "table cut off in a number": (cut_off("metrics.csv", 2), "cut off"),
+    "table cut off in a number": (truncate("metrics.csv", 2), "cut off"),
     "row cut off": (written("metrics.csv", "epoch,step,val/PCK\n2,20\n"), "row 1"),
     "row too long": (written("metrics.csv", "epoch,val/PCK\n2,0.5,0.6\n"), "row 1"),
-    "no epochs": (written("metrics.csv", "val/PCK\n0.5\n"), "epoch"),
+    "no epochs": (written("metrics.csv", "val/PCK\n0.5\n"), "has no epoch"),
 }
 
 
@@ -58,7 +58,7 @@ def test_a_damaged_run_is_left_out_with_its_reason(tmp_path, kind):
 
 
 def test_a_table_cut_off_is_left_out_also_if_unfinished_runs_count(tmp_path):
-    cut_off("metrics.csv", 2)(write_run(tmp_path / "a"))
+    truncate("metrics.csv", 2)(write_run(tmp_path / "a"))
     assert collect_runs([str(tmp_path)], unfinished=True)[0] == []
 
 
@@ -66,7 +66,7 @@ def test_a_table_cut_off_is_left_out_also_if_unfinished_runs_count(tmp_path):
     ("key", "value"),
     [("seed", "abc"), ("seed", True), ("trainer.max_epochs", "two"), ("trainer.max_epochs", -1), ("name", ["a"])],
 )
-def test_settings_that_no_training_has(tmp_path, key, value):
+def test_settings_with_wrong_types(tmp_path, key, value):
     place = write_run(tmp_path / "a")
     config = yaml.safe_load((place / "config.yaml").read_text())
     group, _, name = key.rpartition(".")
@@ -78,7 +78,7 @@ def test_settings_that_no_training_has(tmp_path, key, value):
 
 
 def test_unfinished_runs(tmp_path):
-    write_run(tmp_path / "whole", values=[0.1, 0.2, 0.3, 0.4])
+    write_run(tmp_path / "finished", values=[0.1, 0.2, 0.3, 0.4])
     write_run(tmp_path / "part", seed=1, values=[0.1, 0.6], planned=4)
     runs, (note,) = collect_runs([str(tmp_path)])
     assert [run.seed for run in runs] == [0]
@@ -92,7 +92,7 @@ def test_folders_without_runs(tmp_path):
     good = write_run(tmp_path / "runs" / "good")
     for name in ("empty", "runs/failed"):
         (tmp_path / name).mkdir()
-    (good / "pictures").mkdir()  # the empty folder of a run is not a failed job
+    (good / "pictures").mkdir()  # an empty folder inside a run is not a failed job
     folders = [tmp_path / "runs", tmp_path / "empty", good / "metrics.csv", tmp_path / "gone"]
     runs, notes = collect_runs(map(str, folders))
     assert [run.folder for run in runs] == [good]
@@ -100,7 +100,7 @@ def test_folders_without_runs(tmp_path):
     assert left_out == [str(tmp_path / "runs" / "failed"), *map(str, folders[1:])]
 
 
-def test_a_folder_stands_for_its_runs_and_no_run_counts_twice(tmp_path):
+def test_runs_below_a_folder_are_sorted_and_counted_once(tmp_path):
     names = ("2_a", "10_a", "0.1_b", "0.02_b", "deeper/0_a", "too/deep/a/0_a")
     for seed, name in enumerate(names):
         write_run(tmp_path / "sweep" / name, seed)

@@ -1,4 +1,4 @@
-"""A lock between processes, free again however its holder ends."""
+"""A lock between processes; it is released however its holder ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that was started, and stopped in an epoch, before modules moved into rooms: it resumes as it would have there."""
+"""A run that an older version started and stopped within an epoch: the current version resumes it to the same end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distilpose.runs.train_settings import TrainSettings
 OLD = Path(__file__).parents[1] / "fixtures" / "run_before_rooms"
 
 
-def test_its_settings_are_valid_and_name_what_there_is():
+def test_its_settings_are_valid_and_its_targets_exist():
     cfg = OmegaConf.load(OLD / "config.yaml")
     validate(cfg, TrainSettings)
     targets = [value for key, value in flatten(OmegaConf.to_container(cfg)).items() if key.endswith("_target_")]
@@ -33,8 +33,8 @@ def test_its_checkpoints_load():
         assert load_model(OLD / "checkpoints" / f"{name}.ckpt").name == "student_xs"
 
 
-def test_it_ends_where_it_would_have_ended(run_train, tmp_path):
-    """The expected files are of the old tree, on another processor: sums may differ in their last bits."""
+def test_it_ends_as_with_the_old_version(run_train, tmp_path):
+    """The expected files were computed by the old version on another processor: sums may differ in their last bits."""
     run = Path(shutil.copytree(OLD, tmp_path / "run"))
     assert torch.load(run / "checkpoints" / "recent.ckpt", weights_only=True)["global_step"] == 7
     status, printed = run_train("resume=run")

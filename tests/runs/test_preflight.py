@@ -13,7 +13,7 @@ from distilpose.skeleton import COCO, Skeleton
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Pretends that the machine has so many GPUs and nothing else."""
+    """Pretend that the machine has this number of GPUs and no other accelerator."""
 
     def set_number(number: int) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
@@ -42,7 +42,7 @@ def trainer(**options):
         (0, {"accelerator": "cpu", "devices": "auto"}, 1),
         (0, {"accelerator": "cpu", "devices": 2}, 2),
         (8, {}, 8),
-        (0, {"accelerator": "tpu", "devices": 4}, 4),  # Lightning's to judge
+        (0, {"accelerator": "tpu", "devices": 4}, 4),  # checked by Lightning
     ],
 )
 def test_devices_counted(gpus, available, options, expected):
@@ -69,18 +69,18 @@ def test_fewer_devices_than_asked(gpus, available, options):
 
 
 @pytest.mark.parametrize("options", [{"devices": 1}, {"devices": 2, "num_nodes": 2}, {"devices": 8}])
-def test_processes_of_torchrun_are_those_of_the_training(monkeypatch, options):
+def test_torchrun_must_start_one_process_for_each_device(monkeypatch, options):
     asked = trainer(accelerator="cpu", **options)
-    preflight.check_processes(asked)
-    monkeypatch.setenv("WORLD_SIZE", "8")  # of another launcher, or left over
-    preflight.check_processes(asked)
+    preflight.check_devices(asked)
+    monkeypatch.setenv("WORLD_SIZE", "8")  # set by another launcher, or a leftover
+    preflight.check_devices(asked)
     for name, value in {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
-    preflight.check_processes(trainer(accelerator="cpu", devices=4, num_nodes=2))
+    preflight.check_devices(trainer(accelerator="cpu", devices=4, num_nodes=2))
     if options != {"devices": 8}:
         printed = r"WORLD_SIZE=8 processes, but trainer\.devices=\d .*: pass trainer\.devices=4 trainer\.num_nodes=2\."
         with pytest.raises(DistilPoseError, match=printed):
-            preflight.check_processes(asked)
+            preflight.check_devices(asked)
 
 
 def configured(**options):
@@ -94,7 +94,7 @@ def configured(**options):
     return OmegaConf.merge(OmegaConf.create(settings), OmegaConf.create(options))
 
 
-def test_the_papers_batch_is_eight_times_32(gpus):
+def test_the_papers_effective_batch_is_eight_times_32(gpus):
     gpus(8)
     assert preflight.effective_batch(configured()) == 256
 
@@ -113,11 +113,11 @@ def test_linear_scaling(gpus, caplog, devices, expected):
     cfg = configured(trainer={"devices": devices}, scale_lr=True)
     with caplog.at_level("INFO"):
         assert preflight.scaled_rate(cfg) == pytest.approx(expected)
-    assert cfg.optimizer.lr == 1e-3  # a resumed run scales it again
+    assert cfg.optimizer.lr == 1e-3  # unchanged: a resumed run scales it again
     assert all(fact in caplog.text for fact in (f"{32 * devices}/256", f"{expected:.3g}"))
 
 
-def test_the_rate_stays_unless_asked(gpus, caplog):
+def test_the_rate_is_not_scaled_by_default(gpus, caplog):
     gpus(1)
     cfg = configured(trainer={"devices": 1})
     with caplog.at_level("INFO"):
@@ -125,19 +125,19 @@ def test_the_rate_stays_unless_asked(gpus, caplog):
     assert all(fact in caplog.text for fact in ("32", "0.001"))
 
 
-def test_the_metric_to_watch_must_come():
+def test_a_monitored_metric_must_exist():
     preflight.check_monitor("val/AP", COCO)
     preflight.check_monitor("val/PCK", Skeleton.unnamed(3))
     with pytest.raises(
-        DistilPoseError, match=r"data\.monitor=val/AP is no metric .* expected val/PCK, and AP needs OKS"
+        DistilPoseError, match=r"data\.monitor=val/AP is not a metric .* expected val/PCK, and AP needs OKS"
     ):
         preflight.check_monitor("val/AP", Skeleton.unnamed(3))
 
 
 def test_best_score():
-    def of(callback):
+    def score(callback):
         return preflight.best_score(SimpleNamespace(checkpoint_callback=callback))
 
-    assert of(SimpleNamespace(best_model_score=torch.tensor(0.5))) == 0.5
-    assert of(SimpleNamespace(best_model_score=None)) is None
-    assert of(None) is None
+    assert score(SimpleNamespace(best_model_score=torch.tensor(0.5))) == 0.5
+    assert score(SimpleNamespace(best_model_score=None)) is None
+    assert score(None) is None

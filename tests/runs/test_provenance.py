@@ -1,4 +1,4 @@
-"""What a run says of the code and the files it was made with."""
+"""The recorded versions, commit, devices and digests of a run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from distilpose.runs import provenance
 from distilpose.runs.provenance import code_version, digests, environment, teacher_files
 
 
-def git(folder, *words):
+def git(folder, *arguments):
     who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org", "-c", "init.defaultBranch=main"]
-    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_there_is_none_without_git_without_commits_and_below_a_checkout_of_somet
 
 
 def test_versions_and_devices(monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: None)  # which asks the GPUs
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: None)  # it queries the GPUs
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
     monkeypatch.setattr(provenance, "PACKAGES", ("distilpose", "torch", "no-such-package"))
@@ -65,7 +67,7 @@ def test_versions_and_devices(monkeypatch):
 
 def test_the_files_of_a_teacher_and_their_digests(tmp_path):
     model, start, recording = tmp_path / "teacher.ckpt", tmp_path / "start.safetensors", tmp_path / "recorded"
-    model.write_bytes(b"teacher" * 1_000_000)  # of several parts
+    model.write_bytes(b"teacher" * 1_000_000)  # larger than one part of the reader
     start.write_bytes(b"")
     recording.mkdir()
     (recording / "recording.json").write_text("{}")

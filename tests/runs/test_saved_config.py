@@ -1,4 +1,4 @@
-"""The configuration in a run's folder: kept, restored, and read back from where the folder is now."""
+"""The configuration in a run's folder: written, restored, and read back after the folder was moved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAST = Path("checkpoints") / "last.ckpt"
 
 
 def save(folder, step=1):
-    """A checkpoint of that many steps in a run's folder."""
+    """Write a checkpoint with that number of steps into a run's folder."""
     (folder / LAST).parent.mkdir(parents=True, exist_ok=True)
     torch.save({"global_step": step}, folder / LAST)
 
@@ -28,12 +28,12 @@ def test_the_configuration_is_written_resolved_and_once(tmp_path):
     with saved_config(cfg):
         assert OmegaConf.load(path) == {"folder": cfg.folder, "name": "a", "again": "a", "resume": None}
     cfg.name = "b"
-    with pytest.raises(DistilPoseError, match=r"without a checkpoint.*hydra\.run\.dir"), saved_config(cfg):
+    with pytest.raises(DistilPoseError, match=r"already holds a run: remove .*hydra\.run\.dir"), saved_config(cfg):
         pass
     save(path.parent)
     for checkpoint in (None, tmp_path / "other" / "checkpoints" / "last.ckpt"):
-        refused = pytest.raises(DistilPoseError, match=r"already holds a run: .*resume=")
-        with refused, saved_config(cfg, checkpoint):
+        raises = pytest.raises(DistilPoseError, match=r"already holds a run: .*resume=")
+        with raises, saved_config(cfg, checkpoint):
             pass
         assert OmegaConf.load(path).name == "a"
     with pytest.raises(KeyError), saved_config(cfg, path.parent / LAST):
@@ -46,7 +46,7 @@ def test_the_configuration_is_written_resolved_and_once(tmp_path):
 @pytest.mark.parametrize("saved", [False, True])
 def test_a_run_without_any_checkpoint_may_be_started_again(tmp_path, saved):
     cfg = OmegaConf.create({"folder": str(tmp_path), "resume": None})
-    with pytest.raises(KeyboardInterrupt), saved_config(cfg):  # noqa: PT012  (the checkpoint comes on the way)
+    with pytest.raises(KeyboardInterrupt), saved_config(cfg):  # noqa: PT012  (saves the checkpoint inside)
         if saved:
             save(tmp_path)
         raise KeyboardInterrupt
@@ -59,7 +59,7 @@ def test_paths_in_a_moved_folder_move_and_no_others(folder):
         "folder": folder, "list": [f"{folder}/checkpoints", {"in": f"sqlite:///{folder}/mlflow.db"}],
         "other": [f"{folder}b", f"/x{folder}" if folder[0] == "/" else f"/x/{folder}", f"{folder} b", 3, None, True, "word"],
     }  # fmt: skip
-    found = OmegaConf.to_container(rebase_paths(OmegaConf.create(values), folder, Path("/new/place")))
-    assert found["folder"] == "/new/place"
-    assert found["list"] == ["/new/place/checkpoints", {"in": "sqlite:////new/place/mlflow.db"}]
-    assert found["other"] == values["other"]
+    rebased = OmegaConf.to_container(rebase_paths(OmegaConf.create(values), folder, Path("/new/place")))
+    assert rebased["folder"] == "/new/place"
+    assert rebased["list"] == ["/new/place/checkpoints", {"in": "sqlite:////new/place/mlflow.db"}]
+    assert rebased["other"] == values["other"]

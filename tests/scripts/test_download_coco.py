@@ -175,7 +175,7 @@ def test_a_wrong_size_is_found_before_the_download(script, site, archive, tmp_pa
 
 def test_an_archive_of_other_content(script, site, archive, tmp_path):
     lacking = archive._replace(holds=("val2017", "test2017"))
-    with pytest.raises(script.FetchError, match="holds no test2017"):
+    with pytest.raises(script.FetchError, match="does not contain test2017"):
         script.fetch(lacking, tmp_path, site.url)
     assert not list(tmp_path.glob(".unpacking*"))
 

@@ -1,4 +1,4 @@
-"""W&B's files are read back as they were written, by the W&B library itself."""
+"""Reading files that the W&B library has written."""
 
 from __future__ import annotations
 
@@ -57,20 +57,15 @@ def test_the_complete_records_of_a_truncated_file_are_read(written, tmp_path):
         assert rows == [(0, 0.0), (10, 1.5), (20, 3.0)][: len(rows)]
         counts.add(len(rows))
     assert {0, 3} <= counts
-    part.write_bytes(content + bytes(500))  # preallocated
+    part.write_bytes(content + bytes(500))  # zeros after the last record, as in a preallocated file
     assert read_logged(part).exit_code == 0
 
 
-def test_mistakes(written, tmp_path):
+def test_errors(written, tmp_path):
     assert find_logged(written) == [written]
     with pytest.raises(DistilPoseError, match="holds no W&B run"):
         find_logged(tmp_path)
     other = tmp_path / "run-x.wandb"
-    other.write_text("no such file")
-    with pytest.raises(DistilPoseError, match=r"run-x\.wandb' is no \.wandb file"):
-        read_logged(other)
-    content = bytearray(written.read_bytes())
-    content[14] ^= 0xFF  # the first byte of the first record
-    other.write_bytes(content)
-    with pytest.raises(DistilPoseError, match=r"run-x\.wandb' is damaged"):
+    other.write_text("something else")
+    with pytest.raises(DistilPoseError, match=r"run-x\.wandb' is not a \.wandb file"):
         read_logged(other)

@@ -1,4 +1,4 @@
-"""Sweeps whose jobs write a run's files and train nothing."""
+"""Sweeps whose jobs write the files of a run without training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distilpose.errors import DistilPoseError
 
 @command("train")
 def stub_training(cfg) -> float:
-    """A run of max_epochs epochs, each with the seed for a value; it fails at a seed below zero."""
+    """Write a run of max_epochs epochs whose value is the seed; a negative seed raises an error."""
     folder = Path(cfg.folder)
     if cfg.seed < 0:
         raise DistilPoseError(f"seed={cfg.seed} must be at least 0.")
@@ -30,7 +30,7 @@ def stub_training(cfg) -> float:
 
 @pytest.fixture
 def multirun(tmp_path, monkeypatch, capsys):
-    """Runs `-m` with stub trainings in tmp_path: exit status and standard error."""
+    """Run `-m` with stub trainings in tmp_path; return the exit status and standard error."""
 
     def call(*arguments: str) -> tuple[int, str]:
         settings = ["data=synthetic", "data.monitor=val/PCK", "logger=none", "hydra.sweep.dir=sweep"]
@@ -49,7 +49,7 @@ def multirun(tmp_path, monkeypatch, capsys):
 
 
 def rows_of(folder: Path) -> dict[str, tuple[str, str]]:
-    """State and value by run, as trials.md shows them."""
+    """State and value of each run in trials.md."""
     lines = (folder / "trials.md").read_text().split("\n\n")[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
     return {run: (state, value.strip("*")) for run, state, value, *_ in cells}
@@ -57,5 +57,5 @@ def rows_of(folder: Path) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture
 def table(tmp_path):
-    """The table of tmp_path's sweep: state and value by run."""
+    """State and value of each run of the sweep in tmp_path."""
     return lambda: rows_of(tmp_path / "sweep")

@@ -1,4 +1,4 @@
-"""The job of a sweep as a process: its folder, its command line, and whether it needs processes of its own."""
+"""One job of a sweep as a process: its folder, its command line, and whether it needs a subprocess."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distilpose.sweeps import jobs
 
 @pytest.fixture
 def composed(monkeypatch):
-    """Composes a run or a job of a multirun, and sets Hydra's configuration to it."""
+    """Compose a run or a job of a multirun, and set Hydra's configuration to it."""
     before = HydraConfig.instance().cfg
 
     def call(*overrides, mode=RunMode.RUN):
@@ -38,8 +38,8 @@ def test_a_sweep_needs_m(composed, name):
         jobs.check_folder(composed(f"sweep={name}"))
 
 
-def test_a_single_job_a_check_and_a_multirun_are_no_mistake(composed):
-    jobs.check_folder(composed("sweep=losses", "hydra.run.dir=sweep_best"))  # as best.yaml has it
+def test_a_single_job_a_check_and_a_multirun_are_allowed(composed):
+    jobs.check_folder(composed("sweep=losses", "hydra.run.dir=sweep_best"))  # the command in best.yaml
     jobs.check_folder(composed("sweep=losses", "check=true"))
     jobs.check_folder(composed("sweep=losses", "hydra.sweep.dir=s", mode=RunMode.MULTIRUN))
     jobs.check_folder(composed())
@@ -62,7 +62,7 @@ def test_processes_of_torchrun_need_one_folder(composed, monkeypatch):
         (["trainer.devices=2", "trainer.strategy=ddp"], RunMode.RUN, False),
     ],
 )
-def test_which_jobs_need_processes_of_their_own(composed, overrides, mode, wanted):
+def test_which_jobs_need_a_subprocess(composed, overrides, mode, wanted):
     assert jobs.wants_processes(composed("trainer.accelerator=cpu", *overrides, mode=mode)) is wanted
 
 
@@ -73,7 +73,7 @@ def test_the_command_line_of_a_run_of_a_sweep(composed):
     assert "hydra.sweep.dir=s" in jobs.build_command_line(hydra, [], Path("f"))
 
 
-def test_a_process_exits_with_the_one_that_launched_it(monkeypatch):
+def test_a_process_exits_with_its_parent(monkeypatch):
     watched = []
     monkeypatch.setattr(jobs, "_watch", watched.append)
     jobs.exit_with_parent()

@@ -1,4 +1,4 @@
-"""The tables of a sweep."""
+"""The result files of a sweep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def trial(place, name, *overrides, state="done", value=None, note="", command=""
     return Trial(str(place / name), ["loss=l1", *overrides, f"trial={name[-1]}"], state, value, note, command)
 
 
-def test_a_row_a_job_with_what_differs(tmp_path):
+def test_a_row_for_each_job_with_the_settings_that_differ(tmp_path):
     trials = [
         trial(tmp_path, "a0", "optimizer.lr=0.00123456789", "seed=0", value=0.25, command="python -m again"),
         trial(tmp_path, "a1", "optimizer.lr=0.01", "seed=0", state="pruned", value=0.75, note="after epoch 2"),
@@ -45,7 +45,7 @@ def test_a_later_command_adds_its_rows_and_the_best_is_of_all(tmp_path):
     assert [line.split(" | ")[2].strip("*") for line in text.splitlines()[2:5]] == ["0.5000", "0.2000", "0.3000"]
     best = OmegaConf.load(tmp_path / "best.yaml")
     assert (best.folder, best.command) == (str(tmp_path / "a0"), "again 0")
-    assert len(write_trials(tmp_path, again, "val/PCK").split("\n\n")[0].splitlines()) == 2 + 2  # of another metric
+    assert len(write_trials(tmp_path, again, "val/PCK").split("\n\n")[0].splitlines()) == 2 + 2  # another metric
 
 
 def test_a_table_of_an_earlier_version(tmp_path):
@@ -64,15 +64,15 @@ def test_a_damaged_table_is_quarantined(tmp_path, content):
     assert (tmp_path / "trials.damaged.json").read_text() == content
 
 
-def test_the_command_is_the_best_trials_own(tmp_path):
-    """Whatever shares its folder: a table that an earlier version wrote may hold such trials."""
+def test_the_command_is_that_of_the_best_trial(tmp_path):
+    """Also if trials share a folder, as in a table of an earlier version."""
     trials = [trial(tmp_path, "a", f"seed={n}", value=n, command=f"train {n}") for n in (1, 3, 2)]
     write_trials(tmp_path, trials, "val/AP")
     best = OmegaConf.load(tmp_path / "best.yaml")
     assert (best.overrides[1], best.command) == ("seed=3", "train 3")
 
 
-def test_no_best_among_what_has_no_number(tmp_path):
+def test_trials_without_a_finite_value_are_not_the_best(tmp_path):
     trials = [trial(tmp_path, "a0", value=float("nan")), trial(tmp_path, "a1"), trial(tmp_path, "a2", state="failed")]
     assert best_of(trials) is None
     write_trials(tmp_path, trials, "val/AP")
@@ -80,14 +80,14 @@ def test_no_best_among_what_has_no_number(tmp_path):
     assert not (tmp_path / "trials.png").exists()
 
 
-def test_all_that_failed_are_named(tmp_path):
+def test_all_failed_trials_are_named(tmp_path):
     raise_if_failed(tmp_path, [trial(tmp_path, "a0", value=1.0)], "try again")
     failed = [trial(tmp_path, f"a{n}", state="failed", note=f"why {n}.") for n in (1, 2)]
     with pytest.raises(DistilPoseError, match=r"2 of 3 jobs failed, .*a1, .*a2 \(see .*trials.md\): try again\."):
         raise_if_failed(tmp_path, [*failed, trial(tmp_path, "a0", value=1.0)], "try again")
 
 
-def test_the_picture_has_a_panel_a_setting(tmp_path):
+def test_the_picture_has_a_panel_for_each_setting(tmp_path):
     trials = [
         trial(tmp_path, f"a{n}", f"optimizer.lr={10.0**-n}", f"loss.kind={kind}", state=state, value=0.1 * n)
         for n, (kind, state) in enumerate([("a", "done"), ("b", "pruned"), ("a", "done"), ("c", "interrupted")])

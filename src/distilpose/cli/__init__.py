@@ -1,1 +1,1 @@
-"""How every command starts: it composes and validates its configuration, and prints mistakes as one sentence."""
+"""The start of every command: it composes and validates its configuration, and prints user errors as one sentence."""

@@ -1,4 +1,4 @@
-"""How every command starts: Hydra composes the configuration, `validate` checks it, and a mistake ends in one sentence."""
+"""The start of every command: Hydra composes the configuration, `validate` checks it, a user error is one sentence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from distilpose.errors import DistilPoseError
 NULL_GROUP = "Config group override must be a string or a list"
 TRACE = "HYDRA_FULL_ERROR"
 CRASH_LOG = "crash.log"
-MISTAKES = (DistilPoseError, CompactHydraException, OmegaConfBaseException, OSError)
+USER_ERRORS = (DistilPoseError, CompactHydraException, OmegaConfBaseException, OSError)
 
 
 class ProcessSetup:
@@ -45,7 +45,7 @@ class ProcessSetup:
         self.prepare()
 
     def prepare(self) -> None:
-        """Prepare this process; again in a job, as Hydra has configured logging since."""
+        """Register resolvers and the log handler. A job calls it again, as Hydra has replaced the logging configuration."""
         register_resolvers()
         log_to_stderr()
 
@@ -60,25 +60,25 @@ def command(
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a task function into a command configured by `conf/<config_name>.yaml`.
 
-    A mistake of the user's (an unknown override, a missing file, a folder that cannot be written) is printed as one
-    sentence, and the exit status is 1. Any other exception is a defect of this package: its stack trace is printed, and
-    written to crash.log in the run's folder. With HYDRA_FULL_ERROR=1 every error keeps its trace. In a multirun the other
-    jobs still run.
+    A user error (an unknown override, a missing file, a folder that cannot be written) is printed as one sentence, and
+    the exit status is 1. Any other exception is a defect of this package: its stack trace is printed, and written to
+    crash.log in the run's folder. With HYDRA_FULL_ERROR=1 every error keeps its trace. In a multirun the other jobs still
+    run.
 
     Args:
-        config_name: of the root configuration.
+        config_name: name of the root configuration.
         declared: class whose annotations declare the command's own settings; all settings are then validated before the
             task starts, and listed by --help.
-        effective: gives the configuration to validate in place of the composed one, as a resumed training has its own.
+        effective: returns the configuration to validate. A resumed training uses the one saved in its folder.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(task)
         def main() -> None:
             setup = ProcessSetup()
-            asked = os.environ.get(TRACE, "0")
+            show_traces = os.environ.get(TRACE, "0")
             start = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")
-            job = _make_job(task, declared, effective, asked, setup)
+            job = _make_job(task, declared, effective, show_traces, setup)
             with _traces("1"):  # Hydra then lets exceptions through to here
                 try:
                     start(job)()
@@ -91,8 +91,8 @@ def command(
                 except KeyboardInterrupt:
                     print("Interrupted.", file=sys.stderr)
                     sys.exit(128 + signal.SIGINT)
-                except (*MISTAKES, ValueError) as error:
-                    if asked not in ("", "0") or not (isinstance(error, MISTAKES) or NULL_GROUP in str(error)):
+                except (*USER_ERRORS, ValueError) as error:
+                    if show_traces not in ("", "0") or not (isinstance(error, USER_ERRORS) or NULL_GROUP in str(error)):
                         raise
                     sys.exit(f"error: {error_message(error)}")
 
@@ -105,18 +105,18 @@ def _make_job(
     task: Callable[[DictConfig], Any],
     declared: type | None,
     effective: Callable[[DictConfig], DictConfig],
-    asked: str,
+    show_traces: str,
     setup: ProcessSetup,
 ) -> Callable[[DictConfig], Any]:
-    """The task with validation before it, and with its errors reported.
+    """Wrap a task: validate its settings first, and report its errors.
 
-    It exits by itself on a mistake, as Hydra would print a line of its own before the message.
+    It calls sys.exit itself on a user error; otherwise Hydra prints an extra line before our message.
     """
 
     @functools.wraps(task)
     def job(cfg: DictConfig) -> Any:
         setup.prepare()
-        with _traces(asked):  # processes that the task starts are commands themselves
+        with _traces(show_traces):  # child processes read HYDRA_FULL_ERROR too: give them the user's value
             try:
                 with translate_distributed_errors():
                     if declared is not None:
@@ -124,8 +124,8 @@ def _make_job(
                     return task(cfg)
             except BrokenPipeError:
                 silence_stdout()
-            except MISTAKES as error:
-                if asked not in ("", "0"):
+            except USER_ERRORS as error:
+                if show_traces not in ("", "0"):
                     raise
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     print(f"error: {error_message(error)}", file=sys.stderr, flush=True)
@@ -134,7 +134,7 @@ def _make_job(
                 sys.exit(f"error: {error_message(error)}")
             except Exception:
                 _write_crash_log()
-                if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweeper reports the message alone, at its end
+                if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweeper only prints the message, at its end
                     traceback.print_exc()
                 raise
 
@@ -142,7 +142,7 @@ def _make_job(
 
 
 def _run_folder() -> Path | None:
-    """The folder that Hydra made for the run; None for commands without one, which have the current folder."""
+    """The folder that Hydra made for the run; None for a command that runs in the current folder."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     return folder if folder.is_dir() and folder != Path.cwd() else None
 
@@ -162,7 +162,7 @@ def _write_crash_log() -> None:
 
 @contextmanager
 def _traces(value: str) -> Iterator[None]:
-    """HYDRA_FULL_ERROR as given inside the block."""
+    """Set HYDRA_FULL_ERROR to `value` inside the block, and restore it afterwards."""
     before = os.environ.get(TRACE)
     os.environ[TRACE] = value
     try:
@@ -174,7 +174,7 @@ def _traces(value: str) -> Iterator[None]:
 
 
 def error_message(error: BaseException) -> str:
-    """The message for a mistake: that of a `DistilPoseError` in the chain of causes, else one made from the error."""
+    """The message for a user error: that of a `DistilPoseError` among its causes, else one made from the error itself."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, DistilPoseError):
@@ -201,7 +201,7 @@ def _unknown_choice(error: MissingConfigException) -> str:
 
 
 def _near_name(error: BaseException) -> str | None:
-    """For an override of a setting that is not there, the settings beside it with similar names, if there are any."""
+    """A message with similar names for an override of an unknown setting; None if there are no similar names."""
     cause = error.__cause__
     if not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
         return None
@@ -213,7 +213,7 @@ def _near_name(error: BaseException) -> str | None:
 
 
 def _without_worker_trace(text: str) -> str:
-    """The message alone, where a DataLoader worker sent it inside its stack trace."""
+    """The message without the stack trace that a DataLoader worker puts around it."""
     if "Original Traceback (most recent call last)" not in text:
         return text
     return text.strip().splitlines()[-1].partition(": ")[2]

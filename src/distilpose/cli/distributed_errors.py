@@ -1,4 +1,4 @@
-"""Errors of torch that say that another process has died, as a `DistilPoseError`."""
+"""Translates torch's errors about a dead worker or a dead process into a `DistilPoseError`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distilpose.errors import DistilPoseError
 
 RESUME = "the same command with resume=auto resumes from the last checkpoint."
 LOST = f"Another process of this training has died ({{}}): see its own error message; {RESUME}"
-# parts of torch's messages, which have no exception types of their own, and the error message for each
+# parts of torch's messages (torch has no exception types for them), and our message for each
 ERRORS = {
     "DataLoader worker (pid": "A DataLoader worker died ({}), most often because memory or shared memory ran out: lower "
     f"data.num_workers or free some memory; {RESUME}",
@@ -35,6 +35,6 @@ def translate_distributed_errors() -> Iterator[None]:
 
 
 def _first_clause(text: str) -> str:
-    """The first clause of a long message, without the source file that some begin with."""
+    """The first clause of a long message, without the source file at the start of some messages."""
     text = text.rpartition("] ")[2] if text.startswith("[") else text
     return text.partition(". ")[0].rstrip(".")

@@ -17,9 +17,9 @@ from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.setting_descriptions import describe
 from distilpose.cli.validate_settings import Setting, settings_of
 
-# stands for Hydra's output folder, which only a job has
+# shown instead of Hydra's output folder, which exists only inside a job
 FOLDER = "FOLDER"
-# columns of the table where no terminal says how many there are
+# width of the table in columns when the output is not a terminal
 WIDTH = 160
 
 
@@ -27,22 +27,22 @@ def print_settings(config_name: str, declared: type, arguments: Sequence[str]) -
     """Print all settings of a command, a table for each group.
 
     Args:
-        config_name: of the root configuration.
+        config_name: name of the root configuration.
         declared: class that declares the command's own settings.
         arguments: command line; its overrides choose the groups whose settings are listed.
     """
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose_whole(config_name, overrides)
-    found = sorted(settings_of(cfg, declared), key=lambda setting: "." in setting.name)  # those of no group first
+        cfg = compose_outside_job(config_name, overrides)
+    listed = sorted(settings_of(cfg, declared), key=lambda setting: "." in setting.name)  # root settings first
     console = Console()
     console = console if console.is_terminal else Console(width=WIDTH)
-    for group, settings in groupby(found, key=lambda setting: setting.name.rpartition(".")[0].partition(".")[0]):
+    for group, settings in groupby(listed, key=lambda setting: setting.name.rpartition(".")[0].partition(".")[0]):
         console.print(_table(f"\n{group or config_name}", settings))
 
 
-def compose_whole(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """A configuration outside of a job, with what it reads by ${hydra:…}; `hydra.initialize` comes before."""
+def compose_outside_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a configuration outside a Hydra job, ${hydra:…} values included. Call `hydra.initialize` first."""
     cfg = hydra.compose(config_name, list(overrides), return_hydra_config=True)
     with read_write(cfg), open_dict(cfg):
         cfg.hydra.runtime.output_dir = FOLDER

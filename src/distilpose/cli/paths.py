@@ -1,4 +1,4 @@
-"""Where the configuration folder lies."""
+"""The path of the configuration folder."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
-# inside the wheel the folder travels with the package; in a clone it stands at the top
+# in a wheel the folder is inside the package, in a clone at the top
 CONFIG_DIR: Path = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"

@@ -6,14 +6,14 @@ import logging
 import os
 import sys
 
-# environment variables that launchers give the rank of a process by, as Lightning reads them
+# environment variables that hold the rank of a process, as Lightning reads them
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 # python -m distilpose.train runs its module under the name __main__
 LOGGERS = ("distilpose", "__main__")
 
 
 class StderrHandler(logging.Handler):
-    """Writes messages to what `sys.stderr` is at that moment, so that a later redirection holds."""
+    """Writes messages to the current `sys.stderr`, so that a later redirection takes effect."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
@@ -21,7 +21,7 @@ class StderrHandler(logging.Handler):
 
 
 def log_to_stderr() -> None:
-    """Show what the package logs, as plain text: everything in the first process of a training, warnings in the others."""
+    """Print the package's log messages as plain text: all in the first process of a training, warnings in the others."""
     rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
     for logger in map(logging.getLogger, LOGGERS):
         if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
@@ -33,5 +33,5 @@ def log_to_stderr() -> None:
 
 
 def silence_stdout() -> None:
-    """Discard all further output, after its reader, such as `head`, has closed the pipe."""
+    """Discard all further output. Called when the reader of a pipe, such as `head`, has closed it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Functions that configuration files call by `${…}`."""
+"""Functions that configuration files call as `${…}`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-# resume=auto: continue whatever the run's own folder holds
+# resume=auto: resume the run in the run's own folder, if there is one
 AUTO = "auto"
 
 
@@ -15,10 +15,10 @@ def run_directory(resume: str | None, fresh: str) -> str:
 
     Args:
         resume: the setting of that name.
-        fresh: a folder named by the time, inside one that is named by the run.
+        fresh: folder of a new run: NAME/TIME.
 
     Returns:
-        With `resume=FOLDER` that folder; with `resume=auto` the one above `fresh`, which is the same at each start.
+        FOLDER with `resume=FOLDER`; NAME, which is the same at each start, with `resume=auto`; else NAME/TIME.
     """
     if resume == AUTO:
         return str(Path(fresh).parent)
@@ -26,5 +26,5 @@ def run_directory(resume: str | None, fresh: str) -> str:
 
 
 def register_resolvers() -> None:
-    """Make the resolvers known to OmegaConf; called before a configuration is composed or resolved."""
+    """Register the resolvers. Call it before a configuration is composed or resolved."""
     OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)

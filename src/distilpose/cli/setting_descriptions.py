@@ -1,4 +1,4 @@
-"""What settings take, and what they are for, in words; from annotations and docstrings."""
+"""Describes the allowed values and the purpose of settings in words, from annotations and docstrings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from annotated_types import Ge, Gt, Le, Len, Lt, MinLen, MultipleOf, Unit
 PLAIN = (int, float, str, bool, type(None), Path, Any)
 CONTAINERS = (list, tuple, dict, Sequence, Mapping)
 WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", Path: "a path", Any: "anything"}
-# a name, perhaps its type, and its text in a section of a docstring
+# an entry of a docstring's section: a name, an optional type, and the text
 ENTRY = re.compile(r"^    (\w+)[^:\n]*: ((?:.+\n?)(?:        .*\n?)*)", re.MULTILINE)
 
 
 def is_plain(annotation: Any) -> bool:
-    """Whether an annotation is of values that a configuration file can hold, and of nothing else."""
+    """Whether a configuration file can hold every value that the annotation allows."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return is_plain(parts[0])
@@ -33,7 +33,7 @@ def is_plain(annotation: Any) -> bool:
 
 
 def describe(annotation: Any) -> str:
-    """What an annotation allows, in words: "a whole number of at least 1", "cpu or cuda", "null or a path"."""
+    """Describe the allowed values: "a whole number of at least 1", "cpu or cuda", "null or a path"."""
     texts = list(dict.fromkeys(_alternatives(annotation)))
     if "null" in texts:
         texts = ["null", *(text for text in texts if text != "null")]
@@ -41,16 +41,15 @@ def describe(annotation: Any) -> str:
 
 
 def _alternatives(annotation: Any) -> list[str]:
-    """What an annotation allows, a text for each alternative."""
+    """Describe each alternative of an annotation."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return [_bounded(describe(parts[0]), parts[1:])]
     if origin is Literal:
         return [json.dumps(part) if isinstance(part, bool) else str(part) for part in parts]
     if origin in (typing.Union, types.UnionType):
-        plain = [
-            part for part in parts if is_plain(part)
-        ]  # code may give objects of a library, the command line cannot
+        # objects of a library can be passed in code, but not on the command line
+        plain = [part for part in parts if is_plain(part)]
         wider = {int: float, str: Path}
         return [text for part in plain if wider.get(part) not in plain for text in _alternatives(part)]
     if annotation is bool:
@@ -65,24 +64,24 @@ def _alternatives(annotation: Any) -> list[str]:
 
 
 def _bounded(what: str, bounds: Sequence[Any]) -> str:
-    """A text with its bounds and its unit: "a number above 0 and at most 1"."""
-    found = {type(bound): bound for bound in bounds}
+    """Add bounds and unit to a description: "a number above 0 and at most 1"."""
+    by_type = {type(bound): bound for bound in bounds}
     low, high, conditions = "", "", []
-    if (ge := found.get(Ge)) is not None:
+    if (ge := by_type.get(Ge)) is not None:
         low = f"of at least {ge.ge}"
-    if (gt := found.get(Gt)) is not None:
+    if (gt := by_type.get(Gt)) is not None:
         low = f"above {gt.gt}"
-    if (le := found.get(Le)) is not None:
+    if (le := by_type.get(Le)) is not None:
         high = f"at most {le.le}" if low else f"of at most {le.le}"
-    if (lt := found.get(Lt)) is not None:
+    if (lt := by_type.get(Lt)) is not None:
         high = f"below {lt.lt}"
     if ge is not None and le is not None:
         conditions.append(f"from {ge.ge} to {le.le}")
     elif low or high:
         conditions.append(" and ".join(filter(None, (low, high))))
-    if (unit := found.get(Unit)) is not None:
+    if (unit := by_type.get(Unit)) is not None:
         conditions[:] = [f"{condition} {unit.unit}" for condition in conditions] or [f"of {unit.unit}"]
-    if (step := found.get(MultipleOf)) is not None:
+    if (step := by_type.get(MultipleOf)) is not None:
         conditions.append(f"that {step.multiple_of} divides")
     for bound in bounds:
         if isinstance(bound, (Len, MinLen)):
@@ -92,14 +91,14 @@ def _bounded(what: str, bounds: Sequence[Any]) -> str:
 
 
 def descriptions(declared: Any) -> dict[str, str]:
-    """The first sentence on each name in `Args` or `Attributes` of a docstring; those of base classes too."""
+    """The first sentence about each name in a docstring's `Args` or `Attributes`, base classes included."""
     owners = reversed(inspect.getmro(declared)) if isinstance(declared, type) else [declared]
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for owner in owners:
         documented = (owner, vars(owner).get("__init__")) if isinstance(owner, type) else (owner,)
         for thing in documented:
             doc = inspect.cleandoc((vars(thing).get("__doc__") if isinstance(thing, type) else thing.__doc__) or "")
             section = re.search(r"^(?:Args|Attributes):\n((?:    .*\n?|\n)+)", doc, re.MULTILINE)
             for name, text in ENTRY.findall(section[1] if section else ""):
-                found[name] = " ".join(text.split()).split(". ")[0].rstrip(".")
-    return found
+                sentences[name] = " ".join(text.split()).split(". ")[0].rstrip(".")
+    return sentences

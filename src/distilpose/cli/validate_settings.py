@@ -1,9 +1,9 @@
-"""Validates the settings of a composed configuration where each is declared, and describes them for `--help`.
+"""Checks each setting of a composed configuration against its declaration, and describes it for `--help`.
 
-A setting is declared once, by an annotation: `turns: Annotated[int, Ge(1)]`. Settings of a group are declared by the
-signature of what the group builds (its `_target_`), those of a command by a class beside its `main`, and those of
-libraries (the Trainer, optimizers) by classes that such a class names. Descriptions come from the docstrings.
-pydantic compares a value with its annotation; Hydra's structured configs know types, but no ranges.
+A setting is declared once, by an annotation: `turns: Annotated[int, Ge(1)]`. The settings of a group are declared in the
+signature of its `_target_`, those of a command in a class beside its `main`, and those of libraries (the Trainer,
+optimizers) in classes that the command's class refers to. Descriptions come from the docstrings.
+pydantic compares a value with its annotation. Hydra's structured configs are not used because they have no ranges.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Setting(NamedTuple):
     """One setting of a configuration.
 
     Attributes:
-        name: as it is set on the command line, such as "data.batch_size".
-        value: what it is.
-        annotation: its declaration; None where nothing declares it.
-        description: first sentence of its documentation, "" without one.
+        name: name on the command line, such as "data.batch_size".
+        value: its value in the configuration.
+        annotation: its declaration; None if it has none.
+        description: first sentence of its documentation; "" if it has none.
     """
 
     name: str
@@ -47,22 +47,22 @@ def validate(cfg: DictConfig, declared: type) -> None:
     """Check all settings of a command before any of them is used.
 
     Args:
-        cfg: as composed.
+        cfg: composed configuration.
         declared: class whose annotations declare the command's own settings.
 
     Raises:
-        DistilPoseError: naming the first setting that is not as declared, its value and what is expected.
+        DistilPoseError: a setting has a wrong value; the message names it and what is expected.
     """
     for setting in settings_of(cfg, declared):
         check(setting.name, setting.value, setting.annotation)
 
 
 def check(name: str, value: Any, annotation: Any) -> None:
-    """Check one value against its annotation; one that is not of plain values is not checked.
+    """Check one value against its annotation. A setting whose annotation is not plain (see `is_plain`) is not checked.
 
     Args:
-        name: of the setting.
-        value: plain, as in a configuration file.
+        name: name of the setting.
+        value: plain value, as in a configuration file.
         annotation: its declaration.
 
     Raises:
@@ -71,7 +71,8 @@ def check(name: str, value: Any, annotation: Any) -> None:
     if annotation is None or value == MISSING or not is_plain(annotation):
         return
     try:
-        text = json.dumps(value)  # in JSON a list may be a tuple and text a path, and nothing else becomes another type
+        # with JSON as input, a list may become a tuple and text a path; all other types must match
+        text = json.dumps(value)
         TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_json(text)
     except ValidationError as error:
         shown = json.dumps(value) if value is None or isinstance(value, bool) else value
@@ -81,13 +82,13 @@ def check(name: str, value: Any, annotation: Any) -> None:
 
 
 def settings_of(cfg: DictConfig, declared: type) -> Iterator[Setting]:
-    """Every setting with its declaration, a group's own beneath it.
+    """Every setting with its declaration, those inside groups included.
 
     Raises:
-        DistilPoseError: what a group builds has no setting of that name.
+        DistilPoseError: the `_target_` of a group has no parameter of that name.
     """
     content: Any = OmegaConf.to_container(cfg, resolve=True)
-    yield from _below(content, "", _annotations(declared), descriptions(declared))
+    yield from _below(content, "", _hints(declared), descriptions(declared))
 
 
 def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any], about: Mapping[str, str]) -> Iterator:
@@ -98,7 +99,7 @@ def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any],
         if not isinstance(value, dict) or (annotation is not None and is_plain(annotation)):
             yield Setting(name, value, annotation, about.get(key, ""))
             continue
-        inner = _annotations(annotation) if isinstance(annotation, type) else {}
+        inner = _hints(annotation) if isinstance(annotation, type) else {}
         described = descriptions(annotation) if isinstance(annotation, type) else {}
         if "_target_" in value:
             target = _load_target(name, value["_target_"])
@@ -124,15 +125,15 @@ def _check_names(node: Mapping[str, Any], known: Mapping[str, Any], prefix: str,
         if key not in known and key not in RESERVED:
             near = " or ".join(prefix + name for name in get_close_matches(key, known))
             way = f"take it out by ~{prefix}{key}{f', or did you mean {near}?' if near else '.'}"
-            raise DistilPoseError(f"{prefix}{key} is no setting of {target.rpartition('.')[2]}: {way}")
+            raise DistilPoseError(f"{prefix}{key} is not a setting of {target.rpartition('.')[2]}: {way}")
 
 
 def _parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """Annotations by parameter, and whether other parameters are accepted too.
 
-    Where a class passes `**options` on, the parameters of its base class count as well.
+    If a class has `**options`, the parameters of its base class are included.
     """
-    found: dict[str, Any] = {}
+    annotations: dict[str, Any] = {}
     for owner in inspect.getmro(target) if isinstance(target, type) else (target,):
         function = vars(owner).get("__init__") if isinstance(owner, type) else owner
         if function is None:
@@ -140,18 +141,14 @@ def _parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
         parameters = inspect.signature(function).parameters.values()
         hints = _hints(function)
         named = (one for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL))
-        found = {one.name: hints.get(one.name) for one in named if one.name != "self"} | found
+        annotations = {one.name: hints.get(one.name) for one in named if one.name != "self"} | annotations
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):
-            return found, False
-    return found, True
+            return annotations, False
+    return annotations, True
 
 
 def _hints(thing: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(thing, include_extras=True)
-    except (NameError, TypeError):  # a library's, of names that it imports for type checkers alone
+    except (NameError, TypeError):  # names that a library imports only for type checkers
         return {}
-
-
-def _annotations(declared: type) -> dict[str, Any]:
-    return _hints(declared)

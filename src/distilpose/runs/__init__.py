@@ -1,1 +1,1 @@
-"""One training run: its folder, checks before it starts, checkpoints, resuming, provenance, dry run and rate finder."""
+"""One training run: folder, checks before the start, checkpoints, resuming, provenance, dry run, learning rate finder."""

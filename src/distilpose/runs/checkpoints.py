@@ -1,6 +1,7 @@
-"""Checkpoints of a run: writes them whole or not at all, and chooses the one to resume from.
+"""Writes the checkpoints of a run atomically, and finds the one to resume from.
 
-Ours, as Lightning's writer can leave a damaged file, and its `ckpt_path="last"` goes by the files' times and checks none.
+Lightning's writer is not used because a kill can leave a damaged file, and its `ckpt_path="last"` is not used because it
+chooses by modification time and does not check whether the file is intact.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from distilpose.files import atomic_write
 
 log = logging.getLogger(__name__)
 
-# after the last finished epoch, within an epoch, and, should both be damaged, after the best epoch
+# saved after the last finished epoch, within an epoch, and after the best epoch (used if the others are damaged)
 LAST, RECENT, BEST = "last.ckpt", "recent.ckpt", "best.ckpt"
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Lightning's writer of checkpoints, with an atomic rename.
+    """Lightning's checkpoint writer with an atomic rename.
 
-    Lightning's own writes to the system's folder for temporary files. Where that is another disk, the checkpoint is then
-    copied over the last good one, and a kill during the copy leaves neither.
+    Lightning writes to the system's temporary folder. If that is on another disk, it then copies the checkpoint over the
+    last good one, and a kill during the copy destroys both.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint.
 
         Raises:
-            DistilPoseError: the disk is full or the folder cannot be written; an earlier file stays.
+            DistilPoseError: the disk is full or the folder cannot be written; an earlier file is unchanged.
         """
         content = io.BytesIO()  # torch.save into a file on a full disk aborts the process
         torch.save(checkpoint, content)
@@ -46,49 +47,50 @@ class CheckpointFiles(TorchCheckpointIO):
             temporary.write_bytes(content.getbuffer())
 
 
-class Found(NamedTuple):
+class IntactCheckpoint(NamedTuple):
     """An intact checkpoint.
 
     Attributes:
-        path: its file.
-        step: optimizer steps it has taken.
+        path: the file.
+        step: number of optimizer steps before it was saved.
     """
 
     path: Path
     step: int
 
 
-def newest_intact(folder: Path) -> Found | None:
-    """The checkpoint with the most steps in a run's folder, by its own count and not by the clock; None without any.
+def newest_intact(folder: Path) -> IntactCheckpoint | None:
+    """The checkpoint with the most optimizer steps in a run's folder; None if there is no intact one.
 
-    One that is truncated or otherwise damaged is skipped with a warning. The best one is taken only where no other is left.
+    Modification times are ignored. A damaged checkpoint is skipped with a warning. The best one is used only if the others
+    are missing or damaged.
     """
-    found = [_read(folder / "checkpoints" / name) for name in (LAST, RECENT)]
-    intact = [checkpoint for checkpoint in found if checkpoint is not None]
+    read = [_read(folder / "checkpoints" / name) for name in (LAST, RECENT)]
+    intact = [checkpoint for checkpoint in read if checkpoint is not None]
     if not intact:
         return _read(folder / "checkpoints" / BEST)
     return max(intact, key=lambda checkpoint: checkpoint.step)
 
 
-def _read(path: Path) -> Found | None:
+def _read(path: Path) -> IntactCheckpoint | None:
     """The checkpoint, if it exists and is intact."""
     try:
         state = path.stat()
     except OSError:
         return None
-    return _checked(path, state.st_mtime_ns, state.st_size)
+    return _verify(path, state.st_mtime_ns, state.st_size)
 
 
-@lru_cache(maxsize=16)  # a resumed run is looked up several times, and its files may be gigabytes
-def _checked(path: Path, changed: int, size: int) -> Found | None:
-    """The checkpoint, if the checksum of each of its records is right."""
+@lru_cache(maxsize=16)  # called several times for a resumed run, and the files may be gigabytes
+def _verify(path: Path, changed: int, size: int) -> IntactCheckpoint | None:
+    """The checkpoint, if the checksums of all its records are right."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         step = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
     except (zipfile.BadZipFile, RuntimeError, UnpicklingError, LookupError, TypeError, EOFError, OSError) as error:
-        damaged, step = first_line(error), None  # torch's message then says how to load it unsafely
+        damaged, step = first_line(error), None  # the other lines of torch's message explain how to load it unsafely
     if step is None:
         rank_zero_only(log.warning)(f"{path} is damaged ({damaged}) and is skipped.")
         return None
-    return Found(path, int(step))
+    return IntactCheckpoint(path, int(step))

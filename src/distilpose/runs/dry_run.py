@@ -34,7 +34,7 @@ from distilpose.runs.small_run import STEPS, shrink_batches, small
 log = logging.getLogger(__name__)
 
 BATCHES = 10
-# fewer than ten batches are read where reading is slow
+# reading stops after this time, even before ten batches
 READING_SECONDS = 10.0
 
 
@@ -63,7 +63,7 @@ class Clock(Callback):
         self.val.append(_now())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the time, after metrics and pictures."""
+        """Record the time after metrics and pictures."""
         self.val_end = _now()
 
 
@@ -76,7 +76,7 @@ def _now() -> float:
 
 
 def _peak_memory() -> int:
-    """Bytes of this process."""
+    """Peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -86,23 +86,23 @@ def dry_run(
 ) -> dict[str, float]:
     """Read ten batches, train two steps, validate and save once, and print an estimate for the whole run.
 
-    All callbacks and loggers of the run take part, in a temporary folder inside the run's, so that a folder which cannot
-    be written to, or a full disk, is found now. Of several devices one is used, and the time is that of its share. On a CPU
-    a large network gets smaller batches, and the time is scaled.
+    All callbacks and loggers of the run are used, in a temporary folder inside the run's folder. This finds a folder that
+    cannot be written, or a full disk. Only one device is used; the estimate assumes that all devices share the batches. On
+    a CPU a large network gets smaller batches, and the time is scaled.
 
     Args:
         cfg: the run's configuration.
-        module: as the run would train it; this function trains it for two steps.
-        datamodule: as the run would read it.
+        module: the run's module; this function trains it for two steps.
+        datamodule: the run's data.
         build_trainer: builds the Trainer of a configuration.
 
     Returns:
         effective_batch, seconds_a_batch_read, seconds_a_step, seconds_a_validation, hours, memory_gib, disk_gib.
 
     Raises:
-        DistilPoseError: the run would fail, or its files would not fit onto the disk.
+        DistilPoseError: the run would fail, or the disk is too small for its files.
     """
-    # Lightning validates its settings here, most of which the small run replaces
+    # Lightning checks the Trainer's settings here; the small run replaces most of them
     build_trainer(OmegaConf.merge(cfg, {"callbacks": None, "logger": None}))  # type: ignore[arg-type]
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -121,26 +121,21 @@ def dry_run(
     with _folder_within(Path(cfg.folder)) as folder:
         trainer = build_trainer(small(cfg, folder))
         trainer.callbacks.insert(0, clock)  # type: ignore[attr-defined]
-        more, more_val = shrink_batches(cfg, module, datamodule, trainer)
+        factor, val_factor = shrink_batches(cfg, module, datamodule, trainer)
         with finish_wandb(trainer), translate_lightning_errors():
             trainer.fit(module, datamodule)
-        if datamodule.monitor not in trainer.callback_metrics:
-            raise DistilPoseError(
-                f"data.monitor={datamodule.monitor} is not among the metrics of a validation: "
-                f"{', '.join(sorted(name for name in trainer.callback_metrics if name.startswith('val/')))}."
-            )
-        kept, drawn = _sizes(folder)
-        room = shutil.disk_usage(folder).free
+        checkpoints, per_validation = _sizes(folder)
+        free = shutil.disk_usage(folder).free
     warm = clock.train[1:] if len(clock.train) > 2 else clock.train  # the first batch takes longer
-    a_step = max(more * (warm[-1] - warm[0]) / (len(warm) - 1), reading / max(1, datamodule.num_workers))
-    in_batches = more_val * (clock.val[-1] - clock.val[0]) / (len(clock.val) - 1) * in_validation
+    a_step = max(factor * (warm[-1] - warm[0]) / (len(warm) - 1), reading / max(1, datamodule.num_workers))
+    in_batches = val_factor * (clock.val[-1] - clock.val[0]) / (len(clock.val) - 1) * in_validation
     a_validation = in_batches + clock.val_end - clock.val[-1]
     seconds = batches * a_step + validations * a_validation
     share = min(1.0, _time_limit(cfg) / seconds)
-    disk = kept + share * validations * drawn
-    if disk > room:
+    disk = checkpoints + share * validations * per_validation
+    if disk > free:
         raise DistilPoseError(
-            f"{cfg.folder} has {room / 2**30:.1f} GiB free, but the run will write about {disk / 2**30:.1f} GiB: free some, "
+            f"{cfg.folder} has {free / 2**30:.1f} GiB free, but the run will write about {disk / 2**30:.1f} GiB: free some, "
             "or choose another hydra.run.dir."
         )
     cuda = torch.cuda.is_available() and module.device.type != "cpu"
@@ -163,7 +158,7 @@ def dry_run(
 
 @contextlib.contextmanager
 def _folder_within(folder: Path) -> Iterator[Path]:
-    """A temporary folder inside the run's; the run's folder is left as it was."""
+    """Create a temporary folder inside the run's folder, and remove it afterwards."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".check_", dir=folder) as inside:
@@ -174,37 +169,37 @@ def _folder_within(folder: Path) -> Iterator[Path]:
 
 
 def _reading_time(loader: Any) -> float:
-    """Seconds a process takes to read a batch."""
-    began, read = time.perf_counter(), 0
+    """Seconds that one process needs to read a batch."""
+    start, read = time.perf_counter(), 0
     for batch in islice(loader.batch_sampler, BATCHES):
         default_collate([loader.dataset[index] for index in batch])
         read += 1
-        if time.perf_counter() - began > READING_SECONDS:
+        if time.perf_counter() - start > READING_SECONDS:
             break
-    return (time.perf_counter() - began) / max(1, read)
+    return (time.perf_counter() - start) / max(1, read)
 
 
 def _batches(cfg: DictConfig, kind: str, loader: Any) -> float:
-    """How many of a loader's batches a process of the run takes; a share of less than one batch is an error."""
+    """Number of batches that a process of the run takes from a loader. A share of less than one batch is an error."""
     name = "overfit_batches" if cfg.trainer.get("overfit_batches") else f"limit_{kind}_batches"
     limit, batches = cfg.trainer.get(name), max(1.0, len(loader) / count_processes(cfg.trainer))
     if limit is None or isinstance(limit, int):
         return batches if limit is None else min(batches, limit)
     if batches * limit < 1:
         raise DistilPoseError(
-            f"trainer.{name}={limit} of the {batches:.0f} batches there are is less than one: give at least "
+            f"trainer.{name}={limit} of the {batches:.0f} available batches is less than one: give at least "
             f"{math.ceil(100 / batches) / 100}, or a whole number of batches."
         )
     return int(batches * limit)
 
 
 def _counts(cfg: DictConfig, batches: float) -> tuple[float, float]:
-    """How many validations and training batches a process of the run has, by the batches of an epoch."""
+    """Number of validations and of training batches in the run, from the batches of an epoch."""
     trainer = cfg.trainer
     epochs, every, interval = trainer.max_epochs, trainer.check_val_every_n_epoch, trainer.get("val_check_interval")
     if (steps := trainer.get("max_steps", -1)) != -1:
         epochs = min(epochs, steps / math.ceil(batches / trainer.accumulate_grad_batches))
-    if every is None:  # Lightning then counts batches across epochs
+    if every is None:  # Lightning counts batches across epochs
         return epochs * batches // (interval or batches), epochs * batches
     if isinstance(interval, int) and interval > batches:
         raise DistilPoseError(
@@ -219,21 +214,20 @@ def _counts(cfg: DictConfig, batches: float) -> tuple[float, float]:
 
 
 def _time_limit(cfg: DictConfig) -> float:
-    """Seconds after which trainer.max_time ends the run."""
+    """Seconds until trainer.max_time ends the run."""
     limit = OmegaConf.to_container(cfg.trainer).get("max_time")  # type: ignore[union-attr]
-    left = Timer(limit).time_remaining()  # of a timer that has not started
-    return math.inf if left is None else left
+    seconds = Timer(limit).time_remaining()  # the timer has not started, so this is the limit itself
+    return math.inf if seconds is None else seconds
 
 
 def _sizes(folder: Path) -> tuple[float, float]:
-    """Bytes of a run's checkpoints, with one more while it is written, and of what each validation adds."""
+    """Bytes of all checkpoints (one counted twice: a new one is written before the old one goes), and of each validation."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     checkpoints = [size for path, size in sizes.items() if path.suffix == ".ckpt"]
     return sum(checkpoints) + max(checkpoints, default=0), sum(sizes.values()) - sum(checkpoints)
 
 
 def _print_table(figures: dict[str, float], memory: str) -> None:
-    """Print the estimate as a table."""
     table = Table(title=f"Estimate for the run, from {STEPS} steps and {STEPS} batches of validation")
     table.add_column("")
     table.add_column("", justify="right")

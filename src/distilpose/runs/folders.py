@@ -1,6 +1,6 @@
-"""Reads runs back from their folders: their settings, and their figures after every epoch.
+"""Reads runs from their folders: settings, and metrics after every epoch.
 
-The modules that write these files are not used here, as they import Lightning, which takes seconds.
+The modules that write these files are not imported here because they import Lightning, which takes seconds.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from distilpose.errors import DistilPoseError
 from distilpose.runs.config import NOT_COMPARED, deciding_settings, flatten
 
 CONFIG, TABLE, SUMMARY = "config.yaml", "metrics.csv", "metrics.json"
-# what reading a damaged config.yaml or metrics.csv raises
+# errors of reading a damaged config.yaml or metrics.csv
 UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, csv.Error, yaml.YAMLError, OmegaConfBaseException,
 )  # fmt: skip
-# settings that the config.yaml of a training has: what each is, in words and as a check
+# settings that the config.yaml of a training has: key, description, check
 NEEDED = (
     ("name", "name", lambda value: isinstance(value, (str, int, float))),
     ("seed", "whole number", lambda value: type(value) is int),
@@ -41,11 +41,11 @@ class Run:
     """One training.
 
     Attributes:
-        folder: of the run, as it was given.
-        seed: of the run.
-        planned: epochs that it was started for.
-        settings: those that decide its figures, by dotted key.
-        rows: of metrics.csv, with epochs counted from one, and with the minutes since the start.
+        folder: folder of the run, as given by the caller.
+        seed: seed of the run.
+        planned: number of epochs in its configuration.
+        settings: the settings that change its results, by dotted key.
+        rows: rows of metrics.csv, with epochs counted from one and with the minutes since the start.
     """
 
     folder: Path
@@ -55,16 +55,16 @@ class Run:
     rows: list[dict[str, float]]
 
     def series(self, column: str) -> dict[int, float]:
-        """A column by epoch, where it was computed."""
+        """A column by epoch, without the epochs that have no value."""
         return {int(row["epoch"]): row[column] for row in self.rows if column in row}
 
 
 def collect_runs(folders: Iterable[str], unfinished: bool = False) -> tuple[list[Run], list[str]]:
-    """Every run that can be read, and for each that cannot a sentence that says why.
+    """All readable runs, and one sentence with the reason for each folder that is left out.
 
     Args:
-        folders: of runs, or with runs one or two levels below.
-        unfinished: whether runs that have not reached their last epoch count.
+        folders: folders of runs, or folders with runs one or two levels below.
+        unfinished: whether runs are included that have not reached their last epoch.
     """
     runs, notes, seen = [], [], set()
     for given in map(Path, folders):
@@ -74,9 +74,9 @@ def collect_runs(folders: Iterable[str], unfinished: bool = False) -> tuple[list
             notes.append(f"{given} is left out: {error.filename or given} cannot be read ({error.strerror}).")
             continue
         if not places:
-            what = "holds no run" if given.is_dir() else "is no folder" if given.exists() else "does not exist"
+            what = "holds no run" if given.is_dir() else "is not a folder" if given.exists() else "does not exist"
             notes.append(f"{given} is left out: it {what}.")
-        elif given not in places:  # a job of a sweep that failed at its start leaves its folder empty
+        elif given not in places:  # the folder of a sweep's job that failed at its start is empty
             empty = [place for place in given.iterdir() if place.is_dir() and not any(place.iterdir())]
             notes += [f"{place} is left out: it is empty." for place in sorted(empty)]
         for place in places:
@@ -91,7 +91,7 @@ def collect_runs(folders: Iterable[str], unfinished: bool = False) -> tuple[list
 
 
 def _runs_below(folder: Path, levels: int = 2) -> list[Path]:
-    """The folder itself if it is a run, else the runs up to so many levels below, with numbers in their order."""
+    """The folder itself if it is a run, else the runs up to `levels` below it, sorted by the numbers in their names."""
     if any((folder / name).is_file() for name in (CONFIG, TABLE)):
         return [folder]
     inside = [place for place in folder.iterdir() if place.is_dir()] if levels and folder.is_dir() else []
@@ -100,14 +100,14 @@ def _runs_below(folder: Path, levels: int = 2) -> list[Path]:
 
 
 def read_run(folder: Path, unfinished: bool = False) -> Run:
-    """A run's configuration and figures.
+    """Read a run's configuration and metrics.
 
     Raises:
-        DistilPoseError: why it is left out.
+        DistilPoseError: the run is damaged or unfinished.
     """
     file = CONFIG
     try:
-        _whole_text(folder / CONFIG)
+        _read_complete_text(folder / CONFIG)
         content: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
         if isinstance(content, dict) and "loss" in content:
             content["loss"] = _with_defaults(content["loss"])
@@ -118,22 +118,20 @@ def read_run(folder: Path, unfinished: bool = False) -> Run:
         why = " ".join(str(error).split())
         raise DistilPoseError(f"{folder} is left out: its {file} cannot be read ({why}).") from error
     for key, what, fits in NEEDED:
-        if config.get(key) is None:
-            raise DistilPoseError(f"{folder} is left out: its {CONFIG} says no {key}, so it is not of a training.")
-        if not fits(config[key]):
-            raise DistilPoseError(f"{folder} is left out: its {CONFIG} says {key}: {config[key]}, which is no {what}.")
-    done, planned = [row["epoch"] for row in rows], config["trainer.max_epochs"]
-    if done != sorted(set(done)):
-        raise DistilPoseError(f"{folder} is left out: the epochs in its {TABLE} do not ascend.")
-    if not done or (done[-1] < planned and not unfinished):
-        way = f" (with unfinished=true it is taken, with {done[-1]})" if done else ""
+        if not fits(config.get(key)):
+            raise DistilPoseError(
+                f"{folder} is left out: {key}: {config.get(key)} in its {CONFIG} is not a {what}, so it is not a training."
+            )
+    done, planned = int(rows[-1]["epoch"]) if rows else 0, config["trainer.max_epochs"]
+    if not done or (done < planned and not unfinished):
+        way = f" (unfinished=true includes it, with {done} epochs)" if done else ""
         raise DistilPoseError(f"{folder} is left out: it is unfinished, without epoch {planned} in its {TABLE}{way}.")
     ignored = NOT_COMPARED if _has_teacher(content.get("loss")) else (*NOT_COMPARED, "teacher")
     return Run(folder, config["seed"], planned, deciding_settings(config, ignored), rows)
 
 
-def _whole_text(file: Path) -> str:
-    """A file's text, if it is whole: training ends every line, but a copy that was stopped ends in the middle of one."""
+def _read_complete_text(file: Path) -> str:
+    """Text of a file. Raises ValueError if its last line has no newline, as after an interrupted copy."""
     text = file.read_text(encoding="utf-8")
     if text and not text.endswith("\n"):
         raise ValueError("it is cut off in its last line: copy it again, or end that line if the file is whole")
@@ -141,45 +139,47 @@ def _whole_text(file: Path) -> str:
 
 
 def _read_table(file: Path) -> list[dict[str, float]]:
-    """The rows of metrics.csv without their blanks, as `Run` holds them."""
-    rows, minutes = [], 0.0
-    for number, row in enumerate(csv.DictReader(_whole_text(file).splitlines()), start=1):
-        if None in row or None in row.values():  # more fields than the header has, or fewer
+    """Rows of metrics.csv for `Run.rows`, without empty cells."""
+    rows: list[dict[str, float]] = []
+    minutes = 0.0
+    for number, row in enumerate(csv.DictReader(_read_complete_text(file).splitlines()), start=1):
+        if None in row or None in row.values():  # more or fewer fields than the header
             raise ValueError(f"it is cut off or damaged: row {number} has not as many fields as the header")
-        if not row.get("epoch"):
-            raise ValueError(f"row {number} has no epoch")
-        known = {name: float(value) for name, value in row.items() if value}
-        minutes += known.get("seconds", math.nan) / 60
-        rows.append({**known, "epoch": int(known["epoch"]) + 1, "minutes": minutes})
+        values = {name: float(value) for name, value in row.items() if value}
+        minutes += values.get("seconds", math.nan) / 60
+        epoch = int(values.get("epoch", -1)) + 1  # 0 if it is missing
+        if epoch <= (rows[-1]["epoch"] if rows else 0):
+            raise ValueError(f"row {number} has no epoch, or the epochs do not ascend")
+        rows.append({**values, "epoch": epoch, "minutes": minutes})
     return rows
 
 
-def _is_ours(loss: Any) -> bool:
+def _is_from_this_package(loss: Any) -> bool:
     return isinstance(loss, dict) and str(loss.get("_target_")).startswith("distilpose.losses.")
 
 
 def _with_defaults(loss: Any) -> Any:
-    """A loss's settings, with defaults for those that a later version of this package has added."""
-    if not _is_ours(loss):
+    """Settings of a loss, with defaults for those that are new in this version of the package."""
+    if not _is_from_this_package(loss):
         return loss
     try:
         parameters = inspect.signature(get_class(loss["_target_"])).parameters.values()
-    except (ImportError, ValueError, HydraException):  # a loss of another version of this package
+    except (ImportError, ValueError, HydraException):  # the loss is from another version of this package
         return loss
     defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
     return {**defaults, **loss}
 
 
 def _has_teacher(loss: Any) -> bool:
-    """Whether a loss compares with a teacher, by the loss itself, as in training."""
-    if not _is_ours(loss):
+    """Whether a loss needs a teacher; True if that is unknown."""
+    if not _is_from_this_package(loss):
         return True
     try:
         return getattr(instantiate(loss), "needs_teacher", False)
-    except HydraException:  # a loss of another version of this package
+    except HydraException:  # the loss is from another version of this package
         return True
 
 
 def best_value(metrics: Mapping[str, Any]) -> float | None:
-    """The best value of the monitored metric in a run's metrics.json; None where it was never validated."""
+    """The best value of the monitored metric in a run's metrics.json; None if the run was never validated."""
     return (metrics["best"] or {}).get(metrics["monitor"])

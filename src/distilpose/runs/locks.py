@@ -1,4 +1,4 @@
-"""One process at a time in a folder: filelock's lock, which the system releases when its holder dies."""
+"""Lets only one process work in a folder, with filelock: the system releases the lock when its process dies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
-    """Hold a lock inside the block; gives whether another process held it before.
+    """Hold a lock inside the block. Yields whether another process held it before.
 
-    Processes on other machines count where their shared disk supports locks, as NFS does; other disks are not locked.
+    The lock also works between machines if their shared disk supports locks, as NFS does. A disk without locks is used
+    without one.
 
     Args:
-        file: of the lock; created, and removed at the end.
-        wait: seconds to wait for another process; by default until it ends.
+        file: the lock file; it is created, and removed at the end.
+        wait: seconds to wait for another process; by default, until that process ends.
 
     Raises:
         DistilPoseError: another process still holds the lock.
@@ -36,7 +37,7 @@ def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
         except Timeout:
             waited = True
             if wait == math.inf:
-                log.info("Another process works in '%s': waiting for its end.", file.parent)
+                log.info("Another process works in '%s': waiting until it ends.", file.parent)
             lock.acquire(timeout=-1 if wait == math.inf else wait, poll_interval=0.5)
     except Timeout:
         raise DistilPoseError(
@@ -47,7 +48,7 @@ def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
     try:
         yield waited
     finally:
-        with contextlib.suppress(OSError):  # a disk that has gone: the error inside the block is what to report
+        with contextlib.suppress(OSError):  # the disk may be gone; the error inside the block must be the one reported
             if lock.is_locked:
-                file.unlink()  # while it is held, so that nobody else can hold it
+                file.unlink()  # before the release, so that no other process holds the removed file
             lock.release()

@@ -1,8 +1,9 @@
-"""Suggests a learning rate: ours, as Lightning's Tuner gives one rate to all blocks, and its suggestion is mostly noise.
+"""Suggests a learning rate: `python -m distilpose.train lr_find=true …`.
 
-`python -m distilpose.train lr_find=true …`. Measured on experiment=demo_student with loss=regression: the loss is lowest at
-0.3, where this module suggests 0.03 and Lightning's Tuner, which looks for the steepest fall, 8e-6; with loss=rle the Tuner
-suggests 0.9, at which the loss diverges. It also stops at once where a loss (a log-likelihood) becomes negative.
+Lightning's Tuner is not used because it sets one rate for all blocks, its suggestion is mostly noise, and it stops as soon
+as a loss (a log-likelihood) is negative. Measured on experiment=demo_student: with loss=regression the loss is lowest at
+0.3; this module suggests 0.03 and the Tuner, which looks for the steepest fall, 8e-6. With loss=rle the Tuner suggests
+0.9, at which the loss diverges.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from distilpose.runs.preflight import count_processes, effective_batch
 from distilpose.visualization.samples import figure_to_picture, write_picture
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
-# share of the loss's running mean that is kept at each step
+# weight of the previous running mean of the loss at each step
 SMOOTHING = 0.9
-# steps at the start whose running mean is of too few losses
+# steps at the start that are ignored because their running mean has too few losses
 FIRST = 10
 PICTURE = "learning_rate.png"
 
 
 class Curve(Callback):
-    """Records the smoothed loss at each rate, and stops where the loss diverges.
+    """Records the smoothed loss at each rate, and stops the training when the loss diverges.
 
     Attributes:
-        rates: of each optimiser step.
-        losses: the running mean of the loss up to that step.
-        diverged: whether the loss is no longer finite, or far above where it began.
+        rates: learning rate of each optimizer step.
+        losses: running mean of the loss up to that step.
+        diverged: whether the loss is no longer finite, or far above its first value.
     """
 
     def __init__(self) -> None:
@@ -50,28 +51,28 @@ class Curve(Callback):
         self._mean = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Record the rate of this batch's step."""
+        """Record the learning rate of this step."""
         self._rate = trainer.optimizers[0].param_groups[-1]["lr"]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Record the step's loss, and stop where it diverges."""
+        """Record the loss of the step, and stop when it diverges."""
         self._batches.append(float(trainer.callback_metrics["train/total_step"]))
-        if trainer.global_step == len(self.rates):  # in the middle of accumulated batches
+        if trainer.global_step == len(self.rates):  # more batches are accumulated before the step
             return
         loss = sum(self._batches) / len(self._batches)
         self._batches.clear()
         self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * loss
         self.rates.append(self._rate)
         self.losses.append(self._mean / (1 - SMOOTHING ** len(self.rates)))
-        began, best, now = self.losses[0], np.min(self.losses), self.losses[-1]
-        above = len(self.rates) > FIRST and now > began + max(began - best, abs(began))
-        self.diverged = not math.isfinite(now) or bool(above)
+        first, best, last = self.losses[0], np.min(self.losses), self.losses[-1]
+        above = len(self.rates) > FIRST and last > first + max(first - best, abs(first))
+        self.diverged = not math.isfinite(last) or bool(above)
         trainer.should_stop = self.diverged
 
     def suggestion(self) -> float | None:
-        """A tenth of the rate with the lowest loss; None where no rate lowers the loss."""
+        """A tenth of the rate with the lowest loss; None if no rate lowers the loss."""
         if not np.isfinite(self.losses).any():
             return None
         lowest = int(np.nanargmin(self.losses))
@@ -79,19 +80,13 @@ class Curve(Callback):
 
 
 def rising(optimizer: Optimizer, steps_per_epoch: int, total_steps: int, steps: int) -> LambdaLR:
-    """A schedule that rises from the lowest rate to the highest over so many steps; blocks keep their shares of the rate."""
+    """A schedule that rises from the lowest to the highest rate over `steps`; each block keeps its share of the rate."""
     full = optimizer.param_groups[-1]["lr"]
     return LambdaLR(optimizer, lambda step: LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1)) / full)
 
 
 def with_rising_rate(cfg: DictConfig) -> DictConfig:
-    """The run's configuration with a schedule that tries all rates.
-
-    Raises:
-        DistilPoseError: the learning rate is 0, of which blocks could have no shares.
-    """
-    if not cfg.optimizer.lr:
-        raise DistilPoseError("optimizer.lr=0 must be above 0 for lr_find=true: give any rate.")
+    """The run's configuration with a schedule that tries all rates."""
     schedule = {"_target_": f"{__name__}.rising", "_partial_": True, "steps": STEPS}
     changed = copy.copy(cfg)
     changed.scheduler = OmegaConf.create(schedule)
@@ -105,28 +100,26 @@ def find_rate(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule) -
 
     Args:
         cfg: the run's configuration, with the schedule of `with_rising_rate`.
-        module: trained by this function, and of no further use.
-        datamodule: as the run would read it.
+        module: is trained here and must not be used afterwards.
+        datamodule: the run's data.
 
     Returns:
-        The rate for `optimizer.lr`; None where no rate lowers the loss.
+        The rate for `optimizer.lr`; None if no rate lowers the loss.
     """
     picture = Path(cfg.folder) / PICTURE
-    if picture.exists():
-        raise DistilPoseError(f"'{picture}' exists and is not overwritten: remove it, or choose another hydra.run.dir.")
     curve = Curve()
     batches = cfg.trainer.accumulate_grad_batches * count_processes(cfg.trainer)
     names = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
-    kept = {name: cfg.trainer[name] for name in names if name in cfg.trainer}
+    settings = {name: cfg.trainer[name] for name in names if name in cfg.trainer}
     trainer = Trainer(
-        **kept, devices=1, accumulate_grad_batches=batches, max_epochs=STEPS, max_steps=STEPS, limit_val_batches=0,
+        **settings, devices=1, accumulate_grad_batches=batches, max_epochs=STEPS, max_steps=STEPS, limit_val_batches=0,
         num_sanity_val_steps=0, callbacks=[curve], logger=False, enable_checkpointing=False,
         enable_model_summary=False, use_distributed_sampler=False, default_root_dir=cfg.folder,
     )  # fmt: skip
     try:
         trainer.fit(module, datamodule)
     except DistilPoseError:
-        if not curve.diverged:  # the module raises an error for that at an epoch's end
+        if not curve.diverged:  # the module raises an error at the end of an epoch that has diverged
             raise
     rate = curve.suggestion()
     write_picture(picture, draw(curve, rate))
@@ -139,7 +132,7 @@ def find_rate(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule) -
 
 
 def draw(curve: Curve, rate: float | None) -> np.ndarray:
-    """The curve as an (H, W, 3) uint8 RGB picture, with a line at the suggested rate."""
+    """Draw the curve as an (H, W, 3) uint8 RGB picture, with a line at the suggested rate."""
     figure, axes = plt.subplots(figsize=(7, 4), dpi=100, layout="constrained")
     axes.plot(curve.rates, curve.losses)
     if rate is not None:

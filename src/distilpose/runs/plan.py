@@ -1,4 +1,4 @@
-"""What a start of the train command does: checks, searches for a learning rate, trains, or finds a run that has ended."""
+"""Decides what the train command does: a check, a search for a learning rate, a training, or nothing for a finished run."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from distilpose.errors import DistilPoseError
 from distilpose.runs import resume
 from distilpose.runs.folders import best_value
 from distilpose.runs.lr_finder import with_rising_rate
 
 
 class Action(Enum):
-    """What to do with a configuration."""
+    """What the train command does."""
 
-    CHECK = "do all of the run on a small scale"
+    CHECK = "try the complete run on a small scale"
     FIND_RATE = "suggest a learning rate"
-    SKIP = "the run has reached its end already"
-    START_PROCESS = "train in a process of its own"
+    SKIP = "do nothing: the run is finished"
+    START_PROCESS = "train in a new process"
     TRAIN = "train, or resume a training"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do, and with what.
+    """The decision, with the configuration and checkpoint to use.
 
     Attributes:
         action: what to do.
-        cfg: configuration to do it with; of a resumed run its own.
-        checkpoint: to resume from; None starts from the first step.
-        best: value of the monitored metric that an ended run has reached.
+        cfg: configuration to use; for a resumed run, the one saved in its folder.
+        checkpoint: checkpoint to resume from; None starts from the first step.
+        best: best value of the monitored metric of a finished run.
     """
 
     action: Action
@@ -42,32 +41,30 @@ class Plan:
 
 
 def decide(cfg: DictConfig, needs_process: bool = False) -> Plan:
-    """Decide what to do, by the settings and by what lies in the run's folder; writes nothing.
+    """Decide from the settings and the files in the run's folder what to do. Writes nothing.
 
     Args:
-        cfg: as composed from `conf/train.yaml`.
-        needs_process: whether this is a job of a sweep that has to train in a process of its own.
+        cfg: configuration composed from `conf/train.yaml`.
+        needs_process: whether this is a job of a sweep that must train in a new process.
 
     Raises:
-        DistilPoseError: the settings contradict each other, or the run to resume is another one.
+        DistilPoseError: the run to resume has another configuration.
     """
-    if cfg.check and cfg.lr_find:
-        raise DistilPoseError("check=true and lr_find=true cannot be combined: run one after the other.")
-    own = resume.own_configuration(cfg)
+    effective = resume.own_configuration(cfg)
     if cfg.check:
-        return Plan(Action.CHECK, _without_recording(own))
+        return Plan(Action.CHECK, _without_recording(effective))
     if cfg.lr_find:
-        return Plan(Action.FIND_RATE, with_rising_rate(own))
+        return Plan(Action.FIND_RATE, with_rising_rate(effective))
     metrics = resume.finished(cfg)
     if metrics is not None:
-        return Plan(Action.SKIP, own, best=best_value(metrics))
+        return Plan(Action.SKIP, effective, best=best_value(metrics))
     if needs_process:
         return Plan(Action.START_PROCESS, cfg)
-    return Plan(Action.TRAIN, own, resume.find_checkpoint(cfg))
+    return Plan(Action.TRAIN, effective, resume.find_checkpoint(cfg))
 
 
 def _without_recording(cfg: DictConfig) -> DictConfig:
-    """A teacher may record its output for all persons first, which can take hours, and stays."""
+    """The configuration without recording: recording can take hours and leaves files, so check=true must not do it."""
     if "may_record" not in cfg.teacher:
         return cfg
     return OmegaConf.merge(cfg, {"teacher": {"may_record": False}})  # type: ignore[return-value]

@@ -1,7 +1,7 @@
-"""What is checked about a training before time is spent on it, by the machine and by several settings together.
+"""Checks before a training starts: devices, number of processes, monitored metrics.
 
-Each setting alone is validated by `distilpose.cli.validate_settings`; Lightning counts devices only when it builds its Trainer,
-which is after the learning rate is scaled by them.
+Single settings are validated by `distilpose.cli.validate_settings`. Lightning counts devices too late: when it builds its
+Trainer, the learning rate has already been scaled by their number.
 """
 
 from __future__ import annotations
@@ -33,25 +33,18 @@ LIGHTNING = Path(lightning.__file__).parent
 
 
 def check_devices(trainer: DictConfig) -> None:
-    """Check that the machine has the devices, that torchrun has started their processes, and that batch norms can sync."""
+    """Check that the machine has the devices, that torchrun has started their processes, and that batch norms can sync.
+
+    With another number of processes, each would run the complete training, in the same folder.
+    """
     wanted = count_processes(trainer)
-    check_processes(trainer)
-    if trainer.get("sync_batchnorm") and wanted > 1 and not _on_gpus(trainer):
+    on_gpus = torch.cuda.is_available() and trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+    if trainer.get("sync_batchnorm") and wanted > 1 and not on_gpus:
         raise DistilPoseError(
             "trainer.sync_batchnorm=true (trainer=ddp sets it) works on GPUs only: add trainer.sync_batchnorm=false to train "
             f"in {wanted} processes on a CPU."
         )
-
-
-def check_processes(trainer: DictConfig) -> None:
-    """Raise an error where torchrun has started more or fewer processes than the training has.
-
-    Each would else train all of it, in the same folder.
-    """
-    if not TorchElasticEnvironment.detect():
-        return
-    started, wanted = int(os.environ["WORLD_SIZE"]), count_processes(trainer)
-    if started != wanted:
+    if TorchElasticEnvironment.detect() and (started := int(os.environ["WORLD_SIZE"])) != wanted:
         each = int(os.environ.get("LOCAL_WORLD_SIZE", started))
         raise DistilPoseError(
             f"torchrun has started WORLD_SIZE={started} processes, but trainer.devices={trainer.get('devices', 'auto')} "
@@ -61,7 +54,7 @@ def check_processes(trainer: DictConfig) -> None:
 
 
 def check_monitors(cfg: DictConfig, datamodule: CocoDataModule) -> None:
-    """Check the metrics that choose the best checkpoint and that end a training early."""
+    """Check the metric of the best checkpoint and the metric of early stopping."""
     check_monitor(datamodule.monitor, datamodule.skeleton)
     for name, entry in (cfg.callbacks or {}).items():
         if entry and str(entry.get("_target_", "")).endswith("EarlyStopping"):
@@ -71,41 +64,31 @@ def check_monitors(cfg: DictConfig, datamodule: CocoDataModule) -> None:
 
 
 def check_monitor(monitor: str, skeleton: Skeleton, setting: str = "data.monitor") -> None:
-    """Raise an error for a metric that no validation of this data gives."""
+    """Raise an error for a metric that a validation with this skeleton does not compute."""
     available = ["val/PCK"] if skeleton.sigmas is None else ["val/PCK", *(f"val/{name}" for name in COCO_METRICS)]
     if monitor not in available:
         why = ", and AP needs OKS sigmas (data.skeleton.sigmas)" if skeleton.sigmas is None else ""
-        raise DistilPoseError(f"{setting}={monitor} is no metric of this data: expected {', '.join(available)}{why}.")
-
-
-def _on_gpus(trainer: DictConfig) -> bool:
-    accelerator = trainer.get("accelerator", "auto")
-    return torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
-
-
-def available_devices(accelerator: str) -> int:
-    """How many devices of that accelerator this machine has; a CPU counts as many processes as it has cores."""
-    if accelerator == "cpu":
-        return os.cpu_count() or 1
-    if accelerator == "mps":
-        return int(torch.backends.mps.is_available())
-    return torch.cuda.device_count()
+        raise DistilPoseError(
+            f"{setting}={monitor} is not a metric of this data: expected {', '.join(available)}{why}."
+        )
 
 
 def count_devices(trainer: DictConfig) -> int:
-    """How many devices of a machine `trainer.devices` means; more than there are is an error."""
+    """The number of devices that `trainer.devices` uses on one machine.
+
+    Raises:
+        DistilPoseError: the machine has fewer GPUs. With trainer.accelerator=auto Lightning would train on the CPU.
+    """
     accelerator = str(trainer.get("accelerator", "auto"))
     if accelerator == "auto" and not torch.cuda.is_available():
         accelerator = "mps" if torch.backends.mps.is_available() else "auto"
-    available = available_devices(accelerator)
+    available = int(torch.backends.mps.is_available()) if accelerator == "mps" else torch.cuda.device_count()
     devices: Any = trainer.get("devices", "auto")
     if devices in ("auto", -1, "-1"):
         return max(1, available) if accelerator != "cpu" else 1
     text = str(devices)
     wanted = int(text) if text.isdigit() else len(text.strip("[], ").split(","))
-    if wanted < 1:
-        raise DistilPoseError(f"trainer.devices={devices} must be at least 1, or auto.")
-    # Lightning itself counts those of other accelerators
+    # Lightning counts the devices of other accelerators
     countable = accelerator in ("auto", "gpu", "cuda", "mps")
     if not countable or wanted <= max(available, 1 if accelerator == "auto" else 0):
         return wanted
@@ -117,31 +100,31 @@ def count_devices(trainer: DictConfig) -> int:
 
 
 def count_processes(trainer: DictConfig) -> int:
-    """Processes of a training, one for each device, over all machines."""
+    """Number of processes of a training: one for each device of all machines."""
     return count_devices(trainer) * trainer.get("num_nodes", 1)
 
 
 @contextmanager
 def translate_lightning_errors() -> Iterator[None]:
-    """Raise a `DistilPoseError` for what Lightning itself rejects, and leave errors from below it as they are."""
+    """Raise a `DistilPoseError` for an error that Lightning itself raises, and leave errors of other code as they are."""
     try:
         yield
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        own = type(error) in (ValueError, TypeError, RuntimeError) and place.is_relative_to(LIGHTNING)
-        if not own and not isinstance(error, MisconfigurationException):
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        builtin = type(error) in (ValueError, TypeError, RuntimeError) and raised_in.is_relative_to(LIGHTNING)
+        if not builtin and not isinstance(error, MisconfigurationException):
             raise
         message = " ".join(str(error).split()).rstrip(".")
         raise DistilPoseError(f"Lightning cannot train with these settings ({message}): correct them.") from error
 
 
 def effective_batch(cfg: DictConfig) -> int:
-    """Crops of an optimizer step, over all processes and accumulated batches."""
+    """Crops of one optimizer step, over all processes and accumulated batches."""
     return cfg.data.batch_size * count_processes(cfg.trainer) * cfg.trainer.get("accumulate_grad_batches", 1)
 
 
 def scaled_rate(cfg: DictConfig) -> float:
-    """The learning rate, with `scale_lr` multiplied by effective batch / reference batch; logs both."""
+    """The learning rate, multiplied by effective batch / reference batch if `scale_lr` is set. Logs rate and batch."""
     batch, rate = effective_batch(cfg), cfg.optimizer.lr
     message = f"Effective batch {batch} (the paper's students: 256, its teachers: 512)"
     if cfg.scale_lr:
@@ -155,6 +138,5 @@ def scaled_rate(cfg: DictConfig) -> float:
 
 def best_score(trainer: Trainer) -> float | None:
     """The best value of the monitored metric, which sweepers maximise."""
-    callback = trainer.checkpoint_callback
-    score = getattr(callback, "best_model_score", None)
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return None if score is None else float(score)

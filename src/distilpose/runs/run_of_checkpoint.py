@@ -16,33 +16,33 @@ _PADDING = 1.25
 
 
 def run_metrics(checkpoint: str | Path) -> dict[str, Any] | None:
-    """The metrics.json of a checkpoint's run; None where the file lies in no run's folder."""
+    """The metrics.json of a checkpoint's run; None if the file is not in the folder of a run."""
     for folder in _run_folders(checkpoint):
         try:
-            found = json.loads((folder / SUMMARY).read_text())
+            metrics = json.loads((folder / SUMMARY).read_text())
         except (OSError, ValueError):
             continue
-        if isinstance(found, dict):
-            return found
+        if isinstance(metrics, dict):
+            return metrics
     return None
 
 
 def run_padding(checkpoint: str | Path) -> float:
-    """The factor on boxes that the model was trained with, by its file or its run's settings; 1.25 where neither has it."""
+    """The box padding that the model was trained with, from its file or its run's settings; 1.25 if neither has it."""
     padding = saved_padding(Path(checkpoint))
     if padding is not None:
         return padding
     for folder in _run_folders(checkpoint):
         try:
-            found = OmegaConf.select(OmegaConf.load(folder / CONFIG), "data.padding")
+            padding = OmegaConf.select(OmegaConf.load(folder / CONFIG), "data.padding")
         except (OSError, ValueError, OmegaConfBaseException):
             continue
-        if isinstance(found, (int, float)) and found > 0:
-            return float(found)
+        if isinstance(padding, (int, float)) and padding > 0:
+            return float(padding)
     return _PADDING
 
 
 def _run_folders(checkpoint: str | Path) -> list[Path]:
-    """RUN of RUN/checkpoints/FILE and RUN/FILE."""
+    """Possible folders of the run: the parent of checkpoints/, and the folder of the file itself."""
     folder = Path(checkpoint).resolve().parent
     return [folder.parent, folder] if folder.name == "checkpoints" else [folder]

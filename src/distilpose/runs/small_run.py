@@ -1,6 +1,6 @@
-"""A run made small: two steps and a validation in another folder, with all of the run's callbacks and loggers.
+"""A small version of a run: two steps and a validation in another folder, with all callbacks and loggers of the run.
 
-Ours, as Lightning's fast_dev_run leaves out checkpoints, callbacks and loggers, which are what may fail.
+Lightning's fast_dev_run is not used because it skips checkpoints, callbacks and loggers, and these are the parts that fail.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from distilpose.runs.saved_config import rebase_paths
 log = logging.getLogger(__name__)
 
 STEPS = 2
-# GMACs that each part may take on a CPU: some seconds
+# largest number of GMACs of each part on a CPU: some seconds
 BUDGET = 60
-# writes to a search's record, which is no part of the run
+# reports to the search's study, which a test run must not change
 SKIPPED = "distilpose.callbacks.Pruning"
 
 
@@ -32,8 +32,8 @@ def small(cfg: DictConfig, folder: Path) -> DictConfig:
     """The configuration of two steps and a validation.
 
     Args:
-        cfg: of the run.
-        folder: to write to; replaces `cfg.folder` in all paths.
+        cfg: configuration of the run.
+        folder: folder to write to; it replaces `cfg.folder` in all paths.
     """
     changed: Any = rebase_paths(cfg, str(cfg.folder), folder)
     steps = STEPS * cfg.trainer.accumulate_grad_batches
@@ -53,9 +53,9 @@ def small(cfg: DictConfig, folder: Path) -> DictConfig:
 
 
 def _log_here(entry: DictConfig, folder: Path) -> None:
-    """Make a logger write to the folder only, and log where it would write in the run."""
+    """Make a logger write only to the folder, and print where the run would log to."""
     if entry._target_.endswith("make_wandb_logger"):
-        mode = instantiate(entry)._wandb_init["mode"]  # Lightning has no public name for it
+        mode = instantiate(entry)._wandb_init["mode"]  # Lightning has no public attribute for it
         rank_zero_only(log.info)(f"W&B: the run will be {mode}.")
         entry.mode = "disabled" if mode == "disabled" else "offline"
     if "tracking_uri" in entry:
@@ -71,30 +71,32 @@ def shrink_batches(
     """On a CPU, where a large network takes minutes, reduce the batches and the persons that callbacks use.
 
     Args:
-        cfg: of the run.
-        module: its networks, the teacher's included, are counted (GMACs a crop).
-        datamodule: its batches are reduced.
-        trainer: the persons of its callbacks are reduced.
+        cfg: configuration of the run.
+        module: module whose networks, student and teacher, are counted (GMACs for each crop).
+        datamodule: its batches become smaller.
+        trainer: the number of persons of its callbacks becomes smaller.
 
     Returns:
-        How many times as many crops a training and a validation batch of the run has.
+        Two factors (training, validation): batch size of the real run divided by that of the small run.
     """
     if trainer.strategy.root_device.type != "cpu":
         return 1.0, 1.0
     teacher = getattr(module, "teacher", None)
-    ours, theirs = (0.0 if one is None else count_gmacs(one) for one in (module.model, getattr(teacher, "model", None)))
+    student_gmacs, teacher_gmacs = (
+        0.0 if network is None else count_gmacs(network) for network in (module.model, getattr(teacher, "model", None))
+    )
     batch, val_batch = datamodule.batch_size, datamodule.val_batch_size
     passes = STEPS * cfg.trainer.accumulate_grad_batches
-    datamodule.batch_size = _crops(passes * (3 * ours + theirs), batch)
-    datamodule.val_batch_size = _crops(2 * STEPS * ours, val_batch)
+    datamodule.batch_size = _crops(passes * (3 * student_gmacs + teacher_gmacs), batch)
+    datamodule.val_batch_size = _crops(2 * STEPS * student_gmacs, val_batch)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(getattr(callback, "persons", None), int):
-            callback.persons = _crops(ours + theirs, callback.persons)
+            callback.persons = _crops(student_gmacs + teacher_gmacs, callback.persons)
     if isinstance(getattr(teacher, "check_persons", None), int):
-        teacher.check_persons = _crops(theirs, teacher.check_persons, least=16)  # type: ignore[union-attr]
+        teacher.check_persons = _crops(teacher_gmacs, teacher.check_persons, least=16)  # type: ignore[union-attr]
     return batch / datamodule.batch_size, val_batch / datamodule.val_batch_size
 
 
 def _crops(gmacs: float, wanted: int, least: int = 2) -> int:
-    """As many crops as are wanted, or fewer where that exceeds the budget."""
+    """The wanted number of crops, or fewer if they exceed the budget."""
     return min(wanted, max(least, int(BUDGET / max(gmacs, 1e-9))))

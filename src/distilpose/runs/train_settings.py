@@ -1,4 +1,4 @@
-"""The settings of a training that are not declared by what a configuration group builds."""
+"""Declares the settings of a training that no class of this package declares: the command's own, and those of libraries."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ class TrainerSettings:
     """Arguments of `lightning.Trainer`, with the bounds that its own annotations do not give.
 
     Attributes:
-        max_epochs: epochs of the training. trainer.max_steps beside it ends a run earlier.
+        max_epochs: epochs of the training. The run ends earlier if it reaches trainer.max_steps.
         max_steps: optimizer steps after which the training ends; -1 trains for all epochs.
-        devices: how many devices of a machine, which of them as a list, or auto for all.
-        num_nodes: machines of the training.
-        accumulate_grad_batches: batches whose gradients are summed up for one optimizer step.
-        gradient_clip_val: largest norm of the gradients; null clips none.
+        devices: number of devices of a machine, a list of their indices, or auto (or -1) for all.
+        num_nodes: number of machines.
+        accumulate_grad_batches: batches whose gradients are summed for one optimizer step.
+        gradient_clip_val: largest norm of the gradients; null does not clip.
         limit_train_batches: batches of an epoch, as a number or as a share.
         limit_val_batches: batches of a validation, as a number or as a share.
-        overfit_batches: train and validate on so many batches only, as a number or as a share.
-        val_check_interval: validate every so many batches, or after such a share of an epoch.
-        check_val_every_n_epoch: epochs between validations; null lets val_check_interval count through epochs.
-        num_sanity_val_steps: batches of validation before the training starts; -1 takes all.
-        log_every_n_steps: steps between entries of the logger; 0 logs none.
+        overfit_batches: train and validate on this number or share of the batches only.
+        val_check_interval: validate after this number of batches, or after this share of an epoch.
+        check_val_every_n_epoch: epochs between validations; with null, val_check_interval counts across epochs.
+        num_sanity_val_steps: batches of validation before the training starts; -1 uses all.
+        log_every_n_steps: steps between entries of the logger; 0 logs nothing.
     """
 
     max_epochs: Annotated[int, Ge(1), Unit("epochs")]
     max_steps: Literal[-1] | Annotated[int, Ge(1), Unit("steps")]
-    devices: int | str | list[int]
+    devices: Literal[-1] | Annotated[int, Ge(1)] | str | list[int]
     num_nodes: Count
     accumulate_grad_batches: Annotated[int, Ge(1), Unit("batches")]
     gradient_clip_val: Annotated[float, Ge(0)] | None
-    # without any validation no checkpoint is the best
+    # above 0: without a validation there is no best checkpoint
     limit_train_batches: Count | Share | None
     limit_val_batches: Count | Share | None
     overfit_batches: Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
@@ -49,8 +49,8 @@ class OptimizerSettings:
     """Arguments of torch's optimizers.
 
     Attributes:
-        lr: learning rate at its highest; see scale_lr.
-        weight_decay: factor of the decay.
+        lr: highest learning rate; see scale_lr.
+        weight_decay: weight decay factor.
     """
 
     lr: Annotated[float, Ge(0)]
@@ -58,7 +58,7 @@ class OptimizerSettings:
 
 
 class SchedulerSettings:
-    """Arguments of schedules.
+    """Arguments of learning rate schedules.
 
     Attributes:
         warmup_steps: optimizer steps over which the learning rate rises.
@@ -88,16 +88,16 @@ class TrainSettings:
 
     Attributes:
         folder: the run's folder; set it by hydra.run.dir.
-        name: of the run's folder and of its W&B run.
-        seed: of the weights, of the order of persons and of the augmentation.
-        check: do all of the run on a small scale, write nothing, and estimate how long the run will take.
-        lr_find: raise the learning rate over 100 steps, draw the loss, and suggest a rate; trains no further.
-        resume: folder of a run, or a checkpoint, to resume from; auto resumes what the run's own folder holds.
-        threads: CPU threads of a process; null takes all cores.
+        name: name of the run's folder and of its W&B run.
+        seed: seed of the weights, of the order of persons and of the augmentation.
+        check: try the complete run on a small scale, write nothing, and estimate the time of the run.
+        lr_find: raise the learning rate over 100 steps, draw the loss, suggest a rate, and stop.
+        resume: folder of a run, or a checkpoint, to resume from; auto resumes the run in the run's own folder.
+        threads: CPU threads of a process; null uses all cores.
         weights: file of weights to start from, for fine-tuning.
-        weights_kind: which weights of that file, if its training has averaged them.
+        weights_kind: which weights of that file to use, if its training averaged them.
         scale_lr: multiply the learning rate by effective batch / reference_batch.
-        reference_batch: effective batch that optimizer.lr is meant for, see scale_lr.
+        reference_batch: effective batch for which optimizer.lr is meant, see scale_lr.
         trial: number of a search's trial; set by the search.
     """
 

@@ -1,1 +1,1 @@
-"""Many runs by one command: the jobs of a multirun, grids, searches, and their result tables."""
+"""Many runs with one command: jobs of a multirun, grids, searches, and their result tables."""

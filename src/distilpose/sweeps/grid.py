@@ -1,4 +1,4 @@
-"""A grid: every combination of the values swept over."""
+"""A grid: one run for every combination of the swept values."""
 
 from __future__ import annotations
 
@@ -16,41 +16,32 @@ from distilpose.sweeps.trials import DONE, Trial, raise_if_failed
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
-    """Every combination of the values of overrides, as overrides of one job each; of a name given twice, the later counts.
-
-    Raises:
-        DistilPoseError: an override sweeps over an interval, which has no finite list of values.
-    """
+    """The overrides of each job: every combination of the values. If a name is given twice, the later value is used."""
     values: dict[str, list[str]] = {}
     for override in overrides:
         name = override.get_key_element()
-        if not override.is_sweep_override():
-            values[name] = [f"{name}={override.get_value_element_as_str()}"]
-        elif override.is_discrete_sweep():
+        if override.is_sweep_override():  # Hydra raises an error for an interval, which has no list of values
             values[name] = [f"{name}={value}" for value in override.sweep_string_iterator()]
         else:
-            raise DistilPoseError(
-                f"{override.input_line} is no list of values, which a grid needs: give values separated by commas, or use "
-                "sweep=search."
-            )
+            values[name] = [f"{name}={override.get_value_element_as_str()}"]
     return [list(job) for job in itertools.product(*values.values())]
 
 
 def run_grid(sweep: Sweep, jobs: Sequence[Sequence[str]], batch_size: int | None = None) -> list[float | None]:
-    """Run every job of a grid, and return the value of each. The table is written however the jobs end.
+    """Run every job of a grid, and return the value of each. The table is written even if jobs fail or are interrupted.
 
     Args:
         sweep: folder and launcher of the jobs.
         jobs: overrides of each job.
-        batch_size: jobs launched at a time; None launches all.
+        batch_size: number of jobs launched at a time; None launches all.
 
     Raises:
-        DistilPoseError: some jobs failed; the others were run.
+        DistilPoseError: some jobs failed; all others were run.
     """
     _check_distinct_folders(sweep, jobs)
     _check_unused_folders(sweep, jobs)
     sweep.save_config()
-    if sweep.sequential:  # the table then grows with each job
+    if sweep.sequential:  # write the table after each job
         batch_size = 1
     trials: list[Trial] = []
     try:
@@ -67,14 +58,14 @@ def run_grid(sweep: Sweep, jobs: Sequence[Sequence[str]], batch_size: int | None
 
 
 def _check_distinct_folders(sweep: Sweep, jobs: Sequence[Sequence[str]]) -> None:
-    """Of two jobs in one folder, the second would fail or resume what the first has trained."""
+    """Raise an error if two jobs have the same folder: the second would fail or resume the first."""
     seen: dict[Path, Sequence[str]] = {}
     for number, job in enumerate(jobs):
         folder = sweep.job_folder(job, number)
         other = seen.setdefault(folder, job)
         if other is not job:
-            differences = [[word for word in a if word not in b] for a, b in ((other, job), (job, other))]
-            one, two = (" ".join(words) or "the same settings" for words in differences)
+            differences = [[override for override in a if override not in b] for a, b in ((other, job), (job, other))]
+            one, two = (" ".join(overrides) or "the same settings" for overrides in differences)
             raise DistilPoseError(
                 f"The jobs with {one} and with {two} share the folder '{folder}': set hydra.sweep.subdir to a name that "
                 "contains every setting swept over."
@@ -82,14 +73,14 @@ def _check_distinct_folders(sweep: Sweep, jobs: Sequence[Sequence[str]]) -> None
 
 
 def _check_unused_folders(sweep: Sweep, jobs: Sequence[Sequence[str]]) -> None:
-    """A job whose folder holds another run would fail, and replace that run in the table by a failure."""
+    """Raise an error if the folder of a job holds another run: the job would fail, and replace that run in the table."""
     if not sweep.writes_results or sweep.config.resume not in (None, resume.AUTO):
         return
     if sweep.config.resume == resume.AUTO:
         for number, job in enumerate(jobs):
-            found = sweep.inspect(job, number)
-            # the run is readable and has finished an epoch; a damaged one fails its own job alone
-            if found.state == DONE or found.note:
+            trial = sweep.inspect(job, number)
+            # only a readable run that has finished an epoch; a damaged run is left to its own job
+            if trial.state == DONE or trial.note:
                 sweep.check_resumable(job, number)
         return
     folders = [sweep.job_folder(job, number) for number, job in enumerate(jobs)]

@@ -1,7 +1,8 @@
-"""The job of a sweep as a process: started anew where it needs several processes, alone in its folder, ended with its sweep.
+"""One job of a sweep as a process: it locks its folder, and stops when the sweep stops.
 
-Hydra runs a job in the process of its launcher. Lightning starts further processes by repeating the command line, which
-there is the whole sweep's, so such a job runs as a command of its own.
+Hydra runs a job in the process of its launcher. Lightning starts more processes by repeating the command line. In a sweep
+that command line would start the complete sweep again. A job with several processes is therefore started as a separate
+command.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from distilpose.runs.folders import SUMMARY, best_value
 from distilpose.runs.preflight import count_processes
 from distilpose.runs.resume import AUTO
 
-# beginnings of Hydra's overrides that a single run never takes, and of those that only a trial of a search needs
+# prefixes of Hydra's overrides that do not apply to a single run, and of those that only a trial of a search needs
 MULTIRUN_OVERRIDES, SWEEP_OVERRIDES = ("hydra.mode", "hydra.run.dir"), ("hydra.sweep", "hydra/sweeper")
 PARENT = "DISTILPOSE_PARENT"
 
 
 def wants_processes(cfg: DictConfig) -> bool:
-    """Whether this is a job of a multirun whose further processes Lightning would start by repeating the sweep's command."""
+    """Whether this is a job of a multirun for which Lightning would start more processes by repeating the sweep's command."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return False
     forks = str(cfg.trainer.strategy).endswith(("fork", "spawn", "notebook"))
@@ -53,19 +54,19 @@ def _has_cluster_launcher() -> bool:
 
 
 def run_in_subprocess(cfg: DictConfig) -> float | None:
-    """Run the job as a command of its own in its folder; return the best value of the monitored metric.
+    """Run the job as a separate command in its folder; return the best value of the monitored metric.
 
     Raises:
-        DistilPoseError: the command failed; it has printed its own error message.
+        DistilPoseError: the command failed; it has printed an error message.
     """
     folder = Path(cfg.folder).resolve()
     hydra = HydraConfig.get()
     command = [sys.executable, *build_command_line(hydra, hydra.overrides.task, folder)[1:]]
     variables = os.environ | {PARENT: str(os.getpid()), SWEEP: sweep_name() or ""}
-    if cfg.trainer.num_nodes == 1:  # jobs side by side would all use the same port
+    if cfg.trainer.num_nodes == 1:  # concurrent jobs would all use the same port
         variables.pop("MASTER_PORT", None)
     status = subprocess.run(command, env=variables).returncode
-    if status > 128:  # a signal ended it, which was meant for the sweep
+    if status > 128:  # ended by a signal, which was meant for the sweep
         raise SystemExit(status)
     if status:
         raise DistilPoseError(f"The run in {folder} ended with status {status}: see its error message above.")
@@ -79,38 +80,38 @@ def build_command_line(hydra: Any, overrides: Sequence[str], folder: Path, witho
         hydra: the sweep's `hydra` configuration.
         overrides: overrides of the run.
         folder: folder the run writes to.
-        without: beginnings of overrides of Hydra's settings to leave out.
+        without: prefixes of overrides of Hydra's settings to leave out.
     """
-    plain = re.fullmatch(r"[\w./-]+", str(folder))
-    run_dir = folder if plain else QuotedString(str(folder), Quote.single).with_quotes()
+    is_plain = re.fullmatch(r"[\w./-]+", str(folder))
+    run_dir = folder if is_plain else QuotedString(str(folder), Quote.single).with_quotes()
     config_dirs = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     flags = [part for path in config_dirs for part in ("--config-dir", path)]
-    own = [override for override in hydra.overrides.hydra if not override.startswith(MULTIRUN_OVERRIDES + without)]
-    return ["python", "-m", "distilpose.train", *flags, *own, *overrides, f"hydra.run.dir={run_dir}"]
+    settings = [override for override in hydra.overrides.hydra if not override.startswith(MULTIRUN_OVERRIDES + without)]
+    return ["python", "-m", "distilpose.train", *flags, *settings, *overrides, f"hydra.run.dir={run_dir}"]
 
 
 @contextmanager
 def exclusive_run(cfg: DictConfig) -> Iterator[bool]:
-    """Lock a run's folder; gives whether another process held the lock before.
+    """Lock a run's folder. Yields whether another process held the lock before.
 
-    With `resume=auto` the end of that process is awaited, and its run resumed: a sweep that was killed may have left it
-    behind, as may one whose jobs run on a cluster. Processes of torchrun and srun do not wait, since each chooses a
-    checkpoint for itself and would choose different ones after a wait.
+    With `resume=auto`, wait until that process ends, and resume its run: it may belong to a killed sweep, or run on a
+    cluster. Processes of torchrun and srun do not wait: each chooses a checkpoint, and after a wait they could choose
+    different ones.
     """
     if getattr(rank_zero_only, "rank", 0):  # rank zero holds the lock for all processes of a run
         yield False
         return
     waits = cfg.resume == AUTO and not _has_cluster_launcher()
-    # without waiting, the workers of a process that was just killed still get some seconds
+    # otherwise wait some seconds, until the workers of a killed process have ended
     with locks.held(Path(cfg.folder) / "run.lock", math.inf if waits else 10.0) as waited:
         yield waited
 
 
 def check_folder(cfg: DictConfig) -> None:
-    """Check that the folder of the run is one for all its processes, and that a sweep is started with -m.
+    """Check that all processes of the run use the same folder, and that a sweep is started with -m.
 
     Raises:
-        DistilPoseError: the folder is named after each process's clock, or -m is missing.
+        DistilPoseError: the name of the folder depends on the clock of each process, or -m is missing.
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN:
         return
@@ -125,10 +126,10 @@ def check_folder(cfg: DictConfig) -> None:
 
 
 def _check_multirun(cfg: DictConfig) -> None:
-    """A sweep without -m would train a single run with the settings that its jobs share, which only a check wants."""
+    """Raise an error for a sweep without -m: it would train a single run with the settings that its jobs share."""
     hydra = HydraConfig.get()
     name = hydra.runtime.choices.get("sweep")
-    # a job, or the best trained again
+    # true for a job of the sweep, and for the command that retrains the best trial
     has_folder = any(override.startswith("hydra.run.dir=") for override in hydra.overrides.hydra)
     if name is not None and not has_folder and not cfg.check and not cfg.lr_find:
         raise DistilPoseError(
@@ -138,11 +139,11 @@ def _check_multirun(cfg: DictConfig) -> None:
 
 
 def exit_with_parent() -> None:
-    """End this process by SIGTERM when the process that launched it is gone, so that no job outlives its sweep unnoticed.
+    """End this process with SIGTERM when its parent has ended, so that no job outlives its sweep unnoticed.
 
-    Does nothing unless the launching process has set its number in the environment: jobs of a cluster outlive it.
+    Does nothing unless the parent has set its process ID in the environment: jobs on a cluster may outlive the sweep.
     """
-    parent = int(os.environ.pop(PARENT, 0))  # not for this process's own children
+    parent = int(os.environ.pop(PARENT, 0))  # child processes of this process must not inherit it
     if parent == os.getpid():
         os.environ[PARENT] = str(parent)
     elif parent:
@@ -152,6 +153,6 @@ def exit_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
-    while True:  # repeated, since a process of joblib's may have started its next job
+    while True:  # repeated because a process of joblib may have started its next job
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(3)

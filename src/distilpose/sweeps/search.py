@@ -1,4 +1,4 @@
-"""A search for good settings: optuna decides what to try next and what to prune, and every trial is a training run."""
+"""A search for good settings: optuna chooses the next settings and the trials to prune; every trial is a training run."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
     from distilpose.sweeps.sweep import Sweep
 
-# states of optuna's trials; one that is running when a search starts was interrupted
+# states of optuna's trials; a trial that is running when a search starts was interrupted
 STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": INTERRUPTED}
-# settings that may change when a search is resumed: they say where and how trials run, not what they compute
+# settings that may change when a search is resumed: they do not change the results of trials
 NOT_COMPARED = ("launcher=", "logger=", "logger.", "threads=", "data.num_workers=")
 
 
 class Search:
-    """Trials of settings, launched in batches, which resume after an interruption.
+    """Launches trials in batches, and resumes after an interruption.
 
-    Every trial has random numbers of its own, so that a resumed search draws the trials that it would have drawn.
+    The draws of each trial have their own seed, so that a resumed search draws the same trials as an uninterrupted one.
 
     Args:
         sweep: launches the trials; its folder holds the study, the run of each trial, and the result files.
-        overrides: overrides of the command line; those that sweep are searched.
-        trials: number of trials. A failed one is not retried: the next command draws another in its place.
-        jobs: trials launched at a time.
-        startup: trials drawn at random before optuna's sampler (TPE) and pruner (median) are used.
+        overrides: overrides of the command line; those with a range or several values are searched.
+        trials: number of trials. A failed trial is not retried: the next command draws another one instead.
+        jobs: number of trials launched at a time.
+        startup: number of random trials before optuna's sampler (TPE) and pruner (median) are used.
         warmup: epochs before a trial may be pruned.
         seed: seed of the draws.
     """
@@ -43,7 +43,7 @@ class Search:
     ):
         self.sweep, self.trials, self.jobs = sweep, trials, jobs
         self.startup, self.seed = startup, seed
-        # of a setting given in the file and on the command line the later counts, whether searched or fixed
+        # if a setting is given twice (file and command line), the later value is used
         overrides = list({override.get_key_element(): override for override in overrides}.values())
         searched = [override for override in overrides if override.is_sweep_override()]
         self.space = {override.get_key_element(): _distribution(override) for override in searched}
@@ -57,7 +57,7 @@ class Search:
         self._check_same_search([str(override.input_line) for override in searched])
 
     def _check_same_search(self, searched: Sequence[str]) -> None:
-        """Values of a search with other settings cannot be compared."""
+        """Raise an error if the folder holds a search with other settings: their values cannot be compared."""
         current = [*searched, *(override for override in self.fixed if not override.startswith(NOT_COMPARED))]
         study = self.study.study
         earlier = study.user_attrs.get("asked")
@@ -65,7 +65,7 @@ class Search:
             study.set_user_attr("asked", current)
         elif sorted(earlier) != sorted(current):
             then, now = (
-                " ".join(word for word in one if word not in other) or "nothing else"
+                " ".join(override for override in one if override not in other) or "nothing else"
                 for one, other in ((earlier, current), (current, earlier))
             )
             raise DistilPoseError(
@@ -74,10 +74,10 @@ class Search:
             )
 
     def run(self) -> Trial | None:
-        """Launch trials until all are done, first those that were interrupted; return the best.
+        """Launch trials until all are done, interrupted ones first; return the best.
 
         Raises:
-            DistilPoseError: some trials failed; the others were run.
+            DistilPoseError: some trials failed; all others were run.
         """
         waiting = self._resume()
         failed_before = len(self._in_state(FAILED))
@@ -103,7 +103,7 @@ class Search:
         raise_if_failed(
             self.sweep.folder,
             [*others, *failed[failed_before:]],
-            "correct the cause, and run the same command to draw others in their place",
+            "correct the cause, and run the same command to draw other trials instead",
         )
         return best_of(results)
 
@@ -111,14 +111,14 @@ class Search:
         return [trial for trial in self.study.trials if STATES.get(trial.state.name) in states]
 
     def _resume(self) -> list[optuna.trial.FrozenTrial]:
-        """Trials that were running. One that was being pruned is ended, so is one without all its settings."""
+        """Trials to resume. Interrupted trials are marked as pruned if they were pruned, as failed if settings are missing."""
         from optuna.trial import TrialState
 
         resumed = []
         for trial in self._in_state(INTERRUPTED):
             if trial.user_attrs.get("pruned"):
                 self.study.study.tell(trial.number, state=TrialState.PRUNED)
-            elif trial.params.keys() != self.space.keys():  # earlier versions drew a trial in several steps
+            elif trial.params.keys() != self.space.keys():  # earlier versions drew the settings one by one
                 self.study.set_attribute(trial.number, "why", "the search was killed while it was drawn")
                 self.study.study.tell(trial.number, state=TrialState.FAIL)
             else:
@@ -126,7 +126,7 @@ class Search:
         return resumed
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """A sampler with random numbers of the trial's own; a resumed search does not repeat its first draws."""
+        """A sampler seeded by the trial's number, so that a resumed search does not repeat its first draws."""
         from optuna.samplers import TPESampler
 
         (seed,) = np.random.SeedSequence((self.seed, number)).generate_state(1)
@@ -138,7 +138,7 @@ class Search:
         return [*self.fixed, *drawn, f"trial={trial.number}"]
 
     def _finish(self, number: int, result: Trial) -> None:
-        """Tell the study what came of a trial."""
+        """Record a trial's result (value, pruned or failed) in the study."""
         from optuna.trial import TrialState
 
         self.study.set_attribute(number, "folder", result.folder)
@@ -159,32 +159,22 @@ class Search:
         overrides, state = self._overrides(trial), STATES[trial.state.name]
         if state == INTERRUPTED:
             return self.sweep.inspect(overrides, trial.number)
-        reported = [trial.value] if trial.value is not None else trial.intermediate_values.values()
-        value, last = max(reported, default=None), max(trial.intermediate_values, default=0)
+        values = [trial.value] if trial.value is not None else trial.intermediate_values.values()
+        value, last = max(values, default=None), max(trial.intermediate_values, default=0)
         note = trial.user_attrs.get("why", "") if state == FAILED else f"after epoch {last}" if state == PRUNED else ""
         return Trial(trial.user_attrs.get("folder", f"trial {trial.number}"), overrides, state, value, note)
 
 
 def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
-    """Optuna's distribution for a setting that is searched.
-
-    Raises:
-        DistilPoseError: optuna cannot draw from it.
-    """
+    """Optuna's distribution for a searched setting."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
-    try:
-        if isinstance(value, IntervalSweep):
-            low, high = value.start, value.end
-            whole = isinstance(low, int) and isinstance(high, int)
-            return (IntDistribution if whole else FloatDistribution)(low, high, log="log" in value.tags)  # type: ignore[arg-type]
-        if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
-            return IntDistribution(value.start, int(value.stop or 0) - 1, step=value.step)
-        key = override.get_key_element()
-        return CategoricalDistribution([text.removeprefix(f"{key}=") for text in override.sweep_string_iterator()])
-    except (ValueError, TypeError) as error:
-        raise DistilPoseError(
-            f"{override.input_line} cannot be searched ({error}): give interval(low,high) with low < high, both above 0 for "
-            "log, or range(…), choice(…), or values separated by commas."
-        ) from error
+    if isinstance(value, IntervalSweep):
+        low, high = value.start, value.end
+        is_integer = isinstance(low, int) and isinstance(high, int)
+        return (IntDistribution if is_integer else FloatDistribution)(low, high, log="log" in value.tags)  # type: ignore[arg-type]
+    if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
+        return IntDistribution(value.start, int(value.stop or 0) - 1, step=value.step)
+    key = override.get_key_element()
+    return CategoricalDistribution([text.removeprefix(f"{key}=") for text in override.sweep_string_iterator()])

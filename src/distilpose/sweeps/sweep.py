@@ -1,7 +1,7 @@
-"""One sweep: its folder, its jobs and its result table, for grids and searches alike.
+"""One sweep, a grid or a search: its folder, its jobs and its result table.
 
-Hydra's launchers run the jobs. What they lack is here: a job that fails does not stop the others, and a sweep that was
-interrupted knows how far each job came.
+Hydra's launchers run the jobs. This module adds that a failed job does not stop the others, and that an interrupted sweep
+knows how many epochs each job has finished.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hydra.types import HydraContext
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from distilpose.cli.command import MISTAKES, error_message
+from distilpose.cli.command import USER_ERRORS, error_message
 from distilpose.errors import DistilPoseError
 from distilpose.files import write_text
 from distilpose.runs import locks, resume
@@ -38,7 +38,7 @@ class Sweep:
     """One sweep.
 
     Args:
-        config: configuration of the sweep, as Hydra composed it.
+        config: configuration of the sweep, composed by Hydra.
         context: Hydra's context.
         launcher: Hydra's launcher: sequential, joblib's or submitit's.
     """
@@ -47,7 +47,7 @@ class Sweep:
         self.config, self.context, self.launcher = config, context, launcher
         self.folder = Path(config.hydra.sweep.dir)
         self.monitor = str(config.data.monitor)
-        self._folders: dict[tuple[Any, ...], Path] = {}  # a cache, as composing a job's configuration takes a while
+        self._folders: dict[tuple[Any, ...], Path] = {}  # a cache: composing a job's configuration is slow
         launcher_name = str(config.hydra.launcher._target_)
         if "Slurm" in launcher_name and shutil.which("srun") is None:
             raise DistilPoseError(
@@ -58,20 +58,20 @@ class Sweep:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Lock the sweep's folder: two sweeps in one folder would train the same runs and write different tables."""
+        """Lock the sweep's folder: two sweeps in one folder would train the same runs and overwrite each other's table."""
         if not _is_rank_zero():
             yield
             return
         try:
-            with locks.held(self.folder / "sweep.lock", wait=10):  # workers of a killed sweep last some seconds
+            with locks.held(self.folder / "sweep.lock", wait=10):  # workers of a killed sweep end after some seconds
                 yield
         finally:
-            with contextlib.suppress(OSError):  # only a check leaves it empty
+            with contextlib.suppress(OSError):  # it is empty only after check=true
                 self.folder.rmdir()
 
     @property
     def writes_results(self) -> bool:
-        """Whether this process writes the sweep's files: rank zero does, unless nothing is trained."""
+        """Whether this process writes the sweep's files: rank zero does, if anything is trained."""
         return _is_rank_zero() and not (self.config.check or self.config.lr_find)
 
     def save_config(self) -> None:
@@ -82,8 +82,8 @@ class Sweep:
     def launch(self, batch: Sequence[Sequence[str]], number: int) -> list[Trial]:
         """Run jobs, and return the outcome of each.
 
-        A launcher gives up a whole batch when one of its processes dies. With resume=auto, each half of the batch is then
-        launched again, until the job that kills its process is by itself.
+        If one process dies, the launcher stops the complete batch. With resume=auto, each half of the batch is then launched
+        again, until the job that kills its process is alone.
 
         Args:
             batch: overrides of each job.
@@ -97,10 +97,10 @@ class Sweep:
             if len(batch) > 1 and self.config.resume == resume.AUTO:
                 half = len(batch) // 2
                 return [*self.launch(batch[:half], number), *self.launch(batch[half:], number + half)]
-            reason = str(error).strip().partition("\n")[0].partition(". ")[0]  # advice and the job's own output follow
+            reason = str(error).strip().partition("\n")[0].partition(". ")[0]  # without the advice and output after it
             note = f"its process died ({reason or type(error).__name__})"
-            found = [self.inspect(job, number + index) for index, job in enumerate(batch)]
-            return [trial if trial.state == DONE else replace(trial, state=FAILED, note=note) for trial in found]
+            trials = [self.inspect(job, number + index) for index, job in enumerate(batch)]
+            return [trial if trial.state == DONE else replace(trial, state=FAILED, note=note) for trial in trials]
 
     def _launch(self, batch: Sequence[Sequence[str]], number: int) -> Sequence[JobReturn]:
         if self._local_processes:
@@ -112,21 +112,21 @@ class Sweep:
 
     def _outcome(self, job: JobReturn) -> Trial:
         assert job.hydra_cfg is not None
-        below = os.path.relpath(job.hydra_cfg.hydra.runtime.output_dir, self.folder.absolute())
-        folder, overrides = str(self.folder / below), list(job.overrides or [])
+        relative = os.path.relpath(job.hydra_cfg.hydra.runtime.output_dir, self.folder.absolute())
+        folder, overrides = str(self.folder / relative), list(job.overrides or [])
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # Hydra prints a line before it raises
                 return Trial(folder, overrides, DONE, job.return_value)
         except Exception as error:
-            kind = "" if isinstance(error, MISTAKES) else f"{type(error).__name__}: "
+            kind = "" if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: "
             return Trial(folder, overrides, FAILED, note=kind + error_message(error))
 
     def inspect(self, overrides: Sequence[str], number: int) -> Trial:
-        """Find out from a job's folder how far it came."""
+        """Read the state of a job, and its number of finished epochs, from its folder."""
         folder = self.job_folder(overrides, number)
         try:
             run = read_run(folder, unfinished=True)
-        except DistilPoseError:  # no epoch has ended
+        except DistilPoseError:  # no epoch is finished
             state = INTERRUPTED if (folder / CONFIG).is_file() else NOT_STARTED
             return Trial(str(folder), list(overrides), state)
         epoch, values = int(run.rows[-1]["epoch"]), run.series(self.monitor).values()
@@ -136,7 +136,7 @@ class Sweep:
         return Trial(str(folder), list(overrides), INTERRUPTED, value, f"after epoch {epoch} of {run.planned}")
 
     def job_folder(self, overrides: Sequence[str], number: int) -> Path:
-        """Return the folder a job writes to."""
+        """The folder that a job writes to."""
         key = (number, *overrides)
         if key not in self._folders:
             with self._composed(overrides, number) as (folder, _):
@@ -157,7 +157,7 @@ class Sweep:
 
     @contextmanager
     def _composed(self, overrides: Sequence[str], number: int) -> Iterator[tuple[Path, DictConfig]]:
-        """A job's folder and configuration as the launcher will compose it; inside the block, HydraConfig is the job's."""
+        """Compose a job's folder and configuration as the launcher will; inside the block, HydraConfig is the job's."""
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.num = config.hydra.job.id = number
@@ -178,7 +178,7 @@ class Sweep:
         return write_trials(self.folder, complete, self.monitor, names)
 
     def _command(self, trial: Trial) -> str:
-        """The command line that trains a trial anew beside the sweep's folder, without its number, so without pruning."""
+        """The command line that trains a trial again beside the sweep's folder. Without the trial's number it is not pruned."""
         overrides = [override for override in trial.overrides if not override.startswith("trial=")]
         folder = Path(f"{self.folder}_best")
         return shlex.join(jobs.build_command_line(self.config.hydra, overrides, folder, without=jobs.SWEEP_OVERRIDES))

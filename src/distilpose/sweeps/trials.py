@@ -17,7 +17,7 @@ from distilpose.files import atomic_write, quarantine, write_json, write_text
 
 TABLE, ROWS, BEST, PICTURE = "trials.md", "trials.json", "best.yaml", "trials.png"
 DONE, PRUNED, FAILED, INTERRUPTED, NOT_STARTED = "done", "pruned", "failed", "interrupted", "not started"
-OLD_STATES = {"left off": INTERRUPTED, "not begun": NOT_STARTED}  # in files of earlier versions
+OLD_STATES = {"left off": INTERRUPTED, "not begun": NOT_STARTED}  # names in files of earlier versions
 MAX_PANELS = 8
 
 
@@ -30,8 +30,8 @@ class Trial:
         overrides: overrides of its command line.
         state: done, pruned (stopped by the search), failed, interrupted (the same command resumes it), or not started.
         value: best value of the monitored metric so far.
-        note: why it failed, or how far it came.
-        command: command line that trains it anew.
+        note: why it failed, or its number of finished epochs.
+        command: command line that trains it again.
     """
 
     folder: str
@@ -49,7 +49,7 @@ class Trial:
 
 
 def is_finite(value: float | None) -> bool:
-    """Whether a value is there and finite."""
+    """Whether there is a value and it is finite."""
     return value is not None and math.isfinite(value)
 
 
@@ -60,18 +60,18 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
 
 
 def write_trials(folder: Path, trials: Sequence[Trial], monitor: str, names: Sequence[str] = ()) -> str:
-    """Write the result files, and return as text the table and the command that trains the best.
+    """Write the result files; return the table and the command that trains the best trial as text.
 
-    Trials of an earlier command with the same folder stay in the table.
+    The trials of an earlier command with the same folder stay in the table.
 
     Args:
         folder: folder of the sweep.
         trials: trials of this command.
-        monitor: the metric that was maximised.
-        names: settings to show even if all trials share their value.
+        monitor: the maximised metric.
+        names: settings to show even if their value is the same in all trials.
     """
-    own = {trial.folder for trial in trials}
-    trials = [*(trial for trial in _read_earlier(folder, monitor) if trial.folder not in own), *trials]
+    folders = {trial.folder for trial in trials}
+    trials = [*(trial for trial in _read_earlier(folder, monitor) if trial.folder not in folders), *trials]
     names = list(dict.fromkeys([*names, *differing(trials)]))
     best = best_of(trials)
     text = _table(trials, names, monitor, best)
@@ -89,7 +89,7 @@ def write_trials(folder: Path, trials: Sequence[Trial], monitor: str, names: Seq
 
 
 def raise_if_failed(folder: Path, trials: Sequence[Trial], advice: str) -> None:
-    """Name all trials that failed in one error.
+    """Raise one error that names all failed trials.
 
     Raises:
         DistilPoseError: any trial failed.
@@ -109,7 +109,7 @@ def differing(trials: Sequence[Trial]) -> list[str]:
 
 
 def _read_earlier(folder: Path, monitor: str) -> list[Trial]:
-    """Trials that an earlier command wrote and whose folders are still there; none if it maximised another metric."""
+    """Trials of an earlier command whose folders still exist; none if it maximised another metric."""
     if not (folder / ROWS).is_file():
         return []
     try:
@@ -146,9 +146,10 @@ def _shortened(value: str) -> str:
 def draw_trials(
     trials: Sequence[Trial], names: Sequence[str], monitor: str, best: Trial | None = None
 ) -> Figure | None:
-    """Draw one panel a setting: finished trials as dots, others as crosses, the best with a ring.
+    """Draw one panel for each setting: finished trials as dots, others as crosses, the best with a ring.
 
-    None where no trial has a value, or no setting is named.
+    Returns:
+        None if no trial has a value, or there are no settings.
     """
     shown = [trial for trial in trials if trial.value is not None]
     if not shown or not names:
