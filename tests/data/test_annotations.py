@@ -111,7 +111,10 @@ BAD = {
     "numbers as text": (set_first("keypoints", ["1"] * 51), "annotation 100 .*expected 51"),
     "id beyond 64 bits": (set_first("id", 2**70), "expected a whole number of at most 64 bits"),
     "limbs without pairs": (lambda content: content["categories"][0].update(skeleton=[1, 2, 3]), "pairs of joint num"),
-    "twice": (lambda content: content["annotations"].append(content["annotations"][0]), "Annotation id 100 occurs twice"),
+    "twice": (
+        lambda content: content["annotations"].append(content["annotations"][0]),
+        "Annotation id 100 occurs twice",
+    ),
     "image twice": (lambda content: content["images"].append(content["images"][0]), "Image id 1 occurs twice"),
     "unknown image": (set_first("image_id", 77), "Annotation 100 .* image_id 77"),
     "no joints": (lambda content: content["categories"][0].pop("keypoints"), "one category with 'keypoints'"),
