@@ -10,7 +10,7 @@ from distilpose.curation.checks import images
 from distilpose.curation.image_files import leads_out
 
 
-def test_names_that_climb_out_are_never_opened(sound, tmp_path, monkeypatch):
+def test_names_that_lead_out_are_never_opened(sound, tmp_path, monkeypatch):
     data = sound()
     secret = tmp_path / "secret.png"
     secret.write_bytes((data.folder / "1.png").read_bytes())

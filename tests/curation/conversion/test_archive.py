@@ -30,7 +30,7 @@ def zipped(tmp_path):
 @pytest.mark.parametrize(
     ("name", "link"), [("../out.json", False), ("/tmp/out.json", False), ("a/../../b.json", False), ("l.json", True)]
 )
-def test_archives_that_climb_out(rejected, sound, zipped, name, link):
+def test_archives_that_lead_out(rejected, sound, zipped, name, link):
     rejected("crowdpose", zipped(name, "/etc/passwd", link), sound().folder, name, "leads out")
 
 

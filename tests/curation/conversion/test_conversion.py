@@ -31,7 +31,7 @@ def test_files_of_another_kind(rejected, tmp_path, sound, form, name, content, f
     rejected(form, tmp_path / name, sound(images=1, persons=1).folder, name, *facts)
 
 
-def test_names_that_climb_out_are_skipped(converted, sound):
+def test_names_that_lead_out_are_skipped(converted, sound):
     data = sound()
     data.images[0]["file_name"] = "../images/1.png"
     content, report = converted("crowdpose", data.write(), data.folder)
