@@ -1,4 +1,4 @@
-"""The page served by its command, and the errors of the command."""
+"""The demo command: the served page, and errors."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_settings_that_are_not_as_declared(override, expected):
 def test_a_port_that_is_in_use(checkpoint):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(DistilPoseError, match=f"port={port}"):
+        with pytest.raises(OSError, match=f"in use.*{port}"):
             demo(f"checkpoint={checkpoint}", f"port={port}")
 
 

@@ -89,14 +89,6 @@ def test_rejects_where_no_joint_can_be_compared(student, drawn, precision):
         check_tolerance(found._replace(undecided=found.joints), precision, student)
 
 
-def test_rejects_a_fixed_batch(student, drawn):
-    def run(images):
-        return [one[:1] for one in shifted(student, 0.0, [])(images)]
-
-    with pytest.raises(DistilPoseError, match="batch of 3"):
-        compare(student, run, drawn, False, "float32")
-
-
 def test_pck_of_annotated_crops(student, tiny_coco):
     root = tiny_coco(val=6)
     crops = collect_crops(root / "annotations" / "val.json", root / "val", (64, 48), 1.25, 4)

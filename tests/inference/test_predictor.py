@@ -10,7 +10,6 @@ from distilpose.errors import DistilPoseError
 from distilpose.evaluation import predict_batches
 from distilpose.inference import Predictor
 from distilpose.inference.boxes import Boxes
-from distilpose.inference.images import Frame
 from distilpose.models import create_model, save_model
 from distilpose.outputs import PoseBatch
 
@@ -46,7 +45,7 @@ def test_from_a_file_without_boxes(model, tmp_path):
     assert predictor.skeleton.num_keypoints == 17
 
 
-def test_no_boxes_find_nobody(model):
+def test_without_boxes_there_are_no_persons(model):
     found = Predictor(model, device="cpu")(np.zeros((90, 120, 3), np.uint8), boxes=[])
     assert found.keypoints.shape == (0, 17, 2)
     assert found.bbox.shape == (0, 4)
@@ -60,9 +59,10 @@ def test_images_that_are_not_rgb(model, image):
         Predictor(model, device="cpu")(image)
 
 
-def test_empty_boxes(model):
+def test_boxes_that_cannot_be_cropped(model):
     predictor, image = Predictor(model, device="cpu"), np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(DistilPoseError, match="empty, huge, not finite"):
         predictor(image, [[0, 0, 4, 4], [0, 0, 0, 5]])
-    with pytest.raises(DistilPoseError, match="empty, huge or not finite"):  # as a detector may find
-        predictor.predict_each([(Frame(0, image=image), Boxes(np.array([[0, 0, 5, np.nan]]), np.ones(1)))])
+    predictor.detector = lambda _: Boxes(np.array([[0, 0, 5, np.nan], [0, 0, 4, 4]]), np.ones(2))
+    predictor.detector.every = 1
+    assert predictor(image).bbox.tolist() == [[0, 0, 4, 4]]

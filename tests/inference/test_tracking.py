@@ -35,7 +35,7 @@ def test_the_sum_of_similarities_decides():
     assert follow(Tracker(COCO), [[0, 20], [11, 29]]) == [[1, 2], [1, 2]]
 
 
-def test_rejected_pairs_do_not_decide_about_the_others(monkeypatch):
+def test_rejected_pairs_do_not_influence_the_others(monkeypatch):
     """The largest sum is 0.14 + 0.14, both below the threshold; 0.20 alone is a pair."""
     tracker = Tracker(COCO, least=0.15)
     assert follow(tracker, [[0, 300]]) == [[1, 2]]

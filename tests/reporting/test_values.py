@@ -71,7 +71,7 @@ def test_the_baseline_is_chosen_by_name(table, report_cfg):
     assert "x=SETTING" in note
 
 
-def test_a_whole_name_that_is_a_part_of_others(table, report_cfg):
+def test_a_complete_name_that_is_a_part_of_others(table, report_cfg):
     rows = table(("distilpose, a=1", 0.3, {"a": 1}), ("distilpose", 0.4, {}))
     compare(rows, report_cfg(baseline="distilpose"))
     assert rows[0]["difference"]["mean"] == pytest.approx(-0.1)

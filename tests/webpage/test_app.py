@@ -116,7 +116,7 @@ def test_a_prediction(client, poses):
         (encoded("PNG", (700, 700)), None, 413),
     ],
 )
-def test_errors_are_a_sentence(poses, photo, boxes, status):
+def test_errors_are_one_sentence(poses, photo, boxes, status):
     answer = ask(client_of(poses, max_megabytes=1, max_pixels=80_000), photo, boxes)
     assert answer.status_code == status
     assert re.fullmatch(r"[A-Z].*\.", answer.json()["error"])
@@ -208,7 +208,7 @@ def test_a_prediction_that_takes_too_long_and_the_next(gated):
 
 
 async def upload(app, photo, ends):
-    """Status and body of the response to an upload, which stops after the bytes of the image unless it ends."""
+    """Status and body of the response to an upload. If not `ends`, the upload stalls after the bytes of the image."""
     head = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p"\r\n\r\n'
     pieces, answers = [head, photo, *([b"\r\n--b--\r\n"] if ends else [])], []
 
