@@ -55,12 +55,12 @@ def undrawn(monkeypatch):
 
 def test_all_three(tiny_coco, files, tmp_path, capsys):
     output = tmp_path / "out"
-    given = [
+    models = [
         f"checkpoint={files['student']}",
         f"teacher.checkpoint={files['teacher']}",
         f"baseline={files['baseline']}",
     ]
-    report = diagnose(tiny_coco(val=6), *given, f"output={output}")
+    report = diagnose(tiny_coco(val=6), *models, f"output={output}")
     assert {path.name for path in output.iterdir()} == {
         "diagnosis.json", "diagnosis.md", "errors.png", "calibration.png", "pull.png"
     }  # fmt: skip
@@ -97,7 +97,7 @@ def test_all_three(tiny_coco, files, tmp_path, capsys):
         assert f"## {heading}\n" in saved
     assert "## Joint by joint, upright" in saved
     with pytest.raises(DistilPoseError, match=f"output={output}"):
-        diagnose(tiny_coco(), *given, f"output={output}")
+        diagnose(tiny_coco(), *models, f"output={output}")
 
 
 def test_a_student_alone(tiny_coco, files, tmp_path):
@@ -115,8 +115,12 @@ def test_a_student_alone(tiny_coco, files, tmp_path):
 
 
 def test_a_student_that_is_its_own_control(undrawn, tiny_coco, files, tmp_path):
-    given = [f"checkpoint={files['student']}", f"baseline={files['student']}", f"teacher.checkpoint={files['teacher']}"]
-    report = diagnose(tiny_coco(val=4), *given, f"output={tmp_path / 'out'}")
+    models = [
+        f"checkpoint={files['student']}",
+        f"baseline={files['student']}",
+        f"teacher.checkpoint={files['teacher']}",
+    ]
+    report = diagnose(tiny_coco(val=4), *models, f"output={tmp_path / 'out'}")
     for name in ("errors", "calibration", "tokens", "inherited"):
         values = json.loads(json.dumps(report[name]).replace("NaN", "null"))
         assert values["student"] == values["baseline"], name
@@ -124,8 +128,8 @@ def test_a_student_that_is_its_own_control(undrawn, tiny_coco, files, tmp_path):
 
 def test_tokens_of_different_width_are_not_compared(undrawn, tiny_coco, files, tmp_path):
     wide = save_model(create_model("teacher_xs", depth=1, width=48, heads=2), tmp_path / "wide.safetensors")
-    given = [f"checkpoint={files['student']}", f"teacher.checkpoint={wide}"]
-    report = diagnose(tiny_coco(val=4), *given, f"output={tmp_path / 'out'}")
+    models = [f"checkpoint={files['student']}", f"teacher.checkpoint={wide}"]
+    report = diagnose(tiny_coco(val=4), *models, f"output={tmp_path / 'out'}")
     assert report["tokens"] == {"student": {"visual": None, "keypoint": None}}
     assert report["pull"] is not None
 

@@ -182,8 +182,8 @@ def test_the_default_padding_is_that_of_the_run(tiny_coco, checkpoint, tmp_path)
     explicit = predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'set'}", "padding=1.6")
     default = predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'default'}")
     assert from_run == explicit != default
-    found = Predictor(run / checkpoint.name, device="cpu")(source)
-    assert from_run[0]["keypoints"][0::3] == pytest.approx(found.keypoints[0, :, 0].tolist(), abs=1e-3)
+    results = Predictor(run / checkpoint.name, device="cpu")(source)
+    assert from_run[0]["keypoints"][0::3] == pytest.approx(results.keypoints[0, :, 0].tolist(), abs=1e-3)
     with pytest.raises(DistilPoseError, match=r"padding was 1\.25, is 1\.6"):
         predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'default'}", "padding=1.6", "resume=auto")
 
@@ -196,8 +196,8 @@ def test_a_shared_folder(tiny_coco, checkpoint, tmp_path):
     settings = [f"source={source}", "draw=false", f"output={tmp_path / 'out'}"]
     rows = predict(f"checkpoint={shared}", *settings)
     assert predict(f"checkpoint={shared / 'model.safetensors'}", *settings, "resume=auto") == rows
-    found = Predictor(str(shared), device="cpu")(source)
-    assert rows[0]["keypoints"][0::3] == pytest.approx(found.keypoints[0, :, 0].tolist(), abs=1e-3)
+    results = Predictor(str(shared), device="cpu")(source)
+    assert rows[0]["keypoints"][0::3] == pytest.approx(results.keypoints[0, :, 0].tolist(), abs=1e-3)
 
 
 @pytest.mark.parametrize("reason", ["unreadable", "without a box"])

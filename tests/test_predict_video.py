@@ -81,15 +81,15 @@ def test_a_video_with_tracks_and_a_table(clip, checkpoint, tmp_path):
     first = dict(zip(table[0].split(","), table[1].split(","), strict=True))
     assert [float(first[f"nose_{part}"]) for part in ("x", "y", "score")] == rows[0]["keypoints"][:3]
     smooth = predict(*settings, f"output={tmp_path / 'smooth'}", "smooth=true", "draw=false", "smoothing.threshold=-9")
-    raw, calm = (np.array([row["keypoints"] for row in found])[:, 0::3] for found in (rows, smooth))
+    raw, calm = (np.array([row["keypoints"] for row in results])[:, 0::3] for results in (rows, smooth))
     assert np.abs(np.diff(calm, 2, axis=0)).mean() < 0.8 * np.abs(np.diff(raw, 2, axis=0)).mean()
     assert sorted(path.name for path in (tmp_path / "smooth").iterdir()) == ["journal.jsonl", "results.json"]
 
 
 def test_batches_do_not_change_what_is_found(clip, checkpoint, tmp_path):
     settings = [f"checkpoint={checkpoint}", f"source={clip}", f"boxes={tmp_path / 'truth.json'}", "draw=false"]
-    found = [predict(*settings, f"output={tmp_path / str(size)}", f"batch_size={size}") for size in (1, 5, 32)]
-    one, *others = (np.array([row["keypoints"] for row in rows]) for rows in found)
+    results = [predict(*settings, f"output={tmp_path / str(size)}", f"batch_size={size}") for size in (1, 5, 32)]
+    one, *others = (np.array([row["keypoints"] for row in rows]) for rows in results)
     for other in others:
         assert other == pytest.approx(one, abs=1e-3)
 
@@ -169,10 +169,10 @@ def test_a_resumed_video(batch_size, clip, checkpoint, tmp_path):
     settings = [f"checkpoint={checkpoint}", f"source={clip}", "smooth=true", "draw=false", f"batch_size={batch_size}"]
     rows = predict(*settings, f"output={tmp_path / 'whole'}")
     assert len(predict(*settings, f"output={tmp_path / 'half'}", "frames=4")) == 4
-    found = predict(*settings, f"output={tmp_path / 'half'}", "resume=auto")
+    results = predict(*settings, f"output={tmp_path / 'half'}", "resume=auto")
     if batch_size == 1:
-        assert found == rows
-    for row, other in zip(rows, found, strict=True):
+        assert results == rows
+    for row, other in zip(rows, results, strict=True):
         assert other["keypoints"] == pytest.approx(row["keypoints"], abs=1e-3)
 
 

@@ -67,20 +67,20 @@ def photograph():
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_student_agrees_with_the_predictor(student, photograph, flip_test):
     model, file = student
-    found = Runtime(file, batch_size=2, flip_test=flip_test)(*photograph)
+    poses = Runtime(file, batch_size=2, flip_test=flip_test)(*photograph)
     expected = Predictor(model, "cpu", flip_test=flip_test)(*photograph)
-    assert np.ptp(found.keypoints, axis=1).max() > 20
-    np.testing.assert_allclose(found.keypoints, expected.keypoints.numpy(), atol=0.01)
-    np.testing.assert_allclose(found.scores, expected.scores.numpy(), atol=1e-3)
+    assert np.ptp(poses.keypoints, axis=1).max() > 20
+    np.testing.assert_allclose(poses.keypoints, expected.keypoints.numpy(), atol=0.01)
+    np.testing.assert_allclose(poses.scores, expected.scores.numpy(), atol=1e-3)
 
 
 @pytest.mark.slow
 def test_teacher_with_normalisation_inside(tmp_path, photograph):
     model, file = exported(tmp_path, "teacher_xs", normalise=True)
-    found, expected = Runtime(file)(*photograph), Predictor(model, "cpu")(*photograph)
-    near = np.abs(found.keypoints - expected.keypoints.numpy()).max(-1) < 0.05
+    poses, expected = Runtime(file)(*photograph), Predictor(model, "cpu")(*photograph)
+    near = np.abs(poses.keypoints - expected.keypoints.numpy()).max(-1) < 0.05
     assert near.mean() > 0.98  # untrained teachers have maps in which two cells are equally high
-    np.testing.assert_allclose(found.scores, expected.scores.numpy(), atol=1e-3)
+    np.testing.assert_allclose(poses.scores, expected.scores.numpy(), atol=1e-3)
     with pytest.raises(DistilPoseError, match="flip_test=False"):
         Runtime(file, flip_test=True)
 
@@ -105,10 +105,10 @@ def test_runs_where_torch_is_not_installed(student, photograph, tmp_path):
     arguments = [str(student[1]), str(tmp_path / "photo.png"), "--json", "--boxes", *numbers]
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    poses = json.loads(done.stdout)
     expected = Predictor(student[0], "cpu")(image, boxes)
-    np.testing.assert_allclose(found["keypoints"], expected.keypoints.numpy(), atol=0.01)
-    assert found["names"][0] == "nose"
+    np.testing.assert_allclose(poses["keypoints"], expected.keypoints.numpy(), atol=0.01)
+    assert poses["names"][0] == "nose"
 
 
 def test_the_command_prints_a_table(student, photograph, tmp_path, capsys):

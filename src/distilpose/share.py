@@ -65,7 +65,7 @@ def main(cfg: DictConfig) -> Path:
     write_text(f"{card}\n", output / "README.md")
     print(f"Wrote {model.name} to {weights} and its card to {output / 'README.md'}.")
     if cfg.licence is None:
-        log.warning("The weights have no licence, so nobody may use them: give licence=…, such as apache-2.0.")
+        log.warning("The weights have no licence, so no one may use them: give licence=…, such as apache-2.0.")
     if cfg.push is not None:
         print(f"Uploaded to {push(output, cfg.push, cfg.private)}")
     return output

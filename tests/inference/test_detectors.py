@@ -60,9 +60,9 @@ def outputs_of(layout):
 @pytest.mark.parametrize("layout", ["yolo", "yolo_objectness", "rows", "boxes_labels_scores"])
 def test_each_layout_gives_the_same_persons(layout, tmp_path):
     detector = OnnxDetector(constant_detector(tmp_path / "d.onnx", *outputs_of(layout)), layout)
-    found = detector(IMAGE)
-    assert found.boxes == pytest.approx(np.array([[10, 0, 20, 40], [50, 0, 20, 20]]))
-    assert found.scores == pytest.approx([0.9, 0.7], abs=1e-6)
+    detections = detector(IMAGE)
+    assert detections.boxes == pytest.approx(np.array([[10, 0, 20, 40], [50, 0, 20, 20]]))
+    assert detections.scores == pytest.approx([0.9, 0.7], abs=1e-6)
 
 
 def test_options_of_the_outputs(tmp_path):
@@ -89,7 +89,7 @@ def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
     graph = helper.make_graph(nodes, "means", [image], [out])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     save(model, str(tmp_path / "means.onnx"))
-    seen = []
+    inputs = []
     detector = OnnxDetector(
         tmp_path / "means.onnx", "rows", (20, 40), scale=1.0, mean=(1, 2, 3), std=(2, 2, 2), bgr=bgr, letterbox=True
     )
@@ -97,7 +97,7 @@ def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
 
     class Watched:
         def run(self, names, feed):
-            seen.append(feed["images"])
+            inputs.append(feed["images"])
             return run(names, feed)
 
     detector.session = Watched()
@@ -105,7 +105,7 @@ def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
     red[..., 0] = 200
     detector(red)
     assert session is not None
-    (planes,) = seen
+    (planes,) = inputs
     assert planes.shape == (1, 3, 20, 40)
     inside, grey = planes[0, :, 10, 20], planes[0, :, 10, 0]
     assert inside.tolist() == ([-0.5, -1, 98.5] if bgr else [99.5, -1, -1.5])
@@ -161,10 +161,12 @@ def test_torchvision_from_a_file(tmp_path):
     with torch.no_grad():
         (expected,) = model.eval()([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
     persons = expected["labels"] == 1
-    found = TorchvisionDetector(name, tmp_path / "weights.pth", threshold=0.0, device="cpu")(image)
-    assert 0 < len(found.boxes) <= persons.sum()
-    assert set(found.scores.round(5).tolist()) <= set(expected["scores"][persons].double().numpy().round(5).tolist())
-    assert (found.boxes[:, :2] + found.boxes[:, 2:] <= [80.001, 60.001]).all()
+    detections = TorchvisionDetector(name, tmp_path / "weights.pth", threshold=0.0, device="cpu")(image)
+    assert 0 < len(detections.boxes) <= persons.sum()
+    assert set(detections.scores.round(5).tolist()) <= set(
+        expected["scores"][persons].double().numpy().round(5).tolist()
+    )
+    assert (detections.boxes[:, :2] + detections.boxes[:, 2:] <= [80.001, 60.001]).all()
     with pytest.raises(DistilPoseError, match=r"detector\.file=.*weights\.pth.*fasterrcnn"):
         TorchvisionDetector(file=tmp_path / "weights.pth", device="cpu")
 

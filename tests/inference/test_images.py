@@ -56,11 +56,11 @@ def test_rotated_by_exif_as_in_training(orientation, tmp_path):
     exif = image.getexif()
     exif[0x0112] = orientation
     image.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    found = read_rgb(tmp_path / "a.jpg")
-    assert (found[..., ::-1] == read_image(tmp_path / "a.jpg")).all()
-    assert found.shape[:2] == ((40, 60) if orientation < 5 else (60, 40))
+    pixels = read_rgb(tmp_path / "a.jpg")
+    assert (pixels[..., ::-1] == read_image(tmp_path / "a.jpg")).all()
+    assert pixels.shape[:2] == ((40, 60) if orientation < 5 else (60, 40))
     corner = {1: (5, 5), 3: (-5, -5), 6: (5, -5), 8: (-5, 5)}[orientation]
-    assert found[corner].tolist()[0] > 200
+    assert pixels[corner].tolist()[0] > 200
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF", b"\xff\xd8\xff\xe0 cut off", None])

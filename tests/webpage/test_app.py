@@ -99,8 +99,8 @@ def test_about(client, networks):
 def test_a_prediction(client, poses):
     answer = ask(client, encoded("PNG"), [[10, 5, 40, 80]])
     assert answer.status_code == 200
-    found = answer.json()
-    assert found == json.loads(json.dumps(poses(decode_image(encoded("PNG"), Limits()), [[10, 5, 40, 80]])))
+    content = answer.json()
+    assert content == json.loads(json.dumps(poses(decode_image(encoded("PNG"), Limits()), [[10, 5, 40, 80]])))
     assert len(ask(client).json()["boxes"]) == 1
 
 
@@ -249,9 +249,9 @@ def test_a_full_queue(gated):
         while sum(answer.done() for answer in answers) < 3:
             time.sleep(0.01)
         gate.set()
-        found = [answer.result() for answer in answers]
-    assert sorted(answer.status_code for answer in found) == [200] * 3 + [503] * 3
-    full = next(answer for answer in found if answer.status_code == 503)
+        responses = [answer.result() for answer in answers]
+    assert sorted(answer.status_code for answer in responses) == [200] * 3 + [503] * 3
+    full = next(answer for answer in responses if answer.status_code == 503)
     assert int(full.headers["retry-after"]) > 0
     assert "try again" in full.json()["error"]
 

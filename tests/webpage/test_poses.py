@@ -30,11 +30,11 @@ def picture(uri):
 
 def crops(model, image):
     """The expected input of the network, by the geometry of the package."""
-    seen = []
+    inputs = []
     for box in BOXES:
         warp = warp_of_region(region_of_box(box, model.input_size), model.input_size)
-        seen.append((warp_image(image, warp, model.input_size) / 255 - model.mean) / model.std)
-    return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float()
+        inputs.append((warp_image(image, warp, model.input_size) / 255 - model.mean) / model.std)
+    return torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2).float()
 
 
 def test_poses_are_those_of_the_predictor(poses, networks, image):

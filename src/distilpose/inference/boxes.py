@@ -58,12 +58,12 @@ def read_boxes(
         by_id = _listed_images(content, ids, path)
         ids = {**ids, **{image: number for number, image in by_id.items()}}
         by_name = {}
-    found: dict[Path, list[list[float]]] = {}
+    rows_by_key: dict[Path, list[list[float]]] = {}
     for row, box in _persons(content, path, category_id, threshold):
         image = by_name.get(Path(str(row.get("file_name"))).name) or by_id.get(row.get("image_id"))
         if image is not None:
-            found.setdefault(image, []).append(box)
-    return _tables(found, path, category_id, f"the {len(ids)} image(s) (first {next(iter(ids)).name})"), ids
+            rows_by_key.setdefault(image, []).append(box)
+    return _tables(rows_by_key, path, category_id, f"the {len(ids)} image(s) (first {next(iter(ids)).name})"), ids
 
 
 def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0) -> dict[int, Boxes]:
@@ -72,11 +72,11 @@ def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0)
     Raises:
         DistilPoseError: the file is malformed, or has no box.
     """
-    found: dict[int, list[list[float]]] = {}
+    rows_by_key: dict[int, list[list[float]]] = {}
     for row, box in _persons(_read(path), path, category_id, threshold):
         if isinstance(row.get("image_id"), int):
-            found.setdefault(row["image_id"], []).append(box)
-    return _tables(found, path, category_id, "the video's frames (whose number is the image_id)")
+            rows_by_key.setdefault(row["image_id"], []).append(box)
+    return _tables(rows_by_key, path, category_id, "the video's frames (whose number is the image_id)")
 
 
 def _read(path: str | Path) -> Any:
@@ -123,11 +123,13 @@ def _persons(
             yield row, [*box, score]
 
 
-def _tables(found: dict[Key, list[list[float]]], path: str | Path, category_id: int, wanted: str) -> dict[Key, Boxes]:
+def _tables(
+    rows_by_key: dict[Key, list[list[float]]], path: str | Path, category_id: int, wanted: str
+) -> dict[Key, Boxes]:
     """The boxes and scores of each image as arrays; an error if no image has any."""
-    if not found:
+    if not rows_by_key:
         raise DistilPoseError(
             f"Box file {path} has no box of category {category_id} for any of {wanted}: check that it belongs to them."
         )
-    tables = {key: np.array(rows) for key, rows in found.items()}
+    tables = {key: np.array(rows) for key, rows in rows_by_key.items()}
     return {key: Boxes(table[:, :4], table[:, 4]) for key, table in tables.items()}

@@ -73,8 +73,8 @@ class TorchvisionDetector:
     def __call__(self, image: Image) -> Boxes:
         """The persons whose score reaches the threshold, best first."""
         planes = torch.from_numpy(image).permute(2, 0, 1).float().div(255).to(self.device)
-        (found,) = self.model([planes])
-        corners, labels, scores = (found[key].cpu().double().numpy() for key in ("boxes", "labels", "scores"))
+        (output,) = self.model([planes])
+        corners, labels, scores = (output[key].cpu().double().numpy() for key in ("boxes", "labels", "scores"))
         chosen = (labels == 1) & (scores >= self.threshold)
         return clip_to_image(corners[chosen], scores[chosen], image.shape[:2])
 

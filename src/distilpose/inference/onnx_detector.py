@@ -87,11 +87,11 @@ class OnnxDetector:
                 f"{self.file} cannot run on an image of {planes.shape[2]} x {planes.shape[3]} pixels "
                 f"({first_line(error)[:200]}): give another detector.input_size=[height,width], or export the file again."
             ) from error
-        found = read_outputs(outputs, self.layout, self.person, self.box_format, str(self.file))
-        corners = found.corners * (np.tile(self.input_size[::-1], 2) if self.relative else 1.0)
+        detections = read_outputs(outputs, self.layout, self.person, self.box_format, str(self.file))
+        corners = detections.corners * (np.tile(self.input_size[::-1], 2) if self.relative else 1.0)
         corners = (corners - np.tile(offset, 2)) / np.tile(factors, 2)
-        chosen = found.scores >= self.threshold
-        corners, scores = corners[chosen], found.scores[chosen]
+        chosen = detections.scores >= self.threshold
+        corners, scores = corners[chosen], detections.scores[chosen]
         if self.overlap is not None and len(scores):
             from torchvision.ops import nms
 

@@ -69,10 +69,10 @@ def find_persons(
     batch_size = 0 if one_by_one or boxes.needs_poses else predictor.batch_size
     for group in group_frames(((frame, boxes.locate(frame)) for frame in frames), batch_size):
         results = []
-        for (frame, _), found in zip(group, predictor.predict_each(group), strict=True):
-            check_finite(found, source)
+        for (frame, _), predictions in zip(group, predictor.predict_each(group), strict=True):
+            check_finite(predictions, source)
             persons, scores = best_persons(
-                found,
+                predictions,
                 model.skeleton,
                 model.input_size,
                 nms_threshold=nms_threshold,
@@ -192,12 +192,12 @@ class RowPipeline:
             for group in find_persons(
                 self.predictor, run, self.boxes, self.nms_threshold, self.one_by_one, self.source
             ):
-                finished = [(found.frame, self._rows(found)) for found in group]
+                finished = [(result.frame, self._rows(result)) for result in group]
                 self.journal.add([(frame.number, rows) for frame, rows in finished if frame.image is not None])
                 yield from finished
 
-    def _rows(self, found: FramePersons) -> list[Row]:
-        frame, persons, scores = found
+    def _rows(self, result: FramePersons) -> list[Row]:
+        frame, persons, scores = result
         origin: Row = {"file_name": frame.name}
         if frame.time is not None:
             origin = {"frame": frame.number, "time": round(frame.time, 6)}

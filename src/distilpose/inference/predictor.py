@@ -170,7 +170,7 @@ class Predictor:
             source: video file, camera or address.
             track: whether persons keep an identity from frame to frame.
             smooth: whether the joints of each track are smoothed by a One-Euro filter.
-            frames: stop after so many.
+            frames: stop after this many frames.
             nms_threshold: of two persons in a frame whose OKS is above this, the better one is kept.
 
         Raises:

@@ -80,7 +80,7 @@ def caption(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
         f"training: {' or '.join(epochs)} epochs.",
     ]
     if any(line["published"] is not None for line in table):
-        sentences.append(f'Not measured by this package: the column "{cfg.published_as}" ({cfg.published_note}).')
+        sentences.append(f'Not measured here: the column "{cfg.published_as}" ({cfg.published_note}).')
     for line in table:
         if cfg.at == "last" and line["at_epochs"] != line["epochs"]:
             sentences.append(f"{line['name']} was last validated after epoch {', '.join(map(str, line['at_epochs']))}.")
