@@ -223,12 +223,6 @@ def test_skipped_images_count_as_frames(reason, tiny_coco, checkpoint, tmp_path)
         assert [row["track_id"] for row in rows] == [1, last]
 
 
-def test_one_image(tiny_coco, checkpoint, tmp_path):
-    source = tiny_coco(val=3) / "val" / "000002.jpg"
-    rows = predict(f"checkpoint={checkpoint}", f"source={source}", f"output={tmp_path / 'out'}")
-    assert [row["image_id"] for row in rows] == [2]
-
-
 def test_unreadable_images_are_listed_and_the_others_predicted(tiny_coco, checkpoint, tmp_path):
     root, output = tiny_coco(val=4), tmp_path / "out"
     cut = root / "val" / "000002.jpg"

@@ -22,7 +22,7 @@ from distilpose.files import atomic_write
 Format = Literal["onnx", "torch_export", "openvino"]
 Precision = Literal["float32", "float16", "int8"]
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "openvino": ".xml"}
-EXTRAS = {"onnx": "export", "torch_export": "export", "openvino": "openvino"}
+EXTRAS = {"onnx": "export", "openvino": "openvino"}  # extras of pip with the packages
 EXTRA_FILE = f"{METADATA_KEY}.json"
 Run = Callable[[NDArray], list[NDArray]]
 
