@@ -221,5 +221,6 @@ def test_upload_and_download(file, tmp_path, writable):
         assert {name: files["me/mine"][name] for name in sent} == sent
     else:
         assert done.returncode == 1
+        assert "push=me/mine" in done.stderr.strip().splitlines()[-1]
         assert "error: " in done.stderr.strip().splitlines()[-1]
         assert (tmp_path / "out" / "model.safetensors").is_file()

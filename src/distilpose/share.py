@@ -10,6 +10,7 @@ from typing import Literal
 from omegaconf import DictConfig
 
 from distilpose.cli.command import command
+from distilpose.errors import DistilPoseError
 from distilpose.files import check_new_folder, sha256_of, write_text
 from distilpose.models import load_model, save_model
 from distilpose.models.remote import WEIGHTS_FILE, local_file
@@ -84,12 +85,23 @@ def find_checkpoint(source: str) -> tuple[Path, Path | None]:
 
 
 def push(folder: Path, name: str, private: bool) -> str:
-    """Upload a folder to the Hugging Face hub as one commit, and return the commit's address."""
+    """Upload a folder to the Hugging Face hub as one commit, and return the commit's address.
+
+    Raises:
+        DistilPoseError: the hub or the network reports an error.
+    """
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="distilpose")
-    api.create_repo(name, private=private, exist_ok=True)
-    return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="Share by distilpose").commit_url)
+    try:
+        api.create_repo(name, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="Share by distilpose").commit_url)
+    except Exception as error:  # the client raises errors of its own, of HTTP libraries and of the system
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise DistilPoseError(
+            f"push={name} failed ({reason}): log in by hf auth login and choose a name that you may write to. "
+            f"{folder} is ready: hf upload {name} {folder} uploads it."
+        ) from error
 
 
 if __name__ == "__main__":
