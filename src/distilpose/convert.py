@@ -19,7 +19,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.files import atomic_write
 from distilpose.models import PoseModel, create_model, list_models, load_model, model_spec, save_model
 from distilpose.models.checkpoint import WeightsKind, fit_weights, read_torch_file
-from distilpose.models.released import POSITIONS, to_released, from_released
+from distilpose.models.released import POSITIONS, from_released, to_released
 from distilpose.models.remote import local_file
 
 _TOLERANCE = 1e-5

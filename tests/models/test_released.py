@@ -13,7 +13,7 @@ import torch
 from distilpose.errors import DistilPoseError
 from distilpose.models import create_model, load_model
 from distilpose.models.checkpoint import fit_weights
-from distilpose.models.released import to_released, released_kind, from_released
+from distilpose.models.released import from_released, released_kind, to_released
 
 NETS = {
     "student_s": "student_s",
