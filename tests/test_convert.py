@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from distilpose import convert
 from distilpose.errors import DistilPoseError
 from distilpose.models import create_model, load_model, save_model
-from distilpose.models.released import ours_to_released
+from distilpose.models.released import to_released
 
 NETS = {
     "student_s": "student_s",
@@ -103,7 +103,7 @@ def test_all_released_networks_convert(name, stand_in, tmp_path, capsys):
 def small(tmp_path):
     """A function that writes a tiny model in the released format with some tensors changed."""
     options = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2, "input_size": [32, 24]}
-    state = ours_to_released(create_model("student_s", num_keypoints=5, **options))
+    state = to_released(create_model("student_s", num_keypoints=5, **options))
 
     def write(**changes) -> Path:
         path = tmp_path / "small.pth"
@@ -144,7 +144,7 @@ def test_numpy_numbers_in_the_meta_are_read(small, module):
 def test_a_teachers_hidden_width_is_the_files(tmp_path):
     # in the release it is an eighth of the map's cells (864 at 384 x 288), here it is 2 D by default
     options = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2, "input_size": [32, 24]}
-    state = ours_to_released(create_model("teacher_stem", num_keypoints=5, hidden_dim=6, **options))
+    state = to_released(create_model("teacher_stem", num_keypoints=5, hidden_dim=6, **options))
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "released.pth")
     model = convert.convert_released(
         tmp_path / "released.pth", tmp_path / "a.safetensors", name="teacher_stem", **options
@@ -241,4 +241,4 @@ def test_the_command_from_another_folder(tmp_path):
 def test_a_softmax_teacher_has_no_released_form():
     teacher = create_model("teacher_stem", heatmap_activation="softmax", depth=1)
     with pytest.raises(DistilPoseError, match=r"softmax.*loss=heatmap_mse"):
-        ours_to_released(teacher)
+        to_released(teacher)

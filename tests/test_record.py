@@ -78,7 +78,6 @@ def test_recordings_are_named_after_teacher_and_data(tiny_coco, checkpoint, tmp_
     ("overrides", "facts"),
     [
         ([], r"teacher\.checkpoint is not set"),
-        (["teacher=blazepose"], r"teacher\.file"),
         (["teacher=recorded"], "load_recorded.*teacher=checkpoint"),
     ],
 )

@@ -19,7 +19,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.files import atomic_write
 from distilpose.models import PoseModel, create_model, list_models, load_model, model_spec, save_model
 from distilpose.models.checkpoint import WeightsKind, fit_weights, read_torch_file
-from distilpose.models.released import POSITIONS, ours_to_released, released_to_ours
+from distilpose.models.released import POSITIONS, from_released, to_released
 from distilpose.models.remote import local_file
 
 _TOLERANCE = 1e-5
@@ -44,7 +44,7 @@ class ConvertSettings:
 def convert_released(source: Path, output: Path, **model_options: Any) -> PoseModel:
     """Write a released checkpoint as `.safetensors` and report how each of its tensors was used.
 
-    The number of joints and a teacher's hidden width are read from the file; see `released_to_ours` for the names.
+    The number of joints and a teacher's hidden width are read from the file; see `from_released` for the names.
 
     Args:
         source: an mmpose file, `{'meta', 'state_dict', 'optimizer'}`, student or teacher.
@@ -58,7 +58,7 @@ def convert_released(source: Path, output: Path, **model_options: Any) -> PoseMo
         DistilPoseError: the file is not a released one, is of another model, or holds an unknown name.
     """
     state = _read_released(source)
-    weights, tables = released_to_ours(state)
+    weights, tables = from_released(state)
     tokens = weights.get("encoder.keypoint_tokens")
     model_options |= {"pretrained": False, "num_keypoints": None if tokens is None else tokens.shape[1]}
     # the release's hidden width is an eighth of the map's cells, which is 2 D at 256 x 192 only
@@ -77,7 +77,7 @@ def convert_released(source: Path, output: Path, **model_options: Any) -> PoseMo
     return model
 
 
-def convert_ours(source: Path, output: Path, weights_kind: WeightsKind = "averaged") -> None:
+def convert_to_released(source: Path, output: Path, weights_kind: WeightsKind = "averaged") -> None:
     """Write a model of this package as a released-format `.pth`: `{'meta', 'state_dict'}` with the released names.
 
     Args:
@@ -86,7 +86,7 @@ def convert_ours(source: Path, output: Path, weights_kind: WeightsKind = "averag
         weights_kind: as in `load_model`.
     """
     model = load_model(source, weights_kind)
-    state = ours_to_released(model)
+    state = to_released(model)
     with atomic_write(output) as temporary:
         torch.save({"meta": {"converted_from": f"distilpose {model.name}"}, "state_dict": state}, temporary)
     print(f"{source}: {model.name}, {len(state)} tensors written to {output} with their released names")
@@ -130,7 +130,7 @@ def main(cfg: DictConfig) -> None:
     if output.exists():
         raise DistilPoseError(f"output={output} exists and is not overwritten: choose another name or remove it first.")
     if cfg.reverse:
-        convert_ours(source, output, cfg.weights_kind)
+        convert_to_released(source, output, cfg.weights_kind)
         return
     if "model" not in cfg:
         raise DistilPoseError(f"convert needs model=NAME, the network in {source}: one of {', '.join(list_models())}.")

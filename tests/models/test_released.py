@@ -13,7 +13,7 @@ import torch
 from distilpose.errors import DistilPoseError
 from distilpose.models import create_model, load_model
 from distilpose.models.checkpoint import fit_weights
-from distilpose.models.released import ours_to_released, released_kind, released_to_ours
+from distilpose.models.released import from_released, released_kind, to_released
 
 NETS = {
     "student_s": "student_s",
@@ -46,11 +46,11 @@ def stand_in(release_fixtures, filler):
 def test_every_released_tensor_converts_both_ways(name, release_fixtures, stand_in):
     keys = json.loads((release_fixtures / f"keys_{NETS[name]}.json").read_text())["keys"]
     state = stand_in(NETS[name])
-    weights, tables = released_to_ours(state)
+    weights, tables = from_released(state)
     assert not tables
     model = create_model(name)
     fit_weights(model, weights, "stand-in")
-    released = ours_to_released(model)
+    released = to_released(model)
     assert {key: list(value.shape) for key, value in released.items()} == {key: v["shape"] for key, v in keys.items()}
     assert {key: str(value.dtype) for key, value in released.items()} == {
         key: f"torch.{v['dtype']}" for key, v in keys.items()
@@ -63,7 +63,7 @@ def test_every_released_tensor_converts_both_ways(name, release_fixtures, stand_
 def test_forward_equals_the_release(name, release_fixtures, filler, stand_in):
     expected = np.load(release_fixtures / f"forward_{NETS[name]}.npz")
     model = create_model(name)
-    fit_weights(model, released_to_ours(stand_in(NETS[name]))[0], "stand-in")
+    fit_weights(model, from_released(stand_in(NETS[name]))[0], "stand-in")
     images = torch.from_numpy(filler.make_input(2))
     model.eval()
     with torch.no_grad():
@@ -92,11 +92,11 @@ def _stride_of(full: np.ndarray, strided: np.ndarray) -> tuple[slice, ...]:
 
 
 def test_unknown_and_foreign_names_are_named(stand_in):
-    weights, _ = released_to_ours(stand_in("student_s") | {"keypoint_head.tokenhead.surprise": torch.zeros(1)})
+    weights, _ = from_released(stand_in("student_s") | {"keypoint_head.tokenhead.surprise": torch.zeros(1)})
     with pytest.raises(DistilPoseError, match=r"keypoint_head\.tokenhead\.surprise"):
         fit_weights(create_model("student_s"), weights, "stand-in")
     with pytest.raises(DistilPoseError, match=r"keypoint_head\.tokenhead\."):
-        released_to_ours({"conv.weight": torch.zeros(1)})
+        from_released({"conv.weight": torch.zeros(1)})
     assert released_kind({"keypoint_head.tokenpose.keypoint_token": 0}) == "teacher"
 
 

@@ -107,7 +107,7 @@ def _without_other_files(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(options, Mapping):
         options = {key: value for key, value in options.items() if key not in _OTHER_FILES}
     if ":" in str(config.get("backbone", "")):
-        raise ValueError(f"backbone {config['backbone']} is not one of timm's own names")
+        raise ValueError(f"backbone {config['backbone']} is not a name of timm's networks")
     extra = {"backbone_options": options} if "backbone_options" in config else {}
     return {**config, **extra, "pretrained": False}
 

@@ -27,7 +27,7 @@ class ModelSpec:
         backbone: "stem", "hourglass", "hrnet_w48", "hrnet_w48_stage3" or "timm".
         options: architectural options and their defaults; `create_model` takes each by name.
         input_size: default (H, W).
-        published: the authors' own figures on COCO val2017 with detector boxes, not measured here.
+        published: the authors' figures on COCO val2017 with detector boxes, not measured here.
         backbone_from_teacher: whether training starts the backbone from the teacher's weights.
         mean: mean of RGB in [0, 1] for normalising crops.
         std: standard deviation of RGB for normalising crops.

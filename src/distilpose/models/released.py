@@ -43,7 +43,7 @@ def released_kind(state: Mapping[str, Any]) -> str | None:
     return None
 
 
-def released_to_ours(released: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def from_released(released: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Translate a released file's weights to this package's names.
 
     The release keeps the backbone under `backbone.`, with HRNet's names, which are the same here. It keeps encoder and head
@@ -81,8 +81,8 @@ def released_to_ours(released: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
     return weights, tables
 
 
-def ours_to_released(model: PoseModel) -> dict[str, Tensor]:
-    """The weights of a model by their released names, the sine table included; see `released_to_ours` for the names.
+def to_released(model: PoseModel) -> dict[str, Tensor]:
+    """The weights of a model by their released names, the sine table included; see `from_released` for the names.
 
     A backbone that is neither stem nor HRNet keeps its names.
 

@@ -37,7 +37,7 @@ class Recording:
 
     Attributes:
         path: the folder.
-        about: content of `recording.json`; `about["source"]` is the source's own `about`.
+        about: content of `recording.json`; `about["source"]` is the `about` of the source.
         skeleton: the K joints recorded.
         maps: (M, K, h, w) float16, mapped into memory; a peak near 1 at each joint.
         persons: (M,) by field
