@@ -1,4 +1,4 @@
-"""Annotations as files of several formats hold them, and as tests read them back."""
+"""Writes annotations in several formats, and reads converted ones."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 
-# of YOLO-pose: a hand with three joints on 1.png
+# YOLO-pose: a hand with three joints on 1.png
 YOLO_SETTINGS = "kpt_shape: [3, 3]\nflip_idx: [1, 0, 2]\nnames: [hand]\n"
 YOLO_LINE = "0 0.5 0.5 0.4 0.5 0.4 0.4 2 0.6 0.4 1 0.5 0.6 0\n"
-# of CVAT, for a label
+# CVAT: shapes with a label
 CVAT_SKELETON = '<skeleton label="{}"><points label="a" points="30,40"/><points label="b" points="60,80"/></skeleton>'
 CVAT_BOX = '<box label="{}" xtl="10" ytl="10" xbr="100" ybr="100"{}/>'
 
@@ -50,7 +50,7 @@ def rows(content, joints):
 
 
 def truth_of(data):
-    """Image name, (K, 3) joints and box of each person of a sound set, by image and id as they are written."""
+    """Image name, (K, 3) joints and box of each person of a valid set, in the order in which they are converted."""
     people = sorted(data.people, key=lambda row: (f"{row['image_id']}.png", row["id"]))
     return [
         (f"{row['image_id']}.png", np.array(row["keypoints"]).reshape(17, 3), np.array(row["bbox"])) for row in people

@@ -1,4 +1,4 @@
-"""A local Hugging Face hub for tests: it takes an uploaded folder and serves its files."""
+"""A local Hugging Face hub for tests: it accepts an uploaded folder and serves its files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ COMMIT = "0" * 40
 
 @contextmanager
 def hub(writable: bool = True):
-    """Its address, and its files by repository and name; tests may add files."""
+    """Start the hub: returns its address, and its files by repository and name. Tests may add files."""
     files: dict[str, dict[str, bytes]] = {}
 
-    class Answers(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *args):
@@ -33,24 +33,28 @@ def hub(writable: bool = True):
                 self.wfile.write(body)
 
         def do_POST(self):
-            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.path == "/api/repos/create":
-                wanted = json.loads(sent)
-                name = "/".join(filter(None, [wanted.get("organization"), wanted["name"]]))
+                request = json.loads(body)
+                name = "/".join(filter(None, [request.get("organization"), request["name"]]))
                 if not writable:
                     return self.answer({"error": "You don't have the rights to create a model"}, 403)
                 files.setdefault(name, {})
                 return self.answer({"url": f"{address}/{name}", "name": name})
             if self.path == "/api/validate-yaml":
                 return self.answer({"errors": [], "warnings": []})
-            name, _, what = self.path.removeprefix("/api/models/").rpartition("/")[0].rpartition("/")
-            if what == "preupload":
-                asked = json.loads(sent)["files"]
+            name, _, action = self.path.removeprefix("/api/models/").rpartition("/")[0].rpartition("/")
+            if action == "preupload":
+                requested = json.loads(body)["files"]
                 return self.answer(
-                    {"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in asked]}
+                    {
+                        "files": [
+                            {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in requested
+                        ]
+                    }
                 )
-            assert what == "commit", self.path
-            for line in map(json.loads, sent.splitlines()):
+            assert action == "commit", self.path
+            for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     files[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             return self.answer({"commitUrl": f"{address}/{name}/commit/{COMMIT}", "commitOid": COMMIT, "success": True})
@@ -73,7 +77,7 @@ def hub(writable: bool = True):
 
         do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     address = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""W&B's offline files, once they are complete."""
+"""Waits until W&B's offline files are complete."""
 
 from __future__ import annotations
 

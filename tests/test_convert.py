@@ -1,4 +1,4 @@
-"""The command as a person runs it: released files in, released numbers out, and back."""
+"""The convert command: released files give the released numbers, and can be converted back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NETS = {
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Runs the command's main in tmp_path: exit status, standard output, standard error."""
+    """A function that runs the command in tmp_path, and returns exit status, standard output and standard error."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
@@ -39,7 +39,7 @@ def run(tmp_path, monkeypatch, capsys):
         status, message = 0, ""
         try:
             convert.main()
-        except SystemExit as stop:  # with a text, which the interpreter prints on its way out, the status is 1
+        except SystemExit as stop:  # for a text, the interpreter prints it and exits with status 1
             status, message = (1, stop.code) if isinstance(stop.code, str) else (int(stop.code or 0), "")
         captured = capsys.readouterr()
         return status, captured.out, captured.err + message
@@ -49,7 +49,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def stand_in(release_fixtures):
-    """Writes a released checkpoint filled with the fixtures' weights."""
+    """A function that writes a released checkpoint with the fixtures' weights, and returns their input."""
     spec = importlib.util.spec_from_file_location("filler", release_fixtures / "filler.py")
     filler = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(filler)
@@ -101,7 +101,7 @@ def test_all_released_networks_convert(name, stand_in, tmp_path, capsys):
 
 @pytest.fixture
 def small(tmp_path):
-    """A tiny model in the released format, to spoil in various ways."""
+    """A function that writes a tiny model in the released format with some tensors changed."""
     options = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2, "input_size": [32, 24]}
     state = ours_to_released(create_model("student_s", num_keypoints=5, **options))
 
@@ -142,7 +142,7 @@ def test_numpy_numbers_in_the_meta_are_read(small, module):
 
 
 def test_a_teachers_hidden_width_is_the_files(tmp_path):
-    # the release's is an eighth of the map's cells, so 864 at 384 x 288; ours is 2 D unless given
+    # in the release it is an eighth of the map's cells (864 at 384 x 288), here it is 2 D by default
     options = {"depth": 1, "stem_channels": 8, "width": 16, "heads": 2, "input_size": [32, 24]}
     state = ours_to_released(create_model("teacher_stem", num_keypoints=5, hidden_dim=6, **options))
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "released.pth")
@@ -150,9 +150,9 @@ def test_a_teachers_hidden_width_is_the_files(tmp_path):
         tmp_path / "released.pth", tmp_path / "a.safetensors", name="teacher_stem", **options
     )
     assert model.head.hidden.out_features == 6
-    given = {**options, "hidden_dim": 32}
+    wrong = {**options, "hidden_dim": 32}
     with pytest.raises(DistilPoseError, match="shape"):
-        convert.convert_released(tmp_path / "released.pth", tmp_path / "b.safetensors", name="teacher_stem", **given)
+        convert.convert_released(tmp_path / "released.pth", tmp_path / "b.safetensors", name="teacher_stem", **wrong)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_a_teachers_hidden_width_is_the_files(tmp_path):
         ("student_s", {}, {"input_size": [64, 48]}, "small.pth.*(64|16)"),
         ("student_s", {"backbone.extra": torch.zeros(1)}, {}, r"backbone\.extra"),
         ("student_s", {"keypoint_head.tokenhead.extra": torch.zeros(1)}, {}, "keypoint_head.tokenhead.extra"),
-        ("student_s", {"backbone.conv1.weight": None}, {}, r"missing.*backbone\.conv1\.weight"),
+        ("student_s", {"backbone.conv1.weight": None}, {}, r"Missing.*backbone\.conv1\.weight"),
         ("student_s", {}, {"width": 32}, "shape"),
-        ("teacher_stem", {}, {}, "student.*teacher_stem.*student_l"),
+        ("teacher_stem", {}, {}, "small.pth.*teacher_stem.*another model"),
     ],
 )
 def test_files_that_do_not_fit_raise_and_nothing_is_written(small, name, changes, options, message):
@@ -174,7 +174,7 @@ def test_files_that_do_not_fit_raise_and_nothing_is_written(small, name, changes
     assert not output.exists()
 
 
-def test_files_that_are_no_released_checkpoint(small, tmp_path):
+def test_files_that_are_not_released_checkpoints(small, tmp_path):
     _, options, output = small
     (tmp_path / "text.pth").write_text("hello")
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
@@ -238,7 +238,7 @@ def test_the_command_from_another_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_softmax_teacher_is_not_written_the_releases_way():
+def test_a_softmax_teacher_has_no_released_form():
     teacher = create_model("teacher_stem", heatmap_activation="softmax", depth=1)
     with pytest.raises(DistilPoseError, match=r"softmax.*loss=heatmap_mse"):
         ours_to_released(teacher)

@@ -117,14 +117,13 @@ def test_sigmas_of_one_file_against_itself(run, tiny_coco):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["check", "absent.json", "."],
         ["check", "absent.json", ".", "--split", "a", "b", "c"],
         ["browse", "absent.json", ".", "--output", "new"],
         ["convert", "cvat", "absent.xml", "--images", ".", "--output", "new.json"],
         ["sigmas", "absent.json", "absent.json"],
     ],
 )
-def test_mistakes_are_one_line(run, tmp_path, monkeypatch, arguments):
+def test_user_errors_are_one_line(run, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     status, out, error = run(*arguments)
     assert (status, out) == (1, "")

@@ -1,4 +1,4 @@
-"""The page served by its command, and the errors of the command."""
+"""The demo command: the served page, and errors."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_twenty_at_once_are_all_answered(place):
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda n: ask(place, photos[n % 4], [[5, 5, 60, 80]]), range(20)))
     assert [status for status, _ in answers] == [200] * 20
-    assert [found for _, found in answers] == [expected[n % 4] for n in range(20)]  # each has its own
+    assert [content for _, content in answers] == [expected[n % 4] for n in range(20)]  # each has its own
 
 
 def send_chunks(line, pieces):
@@ -148,7 +148,7 @@ def test_settings_that_are_not_as_declared(override, expected):
 def test_a_port_that_is_in_use(checkpoint):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(DistilPoseError, match=f"port={port}"):
+        with pytest.raises(OSError, match=f"in use.*{port}"):
             demo(f"checkpoint={checkpoint}", f"port={port}")
 
 
@@ -156,16 +156,16 @@ def test_a_port_that_is_in_use(checkpoint):
 def test_boxes_are_padded_as_each_run_was_trained(checkpoint, tmp_path, monkeypatch, setting, expected):
     (tmp_path / "config.yaml").write_text("data: {padding: 1.5}\n")
     shutil.copy(checkpoint, tmp_path / "student.safetensors")
-    seen = []
+    paddings = []
 
     def record(poses, image, boxes):
-        seen.extend(predictor.padding for predictor in poses.models.values())
+        paddings.extend(predictor.padding for predictor in poses.models.values())
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Poses, "__call__", record)
     with pytest.raises(KeyboardInterrupt):
         demo(f"checkpoint={tmp_path / 'student.safetensors'}", f"compare={checkpoint}", f"padding={setting}")
-    assert seen == expected
+    assert paddings == expected
 
 
 def test_names_of_checkpoints_on_the_page():

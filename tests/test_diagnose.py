@@ -1,4 +1,4 @@
-"""The diagnose command on tiny images, and PCK by orientation, which evaluate shows as well."""
+"""The diagnose command on tiny images, and PCK by orientation, which evaluate shows too."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def files(tmp_path):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Drawing takes longer than all the rest."""
+    """Skips the plots, which are slow."""
     monkeypatch.setattr(command, "draw_diagnosis", lambda report, folder: [])
 
 
 def test_all_three(tiny_coco, files, tmp_path, capsys):
     output = tmp_path / "out"
-    given = [
+    models = [
         f"checkpoint={files['student']}",
         f"teacher.checkpoint={files['teacher']}",
         f"baseline={files['baseline']}",
     ]
-    report = diagnose(tiny_coco(val=6), *given, f"output={output}")
+    report = diagnose(tiny_coco(val=6), *models, f"output={output}")
     assert {path.name for path in output.iterdir()} == {
         "diagnosis.json", "diagnosis.md", "errors.png", "calibration.png", "pull.png"
     }  # fmt: skip
@@ -97,7 +97,7 @@ def test_all_three(tiny_coco, files, tmp_path, capsys):
         assert f"## {heading}\n" in saved
     assert "## Joint by joint, upright" in saved
     with pytest.raises(DistilPoseError, match=f"output={output}"):
-        diagnose(tiny_coco(), *given, f"output={output}")
+        diagnose(tiny_coco(), *models, f"output={output}")
 
 
 def test_a_student_alone(tiny_coco, files, tmp_path):
@@ -115,17 +115,21 @@ def test_a_student_alone(tiny_coco, files, tmp_path):
 
 
 def test_a_student_that_is_its_own_control(undrawn, tiny_coco, files, tmp_path):
-    given = [f"checkpoint={files['student']}", f"baseline={files['student']}", f"teacher.checkpoint={files['teacher']}"]
-    report = diagnose(tiny_coco(val=4), *given, f"output={tmp_path / 'out'}")
+    models = [
+        f"checkpoint={files['student']}",
+        f"baseline={files['student']}",
+        f"teacher.checkpoint={files['teacher']}",
+    ]
+    report = diagnose(tiny_coco(val=4), *models, f"output={tmp_path / 'out'}")
     for name in ("errors", "calibration", "tokens", "inherited"):
         values = json.loads(json.dumps(report[name]).replace("NaN", "null"))
         assert values["student"] == values["baseline"], name
 
 
-def test_tokens_of_unlike_width_are_not_compared(undrawn, tiny_coco, files, tmp_path):
+def test_tokens_of_different_width_are_not_compared(undrawn, tiny_coco, files, tmp_path):
     wide = save_model(create_model("teacher_xs", depth=1, width=48, heads=2), tmp_path / "wide.safetensors")
-    given = [f"checkpoint={files['student']}", f"teacher.checkpoint={wide}"]
-    report = diagnose(tiny_coco(val=4), *given, f"output={tmp_path / 'out'}")
+    models = [f"checkpoint={files['student']}", f"teacher.checkpoint={wide}"]
+    report = diagnose(tiny_coco(val=4), *models, f"output={tmp_path / 'out'}")
     assert report["tokens"] == {"student": {"visual": None, "keypoint": None}}
     assert report["pull"] is not None
 
@@ -149,12 +153,6 @@ def test_gradients_of_a_likelihood_need_its_flow(undrawn, tiny_coco, files, tmp_
         assert ("likelihood" in report["pull"]["by_cells"][0]["strength"]) == kept
         assert (str(file) in caplog.text) != kept
         caplog.clear()
-    content["state_dict"].popitem()
-    torch.save(content, tmp_path / "last.ckpt")
-    with pytest.raises(DistilPoseError, match=r"loss\.likelihood=0"):
-        diagnose(
-            root, f"checkpoint={tmp_path / 'last.ckpt'}", teacher, "loss=distilpose_plus", f"output={tmp_path / 'o'}"
-        )
 
 
 def test_a_skeleton_without_torso_and_sigmas(undrawn, tiny_coco, tmp_path):
@@ -165,11 +163,13 @@ def test_a_skeleton_without_torso_and_sigmas(undrawn, tiny_coco, tmp_path):
     assert report["pck_reference"] == "0.1 of the box's longer side"
 
 
-def test_the_errors_are_those_evaluate_counts(undrawn, tiny_coco, files, tmp_path, capsys):
+def test_the_errors_are_those_of_evaluate(undrawn, tiny_coco, files, tmp_path, capsys):
     root = tiny_coco(val=6)
     annotations = root / "annotations" / "val.json"
     truth = json.loads(annotations.read_text())
-    for person in truth["annotations"][:3]:  # three lie down: a quarter turn about the box's middle
+    for person in truth["annotations"][
+        :3
+    ]:  # three lie down: they are rotated by 90 degrees about the middle of the box
         x, y, width, height = person["bbox"]
         middle = (x + width / 2, y + height / 2)
         points = person["keypoints"]
@@ -202,7 +202,7 @@ def test_wrong_settings_are_named(wrong):
     assert value in str(error.value)
 
 
-def mistakes(files, tmp_path):
+def wrong_models(files, tmp_path):
     paws = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
     other = save_model(create_model("student_xs", skeleton=paws, **SIZE), tmp_path / "paws.safetensors")
     large = save_model(create_model("teacher_xs", input_size=(128, 96), **SIZE), tmp_path / "large.safetensors")
@@ -213,14 +213,12 @@ def mistakes(files, tmp_path):
         "teacher": ([student, f"teacher.checkpoint={files['student']}"], "is the student student_xs: give a teacher"),
         "joints": ([student, f"baseline={other}"], "has 4 joints (snout, tail, left_paw, …)"),
         "crop": ([student, f"teacher.checkpoint={large}"], "crops of (128, 96), the student of (64, 48)"),
-        "loss alone": ([student, "loss=heatmap_ce"], "loss for teachers"),
-        "loss": ([student, f"teacher.checkpoint={files['teacher']}", "loss=heatmap_mse"], "loss for teachers"),
     }
 
 
-@pytest.mark.parametrize("kind", ["absent", "kind", "teacher", "joints", "crop", "loss alone", "loss"])
-def test_mistakes_are_found_before_the_work(tiny_coco, files, tmp_path, kind):
-    overrides, message = mistakes(files, tmp_path)[kind]
+@pytest.mark.parametrize("kind", ["absent", "kind", "teacher", "joints", "crop"])
+def test_wrong_models_are_rejected_before_the_predictions(tiny_coco, files, tmp_path, kind):
+    overrides, message = wrong_models(files, tmp_path)[kind]
     with pytest.raises(DistilPoseError, match=re.escape(message)):
         diagnose(tiny_coco(val=3), *overrides, f"output={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()

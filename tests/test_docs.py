@@ -1,4 +1,4 @@
-"""The site of the documents: links, API reference, rooms of the architecture page, figures, and the notebook."""
+"""The site of the documents: links, API reference, packages of the architecture page, figures, and the notebook."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ def exported(tree: ast.Module) -> list[str] | None:
 def public_names() -> dict[str, set[str]]:
     """By module, its public names: `__all__`, else the functions and classes that have a docstring.
 
-    The `__all__` of a package speaks for its modules. Commands are documented in the guides.
+    If a package has `__all__`, the names of its modules do not count. Commands are documented in the guides.
     """
     trees = {module_name(path): ast.parse(path.read_text()) for path in [*MODULES, PACKAGE / "__init__.py"]}
     names = {}
     for name, tree in trees.items():
         package, _, last = name.rpartition(".")
-        room = name.partition(".")[2].partition(".")[0]
-        spoken_for = package not in ("", "distilpose") and exported(trees[f"distilpose.{room}"]) is not None
-        if last.startswith("_") or spoken_for or room == "cli" or room in COMMANDS - {"runtime"}:
+        top = name.partition(".")[2].partition(".")[0]
+        covered = package not in ("", "distilpose") and exported(trees[f"distilpose.{top}"]) is not None
+        if last.startswith("_") or covered or top == "cli" or top in COMMANDS - {"runtime"}:
             continue
         defined = {
             node.name
             for node in tree.body
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_" and ast.get_docstring(node)
         }
-        names[name] = {one for one in exported(tree) or defined if not one.startswith("_")}
-    return {name: found for name, found in names.items() if found}
+        names[name] = {public for public in exported(tree) or defined if not public.startswith("_")}
+    return {name: public for name, public in names.items() if public}
 
 
 def api_blocks() -> dict[str, bool]:
-    """What the API pages document, and whether its submodules are too."""
+    """Modules and names on the API pages, and whether their submodules are shown too."""
     blocks = {}
     for page in (ROOT / "docs" / "api").glob("*.md"):
         for target, options in re.findall(r"^::: (\S+)\n((?:    .*\n)*)", page.read_text(), re.MULTILINE):
@@ -80,7 +80,7 @@ def test_every_api_page_is_on_the_site():
     assert {f"api/{page.name}" for page in (ROOT / "docs" / "api").glob("*.md")} == set(re.findall(r"api/\w+\.md", nav))
 
 
-def test_the_architecture_page_draws_the_rooms():
+def test_the_architecture_page_draws_the_packages():
     drawn = re.findall(r"^ ?\d+  (\w+(?: \w+)*)", ARCHITECTURE, re.MULTILINE)
     assert [set(line.split()) for line in drawn] == [set(layer) for layer in LAYERS]
 
@@ -98,7 +98,7 @@ def test_every_page_is_built_and_every_link_leads_somewhere(tmp_path):
     pages = [page.read_text() for page in (tmp_path / "site" / "api").glob("*/index.html")]
     assert not [page for page in pages if "//fonts.g" in page], "nothing is loaded from elsewhere"
     anchors = {anchor for page in pages for anchor in re.findall(r'(?:id="|<code>)(distilpose[\w.]*)', page)}
-    # a name that a module of its package shares has its anchor below that
+    # a name defined in a module of the package has its anchor below that module
     missing = {
         f"{module}.{name}"
         for module, names in public_names().items()

@@ -73,7 +73,7 @@ def test_a_calibration_is_written_and_predicts_the_similarity_to_expect(tiny_coc
         f"{content['error_after']:.3f}, the raw scores' {content['error_before']:.3f}" in n for n in report["notes"]
     )
     image = torch.zeros(60, 40, 3, dtype=torch.uint8).numpy()
-    raw, mapped = (Predictor(checkpoint, "cpu", calibration=given)(image).scores for given in (None, file))
+    raw, mapped = (Predictor(checkpoint, "cpu", calibration=path)(image).scores for path in (None, file))
     assert torch.equal(mapped, ScoreMap.load(file, COCO)(raw))
     assert ((mapped >= 0) & (mapped <= 1)).all()
     for override in (f"checkpoint={checkpoint}", "predictions=rows.json"):
@@ -123,12 +123,12 @@ def test_a_results_file_of_one_category_among_several(tiny_coco, tmp_path):
         for a in truth["annotations"]
     ]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    about = [f"predictions={tmp_path / 'rows.json'}", "data.category=person", f"output={tmp_path / 'out'}"]
-    assert evaluate(root, *about)["rows"][0]["AP"] == 1.0
+    settings = [f"predictions={tmp_path / 'rows.json'}", "data.category=person", f"output={tmp_path / 'out'}"]
+    assert evaluate(root, *settings)["rows"][0]["AP"] == 1.0
 
 
 def test_the_mean_pose_baseline(tiny_coco, checkpoint, tmp_path, capsys):
-    # all persons of this set have the same pose, so the baseline is nearly right and an untrained network is not
+    # all persons of this set have the same pose, so the baseline is nearly correct and an untrained network is not
     root = tiny_coco(train=12, val=6)
     report = evaluate(root, f"checkpoint={checkpoint}", "mean_pose=true", f"output={tmp_path / 'out'}")
     student, baseline = report["rows"]
@@ -143,7 +143,7 @@ def test_the_mean_pose_baseline(tiny_coco, checkpoint, tmp_path, capsys):
     assert not (tmp_path / "again").exists()
 
 
-def test_the_rows_written_score_the_same_without_a_model(tiny_coco, checkpoint, tmp_path):
+def test_written_rows_give_the_same_metrics_as_the_model(tiny_coco, checkpoint, tmp_path):
     root = tiny_coco(val=5)
     by_model = evaluate(root, f"checkpoint={checkpoint}", f"output={tmp_path / 'a'}", "flip_test=released")
     file = tmp_path / "a" / "results_gt_flip-released_rescoring-on.json"
@@ -170,11 +170,11 @@ def test_a_results_file_equals_pycocotools(tiny_coco, tmp_path):
     file.write_text(json.dumps(rows))
     report = evaluate(root, f"predictions={file}", f"output={tmp_path / 'out'}")
     truth = load_coco(path)
-    direct = COCOeval(truth, truth.loadRes(str(file)), "keypoints")
-    direct.evaluate()
-    direct.accumulate()
-    direct.summarize()
-    assert [report["rows"][0][name] for name in COCO_METRICS] == direct.stats.tolist()
+    reference = COCOeval(truth, truth.loadRes(str(file)), "keypoints")
+    reference.evaluate()
+    reference.accumulate()
+    reference.summarize()
+    assert [report["rows"][0][name] for name in COCO_METRICS] == reference.stats.tolist()
     assert 0 < report["rows"][0]["AP"] < 1
 
 
@@ -192,7 +192,7 @@ def test_a_set_without_sigmas(tiny_coco, tmp_path):
     assert 0 <= report["rows"][0]["PCK"] <= 1
 
 
-def mistakes(checkpoint):
+def user_errors(checkpoint):
     return {
         "neither": ([], "checkpoint=FILE"),
         "boxes": ([f"checkpoint={checkpoint}", "protocol=detections"], "data.boxes=FILE"),
@@ -202,8 +202,8 @@ def mistakes(checkpoint):
 
 
 @pytest.mark.parametrize("kind", ["neither", "boxes", "limit", "absent"])
-def test_mistakes_are_found_before_the_work(tiny_coco, checkpoint, tmp_path, kind):
-    overrides, message = mistakes(checkpoint)[kind]
+def test_user_errors_are_reported_before_the_work(tiny_coco, checkpoint, tmp_path, kind):
+    overrides, message = user_errors(checkpoint)[kind]
     with pytest.raises(DistilPoseError, match=re.escape(message)):
         evaluate(tiny_coco(val=3), *overrides, f"output={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
@@ -224,7 +224,7 @@ def test_predictions_that_are_not_finite(tiny_coco, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mistake_leaves_nothing_behind(tmp_path):
+def test_a_user_error_leaves_no_files(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-m", "distilpose.evaluate", "predictions=absent.json", "data.root=nowhere"],
         cwd=tmp_path,

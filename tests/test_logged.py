@@ -1,4 +1,4 @@
-"""What a training leaves in W&B, TensorBoard and MLflow, read back from their files."""
+"""What a training logs to W&B, TensorBoard and MLflow, read from their files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def student(tmp_path):
 
 @pytest.fixture
 def trained(trained_by):
-    """Trains in the folder of that name, on the same tiny set, and returns the folder."""
+    """A function that trains on the tiny set in the folder of that name, and returns the folder."""
     return trained_by(TINY, train=10)
 
 
@@ -96,9 +96,9 @@ def test_a_students_wandb_run(folder):
     used = {name.removeprefix("train/") for name in terms if rows[-1][name] != 0}
     assert {key.removeprefix("share/") for key in kinds if key.startswith("share/")} == used
     assert {"likelihood", "simulated_heatmap", "confidence", "visual_token", "keypoint_token"} == used
-    whole = sum(abs(rows[-1][f"train/{name}"]) for name in used)
+    total = sum(abs(rows[-1][f"train/{name}"]) for name in used)
     for name in used:
-        assert last(run, f"share/{name}") == pytest.approx(rows[-1][f"train/{name}"] / whole, rel=1e-5)
+        assert last(run, f"share/{name}") == pytest.approx(rows[-1][f"train/{name}"] / total, rel=1e-5)
 
     steps = [step for step, _ in run.history["speed/persons_per_second"]]
     assert steps == [2, 3, 5, 6]  # three batches an epoch, logged every two and at its end
@@ -132,14 +132,14 @@ def test_the_table_of_persons_and_the_joints(folder, persons):
         *(f"error of {name}" for name in COCO.names),
     ]
     assert sorted(row[2] for row in rows) == sorted(person["id"] for person in persons)
-    # the pictures, crops side by side, lie where W&B keeps a table's parts until they are sent
+    # the pictures, two crops side by side, are in the folder where W&B keeps a table's parts until it sends them
     parts = [cv2.imread(str(part)) for part in (folder / "wandb" / "artifacts" / "staging").iterdir()]
     assert sum(part is not None and part.shape == (64, 96, 3) for part in parts) >= len(rows)
     sigmas = np.array(COCO.sigmas)
     for row in rows:
         (person,) = (person for person in persons if person["id"] == row[2])
         w, h = person["bbox"][2:]
-        # a crop of 64 x 48 pixels shows the box, widened or heightened to its proportions, 1.25 times as large
+        # a crop of 64 x 48 pixels shows 1.25 times the box, after the box is enlarged to the crop's aspect ratio
         pixels = 64 / (1.25 * max(h, w * 64 / 48))
         labelled = np.array(person["keypoints"][2::3]) > 0
         assert [value is not None for value in row[6:]] == labelled.tolist()
@@ -150,12 +150,12 @@ def test_the_table_of_persons_and_the_joints(folder, persons):
         key.rpartition("/")[2]: rows[-1][1] for key, rows in run.history.items() if key.startswith("val_joints/PCK")
     }
     assert set(joints) == set(COCO.names)
-    seen = {name: sum(row[6 + k] is not None for row in rows) for k, name in enumerate(COCO.names)}
-    mean = sum(joints[name] * seen[name] for name in joints) / sum(seen.values())
+    labels = {name: sum(row[6 + k] is not None for row in rows) for k, name in enumerate(COCO.names)}
+    mean = sum(joints[name] * labels[name] for name in joints) / sum(labels.values())
     assert mean == pytest.approx(last(run, "val/PCK"), abs=1e-6)
 
 
-def test_precision_by_recall_is_what_ap_is_the_mean_of(trained):
+def test_the_mean_of_precision_by_recall_is_ap(trained):
     settings = ["model=teacher_xs", "loss=heatmap_ce", "method.sigma=1", "optimizer.lr=5e-3", "trainer.max_epochs=12"]
     folder = trained("run", *settings, "trainer.check_val_every_n_epoch=12", "logger.wandb.mode=offline")
     run = logged(folder)
@@ -225,7 +225,7 @@ def test_without_a_logger_the_folder_has_the_provenance(trained, run_train):
 
 @pytest.mark.slow
 def test_two_processes_log_one_run(tiny_coco, student, tmp_path):
-    """As a command, since a process that has computed gradients cannot be forked for training."""
+    """Run as a command, because a process that has computed gradients cannot be forked for training."""
     two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2", "logger.wandb.mode=offline"]
     place = [f"data.root={tiny_coco(train=10)}", "hydra.run.dir=run"]
     status, _, err = finish(start(tmp_path, *TINY, *student, *two, *place))
@@ -241,7 +241,7 @@ def test_two_processes_log_one_run(tiny_coco, student, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_the_jobs_of_a_multirun_are_one_group(run_train, tiny_coco, tmp_path, devices):
-    """Jobs on several devices are commands of their own, outside Hydra's multirun."""
+    """Jobs on several devices are separate commands, outside Hydra's multirun."""
     settings = ["model=student_xs", "loss=regression", "trainer.max_epochs=1", "logger.wandb.mode=offline", "seed=0,1"]
     two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2"] if devices == 2 else []
     undrawn = ["~callbacks.pictures", "~callbacks.health", "~callbacks.details"]
@@ -264,10 +264,10 @@ def test_every_panel_of_the_dashboard_has_its_key(folder, dashboard, tmp_path):
     keys = logged(folder).history
     dashboard.main(["--project", "mine", "--output", str(tmp_path / "spec.json")])
     for part in json.loads((tmp_path / "spec.json").read_text()).values():
-        shown = set(dashboard.keys_of(part["spec"]))
-        assert len(shown) > 20
-        missing = {key for key in shown if not any(re.fullmatch(key, name) for name in keys)}
-        assert missing == {"speed/gpu_memory_gib"}  # which wants a GPU
+        panel_keys = set(dashboard.keys_of(part["spec"]))
+        assert len(panel_keys) > 20
+        missing = {key for key in panel_keys if not any(re.fullmatch(key, name) for name in keys)}
+        assert missing == {"speed/gpu_memory_gib"}  # only logged on a GPU
 
 
 def test_the_document_lists_the_keys(folder):

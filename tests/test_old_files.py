@@ -1,4 +1,4 @@
-"""Checkpoints and recordings of earlier versions still load and give the outputs they gave then.
+"""Checkpoints and recordings of earlier versions load and give the same outputs as before.
 
 `tests/fixtures/before_rooms` was written by version 0.1 before the package was divided into rooms: a teacher trained by
 cross-entropy, a student distilled from it without the confidence term, both as `.ckpt` and as `.safetensors`, the teacher's
@@ -62,7 +62,7 @@ def test_teachers(kind, stored, batch):
     from distilpose.modules import load_recorded, load_teacher
 
     teacher = load_teacher(FILES / "teacher.ckpt") if kind == "frozen" else load_recorded(FILES / "recording")
-    assert teacher.floor == 0  # of a softmax, also as the recording says it
+    assert teacher.floor == 0  # softmax maps have no noise; the recording stores its floor
     teacher.set_student(load_model(FILES / "student.ckpt"))
     with torch.no_grad():
         compare(teacher(batch), field_values(stored, kind))

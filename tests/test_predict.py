@@ -105,17 +105,17 @@ def test_a_folder_with_boxes(tiny_coco, checkpoint, tmp_path, messages):
     assert sorted(path.name for path in output.iterdir()) == [
         "000001.jpg", "000002.jpg", "000003.jpg", "journal.jsonl", "results.json"
     ]  # fmt: skip
-    drawn, given = (cv2.imread(str(place / "000001.jpg")) for place in (output, root / "val"))
-    assert drawn.shape == given.shape
+    drawn, original = (cv2.imread(str(place / "000001.jpg")) for place in (output, root / "val"))
+    assert drawn.shape == original.shape
     assert f"1 image without a box in {boxes}" in messages.text
     assert "Dropped" not in messages.text
 
 
 def test_boxes_outside_their_image_are_dropped_and_counted(tiny_coco, checkpoint, tmp_path, capsys, messages):
-    """An image without another box is read, and nobody is found on it."""
+    """An image whose only box is dropped is read and has no persons."""
     root, output, boxes = tiny_coco(val=4), tmp_path / "out", tmp_path / "boxes.json"
-    given = [("1", [5, 5, 30, 40]), ("1", [9999, 9999, 30, 40]), ("2", [20, 20, -9, 40]), ("3", [-90, 5, 30, 40])]
-    boxes.write_text(json.dumps([{"file_name": f"00000{name}.jpg", "bbox": box} for name, box in given]))
+    entries = [("1", [5, 5, 30, 40]), ("1", [9999, 9999, 30, 40]), ("2", [20, 20, -9, 40]), ("3", [-90, 5, 30, 40])]
+    boxes.write_text(json.dumps([{"file_name": f"00000{name}.jpg", "bbox": box} for name, box in entries]))
     rows = predict(f"checkpoint={checkpoint}", f"source={root / 'val'}", f"boxes={boxes}", f"output={output}")
     assert [(row["image_id"], row["box"]) for row in rows] == [(1, [5, 5, 30, 40])]
     assert "1 person on 3 of 4 images" in capsys.readouterr().out
@@ -123,8 +123,8 @@ def test_boxes_outside_their_image_are_dropped_and_counted(tiny_coco, checkpoint
     assert f"1 image without a box in {boxes}" in messages.text
 
 
-def test_the_rows_are_keypoints_to_pycocotools(tiny_coco, checkpoint, tmp_path):
-    """A first row with `bbox` would make it take the area of the box for the person's."""
+def test_pycocotools_reads_the_rows_as_keypoints(tiny_coco, checkpoint, tmp_path):
+    """If the first row had `bbox`, pycocotools would use the area of the box."""
     root, output = tiny_coco(val=3), tmp_path / "out"
     rows = predict(f"checkpoint={checkpoint}", f"source={root / 'val'}", f"output={output}", "draw=false")
     truth = load_coco(root / "annotations" / "val.json")
@@ -178,31 +178,31 @@ def test_the_default_padding_is_that_of_the_run(tiny_coco, checkpoint, tmp_path)
     shutil.copy(checkpoint, run)
     (run.parent / "config.yaml").write_text("data:\n  padding: 1.6\n")
     settings = [f"source={source}", "draw=false", "flip_test=false"]
-    own = predict(f"checkpoint={run / checkpoint.name}", *settings, f"output={tmp_path / 'own'}")
-    set_so = predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'set'}", "padding=1.6")
+    from_run = predict(f"checkpoint={run / checkpoint.name}", *settings, f"output={tmp_path / 'run_padding'}")
+    explicit = predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'set'}", "padding=1.6")
     default = predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'default'}")
-    assert own == set_so != default
-    found = Predictor(run / checkpoint.name, device="cpu")(source)
-    assert own[0]["keypoints"][0::3] == pytest.approx(found.keypoints[0, :, 0].tolist(), abs=1e-3)
+    assert from_run == explicit != default
+    results = Predictor(run / checkpoint.name, device="cpu")(source)
+    assert from_run[0]["keypoints"][0::3] == pytest.approx(results.keypoints[0, :, 0].tolist(), abs=1e-3)
     with pytest.raises(DistilPoseError, match=r"padding was 1\.25, is 1\.6"):
         predict(f"checkpoint={checkpoint}", *settings, f"output={tmp_path / 'default'}", "padding=1.6", "resume=auto")
 
 
 def test_a_shared_folder(tiny_coco, checkpoint, tmp_path):
-    """It gives the same as its file, and either name resumes."""
+    """A folder gives the same result as its file, and a prediction can be resumed with either."""
     source, shared = tiny_coco(val=3) / "val" / "000002.jpg", tmp_path / "shared"
     shared.mkdir()
     shutil.copy(checkpoint, shared / "model.safetensors")
     settings = [f"source={source}", "draw=false", f"output={tmp_path / 'out'}"]
-    own = predict(f"checkpoint={shared}", *settings)
-    assert predict(f"checkpoint={shared / 'model.safetensors'}", *settings, "resume=auto") == own
-    found = Predictor(str(shared), device="cpu")(source)
-    assert own[0]["keypoints"][0::3] == pytest.approx(found.keypoints[0, :, 0].tolist(), abs=1e-3)
+    rows = predict(f"checkpoint={shared}", *settings)
+    assert predict(f"checkpoint={shared / 'model.safetensors'}", *settings, "resume=auto") == rows
+    results = Predictor(str(shared), device="cpu")(source)
+    assert rows[0]["keypoints"][0::3] == pytest.approx(results.keypoints[0, :, 0].tolist(), abs=1e-3)
 
 
 @pytest.mark.parametrize("reason", ["unreadable", "without a box"])
 def test_skipped_images_count_as_frames(reason, tiny_coco, checkpoint, tmp_path):
-    """A person gone for two images is another one where the patience is one."""
+    """A person missing on two images gets a new identity if the patience is 1."""
     root, folder = tiny_coco(val=3), tmp_path / "photos"
     folder.mkdir()
     for number in range(4):
@@ -223,17 +223,11 @@ def test_skipped_images_count_as_frames(reason, tiny_coco, checkpoint, tmp_path)
         assert [row["track_id"] for row in rows] == [1, last]
 
 
-def test_one_image(tiny_coco, checkpoint, tmp_path):
-    source = tiny_coco(val=3) / "val" / "000002.jpg"
-    rows = predict(f"checkpoint={checkpoint}", f"source={source}", f"output={tmp_path / 'out'}")
-    assert [row["image_id"] for row in rows] == [2]
-
-
 def test_unreadable_images_are_listed_and_the_others_predicted(tiny_coco, checkpoint, tmp_path):
     root, output = tiny_coco(val=4), tmp_path / "out"
     cut = root / "val" / "000002.jpg"
-    whole = cut.read_bytes()
-    cut.write_bytes(whole[:500])
+    intact = cut.read_bytes()
+    cut.write_bytes(intact[:500])
     settings = [f"checkpoint={checkpoint}", f"source={root / 'val'}", f"output={output}"]
     with pytest.raises(DistilPoseError, match=r"1 of 4 images.*000002\.jpg"):
         predict(*settings)
@@ -241,7 +235,7 @@ def test_unreadable_images_are_listed_and_the_others_predicted(tiny_coco, checkp
     assert [row["image_id"] for row in rows] == [1, 3, 4]
     (line,) = (output / "unread.txt").read_text().splitlines()
     assert "000002.jpg" in line
-    cut.write_bytes(whole)
+    cut.write_bytes(intact)
     assert [row["image_id"] for row in predict(*settings, "resume=auto")] == [1, 2, 3, 4]
     assert not (output / "unread.txt").exists()
 
@@ -255,7 +249,7 @@ def test_nothing_is_overwritten(tiny_coco, checkpoint, tmp_path):
     assert [path.name for path in output.iterdir()] == ["notes.txt"]
 
 
-def test_images_that_differ_only_in_their_ending(checkpoint, tmp_path):
+def test_images_that_differ_only_in_their_suffix(checkpoint, tmp_path):
     source = tmp_path / "photos"
     source.mkdir()
     for name in ("a.png", "a.bmp", "a.png.bmp"):

@@ -23,7 +23,7 @@ from distilpose.losses.distillation import PAPER
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-# their Python needs a trained model and photographs
+# pages whose Python blocks need a trained model and photographs
 NEED_FILES = ("docs/prediction.md", "docs/export.md")
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 
@@ -40,10 +40,10 @@ def commands(pattern: str) -> list[str]:
     return [shlex.join(shlex.split(line, comments=True)) for line in lines if re.match(pattern, line)]
 
 
-# also those that torchrun or srun starts
+# including commands started by torchrun or srun
 COMMANDS = commands(r"(python|torchrun|srun)\b.* -m distilpose\.|python -m distilpose\.")
 GROUPS = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
-# experiments and sweeps that sweep without values on the command line, and launchers, which only sweeps use
+# experiments and sweeps with values to sweep over, and launchers, which only sweeps use
 SWEEPING = {
     f"{group}={path.stem}"
     for group in ("experiment", "sweep", "launcher")
@@ -135,7 +135,7 @@ def test_commands_compose(choices):
             assert given or cfg.teacher._target_.endswith("LabelTeacher")
 
 
-def test_commands_without_hydra_are_understood():
+def test_commands_without_hydra_are_parsed():
     for module, arguments in map(split_command, COMMANDS):
         if module == "distilpose.dataset":
             assert dataset.build_parser().parse_args(arguments).run
@@ -149,7 +149,7 @@ def test_a_sweep_is_as_many_jobs_as_it_has_combinations():
     assert compositions(["models=[student_s,student_l]"]) == [["models=[student_s,student_l]"]]
 
 
-def test_a_misspelt_command_would_be_found():
+def test_a_misspelt_command_is_detected():
     for line in ("python -m distilpose.train modle=student_s", "python -m distilpose.train model=student_sx"):
         (job,) = jobs_of(line)
         with pytest.raises(Exception, match=r"student_sx|modle"):

@@ -19,7 +19,7 @@ QUICK = [
 
 
 def train(folder, *overrides):
-    """The last checkpoint and the validation figures of a run composed like the train command's."""
+    """Run a training composed as by the train command; returns its last checkpoint and validation metrics."""
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose("train", [f"folder={folder}", *QUICK, *overrides])
     trainer = fit(cfg)
@@ -30,7 +30,7 @@ def train(folder, *overrides):
 
 @pytest.mark.slow
 def test_a_distilled_student_overfits_sixteen_persons(shared_data, tmp_path):
-    """Train = test: the losses, targets, decoding and evaluation agree to within what AP 0.9 asks."""
+    """Training set = validation set: an AP above 0.9 shows that losses, targets, decoding and evaluation agree."""
     coco = ["experiment=overfit", "data=coco", f"data.root={shared_data / 'coco-mini'}", "threads=1"]
     steps = ["trainer.check_val_every_n_epoch=200"]
     teacher, figures = train(

@@ -28,39 +28,41 @@ def checkpoint(tmp_path):
 
 def test_a_checkpoint_is_recorded_in_its_own_crops(tiny_coco, checkpoint, tmp_path, capsys):
     root, output = tiny_coco(train=6), tmp_path / "out"
-    made = record(root, f"teacher.checkpoint={checkpoint}", f"output={output}")
+    recording = record(root, f"teacher.checkpoint={checkpoint}", f"output={output}")
     assert f"teacher.file={output}" in capsys.readouterr().out
     dataset = CocoKeypoints(root / "annotations" / "train.json", root / "train", input_size=(96, 72))
-    assert made.maps.shape == (len(dataset), 17, 24, 18)
+    assert recording.maps.shape == (len(dataset), 17, 24, 18)
     model = load_model(checkpoint).eval()
     with torch.no_grad():
         expected = model(torch.stack([person.image for person in dataset])).heatmaps
-    torch.testing.assert_close(torch.from_numpy(made.maps.astype(np.float32)), expected, atol=1e-3, rtol=1e-3)
-    # the map's peak, from the crop back in the image
-    place, peak = decode_heatmaps(expected)
+    torch.testing.assert_close(torch.from_numpy(recording.maps.astype(np.float32)), expected, atol=1e-3, rtol=1e-3)
+    # the map's peak, from crop pixels to image pixels
+    position, peak = decode_heatmaps(expected)
     warps = torch.stack([person.warp for person in dataset])
-    pixels = torch.from_numpy(made.persons["place"].copy()) @ warps[:, :, :2].mT + warps[:, None, :, 2]
-    torch.testing.assert_close(pixels, place * torch.tensor([72.0, 96]), atol=0.02, rtol=0)
-    torch.testing.assert_close(torch.from_numpy(made.persons["trust"].copy()), peak.clamp(0, 1))
-    # the noise floor is the network's own
-    assert RecordedTeacher(made).floor == FrozenTeacher(model).floor > 0
+    pixels = torch.from_numpy(recording.persons["place"].copy()) @ warps[:, :, :2].mT + warps[:, None, :, 2]
+    torch.testing.assert_close(pixels, position * torch.tensor([72.0, 96]), atol=0.02, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(recording.persons["trust"].copy()), peak.clamp(0, 1))
+    # the noise floor is the network's
+    assert RecordedTeacher(recording).floor == FrozenTeacher(model).floor > 0
     model.set_heatmap_activation("softmax")
     softmax = save_model(model, tmp_path / "softmax.safetensors")
-    recorded = record(root, f"teacher.checkpoint={softmax}", f"output={tmp_path / 'softmax'}")
-    assert RecordedTeacher(recorded).floor == FrozenTeacher(model).floor == 0
-    # a second call finds it
-    assert (record(root, f"teacher.checkpoint={checkpoint}", f"output={output}").maps == made.maps).all()
+    softmax_recording = record(root, f"teacher.checkpoint={softmax}", f"output={tmp_path / 'softmax'}")
+    assert RecordedTeacher(softmax_recording).floor == FrozenTeacher(model).floor == 0
+    # a second call finds the recording
+    assert (record(root, f"teacher.checkpoint={checkpoint}", f"output={output}").maps == recording.maps).all()
 
 
-def test_a_shared_folder_is_the_teacher_its_file_is(tiny_coco, checkpoint, tmp_path):
+def test_a_shared_folder_gives_the_recording_of_its_file(tiny_coco, checkpoint, tmp_path):
     root, shared = tiny_coco(train=3), tmp_path / "shared"
     shared.mkdir()
     (shared / "model.safetensors").write_bytes(checkpoint.read_bytes())
-    made = [record(root, f"teacher.checkpoint={one}", f"output={tmp_path / 'out'}") for one in (shared, checkpoint)]
-    assert made[0].path == made[1].path
+    paths = [
+        record(root, f"teacher.checkpoint={one}", f"output={tmp_path / 'out'}").path for one in (shared, checkpoint)
+    ]
+    assert paths[0] == paths[1]
 
 
-def test_a_recording_finds_its_own_place(tiny_coco, checkpoint, tmp_path):
+def test_recordings_are_named_after_teacher_and_data(tiny_coco, checkpoint, tmp_path):
     root = tiny_coco(train=4, val=3)
     train, val = (
         record(root, f"teacher.checkpoint={checkpoint}", f"split={split}", f"folder={tmp_path / 'all'}", "batch_size=2")
@@ -76,11 +78,11 @@ def test_a_recording_finds_its_own_place(tiny_coco, checkpoint, tmp_path):
     ("overrides", "facts"),
     [
         ([], r"teacher\.checkpoint is not set"),
-        (["teacher=blazepose"], r"teacher\.file is not set.*fetch_blazepose"),
+        (["teacher=blazepose"], r"teacher\.file"),
         (["teacher=recorded"], "load_recorded.*teacher=checkpoint"),
     ],
 )
-def test_mistakes_are_named(tiny_coco, overrides, facts):
+def test_mistakes(tiny_coco, overrides, facts):
     with pytest.raises(Exception, match=facts):  # Hydra wraps some
         record(tiny_coco(train=2, val=2), *overrides)
 
@@ -95,9 +97,9 @@ def test_a_recorded_teacher_trains_a_smaller_student(tiny_coco, checkpoint, tmp_
         "data.num_workers=0",
         "data.batch_size=4",
     ]
-    status, told = run_train(
+    status, stderr = run_train(
         "data=custom", f"data.root={root}", "model=student_xs", "loss=simulated_heatmap_confidence",
         "teacher=recorded", "teacher.check=false", f"teacher.file={output}", "hydra.run.dir=run", "scheduler=cosine", *quick,
     )  # fmt: skip
-    assert status == 0, told
+    assert status == 0, stderr
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()

@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from distilpose.data.geometry import MAX_SIDE
 from distilpose.data.synthetic.scene import draw_scene
 from distilpose.errors import DistilPoseError
 from distilpose.exporting import formats
@@ -27,7 +26,7 @@ from distilpose.runtime import Runtime, main
 from distilpose.skeleton import Skeleton
 
 # an environment without these packages: their import fails
-ALONE = """
+WITHOUT_PACKAGES = """
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -45,7 +44,7 @@ ABSENT = {"torch", "torchvision", "lightning", "hydra", "omegaconf", "albumentat
 def exported(folder: Path, name: str, normalise: bool):
     torch.manual_seed(0)
     model = create_model(name, width=32, depth=1).eval()
-    model.head.linear.weight.data *= 20  # joints all over the crop instead of in its middle
+    model.head.linear.weight.data *= 20  # spreads the joints over the crop
     checkpoint = save_model(model, folder / f"{name}.safetensors")
     about = describe(model, checkpoint, "averaged", "float32", normalise, False, 1.25)
     names = output_names(model.kind, model.kind == "teacher")
@@ -68,20 +67,20 @@ def photograph():
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_student_agrees_with_the_predictor(student, photograph, flip_test):
     model, file = student
-    found = Runtime(file, batch_size=2, flip_test=flip_test)(*photograph)
+    poses = Runtime(file, batch_size=2, flip_test=flip_test)(*photograph)
     expected = Predictor(model, "cpu", flip_test=flip_test)(*photograph)
-    assert np.ptp(found.keypoints, axis=1).max() > 20
-    np.testing.assert_allclose(found.keypoints, expected.keypoints.numpy(), atol=0.01)
-    np.testing.assert_allclose(found.scores, expected.scores.numpy(), atol=1e-3)
+    assert np.ptp(poses.keypoints, axis=1).max() > 20
+    np.testing.assert_allclose(poses.keypoints, expected.keypoints.numpy(), atol=0.01)
+    np.testing.assert_allclose(poses.scores, expected.scores.numpy(), atol=1e-3)
 
 
 @pytest.mark.slow
 def test_teacher_with_normalisation_inside(tmp_path, photograph):
     model, file = exported(tmp_path, "teacher_xs", normalise=True)
-    found, expected = Runtime(file)(*photograph), Predictor(model, "cpu")(*photograph)
-    near = np.abs(found.keypoints - expected.keypoints.numpy()).max(-1) < 0.05
-    assert near.mean() > 0.98  # in a map of an untrained teacher, two cells may be equally high
-    np.testing.assert_allclose(found.scores, expected.scores.numpy(), atol=1e-3)
+    poses, expected = Runtime(file)(*photograph), Predictor(model, "cpu")(*photograph)
+    near = np.abs(poses.keypoints - expected.keypoints.numpy()).max(-1) < 0.05
+    assert near.mean() > 0.98  # untrained teachers have maps in which two cells are equally high
+    np.testing.assert_allclose(poses.scores, expected.scores.numpy(), atol=1e-3)
     with pytest.raises(DistilPoseError, match="flip_test=False"):
         Runtime(file, flip_test=True)
 
@@ -96,22 +95,20 @@ def test_whole_image_and_no_boxes(student, photograph):
         runtime(photograph[0], [[0, 0, 0, 5]])
     with pytest.raises(DistilPoseError, match="RGB image"):
         runtime(photograph[0][..., 0])
-    with pytest.raises(DistilPoseError, match="32767"):
-        runtime(np.zeros((2, MAX_SIDE + 1, 3), np.uint8))
 
 
 def test_runs_where_torch_is_not_installed(student, photograph, tmp_path):
     image, boxes = photograph
     cv2.imwrite(str(tmp_path / "photo.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     numbers = [str(number) for box in boxes for number in box]
-    script = ALONE.format(absent=sorted(ABSENT))
+    script = WITHOUT_PACKAGES.format(absent=sorted(ABSENT))
     arguments = [str(student[1]), str(tmp_path / "photo.png"), "--json", "--boxes", *numbers]
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    poses = json.loads(done.stdout)
     expected = Predictor(student[0], "cpu")(image, boxes)
-    np.testing.assert_allclose(found["keypoints"], expected.keypoints.numpy(), atol=0.01)
-    assert found["names"][0] == "nose"
+    np.testing.assert_allclose(poses["keypoints"], expected.keypoints.numpy(), atol=0.01)
+    assert poses["names"][0] == "nose"
 
 
 def test_the_command_prints_a_table(student, photograph, tmp_path, capsys):
@@ -122,9 +119,11 @@ def test_the_command_prints_a_table(student, photograph, tmp_path, capsys):
         with pytest.raises(SystemExit, match="error: "):
             main([str(student[1]), str(tmp_path / "missing.png"), *arguments])
     (tmp_path / "notes.png").write_text("not an image")
-    for name, words in (("missing.png", "No such file or directory"), ("notes.png", "100 million pixels")):
-        with pytest.raises(SystemExit, match=rf"{name} .*{words}"):
+    for name, reason in (("missing.png", "No such file or directory"), ("notes.png", "100 million pixels")):
+        with pytest.raises(SystemExit) as error:
             main([str(student[1]), str(tmp_path / name)])
+        assert name in str(error.value)
+        assert reason in str(error.value)
 
 
 @pytest.mark.slow
@@ -209,8 +208,6 @@ def test_foreign_files(student, tmp_path, change, words):
 
 
 def test_files_that_are_not_onnx(student, tmp_path):
-    with pytest.raises(DistilPoseError, match="cannot be read"):
-        Runtime(tmp_path / "missing.onnx")
     content = student[1].read_bytes()
     for bad in (b"", b"not a model", content[: len(content) // 2]):
         (tmp_path / "bad.onnx").write_bytes(bad)

@@ -44,7 +44,7 @@ def file(tmp_path):
 
 
 def parts(folder):
-    """Of a card: its header as the hub reads it, and its text."""
+    """The header of a card as the hub reads it, and its text."""
     _, header, text = (folder / "README.md").read_text().split("---\n", 2)
     return yaml.safe_load(header), text
 
@@ -146,7 +146,7 @@ def test_evaluations_of_another_model(content, facts, file, tmp_path):
         ({"output": "own"}, ["output=own"]),
     ],
 )
-def test_nothing_is_written_on_a_mistake(settings, facts, file, tmp_path, monkeypatch):
+def test_nothing_is_written_after_an_error(settings, facts, file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DistilPoseError) as error:
@@ -182,7 +182,7 @@ for main, *words in ((predict.main, f"source={source}", "output=found", "device=
 
 @pytest.mark.slow
 def test_commands_take_a_name_on_the_hub(file, tmp_path, tiny_coco):
-    """And record the digest of its weights."""
+    """The commands record the digest of its weights."""
     with hub() as (address, files):
         files["me/mine"] = {"model.safetensors": file.read_bytes()}
         done = subprocess.run(
@@ -207,7 +207,7 @@ print("loaded", load_model(name).name)
 @pytest.mark.slow
 @pytest.mark.parametrize("writable", [True, False])
 def test_upload_and_download(file, tmp_path, writable):
-    """By the hub's own client, in a process whose environment says where the hub is."""
+    """With the hub's client, in a process whose environment has the address of a test server."""
     with hub(writable) as (address, files):
         done = subprocess.run(
             [sys.executable, "-c", SEND, f"checkpoint={file}", f"output={tmp_path / 'out'}", "push=me/mine"],
@@ -222,4 +222,5 @@ def test_upload_and_download(file, tmp_path, writable):
     else:
         assert done.returncode == 1
         assert "push=me/mine" in done.stderr.strip().splitlines()[-1]
+        assert "error: " in done.stderr.strip().splitlines()[-1]
         assert (tmp_path / "out" / "model.safetensors").is_file()

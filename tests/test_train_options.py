@@ -10,7 +10,6 @@ from lightning import Callback
 
 from distilpose import load_model
 from distilpose.callbacks.metrics_table import read_table
-from distilpose.errors import DistilPoseError
 
 TINY = [
     "data=custom", "data.batch_size=4", "data.num_workers=0", "augmentation=none", "model=student_xs", "model.depth=1",
@@ -144,8 +143,6 @@ def test_averaged_and_raw_weights_of_a_checkpoint(run_train, trained, tmp_path):
         found = load_model(last, **kind).state_dict()
         assert all(torch.equal(value, wanted[name]) for name, value in found.items())
         assert load_model(plain, **kind)  # it has only one kind
-    with pytest.raises(DistilPoseError, match="weights_kind=mean must be averaged or raw"):
-        load_model(last, weights_kind="mean")
 
     # without callbacks=ema a resumed run trains the raw weights; weights=FILE uses those that weights_kind selects
     rest = trained("rest", f"resume={last}", "trainer.max_epochs=4")

@@ -1,4 +1,4 @@
-"""Stub servers of W&B and MLflow, with as much as starting, logging and ending a run needs."""
+"""Stub servers of W&B and MLflow, which support starting, logging and ending a run."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ MLFLOW = {
 
 @contextmanager
 def tracker(status: int = 200):
-    """A stub with its address, the requests it received as text, and the status it replies; a request of /gone sets 401."""
+    """Start a stub: its address, the received requests as text, and the status that it returns. A request of /gone sets 401."""
     stub = SimpleNamespace(status=status, sent=[])
 
-    class Answers(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *args):
@@ -45,32 +45,32 @@ def tracker(status: int = 200):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
             stub.sent.append(f"{self.path} {body.decode(errors='replace')}")
-            found = {}
+            content = {}
             if self.path == "/gone":
                 stub.status, status = 401, stub.status
                 return self.reply({}, status)
             if self.path == "/graphql":
                 query = json.loads(body)["query"]
-                found = {"data": next((given for name, given in QUERIES.items() if name in query), {})}
+                content = {"data": next((reply for name, reply in QUERIES.items() if name in query), {})}
                 if "CreateRunFiles" in query:
                     names = json.loads(body)["variables"]["files"]
                     files = [{"name": name, "uploadUrl": f"{stub.address}/file"} for name in names]
-                    found = {"data": {"createRunFiles": {"runID": "R", "uploadHeaders": [], "files": files}}}
+                    content = {"data": {"createRunFiles": {"runID": "R", "uploadHeaders": [], "files": files}}}
             elif "/mlflow/" in self.path:
-                found = MLFLOW.get(self.path.partition("/mlflow/")[2].partition("?")[0], {})
-            self.reply(found if stub.status == 200 else {"errors": [{"message": "no"}]}, stub.status)
+                content = MLFLOW.get(self.path.partition("/mlflow/")[2].partition("?")[0], {})
+            self.reply(content if stub.status == 200 else {"errors": [{"message": "no"}]}, stub.status)
 
-        def reply(self, found, status):
-            content = json.dumps(found).encode()
+        def reply(self, content, status):
+            body = json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(body)
 
         do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names that http.server looks for
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     stub.address = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

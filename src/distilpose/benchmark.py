@@ -24,11 +24,11 @@ class BenchmarkSettings:
     """Settings of the benchmark command.
 
     Attributes:
-        models: registry names or checkpoint files; ratios are to the first.
+        models: registry names or checkpoint files; ratios are relative to the first.
         batch_size: crops per forward pass.
-        rounds: timed forward passes of each model; the models take turns, and the median counts.
-        warmup: forward passes of each model before the timing.
-        threads: CPU threads; null is one per core.
+        rounds: timed forward passes of each model; the models take turns, and the median is shown.
+        warmup: forward passes of each model before timing starts.
+        threads: CPU threads; null uses one per core.
         device: auto, cpu, cuda or cuda:1.
     """
 
@@ -42,7 +42,7 @@ class BenchmarkSettings:
 
 @command("benchmark", BenchmarkSettings)
 def main(cfg: DictConfig) -> None:
-    """Print one table. Milliseconds hold for this machine only; the ratios are comparable."""
+    """Print one table. Milliseconds are valid for this machine only; the ratios are comparable."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     device = choose_device(cfg.device)
@@ -64,7 +64,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _is_file(name: str) -> bool:
-    """Whether the name is for `load_model`, not for the registry."""
+    """Whether `load_model` takes the name, and not the registry."""
     return "/" in name or Path(name).exists()
 
 
@@ -74,7 +74,7 @@ def latencies(
 ) -> dict[str, float]:
     """Median time of a forward pass of each model, in milliseconds.
 
-    The models take turns, so that other load on the machine affects all of them alike.
+    The models take turns, so that other load on the machine affects all of them equally.
 
     Args:
         models: in eval mode, on one device.

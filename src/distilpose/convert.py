@@ -19,7 +19,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.files import atomic_write
 from distilpose.models import PoseModel, create_model, list_models, load_model, model_spec, save_model
 from distilpose.models.checkpoint import WeightsKind, fit_weights, read_torch_file
-from distilpose.models.released import POSITIONS, ours_to_released, released_kind, released_to_ours
+from distilpose.models.released import POSITIONS, ours_to_released, released_to_ours
 from distilpose.models.remote import local_file
 
 _TOLERANCE = 1e-5
@@ -32,7 +32,7 @@ class ConvertSettings:
         source: the released mmpose .pth; with reverse=true a .safetensors or .ckpt of this package.
         output: the .safetensors to write; with reverse=true the .pth.
         reverse: whether to convert from this package to the released format.
-        weights_kind: which weights of a .ckpt whose training averaged them (callbacks=ema).
+        weights_kind: weights to take from a .ckpt whose training averaged them (callbacks=ema).
     """
 
     source: str
@@ -66,12 +66,6 @@ def convert_released(source: Path, output: Path, **model_options: Any) -> PoseMo
     if hidden is not None and "hidden_dim" in model_spec(model_options["name"]).options:
         model_options["hidden_dim"] = model_options.get("hidden_dim") or len(hidden)
     model = create_model(**model_options)
-    kind: Any = released_kind(state)
-    if kind != model.kind:
-        raise DistilPoseError(
-            f"{source} holds a {kind}, but model={model.name} is a {model.kind}: choose one of "
-            f"{', '.join(list_models(kind))}."
-        )
     fit_weights(model, weights, source)
     notes = [f"  {name}: {_compare_positions(value, model, source)}" for name, value in tables.items()]
     save_model(model, output)
@@ -79,7 +73,7 @@ def convert_released(source: Path, output: Path, **model_options: Any) -> PoseMo
     print("\n".join(notes or [f"  (no {POSITIONS} in the file: the sine table is computed here)"]))
     print(f"written to {output}")
     if model.kind == "student" and model.scores_trained:
-        print("  the file does not tell whether its scores were trained: if not, pass +model.scores_trained=false")
+        print("  the file does not state whether its scores were trained: if not, pass +model.scores_trained=false")
     return model
 
 
@@ -110,14 +104,14 @@ def _read_released(source: Path) -> Mapping[str, Tensor]:
 
 
 def _compare_positions(table: Tensor, model: PoseModel, source: Path) -> str:
-    assert model.encoder is not None  # the release's weights fitted
-    ours = model.encoder.positions
-    if table.shape != ours.shape:
+    assert model.encoder is not None  # every released network has one
+    positions = model.encoder.positions
+    if table.shape != positions.shape:
         raise DistilPoseError(
-            f"{source} has a table of {tuple(table.shape)} positions and {model.name} one of {tuple(ours.shape)}: give the "
-            "crop size of its training by model.input_size=[H,W]."
+            f"{source} has a table of {tuple(table.shape)} positions and {model.name} one of {tuple(positions.shape)}: give "
+            "the crop size of its training by model.input_size=[H,W]."
         )
-    difference = (table.to(ours.dtype) - ours).abs().max().item()
+    difference = (table.to(positions.dtype) - positions).abs().max().item()
     if difference > _TOLERANCE:
         raise DistilPoseError(
             f"{source} was trained with other positions than the fixed sine table (largest difference {difference:.2g}), so "

@@ -29,7 +29,7 @@ RANGES = {"persons": Annotated[int, Ge(1), Le(10_000)], "input_size": tuple[SIDE
 
 
 def check(options: argparse.Namespace) -> int:
-    """Report every fault; 1 if there is an error."""
+    """Report all problems; the exit status is 1 if there is an error."""
     from distilpose.curation.checks import check_sets
     from distilpose.curation.checks.findings import print_findings, write_findings
 
@@ -39,7 +39,7 @@ def check(options: argparse.Namespace) -> int:
             raise DistilPoseError(f"--split takes an annotation file and its image folder, got {len(paths)} paths.")
         splits.append((paths[0], paths[1] if len(paths) == 2 else options.images))
     findings = check_sets(splits, options.category)
-    if options.output is not None:  # first, as stdout may be closed, such as by `head`
+    if options.output is not None:  # before printing, which fails if `head` has closed stdout
         write_findings(findings, options.output)
         log.info("written to %s and check.json", options.output / "check.md")
     print_findings(findings, Console())
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """Check what the parser does not: ranges, and that nothing is overwritten."""
+    """Check ranges, and that nothing is overwritten; argparse checks the rest."""
     for name, annotation in RANGES.items():
         if name in options:
             check_setting("--" + name.replace("_", "-"), getattr(options, name), annotation)
@@ -110,12 +110,12 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--category", help="name or id, if several have keypoints")
         return command
 
-    one = add(check, "find what training fails on, and what makes a poor model")
+    one = add(check, "report problems that make training fail or the model worse")
     one.add_argument("file", type=Path, help="COCO keypoint file")
     one.add_argument("images", type=Path, help="folder of its images")
     one.add_argument(
         "--split", type=Path, nargs="+", action="append", default=[], metavar="PATH",
-        help="annotation file of a further split, and its image folder if it is another; may be repeated",
+        help="annotation file of another split, and its image folder if it is another one; can be repeated",
     )  # fmt: skip
     one.add_argument(
         "--output", type=Path, metavar="FOLDER", help="folder to write check.json and check.md to; must not exist"
@@ -135,7 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("source", type=Path, help="labels: a file, a folder (yolo-pose), or a .zip of them")
     one.add_argument(
         "--images", type=Path, required=True,
-        help="folder of the images; each is looked up by its path there, then by its name in any folder below",
+        help="folder of the images; each is searched by its path in the folder, then by its name in all folders below",
     )  # fmt: skip
     one.add_argument("--output", type=Path, required=True, metavar="FILE", help="COCO file to write; must not exist")
     one.add_argument(
@@ -145,12 +145,12 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--split", help="yolo-pose: train, val or test of data.yaml; cvat: only images of this subset")
     one.add_argument(
         "--box-label", action="append", default=[], metavar="NAME",
-        help="cvat, label-studio: label of the rectangles that are persons' boxes, if others are drawn; may be repeated",
+        help="cvat, label-studio: label of the rectangles that are persons' boxes, if there are others; can be repeated",
     )  # fmt: skip
 
-    one = add(sigmas, "measure OKS sigmas from persons that two people labelled")
+    one = add(sigmas, "measure OKS sigmas from persons that were labelled twice")
     one.add_argument("file", type=Path, help="COCO keypoint file")
-    one.add_argument("other", type=Path, help="the same persons, labelled again")
+    one.add_argument("other", type=Path, help="a second labelling of the same persons")
     return parser
 
 

@@ -44,11 +44,11 @@ class DemoSettings:
         compare: a second model, shown beside it with the distance between their joints.
         teacher: a teacher for the heat maps.
         weights_kind: weights of checkpoints whose training averaged them (callbacks=ema).
-        flip_test: average each crop with its mirror image; released does it as the published code.
-        padding: factor on a person's box; null takes that of the run that trained each model, else 1.25.
+        flip_test: average each crop with its mirror image; released does it like the published code.
+        padding: factor on a person's box; null takes the value of the run that trained each model, else 1.25.
         device: auto, cpu, cuda, cuda:1, ….
-        host: address to listen on; only this machine reaches 127.0.0.1, every machine reaches 0.0.0.0.
-        port: port to listen on; 0 takes a free one.
+        host: address to listen on: 127.0.0.1 is reachable from this machine only, 0.0.0.0 from every machine.
+        port: port to listen on; 0 chooses a free one.
         names: host names of the page besides localhost and host, such as gpu1.lab.example or *.lab.example.
         limits: limits of a request.
     """
@@ -90,8 +90,9 @@ def main(cfg: DictConfig) -> None:
         models.get("teacher"),
         names.get("teacher", ""),
     )
-    poses(np.zeros((64, 64, 3), np.uint8), None)  # fails now if it cannot predict, and warms up
-    listener = listen(cfg.host, cfg.port)
+    poses(np.zeros((64, 64, 3), np.uint8), None)  # warms up; if a model cannot predict, it fails now
+    family = socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
+    listener = socket.create_server((cfg.host, cfg.port), family=family, backlog=128)
     host_names = [in_url(cfg.host), *cfg.names]
     config = uvicorn.Config(
         make_app(poses, limits, host_names),
@@ -101,7 +102,7 @@ def main(cfg: DictConfig) -> None:
         lifespan="off",
         ws="none",
     )
-    print(f"http://{in_url(cfg.host)}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+    print(f"http://{in_url(cfg.host)}:{listener.getsockname()[1]}/ (Ctrl-C stops it)", flush=True)
     if not is_loopback(cfg.host):
         log.warning(
             f"host={cfg.host} lets other machines use this page, without a password or encryption, by the names "
@@ -119,13 +120,13 @@ def load_predictor(cfg: DictConfig, source: str, batch_size: int) -> Predictor:
 
 
 def page_name(file: str) -> str:
-    """The name of a checkpoint on the page, without its path: that of its run's folder, else of the file."""
+    """The name of a checkpoint on the page: the name of its run's folder, else of the file, without a path."""
     path = Path(file).absolute()
     return path.parent.parent.name if path.parent.name == "checkpoints" else path.stem
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
+    """Whether an address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -133,24 +134,8 @@ def is_loopback(host: str) -> bool:
 
 
 def in_url(host: str) -> str:
-    """The host as a URL has it: IPv6 in brackets."""
+    """The host in the form that a URL needs: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        DistilPoseError: the port is in use, or the address is not of this machine.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise DistilPoseError(
-            f"host={host} port={port} cannot be used ({error.strerror}): give an address of this machine, and a free port "
-            "(port=0 takes one)."
-        ) from error
 
 
 if __name__ == "__main__":

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# setting of each role's file
+# name of the setting with the file of each role
 SETTINGS = {"student": "checkpoint", "teacher": "teacher.checkpoint", "baseline": "baseline"}
 # terms that do not depend on the keypoints, whose gradients are not measured
 OTHER_TERMS = {"visual_token": 0, "keypoint_token": 0, "confidence": 0}
 KEYPOINT_TERMS = ("regression", "simulated_heatmap", "likelihood", "marginal", "divergence", "moment")
-# prefix of the likelihood's flow in training checkpoints
+# prefix of the flow's weights in training checkpoints
 FLOW = "loss.flow."
 
 
@@ -79,10 +79,6 @@ class DiagnoseSettings:
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Diagnose the student on all validation persons, print the tables, and write tables and plots."""
     output = check_new_folder(cfg.output)
-    if not str(cfg.loss.get("_target_")).endswith(".DistillationLoss"):
-        raise DistilPoseError(
-            f"loss={cfg.loss.get('_target_')} is a loss for teachers: give the student's, such as loss=distilpose."
-        )
     models = _models(cfg)
     loss = _loss(cfg, models["teacher"]) if "teacher" in models else None
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(models["student"].input_size))
@@ -90,7 +86,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     _check_match(cfg, models, datamodule)
     dataset = datamodule.val_dataset()
     people = people_of(load_annotations(dataset.annotations_file, dataset.category_id, dataset.skeleton))
-    output.mkdir(parents=True, exist_ok=True)  # fails before the work if the folder cannot be written
+    output.mkdir(parents=True, exist_ok=True)  # fails before the predictions if the folder cannot be written
     batches = track(datamodule.evaluation_dataloader(detections=False), f"{len(dataset)} persons, {len(models)} models")
     collected = collect_predictions(models, batches, cfg.flip_test, loss)
     _check_finite(cfg, collected)
@@ -108,27 +104,22 @@ def main(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _loss(cfg: DictConfig, teacher: PoseModel) -> DistillationLoss | None:
-    """The loss whose gradients are measured; None if no term is left."""
+    """The loss whose gradients are measured; None if all its terms are off."""
     flow = _flow(local_file(cfg.checkpoint)) if cfg.loss.likelihood > 0 else {}
     if cfg.loss.likelihood > 0 and not flow:
-        log.warning(f"{cfg.checkpoint} has no flow of the likelihood term, so the gradients are without that term.")
+        log.warning(f"{cfg.checkpoint} has no flow for the likelihood term: the gradients do not include that term.")
     disabled = OTHER_TERMS | ({} if flow else {"likelihood": 0})
     if not any({**cfg.loss, **disabled}[term] for term in KEYPOINT_TERMS):
         return None
     loss: DistillationLoss = instantiate(cfg.loss, **disabled)
     if loss.flow is not None:
-        try:
-            loss.flow.load_state_dict(flow)
-        except RuntimeError as error:
-            raise DistilPoseError(
-                f"The likelihood term of {cfg.checkpoint} is from another version: give loss.likelihood=0."
-            ) from error
+        loss.flow.load_state_dict(flow)
     loss.set_teacher(floor_of(teacher))
     return loss
 
 
 def _flow(checkpoint: Path) -> dict[str, Tensor]:
-    """Weights of the likelihood's flow, which training checkpoints have and .safetensors do not."""
+    """Weights of the likelihood's flow. Only training checkpoints have them, .safetensors do not."""
     if checkpoint.suffix == ".safetensors":
         return {}
     state = read_torch_file(checkpoint)["state_dict"]
@@ -153,7 +144,7 @@ def _file(cfg: DictConfig, role: str) -> str | None:
 
 
 def _check_match(cfg: DictConfig, models: Mapping[str, PoseModel], datamodule: CocoDataModule) -> None:
-    """All models must have the joints of the data, in the same order, and the same crop size."""
+    """Check that all models have the joints of the data, in the same order, and the same crop size."""
     size = tuple(models["student"].input_size)
     for role, model in models.items():
         name = f"{SETTINGS[role]}={_file(cfg, role)}"

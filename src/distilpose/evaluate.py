@@ -56,13 +56,13 @@ class EvaluateSettings:
 
     Attributes:
         checkpoint: model to evaluate, a .ckpt or .safetensors of this package.
-        weights_kind: weights to use of a training that averaged them (callbacks=ema).
+        weights_kind: which weights to use if the training averaged them (callbacks=ema).
         predictions: COCO keypoint results (JSON) to score instead of a checkpoint.
         protocol: boxes of the persons. "detections" are the detector's of data.boxes, as in papers; "all" evaluates all
             combinations of boxes, flip test and rescoring.
         flip_test: average each crop with its mirror image; "released" does it like the published code.
         rescoring: multiply box scores by the mean of the joint scores above 0.2.
-        nms_threshold: of two persons in an image with a higher OKS, only the better one is kept.
+        nms_threshold: OKS above which two persons of an image are duplicates; only the better one is kept.
         mean_pose: add a row for the mean-pose baseline, which reads data.train_annotations.
         calibration: new file for a map from scores to expected OKS, which predict reads. It is fitted to the persons of
             every other image, in ground-truth boxes, and tested on the rest.
@@ -102,7 +102,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
 
 
 def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
-    """Metrics of a COCO results file, whose rows are scored as they are."""
+    """Metrics of a COCO results file. Its rows are scored without rescoring or removal of duplicates."""
     datamodule: CocoDataModule = instantiate(cfg.data)
     datamodule.prepare_data()
     skeleton = datamodule.skeleton
@@ -139,26 +139,28 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     check_same_joints(cfg.checkpoint, model.skeleton, datamodule.val_annotations, datamodule.skeleton)
     if cfg.calibration is not None:
         _check_calibration(cfg, boxes, model, datamodule)
+    # missing data and a folder that cannot be written are reported before the work starts
+    for kind in boxes:
+        datamodule.val_dataset(detections=kind == "detections")
     if cfg.mean_pose:
-        datamodule.train_dataset()  # fails before the work if the training set is missing
-    output.mkdir(parents=True, exist_ok=True)  # fails before the work if the folder cannot be written
+        datamodule.train_dataset()
+    output.mkdir(parents=True, exist_ok=True)
     table: list[dict[str, Any]] = []
     for kind in boxes:
         dataset = datamodule.val_dataset(detections=kind == "detections")
         loader = datamodule.evaluation_dataloader(detections=kind == "detections")
         truth = truth_of(dataset)
         batches = track(loader, f"{len(dataset)} persons, {kind} boxes")
-        for flip, found in zip(flips, predict_batches(model, batches, flips), strict=True):
-            check_finite(found, cfg.checkpoint)
+        for flip, predictions in zip(flips, predict_batches(model, batches, flips), strict=True):
+            check_finite(predictions, cfg.checkpoint)
             for rescored in rescorings:
                 row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
-                result = score_dataset(found, dataset, rescored, cfg.nms_threshold, truth)
-                about = {"model": model.name, **row, "persons": len(found.scores)}
-                table.append({**about, **result.metrics, **_pck_details(result, found, dataset, truth)})
+                result = score_dataset(predictions, dataset, rescored, cfg.nms_threshold, truth)
+                table.append(_table_row(model.name, row, result, predictions, dataset, truth))
                 name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
                 write_json(result.rows, output / name)
             if cfg.calibration is not None and kind == "gt" and flip == cfg.flip_test:
-                calibrated = reliability(found, load_annotations(dataset.annotations_file), dataset.skeleton)
+                calibrated = reliability(predictions, load_annotations(dataset.annotations_file), dataset.skeleton)
                 notes.append(calibrated.save(cfg.calibration, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test))
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
@@ -184,11 +186,10 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
 def _mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str, Any]:
     """Metrics of the mean-pose baseline: the mean training pose in every ground-truth box."""
     dataset = datamodule.val_dataset()
-    found = predict_mean_pose(mean_pose(datamodule.train_dataset()), dataset)
+    predictions = predict_mean_pose(mean_pose(datamodule.train_dataset()), dataset)
     truth = truth_of(dataset)
-    result = score_dataset(found, dataset, nms_threshold=nms_threshold, truth=truth)
-    about = {"model": MEAN_POSE, "boxes": "gt", "persons": len(found.scores)}
-    return {**about, **result.metrics, **_pck_details(result, found, dataset, truth)}
+    result = score_dataset(predictions, dataset, nms_threshold=nms_threshold, truth=truth)
+    return _table_row(MEAN_POSE, {"boxes": "gt"}, result, predictions, dataset, truth)
 
 
 def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
@@ -201,11 +202,11 @@ def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
             "count as missed: give protocol=gt, or data.limit_val=null."
         )
     file = cfg.data.get("boxes")  # relative to data.root
-    if file is not None and (Path(cfg.data.get("root") or "") / file).is_file():
-        return ["detections"] if cfg.protocol == "detections" else ["gt", "detections"], []
-    reason = "data.boxes is null" if file is None else f"'{file}' does not exist in '{cfg.data.root}'"
     if cfg.protocol == "detections":
-        raise DistilPoseError(f"protocol=detections needs detector boxes, but {reason}: give data.boxes=FILE.")
+        return ["detections"], []
+    if file is not None and (Path(cfg.data.get("root") or "") / file).is_file():
+        return ["gt", "detections"], []
+    reason = "data.boxes is null" if file is None else f"'{file}' does not exist in '{cfg.data.root}'"
     return ["gt"], [f"Ground-truth boxes only, because {reason}: give data.boxes=FILE for detector boxes."]
 
 
@@ -220,24 +221,29 @@ def _check_calibration(cfg: DictConfig, boxes: Sequence[str], model: PoseModel, 
     check_enough_labels(persons.labelled[calibration_split(persons.image_ids)])
 
 
-def _pck_details(result: Evaluation, found: Predictions, dataset: CocoKeypoints, truth: COCO) -> dict[str, Any]:
-    """PCK of each joint, its reference length, and PCK by orientation; nothing for detector boxes."""
+def _table_row(
+    model: str,
+    protocol: dict[str, str],
+    result: Evaluation,
+    predictions: Predictions,
+    dataset: CocoKeypoints,
+    truth: COCO,
+) -> dict[str, Any]:
+    """Metrics of one model and protocol. With ground-truth boxes: also PCK of each joint, and PCK by orientation."""
+    row = {"model": model, **protocol, "persons": len(predictions.scores), **result.metrics}
     if result.pck is None:
-        return {}
-    oriented = pck_by_orientation(found, truth, dataset.skeleton)
-    if oriented is None:
-        return {"pck": _by_name(result.pck, dataset)}
-    upright, other = (_by_name(part, dataset) for part in oriented)
-    return {
-        "PCK up": oriented.upright.value,
-        "PCK other": oriented.other.value,
-        "pck": {**_by_name(result.pck, dataset), "upright": upright, "not_upright": other},
-    }
+        return row
+    pck = _by_name(result.pck, dataset)
+    oriented = pck_by_orientation(predictions, truth, dataset.skeleton)
+    if oriented is not None:
+        row |= {"PCK up": oriented.upright.value, "PCK other": oriented.other.value}
+        pck["upright"], pck["not_upright"] = (_by_name(part, dataset) for part in oriented)
+    return {**row, "pck": pck}
 
 
-def _by_name(found: PCK, dataset: CocoKeypoints) -> dict[str, Any]:
-    """PCK in plain containers, its joints by name."""
-    return {**found._asdict(), "per_joint": dict(zip(dataset.skeleton.names, found.per_joint.tolist(), strict=True))}
+def _by_name(pck: PCK, dataset: CocoKeypoints) -> dict[str, Any]:
+    """PCK as a dictionary, with the joints by name."""
+    return {**pck._asdict(), "per_joint": dict(zip(dataset.skeleton.names, pck.per_joint.tolist(), strict=True))}
 
 
 if __name__ == "__main__":

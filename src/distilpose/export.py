@@ -22,7 +22,7 @@ from distilpose.models import PoseModel, load_model
 from distilpose.models.remote import local_file
 from distilpose.runs.run_of_checkpoint import run_padding
 
-MIN_CALIBRATION_CROPS = 50  # with fewer, the range of activations is a guess
+MIN_CALIBRATION_CROPS = 50  # fewer crops do not cover the range of activations
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class ExportSettings(CropSettings):
         output: the file to write; it must not exist.
         precision: float32, float16, or int8 (onnx only).
         normalise: true takes (N, H, W, 3) uint8 RGB; false takes (N, 3, H, W) float32, normalised by mean and std.
-        sigmas: whether a student has its sigmas as third output; a teacher always has its heat maps.
-        padding: factor on a person's box, for the metadata; null takes that of the run that trained the model, else 1.25.
+        sigmas: whether a student's sigmas are the third output; a teacher always has its heat maps.
+        padding: factor on a person's box, for the metadata; null takes the value of the run of the model, else 1.25.
         annotations: COCO keypoint file whose persons are compared with PyTorch.
         images: folder of its images; without annotations, images that each show one person; null draws persons.
         limit: number of crops compared with PyTorch.
@@ -77,7 +77,7 @@ def main(cfg: DictConfig) -> Difference:
     formats.check_format(cfg.format, cfg.precision, output)
     if cfg.precision == "int8" and cfg.calibration.images is None:
         raise DistilPoseError(
-            "precision=int8 needs images like those of its later use: give calibration.images=FOLDER, and "
+            "precision=int8 needs images like those that it will see later: give calibration.images=FOLDER, and "
             "calibration.annotations=FILE for the boxes of the persons on them."
         )
     checkpoint = local_file(cfg.checkpoint)
@@ -90,7 +90,7 @@ def main(cfg: DictConfig) -> Difference:
         sample = collect_crops(**cfg.calibration, input_size=model.input_size, padding=padding)
         if len(sample.images) < MIN_CALIBRATION_CROPS:
             log.warning(
-                f"Calibrated on only {sample.description}: brighter or darker images may leave the range of int8; give "
+                f"Calibrated on only {sample.description}: brighter or darker images may exceed the range of int8; give "
                 f"{MIN_CALIBRATION_CROPS} or more."
             )
     difference = export(model, metadata, cfg.format, output, crops, sample)
@@ -128,7 +128,7 @@ def export(
     """
     precision, console = metadata["precision"], Console(stderr=True)
     with console.status(f"tracing {model.name}"):
-        # OpenVINO halves weights when it writes them and computes in the processor's best precision
+        # OpenVINO converts weights to float16 when it writes them, and computes in the processor's best precision
         half = precision == "float16" and name != "openvino"
         program = trace(model, metadata["normalise"], len(metadata["outputs"]) > 2, half)
     with console.status(f"building {name}"):
@@ -143,7 +143,7 @@ def export(
         print(summary(difference))
         check_tolerance(difference, precision, model)
         formats.save(name, built, temporary, {**metadata, "difference": difference._asdict()})
-        formats.load(name, temporary)  # the final file must open, with all its metadata
+        formats.load(name, temporary)  # check that the final file opens, with all its metadata
     return difference
 
 
@@ -156,7 +156,7 @@ def summary(difference: Difference) -> str:
     if difference.heatmaps_largest is not None:
         lines.append(
             f"heat maps differ by {difference.heatmaps_largest:.2g} of the highest value; {difference.undecided} of "
-            f"{difference.joints} joints have an ambiguous peak and are left out of the pixels"
+            f"{difference.joints} joints have an ambiguous peak and are excluded from the pixels"
         )
     if difference.pck is not None:
         lines.append(f"PCK {difference.pck[0]:.4f} in PyTorch, {difference.pck[1]:.4f} in the file")

@@ -12,18 +12,18 @@ from torch import Tensor
 
 
 class PoseBatch(NamedTuple):
-    """One person crop as `CocoKeypoints` gives it, or a batch of them with N in front.
+    """One person crop of `CocoKeypoints`, or a batch with a first dimension N in all fields.
 
     Fields are read as attributes (`batch.image`) or by name (`batch["image"]`).
 
     Attributes:
         image: (3, H, W) float32, RGB, normalised by the ImageNet mean and std.
-        keypoints: (K, 2) position as a share of the crop's width and height; in [0, 1] where `weights` is 1.
+        keypoints: (K, 2) position as a share of the crop's width and height; in [0, 1] if `weights` is 1.
         weights: (K,) 1 for a labelled joint inside the crop, else 0.
         labelled: (K,) 1 for a labelled joint, inside the crop or not, else 0.
         warp: (2, 3) affine matrix from image pixels to crop pixels.
         image_id: () int64 id of the image in the annotation file.
-        annotation_id: () int64 id of the annotation; the box's index where boxes come from a detector.
+        annotation_id: () int64 id of the annotation; the index of the box if boxes come from a detector.
         bbox: (4,) x, y, width, height in image pixels, before padding.
         bbox_score: () detector score; 1 for a ground-truth box.
     """
@@ -68,8 +68,8 @@ class TeacherOutput(NamedTuple):
         heatmaps: (N, K, h, w) with a peak near 1 at each joint; a teacher of this package has H/4 x W/4 cells.
         visual_tokens: (N, P, D); None for a teacher without tokens.
         keypoint_tokens: (N, K, D); None for a teacher without tokens.
-        trust: (N, K) in [0, 1], the weight of each joint's map in the loss, labelled or not; 0 for a joint that the teacher
-            does not know. None gives labelled joints the weight 1.
+        trust: (N, K) in [0, 1], the weight of each joint's map in the loss, whether or not it is labelled; 0 for a joint that
+            the teacher does not know. None gives labelled joints the weight 1 and others 0.
         known: (K,) 1 for a joint that the teacher knows, else 0; None if it knows all.
     """
 
@@ -85,7 +85,7 @@ class Predictions(NamedTuple):
 
     Attributes:
         keypoints: (N, K, 2) image pixels.
-        scores: (N, K) score of each joint; 1 where no loss trained it.
+        scores: (N, K) score of each joint; 1 if no loss trained the scores.
         image_id: (N,) int64.
         annotation_id: (N,) int64.
         bbox: (N, 4) x, y, width, height in image pixels, before padding.

@@ -55,20 +55,20 @@ class PredictSettings:
         weights_kind: weights of a checkpoint whose training averaged them (callbacks=ema).
         source: an image, a folder of images, a video, a camera (its number, or webcam), or a stream (rtsp://, http://, …).
         output: new or empty folder for results.json, the drawn images or video, and the journal.
-        resume: auto continues an interrupted prediction with the same settings; null starts in a new folder.
-        frames: stop a video, camera or stream after so many frames; null reads to the end, or until Ctrl-C.
-        boxes: COCO annotation file or a list of {image_id or file_name, bbox, score}, used instead of a detector; the frames of
-            a video have their number, from 0, as image_id.
+        resume: auto resumes an interrupted prediction with the same settings; null starts in a new folder.
+        frames: stop a video, camera or stream after this many frames; null reads to the end, or until Ctrl-C.
+        boxes: COCO annotation file or a list of {image_id or file_name, bbox, score}, used instead of a detector; for a
+            video the image_id is the number of the frame, from 0.
         category_id: category of persons in the box file and in the results.
         box_threshold: boxes with a score below this are skipped.
-        flip_test: average each crop with its mirror image; released does it as the published code.
-        padding: factor on a person's box; null takes that of the run that trained the model, else 1.25.
+        flip_test: average each crop with its mirror image; released does it like the published code.
+        padding: factor on a person's box; null takes the value of the run that trained the model, else 1.25.
         nms_threshold: of two persons in an image whose OKS is above this, the better one is kept.
-        calibration: file that evaluate wrote by calibration=FILE; scores of joints become the similarity (OKS) to expect.
-        track: keep the identity of persons from frame to frame; the images of a folder are frames in order of their names.
+        calibration: file that evaluate wrote by calibration=FILE; scores of joints become expected similarities (OKS).
+        track: track persons from frame to frame; the images of a folder are frames in the order of their names.
         smooth: smooth the joints of each track by a One-Euro filter; switches tracking on.
-        fps: rate at which the images of a folder are taken.
-        draw: draw skeletons on images, or into a video.
+        fps: frame rate of the images of a folder.
+        draw: write images, or a video, with the skeletons drawn.
         csv: write results.csv beside results.json.
         draw_threshold: joints with a score above this are drawn.
         max_pixels: images and frames of more pixels are not decoded.
@@ -104,13 +104,13 @@ class PredictSettings:
 
 @dataclass
 class Outcome:
-    """What a prediction found.
+    """Result of a prediction.
 
     Attributes:
-        rows: in order of the frames.
+        rows: rows in the order of the frames.
         read: number of images or frames that could be read.
         faults: error messages of the others.
-        interrupted: whether Ctrl-C stopped it.
+        interrupted: whether Ctrl-C stopped the prediction.
     """
 
     rows: RowBuffer
@@ -138,16 +138,16 @@ def make_box_source(cfg: DictConfig, source: ImageFiles | Video) -> BoxSource:
     if cfg.boxes is None:
         return DetectedBoxes(instantiate(cfg.detector))
     if not cfg.detector._target_.endswith("WholeImage"):
-        raise DistilPoseError(f"boxes={cfg.boxes} and a detector exclude each other: remove boxes=… or detector=….")
+        raise DistilPoseError(f"boxes={cfg.boxes} and a detector are both given: remove boxes=… or detector=….")
     if isinstance(source, Video):
         return FileBoxes(read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold))
-    found, source.ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold)
-    source.empty = frozenset(source.paths) - found.keys()
-    return FileBoxes({source.ids[path]: own for path, own in found.items()})
+    boxes, source.ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold)
+    source.empty = frozenset(source.paths) - boxes.keys()
+    return FileBoxes({source.ids[path]: image_boxes for path, image_boxes in boxes.items()})
 
 
 def make_pipeline(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, output: Path) -> RowPipeline:
-    """The model, the tracker and the journal; the output folder is made last, when nothing else can fail."""
+    """The model, the tracker and the journal. The output folder is created last, when nothing else can fail."""
     if source.live and cfg.resume is not None:
         raise DistilPoseError(f"source={cfg.source} is live and cannot be resumed: remove resume={cfg.resume}.")
     if boxes.needs_poses and isinstance(source, ImageFiles):
@@ -175,7 +175,7 @@ def make_pipeline(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource,
 
 
 def compared_settings(cfg: DictConfig, source: ImageFiles | Video) -> dict[str, Any]:
-    """The settings that results depend on, with digests in place of files."""
+    """The settings that results depend on, with digests instead of files."""
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     for name in _NOT_COMPARED:
         settings.pop(name)
@@ -191,7 +191,7 @@ def compared_settings(cfg: DictConfig, source: ImageFiles | Video) -> dict[str, 
 
 
 def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, output: Path) -> Outcome:
-    """Find and draw the persons on all frames, or until Ctrl-C; the journal keeps what is found."""
+    """Find and draw the persons on all frames, or until Ctrl-C; the rows are kept in the journal."""
     outcome, journal, skeleton = Outcome(RowBuffer(output)), pipeline.journal, pipeline.predictor.skeleton
     paths = drawing_paths(output, source.paths) if cfg.draw and isinstance(source, ImageFiles) else {}
     fps = source.fps if isinstance(source, Video) and cfg.draw else None
@@ -212,7 +212,7 @@ def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, outp
                 progress.advance(task)
         except KeyboardInterrupt:
             outcome.interrupted = True
-    # an earlier start may have come further than this one
+    # an earlier start may have got further than this one
     for frame, rows in pipeline.run(pipeline.known_frames(source)):
         outcome.rows.add(rows)
         outcome.read += frame.number in journal.rows
@@ -220,7 +220,7 @@ def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, outp
 
 
 def report(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, outcome: Outcome, output: Path) -> None:
-    """Print what was found, and end with an error if images or frames are missing."""
+    """Print the number of persons, and raise an error if images or frames could not be read."""
     faults, total, noun = outcome.faults, len(source), source.noun
     (output / UNREAD).unlink(missing_ok=True)  # an earlier start may have written it
     if faults:
@@ -230,14 +230,14 @@ def report(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, outcom
     if isinstance(source, ImageFiles) and source.empty:
         log.info(f"Skipped {plural(len(source.empty), 'image')} without a box in {cfg.boxes}.")
     if boxes.dropped:
-        log.info(f"Dropped {boxes.dropped} of the boxes in {cfg.boxes}, without a size or outside the {noun}.")
+        log.info(f"Dropped {boxes.dropped} of the boxes in {cfg.boxes}: they have no size or lie outside the {noun}.")
     if isinstance(source, Video):
         for note in source.notes:
             log.info(note)
         if source.faults and not outcome.interrupted:
             raise DistilPoseError(" ".join(source.faults))
     if outcome.interrupted and not source.live:
-        log.warning(f"Interrupted: {output} has the results so far, resume=auto continues.")
+        log.warning(f"Interrupted: {output} has the results so far; resume=auto continues.")
         sys.exit(INTERRUPTED)
     if faults:
         raise DistilPoseError(unread_summary(faults, total, output))

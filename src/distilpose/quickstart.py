@@ -38,10 +38,10 @@ class QuickstartSettings:
     """Settings of the quickstart command.
 
     Attributes:
-        seed: of all three trainings.
-        output: new folder of the three runs, the table and the contact sheet.
+        seed: seed of all three trainings.
+        output: new folder for the three runs, the table and the contact sheet.
         overrides: overrides of every training, as on its command line.
-        persons: persons in the contact sheet.
+        persons: number of persons in the contact sheet.
     """
 
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -68,10 +68,10 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     dataset, loader = held_out(config)
     times = latencies(models)
     for name, model in models.items():
-        (found,) = predict_batches(model, loader, flip_tests=(True,))
+        (predictions,) = predict_batches(model, loader, flip_tests=(True,))
         about = {"model": model.name, "trained with": recipes[name][0]}
         costs = {"parameters": f"{count_parameters(model):,}", "GMACs": f"{count_gmacs(model):.4f}"}
-        metrics = evaluate_dataset(found, dataset).metrics
+        metrics = evaluate_dataset(predictions, dataset).metrics
         rows.append({**about, **metrics, **costs, "latency (ms)": f"{times[name]:.1f}"})
     write_picture(output / "contact_sheet.png", draw_sheet(models, dataset, cfg.persons))
     minutes = (time.monotonic() - start) / 60
@@ -93,7 +93,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
 
 
 def train(cfg: DictConfig, folder: Path, recipe: list[str], title: str) -> tuple[PoseModel, DictConfig]:
-    """Run one training, composed like that of the train command; returns its last model and its configuration."""
+    """Run one training, composed as by the train command; returns its last model and its configuration."""
     overrides = [*recipe, f"seed={cfg.seed}", *cfg.overrides]
     log.info(f"\n[{title}] python -m distilpose.train {' '.join(overrides)} hydra.run.dir={folder}")
     config = hydra.compose("train", [*overrides, f"folder={folder}"])
@@ -114,7 +114,7 @@ def draw_sheet(models: dict[str, PoseModel], dataset: CocoKeypoints, persons: in
     """A row for each of some held-out persons: labels, predictions of each model, teacher's and student's heat maps."""
     spread = np.linspace(0, len(dataset) - 1, min(persons, len(dataset))).astype(int)
     batch = PoseBatch(*default_collate([dataset[index] for index in spread]))
-    found = {name: predict_crops(model, batch.image, True)[0] for name, model in models.items()}
+    predicted = {name: predict_crops(model, batch.image, True)[0] for name, model in models.items()}
     teacher, student = models["teacher"], models["student_distilled"]
     heatmaps, output = teacher(batch.image).heatmaps, student(batch.image)
     simulated, _ = simulated_heatmaps(output.keypoints, output.sigmas, student.heatmap_size)
@@ -124,7 +124,7 @@ def draw_sheet(models: dict[str, PoseModel], dataset: CocoKeypoints, persons: in
     rows = []
     for n in range(len(spread)):
         crop = crop_image(batch.image[n], student.mean, student.std, (height, width))
-        poses = [(batch.keypoints[n], batch.weights[n])] + [(value[n], None) for value in found.values()]
+        poses = [(batch.keypoints[n], batch.weights[n])] + [(value[n], None) for value in predicted.values()]
         drawn = [
             draw_skeleton(crop, (keypoints * extent)[None], None if shown is None else shown[None], student.skeleton)
             for keypoints, shown in poses

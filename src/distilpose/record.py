@@ -24,7 +24,7 @@ from distilpose.teachers.recording_file import Recording
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule, CocoKeypoints
 
-# by the loader of a teacher, what makes its source from the same settings, the boxes' padding and a device
+# for each loader of a teacher, the function that makes its source from the same settings, the boxes' padding and a device
 SOURCES: dict[Any, Callable[[DictConfig, float, torch.device], Source]] = {
     load_teacher: checkpoint_source,
     load_blazepose: blazepose_source,
@@ -37,8 +37,8 @@ class RecordSettings:
     Attributes:
         split: the persons to record.
         output: folder to write; null: one in `folder`, named after teacher and data, where teacher=blazepose finds it.
-        folder: folder for recordings without a name of their own.
-        batch_size: persons that the teacher processes at a time.
+        folder: folder of recordings that are named after teacher and data.
+        batch_size: number of persons that the teacher processes at a time.
         device: device of a checkpoint's network, such as auto, cpu, cuda or cuda:1.
     """
 
@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> Recording:
 
 
 def load_persons(cfg: DictConfig) -> CocoKeypoints:
-    """The persons of the split, with or without labels: a box is enough."""
+    """All persons of the split, also those without labels: recording needs only a box."""
     datamodule: CocoDataModule = instantiate(cfg.data, unlabelled=True)
     datamodule.prepare_data()
     return datamodule.train_dataset() if cfg.split == "train" else datamodule.val_dataset()
@@ -73,7 +73,7 @@ def make_source(cfg: DictConfig, padding: float) -> Source:
     """The teacher as a source of heat maps.
 
     Args:
-        cfg: of the command.
+        cfg: configuration of the command.
         padding: factor on the box in a checkpoint's crop.
     """
     make = SOURCES.get(get_method(cfg.teacher._target_))

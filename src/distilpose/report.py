@@ -21,7 +21,7 @@ from distilpose.reporting.text import caption, format_table
 from distilpose.reporting.values import compare, row_values
 from distilpose.runs.folders import Run, collect_runs
 
-# Hydra's flags that are followed by a value
+# flags of Hydra that take a value
 VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
 
 
@@ -33,8 +33,8 @@ class ReportSettings:
         metric: column of metrics.csv; val/… are shown in per cent.
         at: "last" is the value of the last epoch, so nothing is selected; "best" is that of the best epoch, selected on
             the validation data itself.
-        baseline: row that the others are compared with, seed by seed: its name or a part of it; null is regression, if
-            there is one. Of several the one with the row's validation settings is used.
+        baseline: row that the others are compared with, seed by seed: its name or a part of it; null is regression if there
+            is such a row. Of several rows the one with the same validation settings is used.
         x: setting to draw the metric against, such as data.label_share or teacher.checkpoint.
         unfinished: include runs that have not reached trainer.max_epochs.
         ignore: further settings in which the runs of a row may differ, such as [teacher.checkpoint]. Seeds, folders and
@@ -59,15 +59,15 @@ class ReportSettings:
 
 
 def main() -> None:
-    """Run the command. Arguments that are no overrides of Hydra are folders of runs, so that a shell's patterns work."""
+    """Run the command. Arguments that are not Hydra overrides are folders of runs, so that shell patterns work."""
     sys.argv[1:] = arguments(sys.argv[1:])
     report()
 
 
 def arguments(words: Sequence[str]) -> list[str]:
-    """The command line in Hydra's form: folders as `runs=[…]`, quoted as needed, then overrides, then flags.
+    """Convert the command line to Hydra's form: folders as `runs=[…]`, quoted if needed, then overrides, then flags.
 
-    A word with "=" is an override unless it is an existing folder.
+    An argument with "=" is an override unless it is an existing folder.
     """
     folders, overrides, flags = [], [], []
     for before, word in zip(["", *words], words, strict=False):
@@ -80,7 +80,7 @@ def arguments(words: Sequence[str]) -> list[str]:
         else:
             overrides.append(word)
     if folders and any(word.startswith("runs=") for word in overrides):
-        sys.exit("error: Runs are given both as folders and by runs=[…]: leave one of them out.")
+        sys.exit("error: Runs are given both as folders and by runs=[…]: use only one of them.")
     return [*([f"runs=[{','.join(folders)}]"] if folders else []), *overrides, *flags]
 
 
@@ -94,7 +94,7 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     output = check_new_folder(cfg.output)
     rows, notes = usable_rows(cfg)
     if cfg.x is not None and not any(cfg.x in row.settings for row in rows):
-        raise DistilPoseError(f"x={cfg.x} is a setting of none of the runs: give one of their config.yaml.")
+        raise DistilPoseError(f"x={cfg.x} is not a setting of any run: give one from their config.yaml.")
     table = [row_values(row, cfg) for row in rows]
     notes = [*compare(table, cfg), *notes]
     paragraphs = [format_table(table, cfg), *caption(table, cfg), *notes]
@@ -115,9 +115,6 @@ def report(cfg: DictConfig) -> dict[str, Any]:
 def usable_rows(cfg: DictConfig) -> tuple[list[Row], list[str]]:
     """The runs that have the metric, grouped by configuration, and a note on each run that is not used."""
     runs, notes = collect_runs(cfg.runs, cfg.unfinished)
-    if runs and not any(run.series(cfg.metric) for run in runs):
-        known = {name for run in runs for row in run.rows for name in row if "/" in name}
-        raise DistilPoseError(f"metric={cfg.metric} is in no run's table: expected one of {', '.join(sorted(known))}.")
     problems = [_problem_of(run, cfg.metric) for run in runs]
     notes += [f"{run.folder} is left out: {why}." for run, why in zip(runs, problems, strict=True) if why]
     usable = [run for run, why in zip(runs, problems, strict=True) if why is None]
@@ -133,7 +130,7 @@ def _problem_of(run: Run, metric: str) -> str | None:
     """Why the values of a run cannot be used; None if they can."""
     series = run.series(metric)
     if not series:
-        return f"its table has no {metric}"
+        return f"its metrics.csv has no column {metric}"
     for row in run.rows:
         for name, value in row.items():
             if (name == metric or name.startswith("train/")) and not math.isfinite(value):

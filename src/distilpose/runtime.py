@@ -2,7 +2,7 @@
 
     python -m distilpose.runtime student.onnx photo.jpg [--boxes X Y W H ...] [--json]
 
-`python -m distilpose.export format=onnx` writes the file; its metadata has everything else that prediction needs.
+`python -m distilpose.export format=onnx` writes the file. Its metadata has everything else that a prediction needs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# OpenCV reads this when it is imported: the command decodes no image of more pixels
+# OpenCV reads this on import; the command does not decode larger images
 if __name__ == "__main__":
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = "100000000"
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from distilpose.cli.process import silence_stdout
-from distilpose.data.geometry import MAX_SIDE, given_boxes, region_of_box, warp_image, warp_of_region
+from distilpose.data.geometry import given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError
 from distilpose.exporting.onnx_file import network_input, open_session
 from distilpose.skeleton import Skeleton
@@ -45,27 +45,27 @@ class Poses(NamedTuple):
 
 
 class Runtime:
-    """An exported student or teacher that takes images as they are.
+    """Finds poses on images with an exported student or teacher.
 
     Example:
         >>> runtime = Runtime("student.onnx")
-        >>> found = runtime(image_rgb, boxes=[[280, 44, 218, 346]])
-        >>> found.keypoints  # (1, 17, 2) image pixels
+        >>> poses = runtime(image_rgb, boxes=[[280, 44, 218, 346]])
+        >>> poses.keypoints  # (1, 17, 2) image pixels
 
     Args:
         file: the ONNX file.
         batch_size: crops in a forward pass.
         flip_test: average each crop with its mirror image, which takes twice the time; students only.
-        threads: threads of onnxruntime; its own choice by default.
+        threads: threads of onnxruntime, which chooses the number by default.
         providers: onnxruntime's execution providers, such as CUDAExecutionProvider.
 
     Attributes:
         about: the file's metadata.
-        skeleton: the joints found.
+        skeleton: joints of the model.
         input_size: (H, W) of the crops.
 
     Raises:
-        DistilPoseError: the file is missing, not an ONNX export of this package, or refers to weights in other files.
+        DistilPoseError: the file is not an ONNX export of this package, or refers to weights in other files.
     """
 
     def __init__(
@@ -93,13 +93,11 @@ class Runtime:
             boxes: (N, 4) x, y, width, height in image pixels; the whole image by default.
 
         Raises:
-            DistilPoseError: the image is not RGB uint8 or too long, or a box is empty, not finite or outside the image.
+            DistilPoseError: the image is not RGB uint8, or a box is empty, not finite or outside the image.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {got}.")
-        if max(image.shape) > MAX_SIDE:
-            raise DistilPoseError(f"The image has a side of {max(image.shape)} pixels, above {MAX_SIDE}: shrink it.")
         height, width = image.shape[:2]
         regions = given_boxes([0, 0, width, height] if boxes is None else boxes, (height, width))
         count, size, padding = self.skeleton.num_keypoints, self.input_size, self.about["padding"]
@@ -150,35 +148,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
     args = parser.parse_args(arguments)
     try:
-        if args.boxes is not None and len(args.boxes) % 4:
-            raise DistilPoseError(f"--boxes has {len(args.boxes)} numbers: expected four for each person.")
+        boxes = None if args.boxes is None else np.reshape(args.boxes, (-1, 4))
         runtime = Runtime(args.model, flip_test=args.flip_test)
-        found = runtime(_read_rgb(args.image), None if args.boxes is None else np.reshape(args.boxes, (-1, 4)))
-    except DistilPoseError as error:
+        poses = runtime(_read_rgb(args.image), boxes)
+    except (ValueError, OSError, cv2.error) as error:
         sys.exit(f"error: {error}")
     try:
-        _print_poses(runtime.skeleton, found, args.json)
+        _print_poses(runtime.skeleton, poses, args.json)
         sys.stdout.flush()
     except BrokenPipeError:
         silence_stdout()
 
 
-def _print_poses(skeleton: Skeleton, found: Poses, as_json: bool) -> None:
+def _print_poses(skeleton: Skeleton, poses: Poses, as_json: bool) -> None:
     if as_json:
-        content = {"names": list(skeleton.names), **{k: v.tolist() for k, v in found._asdict().items()}}
+        content = {"names": list(skeleton.names), **{k: v.tolist() for k, v in poses._asdict().items()}}
         print(json.dumps(content))
         return
-    for number, (keypoints, scores) in enumerate(zip(found.keypoints, found.scores, strict=True), start=1):
+    for number, (keypoints, scores) in enumerate(zip(poses.keypoints, poses.scores, strict=True), start=1):
         print(f"person {number}")
         for name, (x, y), score in zip(skeleton.names, keypoints, scores, strict=True):
             print(f"  {name:<16} {x:8.1f} {y:8.1f}   {score:.3f}")
 
 
 def _read_rgb(path: str) -> NDArray[np.uint8]:
+    content = np.frombuffer(Path(path).read_bytes(), np.uint8)
     try:
-        image = cv2.imdecode(np.frombuffer(Path(path).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    except OSError as error:
-        raise DistilPoseError(f"{path} cannot be read ({error.strerror}): give an image file.") from None
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
     if image is None:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from distilpose.cli.command import command
 from distilpose.errors import DistilPoseError
-from distilpose.files import sha256_of, write_text
+from distilpose.files import check_new_folder, sha256_of, write_text
 from distilpose.models import load_model, save_model
 from distilpose.models.remote import WEIGHTS_FILE, local_file
 from distilpose.runs.folders import CONFIG
@@ -28,8 +28,8 @@ class ShareSettings:
     """Settings of `share`.
 
     Attributes:
-        checkpoint: folder of a run (its best checkpoint), a file (.ckpt or .safetensors), or a shared folder. The card of a
-            file outside of a run has fewer facts.
+        checkpoint: folder of a run (its best checkpoint), a file (.ckpt or .safetensors), or a shared folder. For a file
+            outside of a run the card has fewer facts.
         weights_kind: weights of a checkpoint whose training averaged them (callbacks=ema).
         evaluations: folders that `python -m distilpose.evaluate` wrote for this model; their tables go into the card.
         name: the model's name on the card; null takes the run's.
@@ -37,7 +37,7 @@ class ShareSettings:
         data_note: a sentence on the data for the card.
         output: new or empty folder for model.safetensors, README.md and curves.png.
         push: owner/name on the Hugging Face hub to upload the folder to; log in by `hf auth login` or HF_TOKEN.
-        private: whether a new repository is private.
+        private: whether the repository is private if it is created.
     """
 
     checkpoint: str
@@ -53,10 +53,8 @@ class ShareSettings:
 
 @command("share", ShareSettings)
 def main(cfg: DictConfig) -> Path:
-    """Write weights and card into a new folder, and upload it if asked."""
-    output = Path(cfg.output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise DistilPoseError(f"output={output} is not an empty folder and nothing is overwritten: give a new one.")
+    """Write weights and card into a new folder, and with push=… upload it."""
+    output = check_new_folder(cfg.output)
     checkpoint, run = find_checkpoint(cfg.checkpoint)
     model = load_model(checkpoint, cfg.weights_kind)
     facts = read_facts(model, run, checkpoint, cfg)
@@ -66,9 +64,9 @@ def main(cfg: DictConfig) -> Path:
         pictures = [shutil.copyfile(run / "pictures" / CURVES, output / CURVES).name]
     card = make_card(model, facts, sha256_of(weights), cfg.push, pictures)
     write_text(f"{card}\n", output / "README.md")
-    print(f"{model.name} as {weights}, its card as {output / 'README.md'}.")
+    print(f"Wrote {model.name} to {weights} and its card to {output / 'README.md'}.")
     if cfg.licence is None:
-        log.warning("The weights have no licence, so nobody may use them: give licence=…, such as apache-2.0.")
+        log.warning("The weights have no licence, so no one may use them: give licence=…, such as apache-2.0.")
     if cfg.push is not None:
         print(f"Uploaded to {push(output, cfg.push, cfg.private)}")
     return output

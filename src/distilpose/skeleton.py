@@ -1,7 +1,7 @@
 """The skeleton of an annotation set: names, left-right pairs, limbs, OKS sigmas, upper and lower body.
 
-All of it can be derived from the names. COCO's 17 joints, Leeds Sports' 14 and a user's own set are therefore read from the
-annotation file's category alone.
+All but the limbs can be derived from the names. Therefore COCO's 17 joints, Leeds Sports' 14 and the joints of other sets are
+read from the category in the annotation file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COCO_LIMBS = (
     (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
 )  # fmt: skip
 
-# OKS sigmas by joint, left and right alike: COCO's own, and CrowdPose's for the two joints COCO lacks
+# OKS sigmas by joint, the same for left and right: from COCO, and from CrowdPose for head and neck, which COCO lacks
 KNOWN_SIGMAS = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
     "knee": 0.087, "ankle": 0.089, "head_top": 0.079, "head": 0.079, "neck": 0.079,
@@ -41,9 +41,9 @@ class Skeleton:
 
     Attributes:
         names: K joint names, in the order of the annotation file.
-        flip_pairs: index pairs that change places in a mirrored image.
+        flip_pairs: index pairs that are swapped in a mirrored image.
         limbs: index pairs to join by a line when drawing.
-        sigmas: K OKS constants, or None where the set has none (evaluate by PCK instead).
+        sigmas: K OKS constants; None if the set has none (evaluate by PCK instead).
         upper_body: indices of the upper half, for half-body augmentation; the other joints are the lower half.
     """
 
@@ -56,8 +56,6 @@ class Skeleton:
     def __post_init__(self):
         """Check names, indices and sigmas, which come from annotation files and configurations."""
         count = len(self.names)
-        if count == 0:
-            raise DistilPoseError("A skeleton has no keypoint names: give category 'keypoints' in the annotation file.")
         if len(set(self.names)) != count:
             duplicates = sorted({name for name in self.names if self.names.count(name) > 1})
             raise DistilPoseError(f"Keypoint names must be unique, but {duplicates} occur more than once.")

@@ -12,13 +12,13 @@ from distilpose.data import CocoDataModule
 
 @pytest.fixture
 def folder(tmp_path):
-    """Where pictures go; not there until one is drawn."""
+    """The folder of pictures, which does not exist until one is drawn."""
     return tmp_path / "pictures"
 
 
 @pytest.fixture
 def trainer(tiny_coco):
-    """What a callback reads of a trainer, with the data of a tiny set."""
+    """A stub trainer with the attributes that callbacks read, and the data of a tiny set."""
     files = "annotations/train.json", "train", "annotations/val.json", "val"
     datamodule = CocoDataModule(tiny_coco(val=6), *files, input_size=(64, 48), num_workers=0)
     return SimpleNamespace(

@@ -58,21 +58,21 @@ def test_a_weight_ten_times_as_high_is_a_gradient_ten_times_as_large(batch):
     assert ratio == pytest.approx(10, rel=1e-4)
 
 
-def test_without_distillation_the_labels_have_all(batch):
+def test_without_a_teacher_the_regression_has_the_full_share(batch):
     shares = gradient_shares(student(visual_token=0, keypoint_token=0, confidence=0, simulated_heatmap=0), batch)
     assert shares["regression"] == 1
     assert sum(shares.values()) == 1
 
 
-def test_a_term_that_has_not_risen_has_nothing(batch):
+def test_a_term_has_no_share_before_its_ramp(batch):
     module = student(ramps={"simulated_heatmap": [0.2, 0.6]})
     assert gradient_shares(module, batch, progress=0.1)["simulated_heatmap"] == 0
     assert gradient_shares(module, batch, progress=0.9)["simulated_heatmap"] > 0
 
 
-def test_nothing_of_the_training_changes(batch):
+def test_measuring_does_not_change_the_training(batch):
     module = student()
-    module.model.backbone.eval()  # a frozen part stays frozen
+    module.model.backbone.eval()  # as a frozen part, which must stay in eval mode
     modes = [part.training for part in module.modules()]
     before = {name: value.clone() for name, value in module.state_dict().items()}
     random = torch.get_rng_state()
@@ -84,7 +84,7 @@ def test_nothing_of_the_training_changes(batch):
         assert torch.equal(value, before[name]), name
 
 
-def test_every_so_many_batches(batch, monkeypatch, tmp_path):
+def test_it_measures_every_n_batches(batch, monkeypatch, tmp_path):
     module, steps = student(), []
     logged = {}
     monkeypatch.setattr(module, "log_dict", lambda values, **_: (logged.update(values), steps.append(index)))
@@ -116,7 +116,7 @@ def test_shares_are_drawn_as_stacked_areas():
             assert [area / sum(areas) for area in areas] == pytest.approx(shares, abs=0.02)
 
 
-def test_a_training_is_the_same_with_and_without(run_train, tiny_coco, tmp_path):
+def test_a_training_is_the_same_with_and_without_it(run_train, tiny_coco, tmp_path):
     root = tiny_coco()
     arguments = [
         "data=custom", f"data.root={root}", "data.batch_size=4", "data.num_workers=0", "augmentation=none",
@@ -125,8 +125,8 @@ def test_a_training_is_the_same_with_and_without(run_train, tiny_coco, tmp_path)
         "~callbacks.pictures", "~callbacks.health", "~callbacks.details",
     ]  # fmt: skip
     for name, override in (("with", "callbacks.gradient_share.every=1"), ("without", "~callbacks.gradient_share")):
-        status, told = run_train(*arguments, override, f"hydra.run.dir={name}")
-        assert status == 0, told
+        status, stderr = run_train(*arguments, override, f"hydra.run.dir={name}")
+        assert status == 0, stderr
     tables = {name: read_table(tmp_path / name / "metrics.csv") for name in ("with", "without")}
     assert [row.pop("train/share_regression") for row in tables["with"]] == [1, 1]
     assert (tmp_path / "with" / "pictures" / "shares.png").is_file()

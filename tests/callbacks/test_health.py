@@ -19,7 +19,7 @@ SIZE = {"depth": 1, "width": 32, "heads": 2}
 adam = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
-def test_calibration_of_honest_scores_is_without_error():
+def test_calibration_error_of_perfectly_calibrated_scores_is_zero():
     similarity = np.linspace(0, 1, 1001)
     centres, means, counts, error = calibration(similarity, similarity)
     assert error == pytest.approx(0, abs=1e-12)
@@ -46,7 +46,7 @@ def test_calibration_of_scores_out_of_range_and_of_none():
 
 @pytest.fixture(autouse=True)
 def without_gradients():
-    """As Lightning validates."""
+    """Switch gradients off, as Lightning does in a validation."""
     with torch.no_grad():
         yield
 
@@ -78,28 +78,28 @@ def test_a_perfect_student_has_full_similarity(trainer, folder, monkeypatch):
     dataset = trainer.datamodule.val_dataset()
     keypoints = torch.stack([dataset[index].keypoints for index in (0, 1)])
     ones = torch.ones(keypoints.shape[:2])
-    right = StudentOutput(keypoints, ones, torch.full_like(keypoints, 2.0), ones[..., None], ones[..., None])
-    monkeypatch.setattr(type(module.model), "forward", lambda *_: right)
+    perfect = StudentOutput(keypoints, ones, torch.full_like(keypoints, 2.0), ones[..., None], ones[..., None])
+    monkeypatch.setattr(type(module.model), "forward", lambda *_: perfect)
     monkeypatch.setattr(type(dataset), "__len__", lambda _: 2)
     DistillationHealth(folder, persons=2).on_validation_epoch_end(trainer, module)
     assert float(logged["health/joint_oks"]) == pytest.approx(1, abs=1e-5)
     assert float(logged["health/calibration_error"]) == pytest.approx(0, abs=1e-5)
     assert float(logged["health/sigma_median"]) == 2
-    # off by a crop pixel: by COCO's formula, with 0.53 of the box for an area
+    # an error of one crop pixel: COCO's formula, with an area of 0.53 times the box's
     persons = [dataset[index] for index in (0, 1)]
-    off = right._replace(keypoints=keypoints + torch.tensor([1 / 48, 0]))
-    monkeypatch.setattr(type(module.model), "forward", lambda *_: off)
+    shifted = perfect._replace(keypoints=keypoints + torch.tensor([1 / 48, 0]))
+    monkeypatch.setattr(type(module.model), "forward", lambda *_: shifted)
     DistillationHealth(folder, persons=2).on_validation_epoch_end(trainer, module)
     boxes = torch.stack([person.bbox for person in persons])
     pixels = torch.stack([1 / person.warp[:, :2].det().abs().sqrt() for person in persons])
     joint_oks = torch.exp(
         -(pixels**2 / (2 * 0.53 * boxes[:, 2:].prod(-1)))[:, None] / (2 * torch.tensor(COCO.sigmas)) ** 2
     )
-    inside = torch.stack([person.weights for person in persons]) > 0
-    assert float(logged["health/joint_oks"]) == pytest.approx(float(joint_oks[inside].mean()), rel=1e-4)
+    labelled = torch.stack([person.weights for person in persons]) > 0
+    assert float(logged["health/joint_oks"]) == pytest.approx(float(joint_oks[labelled].mean()), rel=1e-4)
 
 
-def test_terms_survive_a_resume(trainer, folder, monkeypatch):
+def test_terms_are_kept_after_a_resume(trainer, folder, monkeypatch):
     module, _ = student(monkeypatch, DistillationLoss())
     first, second = DistillationHealth(folder), DistillationHealth(folder)
     first.on_train_epoch_end(trainer, module)
@@ -110,7 +110,7 @@ def test_terms_survive_a_resume(trainer, folder, monkeypatch):
     assert [row["epoch"] for row in first.terms] == [3]
 
 
-def test_a_teacher_has_no_such_picture(trainer, folder):
+def test_a_teacher_has_no_health_picture(trainer, folder):
     module = HeatmapModule(create_model("teacher_xs", **SIZE), HeatmapMSE(), optimizer=adam)
     DistillationHealth(folder).on_validation_epoch_end(trainer, module)
     assert not folder.exists()

@@ -59,7 +59,7 @@ class Spoil(Callback):
 
 @pytest.fixture(autouse=True)
 def nothing_ignored():
-    """Also where the tests run under nohup, no signal is ignored."""
+    """Ignore no signal, even if the tests run under nohup."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -70,7 +70,7 @@ def nothing_ignored():
 
 @pytest.fixture
 def run_with(run_train, monkeypatch):
-    """Runs the train command with a callback that does something to it."""
+    """A function that runs the train command with one more callback."""
 
     def call(callback: Callback, *arguments: str) -> tuple[int, str]:
         build = train.build_trainer
@@ -105,7 +105,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     run_train, run_with, assert_same_end, tiny_coco, tmp_path, recwarn, extra, interruptions
 ):
     settings = [*TINY, "augmentation=none", *extra, f"data.root={tiny_coco(train=17, val=6)}"]
-    status, message = run_train(*settings, "hydra.run.dir=whole")
+    status, message = run_train(*settings, "hydra.run.dir=uninterrupted")
     assert status == 0, message
     for kill in interruptions:
         status, message = run_with(Kill(*kill), *settings, "hydra.run.dir=run")
@@ -114,11 +114,11 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     status, message = run_train(*settings, "hydra.run.dir=run")
     assert status == 0, message
     assert not [warning for warning in recwarn if "dataloader is not resumable" in str(warning.message)]
-    assert [row["epoch"] for row in read_table(tmp_path / "whole" / "metrics.csv")] == [0, 1, 2]
-    assert_same_end(tmp_path / "run", tmp_path / "whole")
+    assert [row["epoch"] for row in read_table(tmp_path / "uninterrupted" / "metrics.csv")] == [0, 1, 2]
+    assert_same_end(tmp_path / "run", tmp_path / "uninterrupted")
 
 
-def test_a_second_ctrl_c_does_not_wait():
+def test_a_second_ctrl_c_ends_the_run_at_once():
     callback = Interruption(".")
     callback._receive(signal.SIGTERM, None)
     callback._receive(signal.SIGINT, None)
@@ -139,7 +139,7 @@ def test_an_ignored_signal_as_by_nohup_stays_ignored(run_with, tiny_coco, tmp_pa
         signal.signal(ignored, before)
 
 
-def test_a_signal_before_the_first_step_is_no_success(run_with, run_train, tiny_coco, tmp_path):
+def test_a_signal_before_the_first_step_sets_the_exit_code(run_with, run_train, tiny_coco, tmp_path):
     settings = [
         *TINY,
         "augmentation=none",
@@ -172,8 +172,7 @@ def test_a_non_finite_loss_ends_the_run_and_keeps_its_checkpoints(
     assert status == 1
     assert f"epoch 1, at step {step} or at most" in message
     assert "Traceback" not in message
-    found = newest_intact(tmp_path / "run")
-    assert found.step == (7 if "callbacks.interruption.minutes=1e-9" in extra else 6)
+    assert newest_intact(tmp_path / "run").step == (7 if "callbacks.interruption.minutes=1e-9" in extra else 6)
     for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
         for name, value in torch.load(path, weights_only=True)["state_dict"].items():
             assert value.isfinite().all(), (path.name, name)
@@ -193,7 +192,7 @@ def test_gpus_are_synchronised_every_ten_batches(device, world, accumulated, ste
 
 @pytest.mark.slow
 @pytest.mark.parametrize("validation", [True, False])
-def test_a_validation_within_an_epoch_is_left_with_the_next_step_which_is_saved(
+def test_a_signal_in_a_validation_within_an_epoch_saves_after_the_next_step(
     run_train, run_with, assert_same_end, tiny_coco, tmp_path, validation
 ):
     settings = [
@@ -203,7 +202,7 @@ def test_a_validation_within_an_epoch_is_left_with_the_next_step_which_is_saved(
         "callbacks.interruption.minutes=null",
     ]
     settings += ["trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=3"]
-    status, message = run_train(*settings, "hydra.run.dir=whole")
+    status, message = run_train(*settings, "hydra.run.dir=uninterrupted")
     assert status == 0, message
     status, message = run_with(
         Kill(signal.SIGTERM, 1, 0 if validation else 2, validation), *settings, "hydra.run.dir=run"
@@ -212,4 +211,4 @@ def test_a_validation_within_an_epoch_is_left_with_the_next_step_which_is_saved(
     assert newest_intact(tmp_path / "run").step == 9 + (4 if validation else 3)
     status, message = run_train(*settings, "hydra.run.dir=run")
     assert status == 0, message
-    assert_same_end(tmp_path / "run", tmp_path / "whole")
+    assert_same_end(tmp_path / "run", tmp_path / "uninterrupted")

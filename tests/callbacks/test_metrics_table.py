@@ -11,7 +11,7 @@ from distilpose.callbacks.metrics_table import read_table
 
 
 class Epochs:
-    """A stub trainer that goes through epochs with given figures, and calls the table as Lightning would."""
+    """A stub trainer that runs epochs with fixed figures, and calls the table as Lightning does."""
 
     def __init__(self, folder, monitor="val/AP", mode="max", rank=0):
         self.table = MetricsTable(folder)
@@ -33,7 +33,7 @@ class Epochs:
         self.table.on_train_epoch_end(self.trainer, None)
 
 
-def test_a_row_an_epoch_with_blanks_where_nothing_was_validated(tmp_path):
+def test_one_row_per_epoch_with_blanks_without_a_validation(tmp_path):
     epochs = Epochs(tmp_path)
     epochs.run(0, {"train/total_epoch": 3.0, "train/total_step": 9.0})
     epochs.run(1, {"train/total_epoch": 2.0}, {"val/AP": 0.25, "health/sigma_median": 1.5})
@@ -80,7 +80,7 @@ def test_a_resumed_run_continues_the_table(tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text())["best"]["epoch"] == 0
 
 
-def test_a_sanity_check_is_no_validation(tmp_path):
+def test_a_sanity_check_does_not_count_as_a_validation(tmp_path):
     epochs = Epochs(tmp_path)
     epochs.trainer.sanity_checking = True
     epochs.run(0, {}, {"val/AP": 0.5})
@@ -92,7 +92,7 @@ def test_other_processes_write_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_table_no_rows(tmp_path):
+def test_a_missing_table_has_no_rows(tmp_path):
     assert read_table(tmp_path / "absent.csv") == []
 
 

@@ -22,7 +22,7 @@ adam = functools.partial(torch.optim.Adam, lr=1e-3)
 
 @pytest.fixture(autouse=True)
 def without_gradients():
-    """As Lightning validates."""
+    """Switch gradients off, as Lightning does in a validation."""
     with torch.no_grad():
         yield
 
@@ -38,7 +38,7 @@ def module(kind):
 
 
 @pytest.mark.parametrize(("kind", "columns"), [("distilled", 6), ("alone", 4), ("teacher", 6)])
-def test_a_row_a_person_and_a_column_a_picture(trainer, folder, kind, columns):
+def test_one_row_per_person_and_one_column_per_picture(trainer, folder, kind, columns):
     Pictures(folder, persons=3).on_validation_epoch_end(trainer, module(kind).eval())
     (path,) = folder.iterdir()
     assert path.name == "persons_epoch_0003.png"
@@ -52,12 +52,12 @@ def test_the_same_persons_each_time_spread_over_the_set(trainer):
     first, second = (sample_persons(trainer, 3, torch.device("cpu")) for _ in range(2))
     assert torch.equal(first.annotation_id, second.annotation_id)
     assert torch.equal(first.image, second.image)
-    everyone = trainer.datamodule.val_dataset().instances.annotation_ids
-    assert first.annotation_id.tolist() == [int(everyone[index]) for index in (0, (len(everyone) - 1) // 2, -1)]
-    assert len(sample_persons(trainer, 100, torch.device("cpu")).image) == len(everyone)
+    all_ids = trainer.datamodule.val_dataset().instances.annotation_ids
+    assert first.annotation_id.tolist() == [int(all_ids[index]) for index in (0, (len(all_ids) - 1) // 2, -1)]
+    assert len(sample_persons(trainer, 100, torch.device("cpu")).image) == len(all_ids)
 
 
-def test_the_columns_show_what_their_titles_say(trainer):
+def test_columns_match_their_titles(trainer):
     trained = module("distilled").eval()
     batch = sample_persons(trainer, 2, torch.device("cpu"))
 
@@ -70,7 +70,7 @@ def test_the_columns_show_what_their_titles_say(trainer):
         parameter.add_(0.5)
     after = columns()
     same = [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
-    assert same[:3] == [True, True, True]  # crop, ground truth and prediction know no teacher
+    assert same[:3] == [True, True, True]  # crop, ground truth and prediction do not depend on the teacher
     assert not same[3]
     assert not same[5]
 
@@ -82,6 +82,6 @@ def test_nothing_is_drawn_in_a_sanity_check_or_by_other_processes(trainer, folde
     assert not folder.exists()
 
 
-def test_what_the_disk_says_of_a_picture_is_told(tmp_path):
+def test_write_error_of_a_picture_is_reported(tmp_path):
     with pytest.raises(DistilPoseError, match="File name too long"):
         write_picture(tmp_path / f"{'a' * 300}.png", np.zeros((4, 4, 3), np.uint8))

@@ -15,15 +15,15 @@ from distilpose.modules import HeatmapModule
 
 class Logger:
     def __init__(self):
-        self.seen = []
+        self.logged = []
 
     def log_hyperparams(self, params):
-        self.seen.append(params)
+        self.logged.append(params)
 
 
 @pytest.fixture
 def start(trainer, tmp_path):
-    """Starts a run in tmp_path, or resumes it."""
+    """A function that starts or resumes a run in tmp_path."""
     adam = functools.partial(torch.optim.Adam, lr=1e-3)
     module = HeatmapModule(create_model("teacher_xs", depth=1, width=32, heads=2), HeatmapMSE(), optimizer=adam)
     vars(trainer).update(ckpt_path=None, world_size=3, loggers=[Logger()])
@@ -31,7 +31,7 @@ def start(trainer, tmp_path):
     def call(**changes):
         vars(trainer).update(changes)
         Provenance(tmp_path).on_fit_start(trainer, module)
-        return SimpleNamespace(file=tmp_path / "environment.json", seen=trainer.loggers[0].seen)
+        return SimpleNamespace(file=tmp_path / "environment.json", logged=trainer.loggers[0].logged)
 
     return call
 
@@ -47,7 +47,7 @@ def test_the_start_and_every_resume(start):
         assert [resumed["processes"] for resumed in content["resumed"]] == list(range(1, count + 1))
 
 
-def test_a_run_without_such_a_file_is_resumed(start):
+def test_a_run_without_the_file_can_be_resumed(start):
     assert json.loads(start(ckpt_path="last.ckpt").file.read_text())["resumed"] == []
 
 
@@ -65,9 +65,9 @@ def test_a_damaged_file_is_quarantined(start):
     assert file.with_name("environment.damaged.json").read_text() == '{"started"'
 
 
-def test_loggers_get_the_configuration_with_it(start, tmp_path):
+def test_loggers_get_the_configuration_too(start, tmp_path):
     (tmp_path / "config.yaml").write_text("seed: 3\nmodel: {name: teacher_xs}\n")
-    (params,) = start().seen
+    (params,) = start().logged
     assert (params["seed"], params["model"]) == (3, {"name": "teacher_xs"})
     assert params["environment"]["processes"] == 3
 
@@ -75,4 +75,4 @@ def test_loggers_get_the_configuration_with_it(start, tmp_path):
 def test_other_processes_do_nothing(start):
     other = start(is_global_zero=False)
     assert not other.file.exists()
-    assert other.seen == []
+    assert other.logged == []

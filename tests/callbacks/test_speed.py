@@ -10,7 +10,7 @@ from distilpose.callbacks.speed import rates, shares
 
 
 class Training:
-    """A stub trainer with a clock, which makes steps of given lengths and calls the callback as Lightning would."""
+    """A stub trainer with a fake clock, which runs steps of fixed lengths and calls the callback as Lightning does."""
 
     def __init__(self, monkeypatch, every=2, processes=1, device="cpu"):
         self.now, self.logged = 100.0, []
@@ -24,7 +24,7 @@ class Training:
         self.callback = Speed()
 
     def epoch(self, steps, persons=6):
-        """Steps as (seconds of waiting, seconds of work)."""
+        """Run an epoch. Steps are (seconds of waiting, seconds of work)."""
         self.callback.on_train_epoch_start(self.trainer, self.module)
         batch = SimpleNamespace(image=torch.zeros(persons))
         for number, (wait, work) in enumerate(steps):

@@ -21,16 +21,16 @@ adam = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
 class Numbers(Logger):
-    """A logger that takes numbers alone."""
+    """A logger for numbers only."""
 
     name, version = "numbers", 0
 
     def __init__(self):
         super().__init__()
-        self.seen = {}
+        self.logged = {}
 
     def log_metrics(self, metrics, step=None):
-        self.seen.update(metrics)
+        self.logged.update(metrics)
 
     def log_hyperparams(self, params):
         pass
@@ -61,8 +61,8 @@ def module(trainer):
                 FrozenTeacher(create_model("teacher_xs", **SIZE)), optimizer=adam,
             )  # fmt: skip
         dataset = trainer.datamodule.val_dataset()
-        found = perfect(dataset)
-        module.validated = (found, evaluate_dataset(found, dataset))
+        predictions = perfect(dataset)
+        module.validated = (predictions, evaluate_dataset(predictions, dataset))
         return module
 
     return make
@@ -72,7 +72,7 @@ def module(trainer):
 def test_joints_and_a_picture(trainer, folder, module, kind):
     trainer.loggers = [Numbers()]
     ValidationDetails(folder, persons=3).on_validation_end(trainer, module(kind))
-    joints = {key.rpartition("/")[2]: value for key, value in trainer.loggers[0].seen.items()}
+    joints = {key.rpartition("/")[2]: value for key, value in trainer.loggers[0].logged.items()}
     assert joints.pop("nose") == 0
     assert len(joints) == 16
     assert set(joints.values()) == {1.0}
@@ -81,38 +81,38 @@ def test_joints_and_a_picture(trainer, folder, module, kind):
 
 
 def test_confidences_and_errors_are_those_of_labelled_joints(trainer, folder, module, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(validation_details, "log_histogram", lambda _, key, values: seen.update({key: values}))
-    monkeypatch.setattr(validation_details, "log_curves", lambda _, key, curves, *__: seen.update({key: curves}))
+    logged = {}
+    monkeypatch.setattr(validation_details, "log_histogram", lambda _, key, values: logged.update({key: values}))
+    monkeypatch.setattr(validation_details, "log_curves", lambda _, key, curves, *__: logged.update({key: curves}))
     monkeypatch.setattr(
-        validation_details, "log_table", lambda _, key, columns, rows, pictures: seen.update(table=rows)
+        validation_details, "log_table", lambda _, key, columns, rows, pictures: logged.update(table=rows)
     )
     trainer.loggers = [Numbers()]
     trained = module("student")
     ValidationDetails(folder, persons=3).on_validation_end(trainer, trained)
     dataset = trainer.datamodule.val_dataset()
     labelled = dataset.instances.labelled
-    assert len(seen["val_distribution/confidence"]) == len(seen["val_distribution/joint_oks"]) == labelled.sum()
-    assert seen["val_distribution/confidence"].mean() == pytest.approx(labelled[:, 1:].sum() / labelled.sum())
-    confidence, mean = seen["curves/calibration"]["model"]
+    assert len(logged["val_distribution/confidence"]) == len(logged["val_distribution/joint_oks"]) == labelled.sum()
+    assert logged["val_distribution/confidence"].mean() == pytest.approx(labelled[:, 1:].sum() / labelled.sum())
+    confidence, mean = logged["curves/calibration"]["model"]
     assert confidence.tolist() == [0, 1]
-    assert mean == pytest.approx([0, 1], abs=1e-9)  # each joint knows whether it is right
-    assert len(seen["table"]) == 3
-    for row in seen["table"]:
+    assert mean == pytest.approx([0, 1], abs=1e-9)  # the confidence of each joint is its correctness
+    assert len(logged["table"]) == 3
+    for row in logged["table"]:
         index = dataset.instances.annotation_ids.tolist().index(row[1])
         errors = row[6:]
         assert [error is not None for error in errors] == labelled[index, 1:].tolist()
         assert all(error == pytest.approx(0, abs=1e-3) for error in errors if error is not None)
-        known = labelled[index].sum()
-        assert row[3] == pytest.approx((known - 1) / known, abs=1e-6)
+        count = labelled[index].sum()
+        assert row[3] == pytest.approx((count - 1) / count, abs=1e-6)
         # 1000 pixels to the right and below, in pixels of a crop of 64 x 48
         scale = float(dataset[index].warp[:, :2].norm(dim=1)[0])
         assert row[5] == pytest.approx(1000 * 2**0.5 * scale, rel=1e-4)
     trained.model.scores_trained = False
-    seen.clear()
+    logged.clear()
     ValidationDetails(folder).on_validation_end(trainer, trained)
-    assert "curves/calibration" not in seen
-    assert "val_distribution/confidence" not in seen
+    assert "curves/calibration" not in logged
+    assert "val_distribution/confidence" not in logged
 
 
 @pytest.mark.parametrize("change", [{"sanity_checking": True}, {"is_global_zero": False}])
@@ -139,13 +139,13 @@ def test_there_are_no_curves_without_sigmas_or_persons():
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_a_limited_validation_only_who_was_validated_is_in_the_table(trainer, folder, module, monkeypatch, order):
+def test_the_table_of_a_limited_validation_has_its_persons_only(trainer, folder, module, monkeypatch, order):
     tables = []
     monkeypatch.setattr(validation_details, "log_table", lambda _, key, columns, rows, pictures: tables.append(rows))
     trainer.loggers = [Numbers()]
     trained = module("student")
-    found, evaluation = trained.validated
-    some = Predictions(*((field.flip(0) if order < 0 else field)[:2] for field in found))
+    predictions, evaluation = trained.validated
+    some = Predictions(*((field.flip(0) if order < 0 else field)[:2] for field in predictions))
     trained.validated = (some, evaluation)
     ValidationDetails(folder, persons=100).on_validation_end(trainer, trained)
     assert {row[1] for row in tables[0]} == set(some.annotation_id.tolist())

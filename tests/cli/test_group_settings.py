@@ -83,6 +83,7 @@ def test_help_describes_settings(setting):
         ("loss.project_tokens=sure", "true or false"),
         ("loss.ramps=5", "settings by name"),
         ("loss.ramps={confidence: 0.5}", "settings by name"),
+        ("loss.ramps={heat: [0, 1]}", "settings by name"),
         ("teacher.precision=fp8", "bf16"),
         ("teacher.check_persons=0", "at least 1"),
         ("teacher.check=sometimes", "true or false"),

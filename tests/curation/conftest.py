@@ -1,4 +1,4 @@
-"""A sound data set to spoil, and fixtures that convert files of other formats."""
+"""A valid data set to corrupt, and fixtures that convert files of other formats."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FRONT = np.array(
 
 
 class Sound:
-    """A set without faults: `content` is the file's, which `write()` puts on the disk; `folder` holds the pictures."""
+    """A set without problems: `content` is the content of its file, which `write()` writes; `folder` has the images."""
 
     def __init__(self, root: Path, images: int, persons: int, seed: int) -> None:
         self.root, self.folder, self.file = root, root / "images", root / "set.json"
@@ -80,7 +80,7 @@ class Sound:
 
 @pytest.fixture
 def sound(tmp_path) -> Callable[..., Sound]:
-    """A maker of sound sets: `sound(images=6, persons=120, seed=0)`."""
+    """A function that creates valid sets: `sound(images=6, persons=120, seed=0)`."""
 
     def make(images: int = 6, persons: int = 120, seed: int = 0) -> Sound:
         return Sound(tmp_path / f"set_{seed}", images, persons, seed)
@@ -134,8 +134,8 @@ def rejected(tmp_path):
 
 
 @pytest.fixture
-def convert_rubbish(tmp_path):
-    """Converts what may be rubbish: an error and no file, or a file in which `check` finds nothing that stops a training.
+def convert_corrupted(tmp_path):
+    """Converts what may be invalid: an error and no file, or a file in which `check` finds nothing that stops a training.
 
     Returns whether there is a file.
     """

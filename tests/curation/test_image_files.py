@@ -1,4 +1,4 @@
-"""Names of images that climb out of their folder, and those that do not."""
+"""Names of images that lead out of their folder, and those that do not."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import pytest
 
 from distilpose.curation.checks import images
-from distilpose.curation.image_files import climbs_out
+from distilpose.curation.image_files import leads_out
 
 
-def test_names_that_climb_out_are_never_opened(sound, tmp_path, monkeypatch):
+def test_names_that_lead_out_are_never_opened(sound, tmp_path, monkeypatch):
     data = sound()
     secret = tmp_path / "secret.png"
     secret.write_bytes((data.folder / "1.png").read_bytes())
@@ -35,4 +35,4 @@ def test_names_that_climb_out_are_never_opened(sound, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["a/b.jpg", "a..b.jpg", "...jpg", "ünï.jpg"])
 def test_names_that_stay_inside(name):
-    assert not climbs_out(name)
+    assert not leads_out(name)

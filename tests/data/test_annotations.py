@@ -1,4 +1,4 @@
-"""Annotation files: the content of a good one, and the error message of each bad one."""
+"""Annotation files: the content of a valid file, and the error message for each invalid one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distilpose.skeleton import COCO
 
 @pytest.fixture
 def spoiled(tiny_coco):
-    """A function that changes a good annotation file and gives its path."""
+    """A function that changes a valid annotation file and returns its path."""
     path = tiny_coco(train=3, val=3) / "annotations" / "val.json"
 
     def change(how):
@@ -111,10 +111,12 @@ BAD = {
     "numbers as text": (set_first("keypoints", ["1"] * 51), "annotation 100 .*expected 51"),
     "id beyond 64 bits": (set_first("id", 2**70), "expected a whole number of at most 64 bits"),
     "limbs without pairs": (lambda content: content["categories"][0].update(skeleton=[1, 2, 3]), "pairs of joint num"),
-    "twice": (set_first("id", 201), "Annotation id 201 occurs twice"),
+    "twice": (
+        lambda content: content["annotations"].append(content["annotations"][0]),
+        "Annotation id 100 occurs twice",
+    ),
     "image twice": (lambda content: content["images"].append(content["images"][0]), "Image id 1 occurs twice"),
-    "unknown image": (set_first("image_id", 77), "Annotation 100 .* image 77"),
-    "unknown category": (set_first("category_id", 5), r"Annotation 100 .* category 5.*\[1\]"),
+    "unknown image": (set_first("image_id", 77), "Annotation 100 .* image_id 77"),
     "no joints": (lambda content: content["categories"][0].pop("keypoints"), "one category with 'keypoints'"),
     "empty": (lambda content: content["annotations"].clear(), "no person of category 'person'"),
     "a list": (lambda content: content.update(images={}), "no list 'images'"),
@@ -124,11 +126,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_file_names_its_place(spoiled, case):
     how, message = BAD[case]
-    if case == "twice":  # the second image's only person
-        path = spoiled(lambda content: content["annotations"][0].update(id=content["annotations"][-1]["id"]))
-        message = "Annotation id .* occurs twice"
-    else:
-        path = spoiled(how)
+    path = spoiled(how)
     with pytest.raises(DistilPoseError, match=message) as error:
         load_annotations(path)
     assert str(path) in str(error.value)

@@ -26,7 +26,7 @@ def views(count, keypoints=None, labelled=None, **options):
 
 
 def scale_and_turn(view):
-    """Crop pixels an image pixel, and degrees, of a view that does not mirror."""
+    """Scale (crop pixels per image pixel) and angle in degrees of a view that does not mirror."""
     (a, b), _ = view.warp[:, :2]
     return np.hypot(a, b), np.degrees(np.arctan2(b, a))
 
@@ -47,7 +47,7 @@ def test_flip_mirrors_about_the_images_middle_and_half_of_the_time():
     assert 160 < sum(view.flipped for view in drawn) < 240
     flipped = next(view for view in drawn if view.flipped).warp
     region = region_of_box(BOX, SIZE)
-    # one pixel in from the left edge of the region is one in from the right edge of the mirrored crop
+    # a pixel on one side of the centre is on the other side in the mirrored crop
     point = region.centre + np.array([3, 5])
     middle = np.array([SIZE[1] / 2, SIZE[0] / 2])
     scale = SIZE[1] / region.size[0]
@@ -109,11 +109,11 @@ def test_joints_follow_their_pixels_and_change_sides(tiny_coco):
     joints = data.instances.keypoints[0]
     left, right = COCO.names.index("left_wrist"), COCO.names.index("right_wrist")
     data.instances.labelled[0] = True
-    for joint, colour in ((left, (0, 0, 255)), (right, (0, 255, 0))):  # red left, green right, in OpenCV's order
+    for joint, colour in ((left, (0, 0, 255)), (right, (0, 255, 0))):  # BGR: left is red, right is green
         cv2.circle(image, tuple(round(float(value)) for value in joints[joint]), 3, colour, -1)
     cv2.imwrite(str(root / "train" / "000001.png"), image)
     data._names = {1: "000001.png"}
-    seen = 0
+    compared = 0
     for _ in range(40):
         sample = data[0]
         mirrored = bool(torch.linalg.det(sample.warp[:, :2]) < 0)
@@ -124,8 +124,8 @@ def test_joints_follow_their_pixels_and_change_sides(tiny_coco):
             if sample.weights[joint]:
                 assert planes[plane, y, x] > 2
                 assert planes[1 - plane, y, x] < 0.5
-                seen += 1
-    assert seen > 40
+                compared += 1
+    assert compared > 40
 
 
 def test_same_seed_same_pictures_other_workers_other_pictures(tiny_coco):

@@ -16,7 +16,7 @@ MAP = (64, 48)
 
 
 def loop_decode(heatmaps: np.ndarray, kernel: int = 11) -> tuple[np.ndarray, np.ndarray]:
-    """DARK one map at a time: blur with zeros around, rescale, logarithm, Newton's step by a linear solve."""
+    """DARK on one map at a time: zero-padded blur, rescaling, logarithm, and a Newton step by a linear solve."""
     cells, scores = np.zeros((*heatmaps.shape[:2], 2)), np.zeros(heatmaps.shape[:2])
     height, width = heatmaps.shape[2:]
     for n, k in np.ndindex(heatmaps.shape[:2]):
@@ -96,13 +96,13 @@ def test_dark_equals_a_loop_over_opencv(size):
     heatmaps[:4] = heatmaps[:4] * draw.uniform(0.2, 1.1, (4, 5, 1, 1)) + draw.normal(0, 0.02, heatmaps[:4].shape)
     heatmaps[5, 0] = 0
     heatmaps[5, 1] = -np.abs(heatmaps[5, 1]) - 0.1
-    heatmaps[5, 2] = 0.3  # flat: the first cell wins, at the border
+    heatmaps[5, 2] = 0.3  # constant: the arg-max is the first cell, at the border
     cells, scores = loop_decode(heatmaps)
     decoded, values = decode_heatmaps(torch.from_numpy(heatmaps), kernel=11)
-    ours = decoded.numpy() * [size[1], size[0]]
+    decoded_cells = decoded.numpy() * [size[1], size[0]]
     np.testing.assert_allclose(values, scores, atol=1e-7)
-    np.testing.assert_allclose(ours, cells, atol=2e-3)
-    np.testing.assert_allclose(ours[5, :2], -1, atol=1e-6)
+    np.testing.assert_allclose(decoded_cells, cells, atol=2e-3)
+    np.testing.assert_allclose(decoded_cells[5, :2], -1, atol=1e-6)
 
 
 def test_singular_hessian_leaves_the_cell():

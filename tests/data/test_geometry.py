@@ -81,7 +81,7 @@ def test_points_land_where_the_pixels_do():
 
 
 @pytest.mark.parametrize("boxes", [[1, 2, 3, 4], [[1, 2, 3, 4]], ((1.0, 2, 3, 4),), np.array([1, 2, 3, 4], np.float32)])
-def test_boxes_in_any_form(boxes):
+def test_valid_boxes(boxes):
     assert given_boxes(boxes, (9, 9)).tolist() == [[1, 2, 3, 4]]
     assert given_boxes([], (9, 9)).shape == (0, 4)
 
@@ -98,6 +98,6 @@ def test_boxes_in_any_form(boxes):
         ([[0, 10, 5, 5]], "outside"), ([[5, 5, 1e-9, 1e-9]], "is empty"), ([[5, 5, 1e30, 9]], "huge"),
     ],
 )  # fmt: skip
-def test_wrong_boxes(boxes, facts):
+def test_invalid_boxes(boxes, facts):
     with pytest.raises(DistilPoseError, match=facts):
         given_boxes(boxes, (10, 20))

@@ -19,25 +19,25 @@ def test_batches_are_shared_whole(persons, world):
     assert sorted(index for share in shares for batch in share for index in batch) == list(range(persons))
     assert all(shares)
     one = list(ShardedBatchSampler(persons, 6))
-    if len(one) >= world:  # each batch is one that a single process would have made
+    if len(one) >= world:  # each batch equals one of a single process
         assert sorted(batch for share in shares for batch in share) == one
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_a_resumed_epoch_is_the_rest_of_it(world):
+def test_a_resumed_epoch_has_only_the_remaining_persons(world):
     data = torch.utils.data.TensorDataset(torch.arange(23))
     for rank in range(world):
-        whole, again = (SeededShuffleSampler(data, world, rank, seed=3) for _ in range(2))
-        again.resume(epoch=2, done=4)
+        full, resumed = (SeededShuffleSampler(data, world, rank, seed=3) for _ in range(2))
+        resumed.resume(epoch=2, done=4)
         for epoch, done in ((2, 4), (3, 0), (2, 4)):
-            whole.set_epoch(epoch)
-            again.set_epoch(epoch)
-            assert list(again) == list(whole)[done:]
-            assert len(again) == len(whole)  # Lightning counts an epoch's batches by it
+            full.set_epoch(epoch)
+            resumed.set_epoch(epoch)
+            assert list(resumed) == list(full)[done:]
+            assert len(resumed) == len(full)  # Lightning derives the number of batches from it
 
 
 def test_the_same_persons_make_up_a_step_for_any_number_of_processes():
-    """Also where their number divides by none: an epoch is whole steps."""
+    """Also if the number of persons is not divisible by the persons of a step."""
     data = torch.utils.data.TensorDataset(torch.arange(29))
     steps = []
     for world in (1, 2, 3, 6):
@@ -59,7 +59,7 @@ def test_fewer_persons_than_a_step_are_all_shown():
 
 
 def test_resuming_mid_epoch_needs_the_same_step():
-    """Otherwise some persons would be shown twice in the epoch, others never."""
+    """Otherwise some persons would be used twice in the epoch, and others never."""
     trainer = SimpleNamespace(world_size=2, accumulate_grad_batches=1)
     state = {"epochs": 3, "batches": 4, "step": [8, 2, 1]}
     assert resume_position(state, trainer, 8) == (3, 4)
@@ -67,4 +67,4 @@ def test_resuming_mid_epoch_needs_the_same_step():
         resume_position(state, trainer, 4)
     with pytest.raises(DistilPoseError, match=r"processes 1, .*last\.ckpt"):
         resume_position(state, SimpleNamespace(world_size=1, accumulate_grad_batches=1), 8)
-    assert resume_position({**state, "batches": 0}, trainer, 4) == (3, 0)  # between two epochs anything goes
+    assert resume_position({**state, "batches": 0}, trainer, 4) == (3, 0)  # allowed between two epochs

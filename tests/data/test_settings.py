@@ -14,7 +14,7 @@ AUGMENTATION = ("flip", "moderate", "none", "photometric", "released", "teacher_
 
 
 class RootSettings:
-    """No settings of a command's own."""
+    """A command without settings of its own."""
 
 
 def composed(*overrides: str):

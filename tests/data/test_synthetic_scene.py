@@ -34,7 +34,7 @@ def named(flags: np.ndarray) -> set[str]:
     return {name for name, flag in zip(COCO.names, flags, strict=True) if flag}
 
 
-def test_pictures_hold_one_to_the_most_persons(scenes):
+def test_images_have_one_to_max_persons(scenes):
     assert all(image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8 for image, _ in scenes)
     assert {len(persons) for _, persons in scenes} == {1, 2, 3}
     assert len(draw_scene(np.random.default_rng(0), SIZE, 1)[1]) == 1
@@ -70,18 +70,18 @@ def test_boxes_lie_in_the_picture_and_hold_the_visible_area(scenes):
             assert (joints[:, :2] <= np.array((x + width, y + height)) + 1).all()
 
 
-def test_visible_eyes_of_upright_persons_tell_left_from_right(scenes):
+def test_the_visible_left_eye_of_an_upright_person_is_on_the_right(scenes):
     names = COCO.names
-    looked_at = 0
+    compared = 0
     for _, persons in scenes:
         for person in persons:
             joints = dict(zip(names, np.array(person["keypoints"]).reshape(17, 3), strict=True))
             left, right = joints["left_eye"], joints["right_eye"]
             upright = joints["left_shoulder"][2] > 0 and left[1] < joints["left_shoulder"][1] - 5
             if left[2] == right[2] == 2 and upright and abs(left[0] - right[0]) > 1.5 * abs(left[1] - right[1]):
-                looked_at += 1
+                compared += 1
                 assert left[0] > right[0]
-    assert looked_at > 10
+    assert compared > 10
 
 
 def test_from_the_front_everything_is_visible():
@@ -100,7 +100,7 @@ def test_from_the_back_the_face_is_hidden_and_the_limbs_are_not():
 
 @pytest.mark.parametrize(("yaw", "near"), [(90, "right"), (-90, "left")])
 def test_in_profile_the_near_side_hides_the_far_one(yaw, near):
-    # arms held out in front leave the hips free
+    # raised arms do not hide the hips
     person, canvas = standing(yaw, left_arm_flexion=60.0, right_arm_flexion=60.0)
     person.draw(canvas, 0)
     seen, far = named(person.visible(canvas, 0)), {"left": "right", "right": "left"}[near]
@@ -113,11 +113,11 @@ def test_in_profile_the_near_side_hides_the_far_one(yaw, near):
 def test_a_thing_or_a_person_in_front_hides_the_joints_behind_it():
     person, canvas = standing(yaw=0)
     person.draw(canvas, 0)
-    whole = silhouette(canvas, 0).sum()
+    area = silhouette(canvas, 0).sum()
     knee = person.keypoints[COCO.names.index("left_knee")]
     canvas.paint(capsule(knee, knee + 0.01, (6.0, 6.0), Material(np.zeros(3))), label=1 << 20)
     assert named(person.visible(canvas, 0)) == set(COCO.names) - {"left_knee"}
-    assert silhouette(canvas, 0).sum() < whole
+    assert silhouette(canvas, 0).sum() < area
 
     other, _ = standing(yaw=0)
     other.draw(canvas, 1)

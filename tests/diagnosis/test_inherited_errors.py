@@ -9,7 +9,7 @@ from distilpose.diagnosis.inherited_errors import TokenDistance, inherited_error
 
 
 def test_inherited_errors():
-    # one person a row: truth at 0, the teacher at 100 in the first three and right in the last
+    # one person per row: truth at 0; the teacher is at 100 in the first three and right in the last
     target = torch.zeros(4, 1, 2)
     teacher = torch.tensor([100.0, 100, 100, 0]).reshape(4, 1, 1) * torch.tensor([1.0, 0])
     student = torch.tensor([95.0, 60, 2, 1]).reshape(4, 1, 1) * torch.tensor([1.0, 0])
@@ -19,7 +19,7 @@ def test_inherited_errors():
     )
     assert (result.teacher_wrong, result.teacher_right) == (3, 1)
     assert result.wrong_too == pytest.approx(2 / 3)
-    assert result.follows == pytest.approx(1 / 3)  # 60 is nearer to the teacher's place, but not at it
+    assert result.follows == pytest.approx(1 / 3)  # 60 is too far from the teacher
     assert result.right_too == 1
 
 
@@ -34,7 +34,7 @@ def test_limits_of_following_the_teacher():
 
 def test_persons_without_a_reference_length_and_joints_without_label():
     places = torch.zeros(2, 2, 2)
-    student = places + torch.tensor([5.0, 0.0]).reshape(2, 1, 1)  # the second alone is at the teacher's place
+    student = places + torch.tensor([5.0, 0.0]).reshape(2, 1, 1)  # the second person alone repeats the error
     labelled = torch.tensor([[1, 0], [1, 1]]) > 0
     wrong = torch.zeros(2, 2) > 0
     result = inherited_errors(student, places, places + 50, labelled, wrong, wrong, torch.tensor([0.0, 10.0]))

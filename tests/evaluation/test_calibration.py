@@ -28,9 +28,9 @@ def test_bins_of_equal_size_are_weighted_by_count():
 
 def test_few_values_and_none():
     assert calibration_of_sigmas(np.array([2.0, np.nan]), np.array([-1.0, 1.0])).error == 1
-    nothing = calibration_of_sigmas(np.zeros(0), np.zeros(0))
-    assert np.isnan(nothing.error)
-    assert nothing.counts.size == nothing.sigma.size == 0
+    empty = calibration_of_sigmas(np.zeros(0), np.zeros(0))
+    assert np.isnan(empty.error)
+    assert empty.counts.size == empty.sigma.size == 0
 
 
 def test_spearman_depends_on_order_only():

@@ -25,7 +25,7 @@ from distilpose.evaluation.error_types import (
 from distilpose.evaluation.oks import oks
 from distilpose.skeleton import COCO, Skeleton
 
-MODULE = sys.modules[error_types.__module__]  # the package's name of it is the function
+MODULE = sys.modules[error_types.__module__]  # distilpose.evaluation.error_types is the function
 AREA = 100.0**2
 NOSE, WRIST, OTHER_WRIST, ELBOW, HIP = (
     COCO.names.index(name) for name in ("nose", "left_wrist", "right_wrist", "left_elbow", "left_hip")
@@ -52,7 +52,7 @@ def crowd(*corners: tuple[float, float], image_ids=None, area=None) -> People:
 
 
 def kinds_of_first(people: People, change) -> torch.Tensor:
-    """Types of a prediction for the first person that is right except for what `change` does to it in place."""
+    """Types of a prediction for the first person: the truth, modified in place by `change`."""
     predicted = people.keypoints[:1].clone()
     change(predicted[0])
     return error_types(predicted, people, torch.tensor([0]), COCO)[0]
@@ -87,7 +87,7 @@ def test_borders(joint_oks, kind):
 
 @pytest.mark.parametrize(("joint_oks", "kind"), [(EXACT, GOOD), (NEAR, JITTER)])
 def test_the_thresholds_belong_to_the_better_type(monkeypatch, joint_oks, kind):
-    """A prediction at a joint has exactly this joint_oks to it, and 0 to all others."""
+    """The similarity is replaced: exactly `joint_oks` to the joint at the predicted place, 0 to all others."""
     monkeypatch.setattr(
         MODULE, "keypoint_similarity", lambda predicted, place, *_: joint_oks * (predicted == place).all(-1).double()
     )
@@ -110,10 +110,10 @@ def test_a_joint_at_its_counterpart_is_an_inversion():
 
 
 def test_no_swap_with_the_same_person(monkeypatch):
-    """Otherwise each inversion would tie with a swap, decided by rounding; here joint_oks to others is rounded up."""
-    similarity = keypoint_similarity  # (N, P, K) to others, (N, K) to oneself
+    """Otherwise an inversion would tie with a swap, decided by rounding; here the similarity to others is rounded up."""
+    similarity = keypoint_similarity  # (N, P, K) to other persons, (N, K) to the person itself
     monkeypatch.setattr(
-        MODULE, "keypoint_similarity", lambda *given: (1 + 1e-12 * (given[0].ndim - 3)) * similarity(*given)
+        MODULE, "keypoint_similarity", lambda *arguments: (1 + 1e-12 * (arguments[0].ndim - 3)) * similarity(*arguments)
     )
 
     def change(pose):
@@ -151,7 +151,7 @@ def test_a_swap_uses_the_other_persons_area():
 
 
 def test_the_higher_similarity_decides_between_inversion_and_swap():
-    # the other person's left wrist lies beside the first one's right wrist, at twice the reach of 0.7
+    # the other person's left wrist is near the first person's right wrist, at twice the distance of similarity 0.7
     people = crowd((0, 0), (0, 0))
     gap = 2 * distance(0.7, WRIST)
     people.keypoints[1] += 5000
@@ -164,13 +164,13 @@ def test_the_higher_similarity_decides_between_inversion_and_swap():
         assert kinds_of_first(people, change)[WRIST] == kind, share
 
 
-def test_the_own_joint_comes_first():
+def test_the_correct_joint_comes_first():
     people = crowd((0, 0), (5000, 0))
     near = distance(0.6, WRIST)
     people.keypoints[0, OTHER_WRIST] = people.keypoints[0, WRIST] + torch.tensor([near, 0])
     people.keypoints[1, WRIST] = people.keypoints[0, OTHER_WRIST]
 
-    def change(pose):  # joint_oks 0.6 to its own place, 1 to the counterpart's and the other person's
+    def change(pose):  # similarity 0.6 to the correct joint, 1 to its counterpart and to the other person's joint
         pose[WRIST, 0] += near
 
     assert kinds_of_first(people, change)[WRIST] == JITTER
@@ -200,31 +200,31 @@ def test_a_crowd_equals_the_loop_over_persons():
         torch.randint(0, 9, (count,), generator=generator),
         torch.randperm(count, generator=generator),
     )
-    own = torch.randperm(count, generator=generator)[:25]
-    predicted = people.keypoints[own] + 8 * torch.randn(25, 17, 2, generator=generator)
-    kinds = error_types(predicted, people, own, COCO)
+    person = torch.randperm(count, generator=generator)[:25]
+    predicted = people.keypoints[person] + 8 * torch.randn(25, 17, 2, generator=generator)
+    kinds = error_types(predicted, people, person, COCO)
     assert set(kinds.unique().tolist()) == {UNLABELLED, GOOD, JITTER, INVERSION, SWAP, MISS}
     for n, k in torch.cartesian_prod(torch.arange(25), torch.arange(17)).tolist():
-        assert kinds[n, k] == by_hand(predicted[n, k], people, int(own[n]), k), (n, k)
+        assert kinds[n, k] == by_hand(predicted[n, k], people, int(person[n]), k), (n, k)
 
 
-def by_hand(place, people, own, joint) -> int:
+def by_hand(place, people, person, joint) -> int:
     """The definition, one joint at a time."""
 
-    def joint_oks(person, other):
-        if not people.labelled[person, other]:
+    def joint_oks(owner, other):
+        if not people.labelled[owner, other]:
             return 0.0
-        squared = float((place - people.keypoints[person, other]).square().sum())
-        return math.exp(-squared / (2 * float(people.area[person]) * (2 * COCO.sigmas[joint]) ** 2))
+        squared = float((place - people.keypoints[owner, other]).square().sum())
+        return math.exp(-squared / (2 * float(people.area[owner]) * (2 * COCO.sigmas[joint]) ** 2))
 
-    if not people.labelled[own, joint]:
+    if not people.labelled[person, joint]:
         return UNLABELLED
     mirror = COCO.flip_order[joint]
-    inversion = joint_oks(own, mirror) if mirror != joint else 0.0
-    others = [m for m in range(len(people.area)) if m != own and people.image_id[m] == people.image_id[own]]
+    inversion = joint_oks(person, mirror) if mirror != joint else 0.0
+    others = [m for m in range(len(people.area)) if m != person and people.image_id[m] == people.image_id[person]]
     swap = max([joint_oks(m, other) for m in others for other in {joint, mirror}], default=0.0)
-    if joint_oks(own, joint) >= 0.5:
-        return GOOD if joint_oks(own, joint) >= 0.85 else JITTER
+    if joint_oks(person, joint) >= 0.5:
+        return GOOD if joint_oks(person, joint) >= 0.85 else JITTER
     if max(inversion, swap) < 0.5:
         return MISS
     return INVERSION if inversion >= swap else SWAP
@@ -238,7 +238,7 @@ def test_the_mean_of_similarities_is_oks():
     torch.testing.assert_close(joint_oks.mean(-1), oks(predicted, target, area, COCO.sigmas))
 
 
-def test_without_sigmas_every_joint_has_a_shoulders():
+def test_without_sigmas_every_joint_has_the_sigma_of_a_shoulder():
     skeleton = Skeleton.from_names(["snout", "left_paw", "right_paw"])
     assert skeleton.sigmas is None
     assert COCO.sigmas[COCO.names.index("left_shoulder")] == DEFAULT_SIGMA

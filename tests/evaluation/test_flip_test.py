@@ -16,8 +16,8 @@ PIXELS = torch.tensor([[[95.0, 40.0], [120.3, 60.7], [61.2, 77.1]]])
 SCORES = torch.tensor([[0.1, 0.5, 0.9]])
 
 
-class Seeing(nn.Module):
-    """Predicts the true joints: an image whose first pixel is 1 is straight, any other is mirrored."""
+class Oracle(nn.Module):
+    """Predicts the true joints. An image whose first pixel is 1 is not mirrored, any other is."""
 
     skeleton, scores_trained = SKELETON, True
 
@@ -29,14 +29,14 @@ class Seeing(nn.Module):
         return turned[:, SKELETON.flip_order], SCORES[:, SKELETON.flip_order]
 
 
-class Student(Seeing):
+class Student(Oracle):
     def forward(self, images):
         pixels, scores = self.pixels(images)
-        nothing = torch.zeros(1)
-        return StudentOutput(pixels / SIZE, scores, nothing, nothing, nothing)
+        unused = torch.zeros(1)
+        return StudentOutput(pixels / SIZE, scores, unused, unused, unused)
 
 
-class Teacher(Seeing):
+class Teacher(Oracle):
     def forward(self, images):
         pixels, _ = self.pixels(images)
         maps, _ = encode_heatmaps(pixels / SIZE, torch.ones(1, 3), (H // 4, W // 4))
@@ -77,9 +77,9 @@ def test_the_released_form_smooths_small_maps_as_large_ones():
     maps = Small()(images).heatmaps
     mirrored = maps[:, SKELETON.flip_order].flip(-1)
     both = (maps + torch.cat([mirrored[..., :1], mirrored[..., :-1]], -1)) / 2
-    found, _ = predict_crops(Small(), images, "released")
-    assert torch.allclose(found, decode_heatmaps(both, kernel=11)[0], atol=1e-5)
-    assert not torch.allclose(found, decode_heatmaps(both)[0], atol=1e-2)
+    keypoints, _ = predict_crops(Small(), images, "released")
+    assert torch.allclose(keypoints, decode_heatmaps(both, kernel=11)[0], atol=1e-5)
+    assert not torch.allclose(keypoints, decode_heatmaps(both)[0], atol=1e-2)
 
 
 def test_untrained_scores_are_one(images):
@@ -113,6 +113,6 @@ def test_all_kinds_share_the_forward_passes(images):
     several = predict_crops_each(student, images, [False, True, "released"])
     assert len(calls) == 2
     for flip_test, (keypoints, scores) in zip([False, True, "released"], several, strict=True):
-        alone = predict_crops(student, images, flip_test)
-        assert torch.equal(keypoints, alone[0])
-        assert torch.equal(scores, alone[1])
+        single = predict_crops(student, images, flip_test)
+        assert torch.equal(keypoints, single[0])
+        assert torch.equal(scores, single[1])

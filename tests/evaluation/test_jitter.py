@@ -8,8 +8,8 @@ from distilpose.evaluation.jitter import steadiness
 
 def test_a_constant_offset_has_no_jitter():
     walk = np.stack([np.arange(20.0), np.zeros(20)], axis=-1)[:, None]
-    found = steadiness(walk + np.array([3, 0]), walk, torso=10)
-    assert found == pytest.approx((0, 0, 3, 0))
+    metrics = steadiness(walk + np.array([3, 0]), walk, torso=10)
+    assert metrics == pytest.approx((0, 0, 3, 0))
     assert steadiness(walk + np.array([2, 0]), walk, torso=10).pck == 1
 
 

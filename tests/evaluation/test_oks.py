@@ -60,7 +60,7 @@ def test_oks_agrees_with_pycocotools():
     generator = np.random.default_rng(0)
     truth = generator.uniform(0, 200, (3, 17, 2))
     visible = generator.integers(0, 3, (3, 17))
-    found = truth[:, None] + generator.normal(0, 8, (3, 4, 17, 2))
+    poses = truth[:, None] + generator.normal(0, 8, (3, 4, 17, 2))
 
     def coco_of(poses, marks, **fields):
         coco = pycoco.COCO()
@@ -82,18 +82,18 @@ def test_oks_agrees_with_pycocotools():
         coco.createIndex()
         return coco
 
-    flat = found.reshape(12, 17, 2)
+    flat = poses.reshape(12, 17, 2)
     evaluation = COCOeval(coco_of(truth, visible), coco_of(flat, np.ones((12, 17))), "keypoints")
     evaluation._prepare()
     expected = evaluation.computeOks(1, 1)
-    ours = oks(
+    similarity = oks(
         torch.tensor(flat)[:, None],
         torch.tensor(truth)[None],
         torch.tensor(9000.0),
         COCO.sigmas,
         torch.tensor(visible)[None],
     )
-    assert np.abs(ours.numpy() - expected).max() < 1e-12
+    assert np.abs(similarity.numpy() - expected).max() < 1e-12
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -120,9 +120,9 @@ def test_nms_stays_within_images():
     assert kept.tolist() == [1, 2]
 
 
-def test_nms_of_nothing():
-    nothing = torch.zeros(0)
-    kept = oks_nms_per_image(torch.zeros(0, 17, 2), nothing, nothing, nothing.long(), COCO.sigmas)
+def test_nms_without_persons():
+    empty = torch.zeros(0)
+    kept = oks_nms_per_image(torch.zeros(0, 17, 2), empty, empty, empty.long(), COCO.sigmas)
     assert kept.tolist() == []
 
 

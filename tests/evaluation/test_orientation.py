@@ -56,7 +56,7 @@ def test_without_hips_the_orientation_is_unknown():
     assert (upright.tolist(), known.tolist()) == ([True, False], [True, False])
 
 
-def test_a_torso_without_length_points_nowhere():
+def test_the_orientation_of_a_torso_without_length_is_unknown():
     assert [part.tolist() for part in is_upright(torch.zeros(1, 5, 2), torch.ones(1, 5), LSP)] == [[False], [False]]
 
 
@@ -84,10 +84,10 @@ def truth(target: torch.Tensor) -> coco.COCO:
 
 def test_pck_of_each_orientation():
     target = torch.cat([lean(0), lean(10), lean(90)])
-    found = target.clone()
-    found[2] += 1000
-    found[0, 0] += 1000
-    result = pck_by_orientation(predictions(found), truth(target), LSP)
+    predicted = target.clone()
+    predicted[2] += 1000
+    predicted[0, 0] += 1000
+    result = pck_by_orientation(predictions(predicted), truth(target), LSP)
     assert (result.upright.value, result.upright.persons) == (pytest.approx(0.9), 2)
     assert (result.other.value, result.other.persons) == (0, 1)
     everyone_up = pck_by_orientation(predictions(target[:2]), truth(target), LSP)

@@ -106,9 +106,9 @@ def test_validation_has_pck_by_orientation(tiny_coco):
     head_first["keypoints"][1::3] = [2 * y + height - down for down in head_first["keypoints"][1::3]]
     file.write_text(json.dumps(content))
     dataset = val_set(root)
-    found = truth_as_predictions(dataset)
-    found.keypoints[found.annotation_id != head_first["id"]] += 1000
-    figures = evaluate_dataset(found, dataset).metrics
+    predictions = truth_as_predictions(dataset)
+    predictions.keypoints[predictions.annotation_id != head_first["id"]] += 1000
+    figures = evaluate_dataset(predictions, dataset).metrics
     assert (figures["PCK_upright"], figures["PCK_other"]) == (0, 1)
     assert 0 < figures["PCK"] < 1
     upright = val_set(tiny_coco(val=6))
@@ -118,11 +118,11 @@ def test_validation_has_pck_by_orientation(tiny_coco):
 def test_rows_equal_those_of_the_published_loops(tiny_coco):
     dataset = val_set(tiny_coco(val=6))
     truth = truth_as_predictions(dataset)
-    # thirds of the same persons, one of them almost in place, so that there is something to suppress
-    found = concatenate([noisy(truth, 0.3, 1), noisy(truth, 0.2, 2), noisy(truth, 6.0, 3)])
-    rows = result_rows(found, COCO, dataset.input_size)
-    expected = published_rows(found, COCO.sigmas, dataset.input_size)
-    assert len(truth.scores) < len(rows) < len(found.scores)
+    # each person three times, twice almost at the same place, so that there are duplicates to remove
+    predictions = concatenate([noisy(truth, 0.3, 1), noisy(truth, 0.2, 2), noisy(truth, 6.0, 3)])
+    rows = result_rows(predictions, COCO, dataset.input_size)
+    expected = published_rows(predictions, COCO.sigmas, dataset.input_size)
+    assert len(truth.scores) < len(rows) < len(predictions.scores)
     assert [(row["image_id"], row["keypoints"]) for row in rows] == [
         (row["image_id"], row["keypoints"]) for row in expected
     ]
@@ -131,11 +131,11 @@ def test_rows_equal_those_of_the_published_loops(tiny_coco):
 
 def test_order_and_number_of_processes_do_not_matter(tiny_coco):
     dataset = val_set(tiny_coco(val=6))
-    found = noisy(truth_as_predictions(dataset))._replace(scores=torch.ones(len(dataset), 17))
+    predictions = noisy(truth_as_predictions(dataset))._replace(scores=torch.ones(len(dataset), 17))
     shuffled = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(1))
-    again = Predictions(*(field[shuffled] for field in found))
-    assert result_rows(found, COCO, (64, 48)) == result_rows(again, COCO, (64, 48))
-    assert score_dataset(found, dataset).metrics == score_dataset(again, dataset).metrics
+    again = Predictions(*(field[shuffled] for field in predictions))
+    assert result_rows(predictions, COCO, (64, 48)) == result_rows(again, COCO, (64, 48))
+    assert score_dataset(predictions, dataset).metrics == score_dataset(again, dataset).metrics
 
 
 def test_a_person_whose_scores_are_negative_is_kept_with_score_zero(tiny_coco):
@@ -143,19 +143,21 @@ def test_a_person_whose_scores_are_negative_is_kept_with_score_zero(tiny_coco):
     truth = truth_as_predictions(dataset)
     rows = result_rows(truth._replace(scores=-torch.ones_like(truth.scores)), COCO, (64, 48))
     assert [row["score"] for row in rows] == [0.0] * len(truth.scores)
-    # they are still found, so recall stays whole
+    # they still count as detected, so the recall is 1
     assert evaluate_dataset(truth._replace(scores=-torch.ones_like(truth.scores)), dataset).metrics["AR"] == 1.0
 
 
 def test_without_rescoring_the_box_scores_count(tiny_coco):
     dataset = val_set(tiny_coco(val=4))
-    found = truth_as_predictions(dataset)
-    found = found._replace(bbox_score=torch.linspace(0.1, 0.9, len(found.scores)), scores=0.5 * found.scores)
-    plain = result_rows(found, COCO, (64, 48), rescored=False)
-    assert sorted(row["score"] for row in plain) == found.bbox_score.double().tolist()
+    predictions = truth_as_predictions(dataset)
+    predictions = predictions._replace(
+        bbox_score=torch.linspace(0.1, 0.9, len(predictions.scores)), scores=0.5 * predictions.scores
+    )
+    plain = result_rows(predictions, COCO, (64, 48), rescored=False)
+    assert sorted(row["score"] for row in plain) == predictions.bbox_score.double().tolist()
 
 
-def test_a_limited_set_is_scored_on_what_it_holds(tiny_coco):
+def test_a_limited_set_is_scored_on_its_persons_only(tiny_coco):
     dataset = val_set(tiny_coco(val=6), limit=3)
     figures = evaluate_dataset(truth_as_predictions(dataset), dataset).metrics
     assert figures["AP"] == figures["AR"] == figures["PCK"] == 1.0
@@ -163,19 +165,19 @@ def test_a_limited_set_is_scored_on_what_it_holds(tiny_coco):
 
 def test_every_person_of_a_whole_set_counts(tiny_coco):
     dataset = val_set(tiny_coco(val=6))
-    found = truth_as_predictions(dataset)
-    half = Predictions(*(field[: len(dataset) // 2] for field in found))
+    predictions = truth_as_predictions(dataset)
+    half = Predictions(*(field[: len(dataset) // 2] for field in predictions))
     assert evaluate_dataset(half, dataset).metrics["AR"] == pytest.approx((len(dataset) // 2) / len(dataset))
 
 
 @pytest.mark.parametrize("place", [0, -1], ids=["first", "last"])
-def test_a_person_left_out_for_its_empty_box_is_missed(tiny_coco, place):
+def test_a_person_with_an_empty_box_counts_as_missed(tiny_coco, place):
     root = tiny_coco(val=6)
     path = root / "annotations" / "val.json"
     content = json.loads(path.read_text())
     content["annotations"][place]["bbox"][2] = 0
     path.write_text(json.dumps(content))
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="are skipped"):
         dataset = val_set(root)
     people = len(content["annotations"])
     assert len(dataset) == people - 1
@@ -188,9 +190,9 @@ def test_detector_boxes_are_scored_on_all_images_and_have_no_pck(tiny_coco):
     root = tiny_coco(val=6)
     labelled = truth_as_predictions(val_set(root))
     dataset = val_set(root, boxes=root / "detections.json")
-    found = labelled._replace(annotation_id=torch.arange(len(labelled.scores)))
+    predictions = labelled._replace(annotation_id=torch.arange(len(labelled.scores)))
     assert truth_of(dataset).getImgIds() == dataset.image_ids
-    result = score_dataset(found, dataset)
+    result = score_dataset(predictions, dataset)
     assert result.pck is None
     assert "PCK" not in result.metrics
     assert result.metrics["AP"] == 1.0
@@ -209,7 +211,7 @@ def test_coco_slice_fed_back(shared_data):
     root = shared_data / "coco-mini"
     dataset = CocoKeypoints(root / "annotations" / "person_keypoints_val2017.json", root / "val2017")
     keypoints = torch.from_numpy(dataset.instances.keypoints)
-    found = Predictions(
+    predictions = Predictions(
         keypoints,
         torch.ones(keypoints.shape[:2]),
         torch.from_numpy(dataset.instances.image_ids),
@@ -217,8 +219,8 @@ def test_coco_slice_fed_back(shared_data):
         torch.from_numpy(dataset.instances.boxes),
         torch.ones(len(dataset)),
     )
-    # unlabelled joints stand at (0, 0) for everyone, which makes doubles of barely labelled persons: drop none here
-    figures = score_dataset(found, dataset, nms_threshold=1.0).metrics
+    # all unlabelled joints are at (0, 0), so persons with few labels look like duplicates: remove none here
+    figures = score_dataset(predictions, dataset, nms_threshold=1.0).metrics
     assert {figures[name] for name in ("AP", "AP50", "AP75", "APM", "APL", "AR", "PCK")} == {1.0}
 
 
@@ -246,7 +248,7 @@ def test_all_batches_of_a_loader(tiny_coco):
     boxes = torch.from_numpy(dataset.instances.boxes)
     middle = boxes[:, None, :2] + boxes[:, None, 2:] / 2
     assert (straight.keypoints - middle).abs().max() < 1e-3
-    # a student that does not move when the image is mirrored is half a pixel of the crop off, to the left
+    # a constant prediction in the middle moves half a crop pixel to the left in the flip test
     moved = (flipped.keypoints - straight.keypoints)[..., 0]
     assert (moved < 0).all()
 

@@ -22,5 +22,5 @@ def test_untrained_scores_of_one_leave_the_box_score():
     assert rescore(boxes, torch.ones(2, 17)).tolist() == [0.25, 0.5]
 
 
-def test_nan_of_a_joint_below_does_not_spread():
+def test_a_nan_score_of_a_joint_does_not_count():
     assert rescore(torch.ones(1), torch.tensor([[float("nan"), 0.5]])).tolist() == [0.5]

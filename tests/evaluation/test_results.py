@@ -60,11 +60,11 @@ def test_a_bad_row_is_named(tmp_path, row, message):
     assert "Row 1 of" in str(caught.value)
 
 
-def test_files_that_are_no_results(tmp_path):
+def test_invalid_results_files(tmp_path):
     with pytest.raises(DistilPoseError, match=r"absent\.json does not exist"):
         load_results(tmp_path / "absent.json", 2, [42], [1])
     path = tmp_path / "results.json"
-    for text, message in (("[{", "is not JSON"), ("{}", "holds a dict")):
+    for text, message in (("[{", "is not JSON"), ('{"rows": []}', "expected a list")):
         path.write_text(text)
         with pytest.raises(DistilPoseError, match=message):
             load_results(path, 2, [42], [1])

@@ -29,10 +29,10 @@ def test_exported_is_what_evaluation_predicts(name):
     model = with_statistics(name)
     images = torch.randn(2, 3, 64, 48)
     with torch.no_grad():
-        found = ExportedPose(model, normalise=False, extra=True)(images)
+        outputs = ExportedPose(model, normalise=False, extra=True)(images)
         expected = predict_crops(model, images, flip_test=False)
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1])
+    assert torch.equal(outputs[0], expected[0])
+    assert torch.equal(outputs[1], expected[1])
 
 
 def test_untrained_scores_count_as_one():
@@ -54,8 +54,8 @@ def test_trace_folds_and_takes_any_batch():
         crops = torch.randint(0, 256, (count, 64, 48, 3), dtype=torch.uint8)
         plain = (crops.permute(0, 3, 1, 2).float() / 255 - mean) / std
         with torch.no_grad():
-            found, expected = program.module()(crops), model(plain)
-        for one, other in zip(found, (expected.keypoints, expected.scores, expected.sigmas), strict=True):
+            outputs, expected = program.module()(crops), model(plain)
+        for one, other in zip(outputs, (expected.keypoints, expected.scores, expected.sigmas), strict=True):
             assert (one - other).abs().max() < 1e-5
 
 
@@ -63,9 +63,9 @@ def test_half_is_near_and_gives_float32():
     model = with_statistics("student_xs")
     images = torch.randn(2, 3, 64, 48)
     with torch.no_grad():
-        found, expected = trace(model, False, False, half=True).module()(images), model(images)
-    assert found[0].dtype == torch.float32
-    assert 0 < (found[0] - expected.keypoints).abs().max() < 1e-3
+        outputs, expected = trace(model, False, False, half=True).module()(images), model(images)
+    assert outputs[0].dtype == torch.float32
+    assert 0 < (outputs[0] - expected.keypoints).abs().max() < 1e-3
 
 
 def test_a_convolution_used_twice_is_not_folded():

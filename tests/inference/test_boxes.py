@@ -26,7 +26,7 @@ def write(tmp_path, content):
     return path
 
 
-def test_a_detectors_list(folder, tmp_path):
+def test_a_list_of_detections(folder, tmp_path):
     ids = image_ids(find_images(folder))
     rows = [
         {"image_id": 785, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.9},
@@ -37,15 +37,15 @@ def test_a_detectors_list(folder, tmp_path):
         {"file_name": "sub/000000000007.PNG", "bbox": [5, 6, 7, 8]},
     ]
     boxes, numbers = read_boxes(write(tmp_path, rows), ids, category_id=1, threshold=0.5)
-    assert {path.name: found.boxes.tolist() for path, found in boxes.items()} == {
+    assert {path.name: image_boxes.boxes.tolist() for path, image_boxes in boxes.items()} == {
         "000000000785.jpg": [[1, 2, 3, 4], [1, 2, 0, 4]],
         "000000000007.PNG": [[5, 6, 7, 8]],
     }
-    assert np.concatenate([found.scores for found in boxes.values()]).tolist() == [0.9, 0.9, 1.0]
+    assert np.concatenate([image_boxes.scores for image_boxes in boxes.values()]).tolist() == [0.9, 0.9, 1.0]
     assert numbers == ids
 
 
-def test_an_annotation_file_brings_its_own_numbers(folder, tmp_path):
+def test_images_have_the_numbers_of_the_annotation_file(folder, tmp_path):
     ids = image_ids(find_images(folder))
     content = {
         "images": [{"id": 3, "file_name": "000000000785.jpg"}, {"id": 785, "file_name": "another.jpg"}],
@@ -56,7 +56,9 @@ def test_an_annotation_file_brings_its_own_numbers(folder, tmp_path):
         ],
     }
     boxes, numbers = read_boxes(write(tmp_path, content), ids, category_id=1)
-    assert {path.name: found.boxes.tolist() for path, found in boxes.items()} == {"000000000785.jpg": [[1, 2, 3, 4]]}
+    assert {path.name: image_boxes.boxes.tolist() for path, image_boxes in boxes.items()} == {
+        "000000000785.jpg": [[1, 2, 3, 4]]
+    }
     assert numbers[folder / "000000000785.jpg"] == 3
 
 
@@ -97,10 +99,10 @@ def test_boxes_on_an_image(box, good):
 
 def test_boxes_of_a_videos_frames(tmp_path):
     rows = [{"image_id": 0, "bbox": [1, 2, 3, 4]}, {"image_id": 4, "bbox": [1, 2, 3, 4], "score": 0.1}]
-    found = read_frame_boxes(write(tmp_path, rows), category_id=1)
-    assert {number: boxes.scores.tolist() for number, boxes in found.items()} == {0: [1.0], 4: [0.1]}
+    frames = read_frame_boxes(write(tmp_path, rows), category_id=1)
+    assert {number: boxes.scores.tolist() for number, boxes in frames.items()} == {0: [1.0], 4: [0.1]}
     assert list(read_frame_boxes(write(tmp_path, {"annotations": rows}), 1, threshold=0.5)) == [0]
-    with pytest.raises(DistilPoseError, match="category 2"):
+    with pytest.raises(DistilPoseError, match=r"boxes\.json.*category 2"):
         read_frame_boxes(write(tmp_path, [{**rows[0], "category_id": 1}]), category_id=2)
     with pytest.raises(DistilPoseError, match=r"boxes\.json.*list"):
         read_frame_boxes(write(tmp_path, {}), category_id=1)

@@ -1,4 +1,4 @@
-"""Detectors; the ONNX files are made here and give known outputs."""
+"""Detectors. The ONNX files are written by the tests and have constant outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABELS = np.array([0, 0, 0, 1, 0])
 IMAGE = np.zeros((40, 80, 3), np.uint8)  # letterboxed: 32 x 16 of the input, from its row 8 on
 
 
-def answering(path, *outputs, kind=TensorProto.FLOAT, shape=(1, 3, 32, 32), more=()):
+def constant_detector(path, *outputs, kind=TensorProto.FLOAT, shape=(1, 3, 32, 32), more=()):
     """An ONNX file with an image input that gives these outputs for every image."""
     image = helper.make_tensor_value_info("images", kind, shape)
     others = [helper.make_tensor_value_info(name, kind, [1, 2]) for name in more]
@@ -59,14 +59,14 @@ def outputs_of(layout):
 
 @pytest.mark.parametrize("layout", ["yolo", "yolo_objectness", "rows", "boxes_labels_scores"])
 def test_each_layout_gives_the_same_persons(layout, tmp_path):
-    detector = OnnxDetector(answering(tmp_path / "d.onnx", *outputs_of(layout)), layout)
-    found = detector(IMAGE)
-    assert found.boxes == pytest.approx(np.array([[10, 0, 20, 40], [50, 0, 20, 20]]))
-    assert found.scores == pytest.approx([0.9, 0.7], abs=1e-6)
+    detector = OnnxDetector(constant_detector(tmp_path / "d.onnx", *outputs_of(layout)), layout)
+    detections = detector(IMAGE)
+    assert detections.boxes == pytest.approx(np.array([[10, 0, 20, 40], [50, 0, 20, 20]]))
+    assert detections.scores == pytest.approx([0.9, 0.7], abs=1e-6)
 
 
 def test_options_of_the_outputs(tmp_path):
-    shares = answering(tmp_path / "d.onnx", CORNERS / 32, LABELS.astype(np.int64), SCORES)
+    shares = constant_detector(tmp_path / "d.onnx", CORNERS / 32, LABELS.astype(np.int64), SCORES)
     settings = {"layout": "boxes_labels_scores", "relative": True}
     assert len(OnnxDetector(shares, overlap=None, threshold=0.05, **settings)(IMAGE).boxes) == 4
     assert OnnxDetector(shares, person=1, **settings)(IMAGE).boxes == pytest.approx(np.array([[0, 0, 20, 20]]))
@@ -89,7 +89,7 @@ def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
     graph = helper.make_graph(nodes, "means", [image], [out])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     save(model, str(tmp_path / "means.onnx"))
-    seen = []
+    inputs = []
     detector = OnnxDetector(
         tmp_path / "means.onnx", "rows", (20, 40), scale=1.0, mean=(1, 2, 3), std=(2, 2, 2), bgr=bgr, letterbox=True
     )
@@ -97,7 +97,7 @@ def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
 
     class Watched:
         def run(self, names, feed):
-            seen.append(feed["images"])
+            inputs.append(feed["images"])
             return run(names, feed)
 
     detector.session = Watched()
@@ -105,7 +105,7 @@ def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
     red[..., 0] = 200
     detector(red)
     assert session is not None
-    (planes,) = seen
+    (planes,) = inputs
     assert planes.shape == (1, 3, 20, 40)
     inside, grey = planes[0, :, 10, 20], planes[0, :, 10, 0]
     assert inside.tolist() == ([-0.5, -1, 98.5] if bgr else [99.5, -1, -1.5])
@@ -114,7 +114,7 @@ def test_the_input_is_the_image_scaled_and_padded(bgr, tmp_path):
 
 @pytest.mark.parametrize("layout", ["yolo_objectness", "boxes_labels_scores"])
 def test_outputs_of_another_layout(layout, tmp_path):
-    file = answering(tmp_path / "d.onnx", *outputs_of("rows"))
+    file = constant_detector(tmp_path / "d.onnx", *outputs_of("rows"))
     with pytest.raises(DistilPoseError) as error:
         OnnxDetector(file, layout, person=1)
     assert all(fact in str(error.value) for fact in ("d.onnx", "(5, 6)", f"detector.layout={layout}", "rows"))
@@ -131,7 +131,7 @@ def test_files_that_are_not_onnx(content, tmp_path):
 @pytest.mark.parametrize("about", [{"more": ["size"]}, {"shape": (4, 3, 32, 32)}, {"shape": (1, 1, 32, 32)}])
 def test_files_with_another_input(about, tmp_path):
     with pytest.raises(DistilPoseError, match=r"d\.onnx takes . input\(s\).*expected one image"):
-        OnnxDetector(answering(tmp_path / "d.onnx", *outputs_of("rows"), **about), "rows")
+        OnnxDetector(constant_detector(tmp_path / "d.onnx", *outputs_of("rows"), **about), "rows")
 
 
 def test_a_file_that_cannot_run_fails_when_it_is_loaded(tmp_path):
@@ -161,20 +161,20 @@ def test_torchvision_from_a_file(tmp_path):
     with torch.no_grad():
         (expected,) = model.eval()([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
     persons = expected["labels"] == 1
-    found = TorchvisionDetector(name, tmp_path / "weights.pth", threshold=0.0, device="cpu")(image)
-    assert 0 < len(found.boxes) <= persons.sum()
-    assert set(found.scores.round(5).tolist()) <= set(expected["scores"][persons].double().numpy().round(5).tolist())
-    assert (found.boxes[:, :2] + found.boxes[:, 2:] <= [80.001, 60.001]).all()
+    detections = TorchvisionDetector(name, tmp_path / "weights.pth", threshold=0.0, device="cpu")(image)
+    assert 0 < len(detections.boxes) <= persons.sum()
+    assert set(detections.scores.round(5).tolist()) <= set(
+        expected["scores"][persons].double().numpy().round(5).tolist()
+    )
+    assert (detections.boxes[:, :2] + detections.boxes[:, 2:] <= [80.001, 60.001]).all()
     with pytest.raises(DistilPoseError, match=r"detector\.file=.*weights\.pth.*fasterrcnn"):
         TorchvisionDetector(file=tmp_path / "weights.pth", device="cpu")
 
 
-def test_torchvision_without_a_network_or_a_name(monkeypatch):
+def test_torchvision_without_a_network(monkeypatch):
     def no_network(*arguments, **options):
         raise URLError("no network")
 
     monkeypatch.setattr("torchvision.models.get_model", no_network)
     with pytest.raises(DistilPoseError, match=r"no network.*detector\.file=FILE"):
         TorchvisionDetector(device="cpu")
-    with pytest.raises(DistilPoseError, match=r"detector\.name=resnet50.*fasterrcnn"):
-        TorchvisionDetector("resnet50", device="cpu")

@@ -10,7 +10,6 @@ from distilpose.errors import DistilPoseError
 from distilpose.evaluation import predict_batches
 from distilpose.inference import Predictor
 from distilpose.inference.boxes import Boxes
-from distilpose.inference.images import Frame
 from distilpose.models import create_model, save_model
 from distilpose.outputs import PoseBatch
 
@@ -30,26 +29,26 @@ def test_agrees_with_the_evaluation_of_the_same_boxes(tiny_coco, model, flip_tes
     image = cv2.cvtColor(cv2.imread(str(root / "val" / "000001.jpg")), cv2.COLOR_BGR2RGB)
     predictor = Predictor(model, device="cpu", batch_size=1, flip_test=flip_test)
     boxes = dataset.instances.boxes[dataset.instances.image_ids == 1]
-    found = predictor(image, boxes, image_id=1)
+    predictions = predictor(image, boxes, image_id=1)
     assert len(boxes) == 2
-    assert (found.keypoints - expected.keypoints).abs().max() < 1e-2
-    assert torch.allclose(found.scores, expected.scores, atol=1e-4)
-    assert found.image_id.tolist() == [1, 1]
-    assert found.bbox.tolist() == expected.bbox.tolist()
+    assert (predictions.keypoints - expected.keypoints).abs().max() < 1e-2
+    assert torch.allclose(predictions.scores, expected.scores, atol=1e-4)
+    assert predictions.image_id.tolist() == [1, 1]
+    assert predictions.bbox.tolist() == expected.bbox.tolist()
 
 
 def test_from_a_file_without_boxes(model, tmp_path):
     predictor = Predictor(save_model(model, tmp_path / "model.safetensors"), device="cpu")
-    found = predictor(np.zeros((90, 120, 3), np.uint8))
-    assert found.keypoints.shape == (1, 17, 2)
-    assert found.bbox.tolist() == [[0, 0, 120, 90]]
+    predictions = predictor(np.zeros((90, 120, 3), np.uint8))
+    assert predictions.keypoints.shape == (1, 17, 2)
+    assert predictions.bbox.tolist() == [[0, 0, 120, 90]]
     assert predictor.skeleton.num_keypoints == 17
 
 
-def test_no_boxes_find_nobody(model):
-    found = Predictor(model, device="cpu")(np.zeros((90, 120, 3), np.uint8), boxes=[])
-    assert found.keypoints.shape == (0, 17, 2)
-    assert found.bbox.shape == (0, 4)
+def test_without_boxes_there_are_no_persons(model):
+    predictions = Predictor(model, device="cpu")(np.zeros((90, 120, 3), np.uint8), boxes=[])
+    assert predictions.keypoints.shape == (0, 17, 2)
+    assert predictions.bbox.shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +59,10 @@ def test_images_that_are_not_rgb(model, image):
         Predictor(model, device="cpu")(image)
 
 
-def test_empty_boxes(model):
+def test_boxes_that_cannot_be_cropped(model):
     predictor, image = Predictor(model, device="cpu"), np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(DistilPoseError, match="empty, huge, not finite"):
         predictor(image, [[0, 0, 4, 4], [0, 0, 0, 5]])
-    with pytest.raises(DistilPoseError, match="empty, huge or not finite"):  # as a detector may find
-        predictor.predict_each([(Frame(0, image=image), Boxes(np.array([[0, 0, 5, np.nan]]), np.ones(1)))])
+    predictor.detector = lambda _: Boxes(np.array([[0, 0, 5, np.nan], [0, 0, 4, 4]]), np.ones(2))
+    predictor.detector.every = 1
+    assert predictor(image).bbox.tolist() == [[0, 0, 4, 4]]

@@ -1,4 +1,4 @@
-"""The journal of a prediction, where the command does not show it."""
+"""The journal of a prediction, beyond what tests of the command show."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ def test_at_rest_it_is_a_low_pass_of_the_first_order():
     """A step of 1 pixel with beta 0: what is left after n frames is (1 - share)^n."""
     places = [(0.0, 5.0)] + [(1.0, 5.0)] * 10
     share = 2 * math.pi * 1.5 / 25 / (2 * math.pi * 1.5 / 25 + 1)
-    found = smoothed(places, min_cutoff=1.5, beta=0.0)
-    assert found[:, 0] == pytest.approx([0] + [1 - (1 - share) ** n for n in range(1, 11)])
-    assert found[:, 1] == pytest.approx(5.0)
+    result = smoothed(places, min_cutoff=1.5, beta=0.0)
+    assert result[:, 0] == pytest.approx([0] + [1 - (1 - share) ** n for n in range(1, 11)])
+    assert result[:, 1] == pytest.approx(5.0)
 
 
 def test_a_steady_walk_lags_by_one_over_the_cut_off_and_less_with_beta():
@@ -50,9 +50,9 @@ def test_the_frame_rate_does_not_change_the_smoothing():
 
 def test_noise_is_reduced_and_the_mean_kept():
     noise = np.random.default_rng(0).normal(0, 2, (500, 2)) + 40
-    found = smoothed(noise, beta=0.0, min_cutoff=1.0)
-    assert found[50:].std() < 0.5 * noise[50:].std()
-    assert found[50:].mean() == pytest.approx(40, abs=0.3)
+    result = smoothed(noise, beta=0.0, min_cutoff=1.0)
+    assert result[50:].std() < 0.5 * noise[50:].std()
+    assert result[50:].mean() == pytest.approx(40, abs=0.3)
 
 
 def test_an_unconfident_joint_is_unchanged_and_does_not_update_the_filter():
@@ -60,9 +60,9 @@ def test_an_unconfident_joint_is_unchanged_and_does_not_update_the_filter():
     scores = [CONFIDENT] * 5 + [0.1 * CONFIDENT] * 3 + [CONFIDENT] * 3
     assert smoothed(places, scores=scores) == pytest.approx(np.array(places))
     lost = [(np.nan, np.nan) if n == 5 else place for n, place in enumerate(places)]
-    found = smoothed(lost, scores=[*scores[:5], CONFIDENT, *scores[6:]])
-    assert np.isnan(found[5]).all()
-    assert found[8:] == pytest.approx(np.array(places[8:]))
+    result = smoothed(lost, scores=[*scores[:5], CONFIDENT, *scores[6:]])
+    assert np.isnan(result[5]).all()
+    assert result[8:] == pytest.approx(np.array(places[8:]))
 
 
 def test_after_a_long_gap_the_old_position_hardly_counts():

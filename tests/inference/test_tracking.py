@@ -17,13 +17,13 @@ def person(x, y=20.0, width=40.0, height=90.0):
 
 def follow(tracker, frames):
     """Identities by frame of persons given as x positions, in the order given."""
-    found = []
+    identities = []
     for number, places in enumerate(frames):
         people = [person(x) for x in places]
         boxes = np.array([box for box, _ in people]).reshape(-1, 4)
         poses = np.array([pose for _, pose in people]).reshape(-1, 17, 2)
-        found.append(tracker(number / 25, poses, np.ones((len(people), 17)), boxes)[0].tolist())
-    return found
+        identities.append(tracker(number / 25, poses, np.ones((len(people), 17)), boxes)[0].tolist())
+    return identities
 
 
 def test_identities_do_not_depend_on_the_order_of_the_persons():
@@ -35,7 +35,7 @@ def test_the_sum_of_similarities_decides():
     assert follow(Tracker(COCO), [[0, 20], [11, 29]]) == [[1, 2], [1, 2]]
 
 
-def test_rejected_pairs_do_not_decide_about_the_others(monkeypatch):
+def test_rejected_pairs_do_not_influence_the_others(monkeypatch):
     """The largest sum is 0.14 + 0.14, both below the threshold; 0.20 alone is a pair."""
     tracker = Tracker(COCO, least=0.15)
     assert follow(tracker, [[0, 300]]) == [[1, 2]]

@@ -1,4 +1,4 @@
-"""Video files: whole, cut off, damaged, empty, of changing size. No frame is read before it is needed."""
+"""Video files: intact, cut off, damaged, empty, of changing size. No frame is read before it is needed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_clip_that_is_cut_off(clip):
 
 
 def test_a_damaged_clip_gives_the_frames_that_can_be_decoded(clip):
-    whole = [frame.image for frame in Video(str(clip)).frames()]
+    intact = [frame.image for frame in Video(str(clip)).frames()]
     content = bytearray(clip.read_bytes())
     third = len(content) // 3
     content[third : third + 4000] = np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8).tobytes()
@@ -74,7 +74,7 @@ def test_a_damaged_clip_gives_the_frames_that_can_be_decoded(clip):
     video = Video(str(clip))
     frames = [frame.image for frame in video.frames()]
     assert 20 < len(frames) < 30
-    for before, after in zip(whole[:5] + whole[-5:], frames[:5] + frames[-5:], strict=True):
+    for before, after in zip(intact[:5] + intact[-5:], frames[:5] + frames[-5:], strict=True):
         assert (before == after).all()
     assert f"{clip} ended after {len(frames)} of 30 frames" in video.faults[0]
 
@@ -103,7 +103,7 @@ def test_a_clip_that_changes_size_keeps_its_first_size(tmp_path):
 
 @pytest.fixture
 def address(tmp_path):
-    """Of the folder's files, from a server on this machine."""
+    """Address of a local server of the folder."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     handler.func.log_message = lambda *_: None
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -13,16 +13,16 @@ pytest.importorskip("mlflow")
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def without_retries(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-def test_a_server_that_is_not_there():
+def test_an_unreachable_server_raises_an_error():
     with pytest.raises(DistilPoseError, match=r"logger.mlflow.tracking_uri=http://127\.0\.0\.1:9.*start it"):
         make_mlflow_logger("http://127.0.0.1:9")
 
 
-def test_one_that_goes_away_is_skipped_and_retried(monkeypatch):
+def test_a_lost_server_is_skipped_and_retried(monkeypatch):
     now, warnings = [100.0], []
     monkeypatch.setattr(mlflow_logger.log, "warning", warnings.append)
     monkeypatch.setattr(mlflow_logger.time, "monotonic", lambda: now[0])

@@ -9,12 +9,14 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from distilpose.loggers.tables import log_figures, log_histogram, log_table
 
 
-def test_what_is_not_finite_is_left_out(tmp_path):
-    seen = []
-    trainer = SimpleNamespace(global_step=3, loggers=[SimpleNamespace(log_metrics=lambda *a, **k: seen.append((a, k)))])
+def test_values_that_are_not_finite_are_left_out(tmp_path):
+    calls = []
+    trainer = SimpleNamespace(
+        global_step=3, loggers=[SimpleNamespace(log_metrics=lambda *a, **k: calls.append((a, k)))]
+    )
     log_figures(trainer, {"a": 1.0, "b": math.nan})
     log_figures(trainer, {"b": math.inf})
-    assert seen == [(({"a": 1.0},), {"step": 3})]
+    assert calls == [(({"a": 1.0},), {"step": 3})]
     histograms = []
     logger = WandbLogger.__new__(WandbLogger)
     logger.log_metrics = lambda metrics, step: histograms.append(metrics["h"])
@@ -25,7 +27,7 @@ def test_what_is_not_finite_is_left_out(tmp_path):
     assert sum(histogram.histogram) == 2
 
 
-def test_a_table_is_text_where_there_is_no_better(tmp_path):
+def test_a_table_in_tensorboard_is_text(tmp_path):
     texts = {}
     logger = TensorBoardLogger.__new__(TensorBoardLogger)
     logger._experiment = SimpleNamespace(add_text=lambda key, text, step: texts.update({(key, step): text}))

@@ -53,7 +53,7 @@ def direct_divergence(log_along_x, log_along_y, heatmaps):
 
 
 def laplace_shares(mean, scale, cells):
-    """What a Laplace gives to each of the cells of one axis, by its distribution function."""
+    """The share of a Laplace in each cell of one axis, from its cumulative distribution function."""
     density = torch.distributions.Laplace(mean.unsqueeze(-1), scale.unsqueeze(-1))
     cells = torch.arange(cells)
     return density.cdf(cells + 0.5) - density.cdf(cells - 0.5)
@@ -80,9 +80,9 @@ def test_maps_without_a_positive_cell_do_not_count(loss):
     value.backward()
     assert keypoints.grad[:, 1:3].abs().max() == 0
     assert keypoints.grad[:, 0].abs().min() > 0
-    # the mean runs over them still
-    known = [0, 3, 4]
-    rest = loss(keypoints[:, known], sigmas[:, known], heatmaps[:, known], weights[:, known])
+    # the mean still runs over them
+    others = [0, 3, 4]
+    rest = loss(keypoints[:, others], sigmas[:, others], heatmaps[:, others], weights[:, others])
     assert value.item() == pytest.approx(0.6 * rest.item(), rel=1e-12)
 
 
@@ -123,7 +123,7 @@ def test_far_and_collapsed_students_stay_finite(loss):
 
 
 def test_marginals_are_those_of_the_simulated_heatmap():
-    """Each cell's square by the two maps in full."""
+    """The squared differences, computed from the two full maps."""
     keypoints, sigmas, heatmaps, weights = random_case()
     student, teacher = gaussians(keypoints, sigmas), heatmaps.clamp(min=0)
     expected = 0
@@ -136,7 +136,7 @@ def test_marginals_are_those_of_the_simulated_heatmap():
 
 @pytest.mark.parametrize("loss", [marginal_loss, divergence_loss])
 def test_a_student_like_the_teacher_has_no_loss(loss):
-    """Also at the border, where the map shows half of the Gaussian, and whatever the map's scale."""
+    """Also at the border, where the map contains half of the Gaussian, and for any scale of the map."""
     keypoints, sigmas, weights = students((5.3, 7.8), (0.0, 0.0), (12.0, 3.0))
     for scale in (1, 0.2):
         value = loss(keypoints, sigmas, scale * gaussians(keypoints, sigmas), weights, floor=0)
@@ -150,7 +150,7 @@ def test_divergence_of_gaussians_is_that_over_all_cells():
     x, y = (Categorical(logits=exponent) for exponent in exponents)
     loss = divergence_loss(keypoints, sigmas, heatmaps, weights, floor=0)
     torch.testing.assert_close(loss, (weights * direct_divergence(x.logits, y.logits, heatmaps)).mean())
-    # and, where no share underflows, what torch says of the two maps
+    # torch's divergence of the two maps is the same, if no share underflows
     sigmas = sigmas + 2
     student, teacher = gaussians(keypoints, sigmas).flatten(2), heatmaps.clamp(min=0).flatten(2)
     expected = kl_divergence(Categorical(teacher), Categorical(student))
@@ -169,8 +169,8 @@ def test_divergence_of_laplaces_is_that_over_all_cells():
     assert same.item() == pytest.approx(0, abs=1e-7)
 
 
-def pull(loss, distance, size=(64, 64)):
-    """The loss's gradient, a cell, on a student that many cells to the right of its teacher's peak; both of sigma 2."""
+def gradient_per_cell(loss, distance, size=(64, 64)):
+    """The loss's gradient per cell for a student `distance` cells to the right of the teacher's peak, both with sigma 2."""
     extent = torch.tensor(size[::-1])
     teacher = torch.tensor([[[12.0, 32.0]]]).double() / extent
     student = (teacher + torch.tensor([distance, 0.0]) / extent).requires_grad_()
@@ -180,16 +180,16 @@ def pull(loss, distance, size=(64, 64)):
     return (student.grad[0, 0] / extent)[0].item()
 
 
-def test_the_pull_of_a_far_teacher():
-    """By the shape: growing with the distance, constant, or, of squared differences, none."""
+def test_the_gradient_towards_a_distant_teacher():
+    """It grows with the distance (Gaussian), is constant (Laplace), or vanishes (squared differences)."""
     for distance in (4.0, 16.0, 32.0):
-        assert pull(divergence_loss, distance) == pytest.approx(distance / 2**2, rel=1e-3)
-        assert pull(laplace_divergence, distance + 4) == pytest.approx(1 / 2, rel=1e-2)
-    assert pull(marginal_loss, 2.0) > 1e-2
-    assert abs(pull(marginal_loss, 32.0)) < 1e-12
-    # beyond the map's end, where no cell tells how far, the pull stays
-    assert pull(divergence_loss, 80.0) > 10
-    assert pull(laplace_divergence, 80.0) == pytest.approx(1 / 2, rel=1e-3)
+        assert gradient_per_cell(divergence_loss, distance) == pytest.approx(distance / 2**2, rel=1e-3)
+        assert gradient_per_cell(laplace_divergence, distance + 4) == pytest.approx(1 / 2, rel=1e-2)
+    assert gradient_per_cell(marginal_loss, 2.0) > 1e-2
+    assert abs(gradient_per_cell(marginal_loss, 32.0)) < 1e-12
+    # outside the map the gradient does not vanish
+    assert gradient_per_cell(divergence_loss, 80.0) > 10
+    assert gradient_per_cell(laplace_divergence, 80.0) == pytest.approx(1 / 2, rel=1e-3)
 
 
 def test_the_best_sigma_of_the_divergence_is_the_teachers_deviation():
@@ -209,11 +209,11 @@ def test_the_best_sigma_of_the_divergence_is_the_teachers_deviation():
             return loss
 
         optimiser.step(step)
-        # the discrete Laplace's mean absolute deviation is its scale but for terms of the cell's size
+        # the discrete Laplace's mean absolute deviation differs from its scale by terms of the cell's size
         assert free[0, 0, 0].item() == pytest.approx(expected, rel=1e-4 if shape == "gaussian" else 0.1)
 
 
-def test_moments_of_a_gaussian_are_its_own():
+def test_moments_of_a_gaussian():
     keypoints, sigmas, _ = students((20.3, 30.8), (24.0, 18.5), sigma=2.0)
     keypoints, sigmas = keypoints * CELLS / torch.tensor([48, 64]), sigmas * torch.tensor([1.0, 1.5])
     heatmaps = gaussians(keypoints, sigmas, (64, 48))
@@ -229,7 +229,7 @@ def test_moments_of_a_gaussian_are_its_own():
 
 @pytest.mark.parametrize("noise", [0.01, 0.02])
 def test_the_floor_keeps_noise_out_of_the_moments(noise):
-    """Of Gaussians of sigma 2 somewhere on 64 x 48 cells."""
+    """Gaussians of sigma 2 at random positions on 64 x 48 cells."""
     draw = torch.Generator().manual_seed(0)
     extent = torch.tensor([48.0, 64.0])
     keypoints = 0.25 + 0.5 * torch.rand(20, 10, 2, generator=draw)
@@ -239,14 +239,14 @@ def test_the_floor_keeps_noise_out_of_the_moments(noise):
     mean, deviation = moment_targets(heatmaps)
     assert ((mean - keypoints) * extent).square().mean().sqrt() < 0.05
     assert (deviation - sigmas).abs().mean() < 0.05
-    # without it the noise is all they tell
+    # without the floor, the moments are those of the noise
     assert (moment_targets(heatmaps, floor=0)[1] - sigmas).abs().mean() > 5
 
 
 def test_moment_loss_in_cells():
     keypoints, sigmas, weights = students((5.0, 8.0), sigma=1.0)
     heatmaps = torch.zeros(1, 1, *SIZE).double()
-    heatmaps[0, 0, 11, 5] = 1  # three cells below, of deviation 0
+    heatmaps[0, 0, 11, 5] = 1  # three cells below, with deviation 0
     expected = (3 - 0.5) + 2 * 0.5 * 1.0**2
     assert moment_loss(keypoints, sigmas, heatmaps, weights).item() == pytest.approx(expected)
     assert math.isclose(moment_targets(heatmaps)[0][0, 0, 1].item(), 11 / ROWS)

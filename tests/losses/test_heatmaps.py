@@ -70,9 +70,9 @@ def test_float32_under_mixed_precision():
             assert loss(maps, target, torch.ones(2, 3)).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def gaussian(place, sigma, size=(48, 40)):
+def gaussian(cell, sigma, size=(48, 40)):
     """A map (1, 1, rows, columns) of a joint at (x, y) cells."""
-    keypoint = torch.tensor([[place]]) / torch.tensor([size[1], size[0]])
+    keypoint = torch.tensor([[cell]]) / torch.tensor([size[1], size[0]])
     return keypoint, encode_heatmaps(keypoint, torch.ones(1, 1), size, sigma)[0]
 
 
@@ -84,17 +84,17 @@ def moments(heatmaps):
     return *map(float, mean), float((share.sum(0) * (x - mean[0]) ** 2).sum().sqrt())
 
 
-def test_a_teacher_who_sees_the_label_too_believes_the_product_of_both(monkeypatch):
+def test_informed_maps_are_the_product_of_map_and_label(monkeypatch):
     monkeypatch.setattr("distilpose.losses.heatmaps.DOUBT", 0.0)
     _, heatmaps = gaussian((20.0, 24.0), 3.0)
     label, _ = gaussian((23.0, 24.0), 2.0)
     x, y, sigma = moments(informed_heatmaps(0.8 * heatmaps, label, torch.ones(1, 1), 2.0))
-    # of two Gaussians: precisions add, the mean lies between them in proportion
+    # the product of two Gaussians: precisions add, and the mean is weighted by them
     assert (x, y) == (pytest.approx((20 / 9 + 23 / 4) / (1 / 9 + 1 / 4), abs=1e-3), pytest.approx(24, abs=1e-3))
     assert sigma == pytest.approx((1 / 9 + 1 / 4) ** -0.5, rel=1e-3)
 
 
-def test_a_teacher_who_is_wrong_leaves_the_label():
+def test_a_wrong_map_becomes_the_labels_gaussian():
     _, heatmaps = gaussian((6.0, 6.0), 1.5)
     label, expected = gaussian((30.0, 40.0), 2.0)
     informed = informed_heatmaps(0.7 * heatmaps, label, torch.ones(1, 1), 2.0)
@@ -102,7 +102,7 @@ def test_a_teacher_who_is_wrong_leaves_the_label():
     assert 0 < DOUBT < 1
 
 
-def test_without_a_label_a_teachers_map_is_as_it_was():
+def test_without_a_label_a_map_does_not_change():
     draw = torch.Generator().manual_seed(0)
     heatmaps = torch.randn(2, 3, 8, 6, generator=draw)
     heatmaps[1, 2] = 0  # a joint the teacher does not know

@@ -12,7 +12,7 @@ SIZE = (16, 12)  # rows, columns
 
 
 def learnt(amount=0.3, **options):
-    """A flow far from the identity, in evaluation and float64."""
+    """A flow far from the identity, in eval mode and float64."""
     torch.manual_seed(0)
     loss = ResidualLogLikelihood(**options).double().eval()
     for layer in loss.flow:
@@ -32,13 +32,13 @@ def random_case(batch=3, joints=5, dtype=torch.float64):
 
 
 def plane(reach, step):
-    """Points (M, 2) of a square around 0."""
+    """Grid points (M, 2) of a square around 0."""
     line = torch.arange(-reach, reach + step / 2, step, dtype=torch.float64)
     return torch.cartesian_prod(line, line)
 
 
 def log_likelihoods(loss, keypoints, sigmas, target, size=SIZE):
-    """Each joint's log-likelihood, read off the loss: what it changes by with the joint's weight."""
+    """Each joint's log-likelihood: the derivative of the loss with respect to the joint's weight."""
     weights = torch.ones_like(keypoints[..., 0], requires_grad=True)
     (gradient,) = torch.autograd.grad(loss(keypoints, sigmas, target, weights, size), weights)
     return -gradient * weights.numel()
@@ -61,12 +61,12 @@ def test_the_density_integrates_to_one(layers):
     with torch.no_grad():
         log_prob = loss.log_prob(plane(40, 0.1))
     plain = Laplace(0.0, 1.0).log_prob(plane(40, 0.1)).sum(dim=-1)
-    assert (log_prob - plain).abs().max() > 1  # it is another one
+    assert (log_prob - plain).abs().max() > 1  # the flow has changed the density
     assert (log_prob.exp().sum() * 0.1**2).item() == pytest.approx(1, abs=2e-3)
 
 
 def test_the_density_of_the_position_integrates_to_one():
-    """Over the places in cells where a joint may be whose student has given sigmas."""
+    """The integral over the joint's position in cells, for fixed sigmas of the student."""
     sigmas, centre = torch.tensor([1.6, 0.7]).double(), torch.tensor([3.0, 5.0]).double()
     cells = torch.tensor([12.0, 16.0]).double()
     target = ((centre + plane(40, 0.1) * sigmas) / cells).unsqueeze(0)
@@ -95,7 +95,7 @@ def test_joints_of_weight_zero_do_not_matter():
     assert sigmas.grad[:, 2].abs().max() == 0
     assert keypoints.grad[:, :2].abs().min() > 0
     assert sigmas.grad[:, 3:].abs().min() > 0
-    # the mean runs over all joints, so that one in five that counts 0 takes a fifth off
+    # the mean runs over all five joints, and one of them counts as 0
     kept = [0, 1, 3, 4]
     rest = loss(keypoints[:, kept], sigmas[:, kept], target[:, kept], weights[:, kept], SIZE)
     assert value.item() == pytest.approx(0.8 * rest.item(), rel=1e-12)
@@ -110,10 +110,10 @@ def test_far_errors_and_collapsed_sigmas_stay_finite():
     value.backward()
     for tensor in (value, keypoints.grad, sigmas.grad, *(p.grad for p in loss.parameters())):
         assert torch.isfinite(tensor).all()
-    # a sure student gains no more than the smallest sigma gives, and can become less sure again
-    sure = log_likelihoods(loss, *(torch.full((1, 1, 2), v) for v in (0.5, 0.0, 0.5)))
+    # the gain of a small sigma is bounded, and a gradient can increase the sigma again
+    certain = log_likelihoods(loss, *(torch.full((1, 1, 2), v) for v in (0.5, 0.0, 0.5)))
     at_minimum = loss.log_prob(torch.zeros(1, 1, 2)) - 2 * math.log(MINIMUM_SIGMA)
-    torch.testing.assert_close(sure, at_minimum)
+    torch.testing.assert_close(certain, at_minimum)
     tiny = torch.full((1, 1, 2), MINIMUM_SIGMA / 10, requires_grad=True)
     ResidualLogLikelihood()(
         torch.full((1, 1, 2), 0.6), tiny, torch.full((1, 1, 2), 0.5), torch.ones(1, 1), SIZE
@@ -121,7 +121,7 @@ def test_far_errors_and_collapsed_sigmas_stay_finite():
     assert (tiny.grad < 0).all()
 
 
-def test_the_pull_does_not_grow_with_the_error_before_the_flow_has_learnt():
+def test_the_gradient_of_an_untrained_flow_does_not_grow_with_the_error():
     loss = ResidualLogLikelihood().double()
     for error in ([1e2, 1e2], [1e3, 1e3], [1e3, 0.3], [0.3, 1e3]):
         errors = torch.tensor([error], dtype=torch.float64, requires_grad=True)
@@ -130,16 +130,16 @@ def test_the_pull_does_not_grow_with_the_error_before_the_flow_has_learnt():
 
 
 def swapped_sides(samples):
-    """Errors (samples, 2) of a student that takes left for right one time in five, and their entropy in nats."""
+    """Errors (samples, 2) of a student that confuses left and right in 20 % of the cases, and their entropy in nats."""
     kinds = torch.distributions.Categorical(torch.tensor([0.8, 0.2]))
-    places = MultivariateNormal(torch.tensor([[0.0, 0.0], [4.0, 0.0]]), 0.25 * torch.eye(2))
-    density = MixtureSameFamily(kinds, places)
+    peaks = MultivariateNormal(torch.tensor([[0.0, 0.0], [4.0, 0.0]]), 0.25 * torch.eye(2))
+    density = MixtureSameFamily(kinds, peaks)
     errors = density.sample((samples,))
     return errors, -density.log_prob(errors).mean().item()
 
 
 def test_training_finds_the_density_of_the_errors():
-    """The likelihood rises towards the true density's but, being of a density, not past it."""
+    """The likelihood rises towards that of the true density, and not above it, because it is a density."""
     torch.manual_seed(0)
     errors, entropy = swapped_sides(20000)
     batches = errors[torch.randint(len(errors), (250, 256))]

@@ -23,14 +23,14 @@ XS = {"depth": 1, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads
 def model():
     body = Skeleton.from_names(["left_hand", "right_hand", "head"], limbs=[(0, 2)])
     model = create_model("student_xs", skeleton=body, scores_trained=False, **XS)
-    model.train()(torch.randn(4, 3, 32, 24))  # batch statistics that are not the fresh ones
+    model.train()(torch.randn(4, 3, 32, 24))  # batch statistics that differ from the initial ones
     return model
 
 
 def same(first, second) -> bool:
-    theirs = second.state_dict()
-    return first.state_dict().keys() == theirs.keys() and all(
-        torch.equal(value, theirs[name]) for name, value in first.state_dict().items()
+    other = second.state_dict()
+    return first.state_dict().keys() == other.keys() and all(
+        torch.equal(value, other[name]) for name, value in first.state_dict().items()
     )
 
 
@@ -48,9 +48,9 @@ def test_safetensors_round_trip(model, tmp_path):
     assert loaded.std == model.std
     assert loaded.scores_trained is False
     with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["distilpose"])
-    assert about["format"] == 1
-    assert about["config"]["skeleton"]["names"] == ["left_hand", "right_hand", "head"]
+        metadata = json.loads(file.metadata()["distilpose"])
+    assert metadata["format"] == 1
+    assert metadata["config"]["skeleton"]["names"] == ["left_hand", "right_hand", "head"]
 
 
 def test_files_are_overwritten_on_request_only(model, tmp_path):
@@ -108,7 +108,7 @@ def test_lightning_checkpoint(model, tmp_path, averaged):
     assert not loaded.training
     assert loaded.skeleton == model.skeleton
     assert loaded.scores_trained is False
-    assert same(loaded, model)  # after training the module holds the average, where there is one
+    assert same(loaded, model)  # after a training with averaging, the module holds the average
     is_raw = all(torch.equal(value, keeper.raw[name]) for name, value in loaded.state_dict().items())
     assert is_raw is not averaged
 
@@ -116,12 +116,12 @@ def test_lightning_checkpoint(model, tmp_path, averaged):
 def test_bad_files_are_named(model, tmp_path):
     with pytest.raises(DistilPoseError, match=r"absent\.ckpt"):
         load_model(tmp_path / "absent.ckpt")
-    whole = save_model(model, tmp_path / "whole.safetensors").read_bytes()
-    torch.save({"state_dict": {}, "hyper_parameters": {"model": model.config}}, tmp_path / "whole.ckpt")
+    intact = save_model(model, tmp_path / "intact.safetensors").read_bytes()
+    torch.save({"state_dict": {}, "hyper_parameters": {"model": model.config}}, tmp_path / "intact.ckpt")
     for name, content in {
-        "short.safetensors": whole[:-100],
-        "tiny.safetensors": whole[:5],
-        "short.ckpt": (tmp_path / "whole.ckpt").read_bytes()[:-100],
+        "short.safetensors": intact[:-100],
+        "tiny.safetensors": intact[:5],
+        "short.ckpt": (tmp_path / "intact.ckpt").read_bytes()[:-100],
         "empty.ckpt": b"",
         "text.ckpt": b"this is not a checkpoint",
     }.items():
@@ -142,16 +142,16 @@ def test_bad_files_are_named(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "facts"),
     [
         ("student.onnx", b"\x08\x07", r"student\.onnx.*distilpose\.runtime"),
         ("photo.jpg", b"\xff\xd8\xff\xe0", r"photo\.jpg.*PyTorch"),
         ("notes.ckpt", b"these are notes", r"notes\.ckpt.*PyTorch"),
     ],
 )
-def test_files_of_another_kind_are_not_to_be_trusted(tmp_path, name, content, words):
+def test_files_of_another_kind_raise_an_error(tmp_path, name, content, facts):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DistilPoseError, match=words) as error:
+    with pytest.raises(DistilPoseError, match=facts) as error:
         load_model(tmp_path / name)
     assert "weights_only=False" not in str(error.value)
 
@@ -163,7 +163,7 @@ def test_weights_of_another_model_are_named(model, tmp_path):
     with pytest.raises(DistilPoseError, match=r"5 keypoints.*encoder\.keypoint_tokens"):
         load_model(tmp_path / "k.ckpt")
     torch.save({"state_dict": {}, "hyper_parameters": {"model": other}}, tmp_path / "none.ckpt")
-    with pytest.raises(DistilPoseError, match=r"none\.ckpt.*missing"):
+    with pytest.raises(DistilPoseError, match=r"none\.ckpt.*Missing"):
         load_model(tmp_path / "none.ckpt")
     torch.save({"state_dict": {}, "hyper_parameters": {"model": {"name": "student_xxl"}}}, tmp_path / "future.ckpt")
     with pytest.raises(DistilPoseError, match=r"future\.ckpt.*'student_xxl'"):

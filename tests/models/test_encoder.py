@@ -1,4 +1,4 @@
-"""The transformer, part by part, against definitions written out here."""
+"""The parts of the transformer against definitions written out here."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_attention_by_its_definition():
 
 def test_positions_accumulate_on_visual_tokens_only():
     encoder = TokenDistillingEncoder(4, (4, 6), 3, width=8, depth=5, heads=2, patch_size=(2, 2))
-    for layer in encoder.layers:  # layers that add nothing leave only what is added between them
+    for layer in encoder.layers:  # these layers add nothing, so only the positions are added
         torch.nn.init.zeros_(layer.attention.out.weight)
         torch.nn.init.zeros_(layer.mlp[2].weight)
     features = torch.randn(2, 4, 4, 6)
@@ -56,7 +56,7 @@ def test_positions_accumulate_on_visual_tokens_only():
     torch.testing.assert_close(visual, embedded + 5 * encoder.positions)
 
 
-def test_start_is_the_releases():
+def test_initialisation_equals_the_release():
     torch.manual_seed(0)
     encoder = TokenDistillingEncoder(64, (64, 48), 17, depth=1)
     for weight in (encoder.keypoint_tokens, encoder.patch_embedding.weight, encoder.layers[0].attention.qkv.weight):

@@ -41,10 +41,10 @@ def test_float64_and_bfloat16_models(name):
 def test_compiles_as_one_graph(name, autocast):
     torch._dynamo.reset()
     model = create_model(name, **XS).train()
-    whole = torch.compile(model, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     images = torch.randn(2, 3, 64, 48)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        torch.testing.assert_close(whole(images)[0], model(images)[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(compiled(images)[0], model(images)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_exports_with_a_free_batch_size():

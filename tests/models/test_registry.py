@@ -30,7 +30,7 @@ def test_names_are_sorted_and_split_by_kind():
 def test_every_model_runs_and_rebuilds_from_its_config(name):
     spec = model_spec(name)
     model = create_model(name).eval()
-    config = json.loads(json.dumps(model.config))  # plain containers all the way down
+    config = json.loads(json.dumps(model.config))  # it has plain containers only
     assert config == model.config
     with torch.no_grad():
         output = model(torch.randn(1, 3, *spec.input_size))
@@ -83,15 +83,13 @@ def test_sizes_that_do_not_divide_name_those_that_do():
         create_model("student_s", input_size=(2, 2))
 
 
-def test_names_and_options_that_are_nearly_right():
-    with pytest.raises(DistilPoseError, match=r"'studnet_s'.*student_s.*student_l"):
+def test_wrong_names_and_options():
+    with pytest.raises(DistilPoseError, match=r"'studnet_s'.*student_l.*student_s"):
         create_model("studnet_s")
     with pytest.raises(TypeError, match="widht"):
         create_model("student_xs", widht=3)
     with pytest.raises(DistilPoseError, match=r"student_l.*'stem_channels'.*patch_size"):
         create_model("student_l", stem_channels=3)
-    with pytest.raises(DistilPoseError, match=r"heads=5.*width=96.*head_dim"):
-        create_model("student_xs", heads=5)
 
 
 def test_skeleton_and_count():
@@ -99,10 +97,8 @@ def test_skeleton_and_count():
     model = create_model("student_xs", skeleton=body, **XS)
     assert model.skeleton == body
     assert model.num_keypoints == 3
-    assert create_model("student_xs", skeleton=body.to_dict(), num_keypoints=3, **XS).skeleton == body
+    assert create_model("student_xs", skeleton=body.to_dict(), **XS).skeleton == body
     assert create_model("student_xs", **XS).skeleton == COCO
-    with pytest.raises(DistilPoseError, match=r"num_keypoints=4.* 3 "):
-        create_model("student_xs", skeleton=body, num_keypoints=4)
 
 
 def test_copy_backbone_takes_all_or_nothing():

@@ -1,4 +1,4 @@
-"""Against the numbers of the released implementation: names, weights, and what comes out."""
+"""Names, weights and outputs against those of the released implementation."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def stand_in(release_fixtures, filler):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_every_released_tensor_has_its_place_and_comes_back(name, release_fixtures, stand_in):
+def test_every_released_tensor_converts_both_ways(name, release_fixtures, stand_in):
     keys = json.loads((release_fixtures / f"keys_{NETS[name]}.json").read_text())["keys"]
     state = stand_in(NETS[name])
-    weights, aside = released_to_ours(state)
-    assert not aside
+    weights, tables = released_to_ours(state)
+    assert not tables
     model = create_model(name)
     fit_weights(model, weights, "stand-in")
-    back = ours_to_released(model)
-    assert {key: list(value.shape) for key, value in back.items()} == {key: v["shape"] for key, v in keys.items()}
-    assert {key: str(value.dtype) for key, value in back.items()} == {
+    released = ours_to_released(model)
+    assert {key: list(value.shape) for key, value in released.items()} == {key: v["shape"] for key, v in keys.items()}
+    assert {key: str(value.dtype) for key, value in released.items()} == {
         key: f"torch.{v['dtype']}" for key, v in keys.items()
     }
     for key, value in state.items():
-        assert torch.equal(back[key], value), key
+        assert torch.equal(released[key], value), key
 
 
 @pytest.mark.parametrize("name", ["student_s", "teacher_stem"])
@@ -70,39 +70,37 @@ def test_forward_equals_the_release(name, release_fixtures, filler, stand_in):
         single, double = model(images), model.double()(images.double())
     np.testing.assert_array_equal(model.float().encoder.positions.numpy(), expected["pos_embedding"])
 
-    # field, the release's name, tolerance in float32, the part kept in float64
+    # field, the release's name, tolerance in float32
     fields = [("visual_tokens", "vis_token", 2e-4), ("keypoint_tokens", "kpt_token", 2e-4)]
     if name == "student_s":
         fields += [("keypoints", "pred", 2e-5), ("sigmas", "sigma", 2e-5), ("scores", "score", 1e-4)]
     else:
         fields += [("heatmaps", "pred", 1e-4)]
-    parts = {  # the float64 run is stored strided; which cells is read off the float32 arrays
-        field: _stride_of(expected[theirs], expected[f"f64_{theirs}"]) for field, theirs, _ in fields
-    }
-    for field, theirs, tolerance in fields:
-        ours, ours64 = getattr(single, field).numpy(), getattr(double, field).numpy()
-        shape = expected[theirs].shape
-        np.testing.assert_allclose(ours.reshape(shape), expected[theirs], rtol=0, atol=tolerance, err_msg=field)
-        part = ours64.reshape(shape)[parts[field]]
-        np.testing.assert_allclose(part, expected[f"f64_{theirs}"], rtol=0, atol=1e-9, err_msg=field)
+    for field, name_there, tolerance in fields:
+        full, strided = expected[name_there], expected[f"f64_{name_there}"]
+        value = getattr(single, field).numpy().reshape(full.shape)
+        np.testing.assert_allclose(value, full, rtol=0, atol=tolerance, err_msg=field)
+        # the float64 values are stored with a stride, which is found from the float32 values
+        value = getattr(double, field).numpy().reshape(full.shape)[_stride_of(full, strided)]
+        np.testing.assert_allclose(value, strided, rtol=0, atol=1e-9, err_msg=field)
 
 
-def _stride_of(whole: np.ndarray, part: np.ndarray) -> tuple[slice, ...]:
-    steps = tuple(slice(None, None, -(-full // kept)) for full, kept in zip(whole.shape, part.shape, strict=True))
-    np.testing.assert_allclose(whole[steps], part, atol=1e-3)
+def _stride_of(full: np.ndarray, strided: np.ndarray) -> tuple[slice, ...]:
+    steps = tuple(slice(None, None, -(-long // short)) for long, short in zip(full.shape, strided.shape, strict=True))
+    np.testing.assert_allclose(full[steps], strided, atol=1e-3)
     return steps
 
 
 def test_unknown_and_foreign_names_are_named(stand_in):
-    state = stand_in("student_s")
+    weights, _ = released_to_ours(stand_in("student_s") | {"keypoint_head.tokenhead.surprise": torch.zeros(1)})
     with pytest.raises(DistilPoseError, match=r"keypoint_head\.tokenhead\.surprise"):
-        released_to_ours(state | {"keypoint_head.tokenhead.surprise": torch.zeros(1)})
+        fit_weights(create_model("student_s"), weights, "stand-in")
     with pytest.raises(DistilPoseError, match=r"keypoint_head\.tokenhead\."):
         released_to_ours({"conv.weight": torch.zeros(1)})
     assert released_kind({"keypoint_head.tokenpose.keypoint_token": 0}) == "teacher"
 
 
-def test_load_model_sends_released_files_to_convert(stand_in, tmp_path):
+def test_load_model_points_from_released_files_to_convert(stand_in, tmp_path):
     path = tmp_path / "released.pth"
     torch.save({"meta": {}, "state_dict": stand_in("student_s")}, path)
     with pytest.raises(DistilPoseError, match=r"released\.pth.*distilpose\.convert"):

@@ -21,11 +21,11 @@ def file(tmp_path):
 
 @pytest.fixture
 def served(monkeypatch, tmp_path):
-    """A server of contents by name: its address, and the contents, each with the length in its header."""
+    """A file server: its address, and its contents by name, each with the length that its header states."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     contents = {}
 
-    class Answers(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def log_message(self, *args):
             pass
 
@@ -36,7 +36,7 @@ def served(monkeypatch, tmp_path):
             self.end_headers()
             self.wfile.write(content or b"")
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", contents
     server.shutdown()
@@ -47,7 +47,7 @@ def digest(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def kept(tmp_path):
+def cached_files(tmp_path):
     return [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
@@ -58,7 +58,7 @@ def test_a_file_with_its_digest_is_downloaded_once(served, file, tmp_path):
     contents["m.safetensors"] = content, len(content)
     source = f"{address}/m.safetensors#sha256={digest(content)}"
     assert load_model(source).name == "student_xs"
-    assert kept(tmp_path) == [f"{digest(content)}.safetensors"]
+    assert cached_files(tmp_path) == [f"{digest(content)}.safetensors"]
     contents.clear()
     assert load_model(source).name == "student_xs"
 
@@ -76,7 +76,7 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(served, file, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "wanted", "cut", "words"),
+    ("name", "wanted", "cut", "facts"),
     [
         ("m.safetensors", "0" * 64, 0, "0{64}"),
         ("m.safetensors", "", 0, "sha256=DIGEST"),
@@ -85,25 +85,25 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(served, file, tmp_path)
         ("other.safetensors", None, 0, "404"),
     ],
 )
-def test_other_files_raise_and_are_not_kept(served, file, tmp_path, name, wanted, cut, words):
+def test_other_files_raise_and_are_not_kept(served, file, tmp_path, name, wanted, cut, facts):
     address, contents = served
     content = file.read_bytes()
     contents["m.safetensors"] = contents["m.ckpt"] = content[: len(content) - cut], len(content)
-    with pytest.raises(DistilPoseError, match=words):
+    with pytest.raises(DistilPoseError, match=facts):
         load_model(f"{address}/{name}#sha256={digest(content) if wanted is None else wanted}")
-    assert kept(tmp_path) == []
+    assert cached_files(tmp_path) == []
 
 
-def test_a_folder_that_was_shared_is_a_model(file):
+def test_a_shared_folder_is_a_model(file):
     assert load_model(file.parent).name == "student_xs"
-    with pytest.raises(DistilPoseError, match=r"model\.safetensors.*\.ckpt"):
+    with pytest.raises(DistilPoseError, match=r"\.ckpt.*model\.safetensors"):
         load_model(file.parent.parent)
 
 
 @pytest.mark.parametrize("name", ["nowhere.ckpt", "runs/nowhere.safetensors", "a/b/c", "{here}/nowhere", "hf://a"])
 def test_paths_are_not_looked_up_on_the_hub(name, tmp_path, monkeypatch):
     monkeypatch.setattr(remote, "_from_hub", lambda *names: pytest.fail(f"{names} looked up on the hub"))
-    with pytest.raises(DistilPoseError, match=r"is not a file.*https://"):
+    with pytest.raises(DistilPoseError, match=r"is not a model file.*https://"):
         load_model(name.format(here=tmp_path))
 
 
@@ -133,16 +133,16 @@ def test_an_untrusted_file_downloads_and_opens_nothing(tmp_path, monkeypatch, ke
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "facts"),
     [
         ({"backbone": "hf-hub:somebody/network"}, "hf-hub:somebody/network"),
         ({"input_size": "wide"}, r"model\.safetensors"),
     ],
 )
-def test_a_model_that_cannot_be_built_is_named(tmp_path, monkeypatch, change, words):
+def test_a_model_that_cannot_be_built_is_named(tmp_path, monkeypatch, change, facts):
     model = create_model("student_timm", backbone="resnet10t", depth=1, width=32, heads=2, input_size=(64, 48))
     monkeypatch.setattr(type(model), "config", json.loads(json.dumps(model.config)) | change)
     file = save_model(model, tmp_path / "model.safetensors")
     monkeypatch.undo()
-    with pytest.raises(DistilPoseError, match=words):
+    with pytest.raises(DistilPoseError, match=facts):
         load_model(file)

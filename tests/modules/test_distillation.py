@@ -25,10 +25,10 @@ def distillation(student="student_xs", teacher="teacher_xs", loss=None, **option
     )
 
 
-def test_the_teacher_is_no_part_of_the_module():
+def test_the_module_does_not_own_its_teacher():
     module = distillation()
-    own = {id(parameter) for parameter in module.parameters()}
-    assert own == {id(parameter) for parameter in module.model.parameters()}
+    parameters = {id(parameter) for parameter in module.parameters()}
+    assert parameters == {id(parameter) for parameter in module.model.parameters()}
     assert all(name.startswith("model.") for name in module.state_dict())
     module.train()
     assert not module.teacher.model.training
@@ -67,19 +67,19 @@ def _batch(joints=17):
     )
 
 
-def test_scores_count_only_where_a_loss_trains_them():
+def test_scores_are_trained_only_with_a_confidence_term():
     assert distillation().model.scores_trained
     assert not distillation(loss=DistillationLoss(confidence=0)).model.scores_trained
 
 
-def test_no_teacher_is_kept_where_none_is_needed():
+def test_the_teacher_is_dropped_if_no_term_needs_it():
     alone = DistillationLoss(visual_token=0, keypoint_token=0, confidence=0, simulated_heatmap=0)
     assert distillation(loss=alone).teacher is None
     with pytest.raises(DistilPoseError, match="loss=regression"):
         DistillationModule(create_model("student_xs"), DistillationLoss(), None, optimizer=adam)
 
 
-def test_methods_take_models_and_losses_of_their_kind():
+def test_models_and_losses_of_the_other_method_raise_an_error():
     with pytest.raises(DistilPoseError, match="method=heatmap"):
         DistillationModule(create_model("teacher_xs"), DistillationLoss(), None, optimizer=adam)
     with pytest.raises(DistilPoseError, match="method=distillation"):
@@ -90,7 +90,7 @@ def test_methods_take_models_and_losses_of_their_kind():
         DistillationModule(create_model("student_xs"), HeatmapMSE(), None, optimizer=adam)
 
 
-def test_unlike_pairs_are_named():
+def test_teachers_that_do_not_fit_raise_an_error():
     with pytest.raises(DistilPoseError, match=r"joint_0.*tail"):
         distillation(
             teacher_options={"skeleton": Skeleton.unnamed(14)},
@@ -104,11 +104,11 @@ def test_unlike_pairs_are_named():
     distillation(teacher_options={"width": 48}, loss=DistillationLoss(visual_token=0, keypoint_token=0))
 
 
-def test_tokens_of_unlike_width_and_grid_are_projected_where_asked_for(monkeypatch):
-    unlike = {"width": 48, "patch_size": [2, 3]}
+def test_project_tokens(monkeypatch):
+    different = {"width": 48, "patch_size": [2, 3]}
     with pytest.raises(DistilPoseError, match=r"loss\.project_tokens=true"):
-        distillation(teacher_options=unlike)
-    module = distillation(teacher_options=unlike, loss=DistillationLoss(project_tokens=True))
+        distillation(teacher_options=different)
+    module = distillation(teacher_options=different, loss=DistillationLoss(project_tokens=True))
     logged = {}
     monkeypatch.setattr(module, "log_terms", lambda terms, persons: logged.update(terms))
     module.training_step(_batch(), 0).backward()
@@ -118,30 +118,20 @@ def test_tokens_of_unlike_width_and_grid_are_projected_where_asked_for(monkeypat
     assert {id(parameter) for parameter in projection} <= trained
     assert all(parameter.grad is not None for parameter in module.parameters())
     assert module.loss.projection.visual.weight.shape == (48, 96)
-    assert distillation(loss=DistillationLoss(project_tokens=True)).loss.projection is None  # alike: nothing to learn
-    # of another grid alone, they are resampled
+    assert distillation(loss=DistillationLoss(project_tokens=True)).loss.projection is None  # equal shapes
+    # tokens that differ only in their grid are resampled
     module = distillation(teacher_options={"patch_size": [2, 3]}, loss=DistillationLoss(project_tokens=True))
     assert module.loss.projection is not None
     assert not list(module.loss.parameters())
 
 
-def test_only_the_tokens_compared_are_projected():
-    """A map that nothing uses would stop distributed training."""
+def test_only_compared_tokens_are_projected():
+    """Distributed training fails on a map that no term uses."""
     module = distillation(teacher_options={"width": 48}, loss=DistillationLoss(visual_token=0, project_tokens=True))
     assert [name for name, _ in module.loss.named_parameters()] == [
         "projection.keypoint.weight",
         "projection.keypoint.bias",
     ]
-
-
-def test_a_checkpoint_of_another_loss_is_an_error():
-    plain, projected = (
-        distillation(teacher_options={"width": 48}, loss=loss)
-        for loss in (DistillationLoss(visual_token=0, keypoint_token=0), DistillationLoss(project_tokens=True))
-    )
-    with pytest.raises(DistilPoseError, match=r"another loss.*weights=FILE"):
-        plain.on_load_checkpoint({"state_dict": projected.state_dict()})
-    plain.on_load_checkpoint({"state_dict": plain.state_dict()})
 
 
 def test_a_plain_heatmap_network_teaches_without_tokens(monkeypatch):
@@ -164,7 +154,7 @@ def test_joints_that_the_teacher_does_not_know_are_learnt_from_labels_alone(monk
     monkeypatch.setattr(module, "log_dict", lambda *args, **kwargs: None)
     batch = _batch(3)
     module.training_step(batch._replace(weights=torch.tensor([[0.0, 0, 1]] * 2)), 0).backward()
-    # a joint that only the label teaches still trains the student; without its label nothing does but visual tokens
+    # the labelled joint trains the coordinates; the joints without a label train nothing of the head
     assert module.model.head.linear.weight.grad[:2].abs().sum() > 0
     assert module.model.head.linear.weight.grad[3:].abs().sum() == 0
 
@@ -185,9 +175,9 @@ def test_backbone_from_teacher():
 @pytest.mark.slow
 def test_student_l_starts_from_its_teacher_by_default():
     module = distillation("student_l", "teacher_hrnet_w48")
-    given = module.teacher.model.backbone.state_dict()
+    expected = module.teacher.model.backbone.state_dict()
     for name, value in module.model.backbone.state_dict().items():
-        torch.testing.assert_close(value, given[name])
+        torch.testing.assert_close(value, expected[name])
 
 
 @pytest.mark.parametrize(("loss", "activation"), [(HeatmapMSE(), "none"), (HeatmapCrossEntropy(), "softmax")])

@@ -99,9 +99,9 @@ def test_runs_from_before_a_setting_existed_had_its_default(make_run, grouped):
 def test_names_of_rows_are_unique(make_run, grouped, changes, names):
     for number, settings in enumerate(changes):
         make_run(f"{number}", settings=settings)
-    found = [row.name for row in grouped()[0]]
-    assert found[: len(names)] == [f"distilpose, {name}" if name else "distilpose" for name in names]
-    assert len(set(found)) == len(changes)
+    row_names = [row.name for row in grouped()[0]]
+    assert row_names[: len(names)] == [f"distilpose, {name}" if name else "distilpose" for name in names]
+    assert len(set(row_names)) == len(changes)
 
 
 def test_names_are_as_short_as_possible():

@@ -43,13 +43,13 @@ def test_the_curve_of_seeds_of_different_length(row, report_cfg):
 
 def test_differences_are_paired_by_seed(row, report_cfg):
     cfg = report_cfg()
-    alone = row_values(row("regression", {0: [0.50], 1: [0.54], 2: [0.46]}), cfg)
+    baseline = row_values(row("regression", {0: [0.50], 1: [0.54], 2: [0.46]}), cfg)
     distilled = row_values(row("distilpose", {0: [0.60], 1: [0.66], 5: [0.90]}), cfg)
-    assert compare([alone, distilled], cfg) == []
+    assert compare([baseline, distilled], cfg) == []
     assert distilled["difference"]["seeds"] == [0, 1]
     assert distilled["difference"]["mean"] == pytest.approx(0.11)
     assert distilled["difference"]["sd"] == pytest.approx(np.std([0.10, 0.12], ddof=1))
-    assert "difference" not in alone
+    assert "difference" not in baseline
 
 
 def test_the_baseline_is_chosen_by_name(table, report_cfg):
@@ -71,7 +71,7 @@ def test_the_baseline_is_chosen_by_name(table, report_cfg):
     assert "x=SETTING" in note
 
 
-def test_a_whole_name_that_is_a_part_of_others(table, report_cfg):
+def test_a_complete_name_that_is_a_part_of_others(table, report_cfg):
     rows = table(("distilpose, a=1", 0.3, {"a": 1}), ("distilpose", 0.4, {}))
     compare(rows, report_cfg(baseline="distilpose"))
     assert rows[0]["difference"]["mean"] == pytest.approx(-0.1)

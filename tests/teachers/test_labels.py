@@ -29,16 +29,16 @@ def batch_of(n: int = 3) -> PoseBatch:
     )  # fmt: skip
 
 
-def test_its_maps_are_gaussians_at_the_labels():
+def test_maps_are_gaussians_at_the_labels():
     batch, teacher = batch_of(), LabelTeacher(sigma=1.0)
     teacher.set_student(create_model("student_xs", **SIZE))
     output = teacher(batch)
     assert output.heatmaps.shape == (3, 17, 16, 12)
-    found, peaks = decode_heatmaps(output.heatmaps)
+    positions, peaks = decode_heatmaps(output.heatmaps)
     labelled = batch.weights > 0
-    assert ((found - batch.keypoints).abs() * torch.tensor([12, 16]))[labelled].max() < 0.5
+    assert ((positions - batch.keypoints).abs() * torch.tensor([12, 16]))[labelled].max() < 0.5
     assert (peaks[~labelled] == 0).all()
-    # of a Gaussian: the second moment about the joint, on a map that holds all of it
+    # the second moment about the joint is the Gaussian's variance, if the map contains all of it
     x = torch.arange(12.0)
     along = output.heatmaps[1, 0].sum(0) / output.heatmaps[1, 0].sum()
     assert (along * (x - batch.keypoints[1, 0, 0] * 12) ** 2).sum() == pytest.approx(1.0, rel=0.1)
@@ -46,7 +46,7 @@ def test_its_maps_are_gaussians_at_the_labels():
     assert output.trust is None
 
 
-def test_a_student_learns_from_it_without_a_network():
+def test_a_student_is_trained_without_a_network():
     teacher = LabelTeacher()
     module = DistillationModule(
         create_model("student_xs", **SIZE), DistillationLoss(**NO_TOKENS), teacher, optimizer=torch.optim.Adam
@@ -59,6 +59,6 @@ def test_a_student_learns_from_it_without_a_network():
     assert not [name for name in module.state_dict() if "teacher" in name]
 
 
-def test_it_has_no_tokens():
+def test_labels_have_no_tokens():
     with pytest.raises(DistilPoseError, match=r"loss\.visual_token=0"):
         DistillationModule(create_model("student_xs", **SIZE), DistillationLoss(), LabelTeacher(), optimizer=None)

@@ -29,7 +29,7 @@ STYLED = Skeleton.from_names(
 
 
 class Painter:
-    """A source that knows where the joints are: Gaussians there, in a view of its own for each person."""
+    """A source that returns Gaussians at the true joints, in another view for each person."""
 
     name, skeleton, map_size = "painter", STYLED, (56, 48)
 
@@ -41,10 +41,10 @@ class Painter:
             for box, keypoints in zip(people.boxes, people.keypoints, strict=True)
         }
         self.about = {"name": self.name}
-        self.asked = []
+        self.recorded = []  # boxes of the persons so far
 
     def __call__(self, images, boxes):
-        self.asked += [tuple(box) for box in boxes]
+        self.recorded += [tuple(box) for box in boxes]
         warps = np.stack([self._view(box) for box in boxes])
         joints = np.stack([self.truth[tuple(box)] for box in boxes]).astype(np.float64)
         cells = joints @ warps[:, :, :2].transpose(0, 2, 1) + warps[:, None, :, 2]
@@ -54,7 +54,7 @@ class Painter:
         return SourceOutput(heatmaps, warps, np.float32(0.75) * (heatmaps.max((2, 3)) > 0.5))
 
     def _view(self, box):
-        """Turned by an angle that depends on the person, the whole person well inside."""
+        """A view that contains the person, rotated by an angle that depends on the box."""
         angle = 7 * box[0]
         scale = 0.6 * min(self.map_size) / np.hypot(*box[2:])
         turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -82,7 +82,7 @@ def recorded(tiny_coco, tmp_path):
 
 @pytest.mark.parametrize("input_size", [(64, 48), (256, 192)])
 @pytest.mark.parametrize("sigma", [0.0, 1.0, 2.0])
-def test_maps_show_each_joint_where_any_view_has_it(recorded, input_size, sigma):
+def test_maps_have_each_joint_at_its_position_in_any_view(recorded, input_size, sigma):
     root, recording = recorded
     torch.manual_seed(0)
     dataset = persons(root, input_size, train=True, augmentation=PoseAugmentation(half_body_prob=0.2))
@@ -97,10 +97,10 @@ def test_maps_show_each_joint_where_any_view_has_it(recorded, input_size, sigma)
         output = teacher(batch)
         assert output.heatmaps.shape == (len(dataset), 17, *student.heatmap_size)
         assert output.visual_tokens is None is output.keypoint_tokens
-        place, peak = decode_heatmaps(output.heatmaps)
+        position, peak = decode_heatmaps(output.heatmaps)
         cells = batch.keypoints * extent
         seen = (batch.weights > 0) & (output.trust > 0) & ((cells > border) & (cells < extent - border - 1)).all(-1)
-        errors.append(((place * extent - cells).norm(dim=-1))[seen])
+        errors.append(((position * extent - cells).norm(dim=-1))[seen])
         mirrored.append(torch.linalg.det(batch.warp[:, :, :2]) < 0)
         total = output.heatmaps.sum((-2, -1)) / (2 * torch.pi * peak.clamp(min=0.1))
         inner = seen & ((cells > 3 * sigma + 3) & (cells < extent - 3 * sigma - 4)).all(-1)
@@ -108,7 +108,7 @@ def test_maps_show_each_joint_where_any_view_has_it(recorded, input_size, sigma)
     errors, mirrored = torch.cat(errors), torch.cat(mirrored)
     assert 0.2 < mirrored.float().mean() < 0.8
     assert len(errors) > 300
-    if sigma > 0 or input_size == (256, 192):  # a peak narrower than a cell tells its cell, not where in it
+    if sigma > 0 or input_size == (256, 192):  # narrower than a cell, a peak does not show its position within the cell
         assert errors.quantile(0.99) < 0.2
     assert errors.max() < 1
     widths = torch.cat(widths)
@@ -116,7 +116,7 @@ def test_maps_show_each_joint_where_any_view_has_it(recorded, input_size, sigma)
         assert widths.quantile(0.05) > 0.93 * sigma
 
 
-def test_a_mirrored_view_changes_left_and_right(recorded):
+def test_a_mirrored_view_swaps_left_and_right(recorded):
     root, recording = recorded
     teacher = RecordedTeacher(recording)
     teacher.set_student(create_model("student_xs"))
@@ -124,9 +124,9 @@ def test_a_mirrored_view_changes_left_and_right(recorded):
     mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
     mirror[0, 2] = 47
     flat = torch.cat([batch.warp, torch.tensor([0.0, 0, 1]).expand(len(batch.warp), 1, 3)], 1)
-    straight, turned = teacher(batch), teacher(batch._replace(warp=(mirror @ flat)[:, :2]))
+    straight, mirrored = teacher(batch), teacher(batch._replace(warp=(mirror @ flat)[:, :2]))
     # crop pixel u goes to 47 - u, cell i to 11.75 - i: compare where the joints are, in pixels
-    before, after = (decode_heatmaps(output.heatmaps, 3)[0] * torch.tensor([48, 64]) for output in (straight, turned))
+    before, after = (decode_heatmaps(output.heatmaps, 3)[0] * torch.tensor([48, 64]) for output in (straight, mirrored))
     # a peak at the border stays on its cell
     both = (straight.trust > 0) & ((before > 10) & (before < torch.tensor([37, 53]))).all(-1)
     difference = after[:, COCO.flip_order] - torch.stack([47 - before[..., 0], before[..., 1]], -1)
@@ -148,7 +148,7 @@ def test_trust(recorded):
         torch.testing.assert_close(teacher(batch).heatmaps, output.heatmaps)
     labelled = (batch.weights > 0)[:, others]
     assert (output.trust[:, others][labelled] == 0.75).all()  # the whole person is in the crop
-    # the crop's left half is all that is seen: joints beyond its right edge are not to be learnt
+    # shifted by half a crop, joints beyond the right edge have no trust
     shifted = batch.warp + torch.tensor([[0.0, 0, 24], [0, 0, 0]])
     trust = teacher(batch._replace(warp=shifted)).trust
     inside = (batch.keypoints[..., 0] * 48 + 24) <= 47
@@ -163,18 +163,15 @@ def test_persons_of_other_data(recorded, tiny_coco):
     teacher = RecordedTeacher(recording)
     teacher.set_student(create_model("student_xs"))
     other = crops(persons(tiny_coco(train=24, seed=1)))  # the same annotation ids
-    with torch.no_grad():
-        output = teacher(other)
+    output = teacher(other)
     assert (output.heatmaps == 0).all()
     assert (output.trust == 0).all()
-    with pytest.raises(DistilPoseError, match=r"recording.*distilpose\.record"):
-        teacher(other)
 
 
 def test_persons_of_other_images_are_recognised(recorded, tmp_path):
-    """The same annotation ids and boxes, as whole photographs of one size have them, but other photographs."""
+    """The annotation ids and boxes are the same, but the photographs differ."""
     root, recording = recorded
-    assert len(recording.lacks(persons(root))) == 0
+    assert len(recording.missing_persons(persons(root))) == 0
     file = root / "annotations" / "train.json"
     content = json.loads(file.read_text())
     for image in content["images"]:
@@ -182,7 +179,7 @@ def test_persons_of_other_images_are_recognised(recorded, tmp_path):
         image["file_name"] = f"other {image['file_name']}"
     file.write_text(json.dumps(content))
     other = persons(root)
-    assert len(recording.lacks(other)) == len(other)
+    assert len(recording.missing_persons(other)) == len(other)
     assert find_recording(Painter(other), other, tmp_path).name != recording.path.name
 
 
@@ -200,13 +197,15 @@ def test_check_reports_accuracy_and_missing_persons(recorded, tiny_coco):
 def test_a_recording_near_the_mean_pose_is_an_error(tiny_coco, tmp_path):
     root = tiny_coco(train=6)
     dataset = persons(root)
-    recording = record(Painter(dataset), dataset, tmp_path / "blind")
-    blind = Recording(recording.path, recording.about, recording.skeleton, recording.maps, np.array(recording.persons))
-    blind.persons["place"] += 1000
+    recording = record(Painter(dataset), dataset, tmp_path / "shifted")
+    shifted = Recording(
+        recording.path, recording.about, recording.skeleton, recording.maps, np.array(recording.persons)
+    )
+    shifted.persons["place"] += 1000
     data = SimpleNamespace(train_dataset=lambda: dataset)
-    with pytest.raises(DistilPoseError, match=r"blind.* 0\.0%.*teacher\.check=false"):
-        RecordedTeacher(blind).check(data)
-    assert "0.0%" in RecordedTeacher(blind, check=False).check(data)
+    with pytest.raises(DistilPoseError, match=r"shifted.* 0\.0%.*teacher\.check=false"):
+        RecordedTeacher(shifted).check(data)
+    assert "0.0%" in RecordedTeacher(shifted, check=False).check(data)
 
 
 def test_persons_without_labels_are_recorded(tiny_coco, tmp_path):
@@ -217,36 +216,35 @@ def test_persons_without_labels_are_recorded(tiny_coco, tmp_path):
     for person in content["annotations"]:
         person.update(keypoints=[0] * 51, num_keypoints=0)
     (root / "annotations" / "train.json").write_text(json.dumps(content))
-    bare = persons(root, unlabelled=True)
-    recording = record(painter, bare, tmp_path / "bare")
+    unlabelled = persons(root, unlabelled=True)
+    recording = record(painter, unlabelled, tmp_path / "unlabelled")
     assert recording.persons["done"].all()
-    assert recording_accuracy(recording, bare) is None
-    found, chance = recording_accuracy(recording, dataset)
-    assert found.value == 1
-    assert chance.persons == found.persons
+    assert recording_accuracy(recording, unlabelled) is None
+    accuracy, chance = recording_accuracy(recording, dataset)
+    assert accuracy.value == 1
+    assert chance.persons == accuracy.persons
 
 
 def test_an_interrupted_recording_is_continued(tiny_coco, tmp_path):
     dataset = persons(tiny_coco(train=12))
-    whole = record(Painter(dataset), dataset, tmp_path / "whole", batch_size=4)
+    uninterrupted = record(Painter(dataset), dataset, tmp_path / "uninterrupted", batch_size=4)
 
     class Stopped(Painter):
         def __call__(self, images, boxes):
-            if len(self.asked) == 8:
+            if len(self.recorded) == 8:
                 raise KeyboardInterrupt
             return super().__call__(images, boxes)
 
     with pytest.raises(KeyboardInterrupt):
         record(Stopped(dataset), dataset, tmp_path / "cut", batch_size=4)
-    with pytest.raises(DistilPoseError, match=r"cut.*one was begun"):
+    with pytest.raises(DistilPoseError, match=r"cut.*interrupted"):
         load_recorded(tmp_path / "cut")
     painter = Painter(dataset)
-    found = find_recording(painter, dataset, tmp_path)  # a beginning is no recording
-    assert not found.exists()
-    rest = record(painter, dataset, tmp_path / "cut", batch_size=4)
-    assert len(painter.asked) == len(dataset) - 8
-    assert (rest.maps == whole.maps).all()
-    assert (rest.persons == whole.persons).all()
+    assert not find_recording(painter, dataset, tmp_path / "none").exists()
+    resumed = record(painter, dataset, tmp_path / "cut", batch_size=4)
+    assert len(painter.recorded) == len(dataset) - 8
+    assert (resumed.maps == uninterrupted.maps).all()
+    assert (resumed.persons == uninterrupted.persons).all()
     assert sorted(path.name for path in tmp_path.glob("cut*")) == ["cut"]
 
 
@@ -255,28 +253,28 @@ def test_nothing_is_recorded_twice_or_overwritten(recorded, tiny_coco, tmp_path)
     dataset = persons(root)
     painter = Painter(dataset)
     assert record(painter, dataset, recording.path).path == recording.path
-    assert painter.asked == []
+    assert painter.recorded == []
     other = persons(tiny_coco(train=24, seed=1))
     with pytest.raises(DistilPoseError, match="recording"):
         record(Painter(other), other, recording.path)
-    begun = Painter(dataset)
-    begun.about = {"name": "painter", "brush": 2}
+    changed = Painter(dataset)
+    changed.about = {"name": "painter", "brush": 2}
     with pytest.raises(DistilPoseError, match=r"recording.*another source"):
-        record(begun, dataset, recording.path)
+        record(changed, dataset, recording.path)
     painter.skeleton = Skeleton.from_names(["thumb"])
-    with pytest.raises(DistilPoseError, match=r"painter.*thumb.*nose"):
+    with pytest.raises(DistilPoseError, match=r"thumb.*nose"):
         record(painter, dataset, tmp_path / "hands")
 
 
-def test_a_recording_serves_any_part_of_its_persons(tiny_coco, tmp_path):
+def test_a_recording_is_found_for_any_part_of_its_persons(tiny_coco, tmp_path):
     root = tiny_coco(train=12)
     dataset = persons(root)
     painter = Painter(dataset)
-    place = find_recording(painter, dataset, tmp_path)
-    assert place.name.startswith("painter_train_")
-    record(painter, dataset, place)
-    assert find_recording(painter, persons(root, limit=5), tmp_path) == place
-    assert find_recording(painter, persons(tiny_coco(train=12, seed=5)), tmp_path) != place
+    path = find_recording(painter, dataset, tmp_path)
+    assert path.name.startswith("painter_train_")
+    record(painter, dataset, path)
+    assert find_recording(painter, persons(root, limit=5), tmp_path) == path
+    assert find_recording(painter, persons(tiny_coco(train=12, seed=5)), tmp_path) != path
 
 
 def test_blazepose_is_recorded_only_if_it_may_be(tiny_coco, tmp_path, monkeypatch):
@@ -291,10 +289,9 @@ def test_blazepose_is_recorded_only_if_it_may_be(tiny_coco, tmp_path, monkeypatc
     load_blazepose(None, data, folder=tmp_path / "recordings", may_record=False)
 
 
-@pytest.mark.parametrize("file", [None, "nowhere"])
-def test_a_missing_recording_has_a_way_out(file):
-    with pytest.raises(DistilPoseError, match=r"python -m distilpose\.record"):
-        load_recorded(file)
+def test_the_error_for_a_missing_recording_names_the_command():
+    with pytest.raises(DistilPoseError, match=r"nowhere.*python -m distilpose\.record"):
+        load_recorded("nowhere")
 
 
 def test_a_damaged_recording_is_named(recorded):

@@ -43,19 +43,19 @@ def test_joints_below_the_threshold_and_their_limbs_are_left_out():
 def test_lines_grow_with_the_image():
     blank = (np.zeros((side, side, 3), np.uint8) for side in (500, 2000))
     small, large = (draw_skeleton(image, image.shape[0] / 100 * POINTS, None, ARMS) for image in blank)
-    # lines of one width would cover a quarter of the share; smoothing their edges adds a pixel or two to any width
+    # with a constant line width the share would fall to a quarter; smooth edges add a pixel or two to each line
     assert 0.5 < large.any(-1).mean() / small.any(-1).mean() < 1.1
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e12, -1e12])
-def test_joints_out_of_reach_do_not_hurt(value):
+def test_joints_far_outside_the_image_are_ignored(value):
     points = POINTS.copy()
     points[0, 1] = value
     drawn = draw_skeleton(black(), points, np.ones((1, 4)), ARMS)
     assert drawn[60, 20].any()
 
 
-def test_nobody_leaves_the_image_as_it_is():
+def test_without_persons_the_image_is_unchanged():
     assert not draw_skeleton(black(), np.zeros((0, 4, 2)), np.zeros((0, 4)), ARMS).any()
 
 
@@ -101,7 +101,7 @@ def test_an_overlay_glows_where_the_map_is_high():
     assert 0 < drawn[14, 14].sum() <= 300
 
 
-def test_a_sheet_holds_every_picture_whole():
+def test_a_sheet_shows_every_picture_completely():
     red = np.full((10, 20, 3), (255, 0, 0), np.uint8)
     blue = np.full((30, 8, 3), (0, 0, 255), np.uint8)
     sheet = contact_sheet([[red, blue], [blue]], titles=["a", "b"], row_titles=["one", "two"])

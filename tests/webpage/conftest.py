@@ -12,7 +12,7 @@ from distilpose.webpage.poses import Poses
 
 @pytest.fixture(scope="session")
 def networks():
-    """A student, another and a teacher."""
+    """Two students and a teacher."""
     torch.manual_seed(0)
     return {name: create_model(kind) for name, kind in
             (("one", "student_xs"), ("two", "student_xs"), ("teacher", "teacher_xs"))}  # fmt: skip

@@ -99,8 +99,8 @@ def test_about(client, networks):
 def test_a_prediction(client, poses):
     answer = ask(client, encoded("PNG"), [[10, 5, 40, 80]])
     assert answer.status_code == 200
-    found = answer.json()
-    assert found == json.loads(json.dumps(poses(decode_image(encoded("PNG"), Limits()), [[10, 5, 40, 80]])))
+    content = answer.json()
+    assert content == json.loads(json.dumps(poses(decode_image(encoded("PNG"), Limits()), [[10, 5, 40, 80]])))
     assert len(ask(client).json()["boxes"]) == 1
 
 
@@ -116,7 +116,7 @@ def test_a_prediction(client, poses):
         (encoded("PNG", (700, 700)), None, 413),
     ],
 )
-def test_errors_are_a_sentence(poses, photo, boxes, status):
+def test_errors_are_one_sentence(poses, photo, boxes, status):
     answer = ask(client_of(poses, max_megabytes=1, max_pixels=80_000), photo, boxes)
     assert answer.status_code == status
     assert re.fullmatch(r"[A-Z].*\.", answer.json()["error"])
@@ -208,7 +208,7 @@ def test_a_prediction_that_takes_too_long_and_the_next(gated):
 
 
 async def upload(app, photo, ends):
-    """Status and body of the response to an upload, which stops after the bytes of the image unless it ends."""
+    """Status and body of the response to an upload. If not `ends`, the upload stalls after the bytes of the image."""
     head = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p"\r\n\r\n'
     pieces, answers = [head, photo, *([b"\r\n--b--\r\n"] if ends else [])], []
 
@@ -249,9 +249,9 @@ def test_a_full_queue(gated):
         while sum(answer.done() for answer in answers) < 3:
             time.sleep(0.01)
         gate.set()
-        found = [answer.result() for answer in answers]
-    assert sorted(answer.status_code for answer in found) == [200] * 3 + [503] * 3
-    full = next(answer for answer in found if answer.status_code == 503)
+        responses = [answer.result() for answer in answers]
+    assert sorted(answer.status_code for answer in responses) == [200] * 3 + [503] * 3
+    full = next(answer for answer in responses if answer.status_code == 503)
     assert int(full.headers["retry-after"]) > 0
     assert "try again" in full.json()["error"]
 

@@ -1,4 +1,4 @@
-"""Races in the page's scripts, in Chromium: two images, two fingers, two clicks."""
+"""Race conditions in the page's scripts, in Chromium: two images, two fingers, two clicks."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def page(browser, poses):
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    found = browser.new_page(bypass_csp=True)  # which waiting for a condition needs
-    found.goto(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/")
-    found.wait_for_function("document.getElementById('models').textContent")
-    yield found
-    found.close()
+    opened = browser.new_page(bypass_csp=True)  # wait_for_function needs it
+    opened.goto(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/")
+    opened.wait_for_function("document.getElementById('models').textContent")
+    yield opened
+    opened.close()
     server.should_exit = True
     thread.join(20)
 

@@ -29,18 +29,18 @@ def noise(height=90, width=120):
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_formats(kind):
     image = noise()
-    found = decode_image(photo(kind, image, **({"lossless": True} if kind == "WEBP" else {})), LIMITS)
-    assert found.shape == (90, 120, 3)
-    assert found.dtype == np.uint8
+    result = decode_image(photo(kind, image, **({"lossless": True} if kind == "WEBP" else {})), LIMITS)
+    assert result.shape == (90, 120, 3)
+    assert result.dtype == np.uint8
     if kind != "JPEG":
-        assert (found == np.asarray(image)).all()
+        assert (result == np.asarray(image)).all()
 
 
 def test_an_image_is_rotated_by_its_exif_entry():
     image, exif = noise(), Image.Exif()
     exif[0x0112] = 6  # 90 degrees clockwise
-    found = decode_image(photo("PNG", image, exif=exif), LIMITS)
-    assert (found == np.rot90(np.asarray(image), -1)).all()
+    result = decode_image(photo("PNG", image, exif=exif), LIMITS)
+    assert (result == np.rot90(np.asarray(image), -1)).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1"])
@@ -52,9 +52,9 @@ def test_other_kinds_of_pixels_become_rgb(mode):
 def test_sixteen_bits_are_shown_as_in_training(tmp_path):
     image = Image.fromarray(np.arange(90 * 120, dtype=np.uint16).reshape(90, 120) * 6)
     (tmp_path / "deep.png").write_bytes(photo("PNG", image))
-    found = decode_image(photo("PNG", image), LIMITS)
-    assert (found == images.read_rgb(tmp_path / "deep.png")).all()
-    assert (found == (np.asarray(image) >> 8)[..., None]).all()
+    result = decode_image(photo("PNG", image), LIMITS)
+    assert (result == images.read_rgb(tmp_path / "deep.png")).all()
+    assert (result == (np.asarray(image) >> 8)[..., None]).all()
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_no_boxes(text):
 
 
 def test_boxes():
-    found = read_boxes("[[1, 2, 3.5, 4], [-5, 0, 130, 90]]", SIZE, LIMITS)
-    assert found.tolist() == [[1, 2, 3.5, 4], [-5, 0, 130, 90]]
+    result = read_boxes("[[1, 2, 3.5, 4], [-5, 0, 130, 90]]", SIZE, LIMITS)
+    assert result.tolist() == [[1, 2, 3.5, 4], [-5, 0, 130, 90]]
 
 
 @pytest.mark.parametrize(

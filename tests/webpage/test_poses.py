@@ -29,23 +29,23 @@ def picture(uri):
 
 
 def crops(model, image):
-    """The input that the network must have, by the package's geometry."""
-    seen = []
+    """The expected input of the network, by the geometry of the package."""
+    inputs = []
     for box in BOXES:
         warp = warp_of_region(region_of_box(box, model.input_size), model.input_size)
-        seen.append((warp_image(image, warp, model.input_size) / 255 - model.mean) / model.std)
-    return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float()
+        inputs.append((warp_image(image, warp, model.input_size) / 255 - model.mean) / model.std)
+    return torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2).float()
 
 
 def test_poses_are_those_of_the_predictor(poses, networks, image):
     answer = poses(image, BOXES)
     assert answer["size"] == [120, 90]
     assert answer["boxes"] == BOXES.tolist()
-    for told, name in zip(answer["models"], ("one", "two"), strict=True):
+    for result, name in zip(answer["models"], ("one", "two"), strict=True):
         expected = Predictor(networks[name], device="cpu", flip_test=True)(image, BOXES)
-        assert np.abs(np.array(told["keypoints"]) - expected.keypoints.numpy()).max() < 0.006
-        assert np.abs(np.array(told["scores"]) - expected.scores.numpy()).max() < 1e-4
-    one, two = (np.array(told["keypoints"]) for told in answer["models"])
+        assert np.abs(np.array(result["keypoints"]) - expected.keypoints.numpy()).max() < 0.006
+        assert np.abs(np.array(result["scores"]) - expected.scores.numpy()).max() < 1e-4
+    one, two = (np.array(result["keypoints"]) for result in answer["models"])
     assert np.abs(np.array(answer["distances"]) - np.linalg.norm(one - two, axis=-1)).max() < 0.02
 
 
@@ -57,19 +57,19 @@ def test_without_boxes_the_image_is_one_person(poses, networks, image):
 
 
 @torch.no_grad()
-def test_maps_are_the_models(poses, networks, image):
+def test_maps_are_those_of_the_models(poses, networks, image):
     student, teacher = networks["one"].eval(), networks["teacher"].eval()
-    told = teacher(crops(teacher, image)).heatmaps
+    teacher_maps = teacher(crops(teacher, image)).heatmaps
     output = student(crops(student, image))
     simulated, _ = simulated_heatmaps(output.keypoints, output.sigmas, student.heatmap_size)
     for n, person in enumerate(poses(image, BOXES)["maps"]):
-        for role, maps in (("teacher", told[n]), ("student", simulated[n])):
+        for role, maps in (("teacher", teacher_maps[n]), ("student", simulated[n])):
             sheet = picture(person[role]["maps"])
             assert sheet.shape == (maps.shape[0] * maps.shape[1], maps.shape[2], 4)
             shown = sheet[..., 3].reshape(maps.shape) / 255
             assert np.abs(shown - maps.clamp(0, 1).numpy()).max() < 0.6 / 255
             assert picture(person[role]["crop"]).shape == (*student.input_size, 3)
-        assert person["peaks"] == pytest.approx(told[n].amax((1, 2)).tolist(), abs=1e-4)
+        assert person["peaks"] == pytest.approx(teacher_maps[n].amax((1, 2)).tolist(), abs=1e-4)
         assert np.abs(np.array(person["sigmas"]) - output.sigmas[n].numpy()).max() < 0.006
 
 
@@ -79,7 +79,7 @@ def test_joints_are_matched_by_name(networks, image):
     other = create_model("teacher_xs", skeleton=Skeleton.from_names(names))
     one, two = (Predictor(model, device="cpu") for model in (networks["one"], other))
     answer = Poses(one, "one", two, "other", two, "other")(image, BOXES)
-    first, second = (torch.tensor(told["keypoints"]) for told in answer["models"])
+    first, second = (torch.tensor(result["keypoints"]) for result in answer["models"])
     assert [row[0] for row in answer["distances"]] == [None, None]
     knee = networks["one"].skeleton.names.index("left_knee")
     expected = (first[1, knee] - second[1, names.index("left_knee")]).norm().item()
@@ -101,7 +101,7 @@ def test_a_teacher_is_shown_beside_a_student(networks):
 def test_models_of_one_name(networks):
     one = Predictor(networks["one"], device="cpu")
     about = Poses(one, "last", one, "last").about()
-    assert [told["name"] for told in about["models"]] == ["last", "last (2)"]
+    assert [model["name"] for model in about["models"]] == ["last", "last (2)"]
 
 
 def test_predictions_that_are_not_finite(image):

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 
 
 class AveragedWeights(EMAWeightAveraging):
-    """Lightning's EMAWeightAveraging, with a checked decay.
+    """Lightning's EMAWeightAveraging, with a range for the decay.
 
     Validation uses the average. A checkpoint's `state_dict` is the average, and its `current_model_state` the raw weights,
     with which training resumes.

@@ -1,4 +1,4 @@
-"""The best checkpoint, also of a run whose folder was moved."""
+"""The best checkpoint, which also survives a move of the run's folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which keeps its best score if the run's folder was moved together with the best file.
+    """Lightning's ModelCheckpoint, which also keeps its best score if the run's folder was moved.
 
-    Lightning forgets the score then, so a resumed run would overwrite the best checkpoint by the next, however bad.
+    Lightning forgets the score of a moved file, so a resumed run would replace the best checkpoint by the next one, even if
+    that is worse.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

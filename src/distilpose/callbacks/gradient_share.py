@@ -61,7 +61,7 @@ class GradientShare(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PoseBatch, batch_idx: int
     ) -> None:
-        """Measure every so many batches."""
+        """Measure every `every` batches."""
         if batch_idx % self.every or not isinstance(pl_module, DistillationModule):
             return
         shares = gradient_shares(pl_module, batch, pl_module.progress())

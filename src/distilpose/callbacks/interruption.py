@@ -1,6 +1,7 @@
-"""Checkpoints within an epoch, by the clock and on a signal, so that a preempted run loses nothing.
+"""Checkpoints within an epoch, at intervals and on a signal, so that a preempted run loses nothing.
 
-Lightning's own signal handlers save on SLURM's signal only, wherever they are called, and cannot continue bit for bit.
+Lightning's signal handlers are not used: they save only on SLURM's signal, may do so in the middle of a step, and a run resumed
+from that checkpoint differs in its last bits.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from tqdm import tqdm
 
+from distilpose.modules.divergence import check_divergence
 from distilpose.runs.checkpoints import RECENT
 
 log = logging.getLogger(__name__)
 
 
-class Interruption(
-    Checkpoint
-):  # Lightning calls checkpoint callbacks last, after those such as the averaging of weights
-    """Save `recent.ckpt` between two steps every few minutes, and end the run on a signal.
+# a Checkpoint, because Lightning calls checkpoint callbacks last, after others such as weight averaging
+class Interruption(Checkpoint):
+    """Save `recent.ckpt` between two steps every few minutes, and stop the run on a signal.
 
-    Clusters send a signal some time before they kill a job: SIGTERM on preemption, SIGUSR1 or SIGUSR2 by `--signal`. People
-    send SIGINT (Ctrl-C, which a second time ends the run at once), and a closing terminal sends SIGHUP. The run then saves
-    after its current step and exits with code 128 + the signal's number. Resumed, it continues with the next batch, and on
-    a CPU it ends bit for bit as it would have without the interruption. A validation between epochs is left at once, since
-    a checkpoint is written shortly before each.
+    Clusters send a signal some time before they kill a job: SIGTERM on preemption, SIGUSR1 or SIGUSR2 with `--signal`. Users
+    send SIGINT (Ctrl-C; a second one ends the run at once), and a closing terminal sends SIGHUP. The run then saves after its
+    current step and exits with code 128 + the signal's number. The resumed run continues with the next batch. On a CPU it
+    ends bit for bit as an uninterrupted one. A validation between epochs is stopped at once, because a checkpoint is written
+    shortly before each validation.
 
-    Of several processes one may receive the signal; on GPUs they ask each other after every tenth batch. An earlier
-    handler, such as submitit's that requeues the job, is called after saving. A signal that is ignored, as by nohup, stays
-    ignored.
+    With several processes, perhaps only one receives the signal. They therefore exchange it after every step (CPU) or about
+    every tenth batch (GPU). An earlier handler, such as submitit's that requeues the job, is called after saving. A signal
+    that is ignored, for example under nohup, stays ignored.
 
     Args:
         folder: folder of the checkpoints.
-        minutes: time between two checkpoints within an epoch, by a monotonic clock; null saves none by the clock.
+        minutes: time between two checkpoints within an epoch; null saves only on signals and before validations.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
@@ -57,16 +58,16 @@ class Interruption(
         self._shared_batches = 0  # batches of a validation that every process has
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remember the handlers before Lightning replaces them."""
+        """Store the handlers before Lightning replaces them."""
         self._earlier_handlers = {number: signal.getsignal(number) for number in self.SIGNALS}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and register the handlers."""
         self._saved_at = time.monotonic()
         self._register_handlers()
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Register the handlers already here: Lightning's would exit with code 0."""
+        """Register the handlers before the sanity check, because Lightning's would exit with code 0."""
         self._register_handlers()
 
     def _register_handlers(self) -> None:
@@ -89,10 +90,10 @@ class Interruption(
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is due, and leave if a signal was received: all processes after the same batch."""
+        """Save if it is due, and stop if a signal was received, in all processes after the same batch."""
         done, accumulated = batch_idx + 1, trainer.accumulate_grad_batches
         if done % accumulated or done >= trainer.num_training_batches:
-            return  # between accumulated batches gradients would be lost; the end of the epoch saves by itself
+            return  # between accumulated batches gradients would be lost; at the end of an epoch Lightning saves
         due = self.minutes is not None and time.monotonic() - self._saved_at > 60 * self.minutes
         before_validation = done + accumulated >= trainer.num_training_batches and self._validates(trainer)
         if not before_validation and done // accumulated % _steps_between_checks(trainer):
@@ -100,7 +101,7 @@ class Interruption(
         number, save = _maximum(trainer, self.received or 0, int(due or before_validation))
         if not number and not save:
             return
-        pl_module.check_finite()  # type: ignore[operator]
+        check_divergence(pl_module)  # type: ignore[arg-type]
         trainer.save_checkpoint(self.path)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         self._leave(
@@ -108,21 +109,21 @@ class Interruption(
         )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave between two epochs: the checkpoint of the last one has just been written."""
+        """Stop between two epochs: the checkpoint of the last epoch has just been written."""
         self._saved_step = trainer.global_step
         (number,) = _maximum(trainer, self.received or 0)
         self._leave(trainer, number, f"the start of epoch {trainer.current_epoch}")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out how many batches every process has: their numbers may differ by one."""
-        (negative,) = _maximum(trainer, -int(sum(trainer.num_val_batches)))
+        """Compute the number of batches that every process has: their numbers may differ by one."""
+        (negative,) = _maximum(trainer, -int(sum(trainer.num_val_batches)))  # minus the maximum is the minimum
         self._shared_batches = -negative
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Leave in the middle of a validation, which is repeated after resuming, if at most one step is lost by it."""
-        # with val_check_interval more may be lost: the run is then left after its next step
+        """Stop in the middle of a validation if at most one step is lost; the resumed run repeats the validation."""
+        # with val_check_interval more steps may be lost: the run then stops after its next step
         lost = 0 if trainer.sanity_checking else trainer.global_step - self._saved_step
         checks = batch_idx < self._shared_batches and (batch_idx + 1) % _steps_between_checks(trainer) == 0
         if checks and lost <= 1:
@@ -139,7 +140,7 @@ class Interruption(
         if not number:
             return
         if trainer.is_global_zero:
-            with tqdm.external_write_mode():  # on a line of its own between progress bars
+            with tqdm.external_write_mode():  # on a separate line between progress bars
                 log.warning(
                     f"Stopped by {signal.Signals(number).name} in {place}: run the same command with resume=auto to resume."
                 )
@@ -147,7 +148,7 @@ class Interruption(
         try:
             if callable(handler) and handler is not signal.default_int_handler:
                 handler(number, None)
-        finally:  # a process that exits before rank zero has requeued the job may end it
+        finally:  # rank zero may still be requeuing the job, and a process that exits first could end the job
             trainer.strategy.barrier()
         raise SystemExit(128 + number)
 
@@ -160,13 +161,13 @@ class Interruption(
 
 
 def _steps_between_checks(trainer: Trainer) -> int:
-    """Steps after which processes ask each other for signals: on GPUs each time makes the CPU wait."""
+    """Number of steps between two exchanges of signals: on GPUs each exchange makes the CPU wait."""
     immediate = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
     return 1 if immediate else math.ceil(10 / trainer.accumulate_grad_batches)
 
 
 def _maximum(trainer: Trainer, *numbers: int) -> list[int]:
-    """The maximum of each number over all processes: a signal reaches them at different steps, or only one of them."""
+    """The maximum of each number over all processes: a signal reaches them at different steps, or reaches only one."""
     if trainer.world_size == 1:
         return list(numbers)
     reduced = torch.tensor(numbers, device=trainer.strategy.root_device)

@@ -1,6 +1,7 @@
-"""Metrics of a run as files: one row an epoch in metrics.csv, the last and the best in metrics.json.
+"""Metrics of a run as files: one row for each epoch in metrics.csv, the last and the best row in metrics.json.
 
-Lightning's CSVLogger starts a new file for a resumed run, and writes training and validation into different rows.
+Lightning's CSVLogger is not used: it starts a new file for a resumed run, and writes training and validation into different
+rows.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from lightning import Callback, LightningModule, Trainer
 from distilpose.files import quarantine, write_json, write_text
 from distilpose.runs.folders import SUMMARY, TABLE
 
-# Lightning keeps the last values of these in epochs without a validation
+# in epochs without a validation, Lightning keeps the last values of these metrics
 VALIDATION = ("val/", "health/")
 COUNTS = ("epoch", "step")
 
 
 class MetricsTable(Callback):
-    """Write all that was logged as one row an epoch, whichever loggers are used.
+    """Write all logged values as one row for each epoch, with any logger or none.
 
-    A resumed run continues the table: rows from its first epoch on are replaced, those before are kept.
+    A resumed run continues the table: it keeps the rows before its first epoch and replaces the others.
 
     Args:
         folder: folder of metrics.csv and metrics.json.
@@ -52,7 +53,7 @@ class MetricsTable(Callback):
         self._started = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that the validation figures are of this epoch."""
+        """Remember that this epoch has been validated."""
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -69,7 +70,7 @@ class MetricsTable(Callback):
                 continue
             row[name.removesuffix("_epoch")] = float(value)
         earlier = read_table(self.table)
-        if not self._validated:  # a run resumed after this epoch's validation has its figures in the table already
+        if not self._validated:  # a run resumed after this epoch's validation has its values in the table already
             for old in earlier:
                 same = old["epoch"] == row["epoch"] and old["step"] == row["step"]
                 row.update({name: value for name, value in old.items() if same and name.startswith(VALIDATION)})

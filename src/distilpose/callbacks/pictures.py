@@ -1,4 +1,4 @@
-"""Pictures of what is distilled: heat maps of teacher and student side by side, with their difference."""
+"""Pictures of heat maps of teacher and student side by side, with their difference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEIGHT = 192
 
 
 class Pictures(Callback):
-    """Draw the same persons after each validation, one a row, into persons_epoch_<n>.png and to the loggers.
+    """Draw the same persons after each validation, one per row, to persons_epoch_<n>.png and to the loggers.
 
     Columns of a student: crop, ground truth, prediction, teacher heat map, simulated heat map, their difference (red
     where the student's is higher); without a teacher, only the student's map. Columns of a teacher: crop,
@@ -39,7 +39,7 @@ class Pictures(Callback):
         self.persons = persons
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: PoseModule) -> None:  # type: ignore[override]
-        """Draw."""
+        """Draw the picture, in the first process."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         batch = sample_persons(trainer, self.persons, pl_module.device)
@@ -75,7 +75,7 @@ def _student_maps(module: DistillationModule, batch: PoseBatch) -> tuple[Tensor,
     """Predicted keypoints, and the maps to draw by title."""
     output = module.model(batch.image)
     simulated, _ = simulated_heatmaps(output.keypoints.float(), output.sigmas.float(), module.model.heatmap_size)
-    if module.teacher is None or not module.teacher.reads_images:  # no maps of validation persons
+    if module.teacher is None or not module.teacher.reads_images:  # it has no maps of validation persons
         return output.keypoints.float(), {"simulated heat map": simulated}
     maps = module.teacher(batch).heatmaps.float()
     return output.keypoints.float(), {

@@ -30,7 +30,7 @@ class Provenance(Callback):
         self.config, self.file = Path(folder) / CONFIG, Path(folder) / "environment.json"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write and log, once for all processes."""
+        """Write and log, in the first process."""
         if not trainer.is_global_zero:
             return
         config: Any = OmegaConf.to_container(OmegaConf.load(self.config)) if self.config.is_file() else {}
@@ -42,7 +42,7 @@ class Provenance(Callback):
 
     @staticmethod
     def _digests(trainer: Trainer, pl_module: LightningModule, config: dict[str, Any]) -> dict[str, dict[str, str]]:
-        """Digests of the annotations, and of the files of the teacher and of the first weights."""
+        """Digests of the annotations, of the teacher's files and of the initial weights."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         train = data.train_dataset()
         files = {
@@ -51,8 +51,8 @@ class Provenance(Callback):
                 dict.fromkeys(one.annotations_file for one in getattr(train, "sets", [train]))
             )
         }
-        taught = isinstance(pl_module, DistillationModule) and pl_module.teacher is not None
-        used = config if taught else {"weights": config.get("weights")}
+        has_teacher = isinstance(pl_module, DistillationModule) and pl_module.teacher is not None
+        used = config if has_teacher else {"weights": config.get("weights")}
         return digests({**files, "val_annotations": data.val_dataset().annotations_file, **teacher_files(used)})
 
     def _write(self, start: dict[str, Any], resumed: Any) -> None:

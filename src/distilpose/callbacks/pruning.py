@@ -1,6 +1,6 @@
-"""Pruning of the trials of a search: one that falls behind is stopped after a validation.
+"""Pruning of the trials of a search: a trial that falls behind is stopped after a validation.
 
-Optuna's own Lightning callback needs optuna's Trial object, which a training in a process of its own does not have.
+Optuna's Lightning callback is not used: it needs optuna's Trial object, which a training in a separate process does not have.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Pruning(Callback):
 
     Args:
         folder: folder of the search.
-        trial: number of this run's trial; null, as for training the best again, reports nothing.
+        trial: number of this run's trial; null reports nothing, for example when the best trial is trained again.
         monitor: metric to report, the higher the better.
-        startup: finished trials before any is pruned.
-        warmup: epochs before a trial may be pruned.
+        startup: number of finished trials before any is pruned.
+        warmup: number of epochs before a trial may be pruned.
     """
 
     def __init__(

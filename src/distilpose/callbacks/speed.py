@@ -17,15 +17,15 @@ TOTAL = "total"
 class Speed(Callback):
     """Log throughput, learning rates and shares of the loss to loggers, and not to metrics.csv, which has no timings.
 
-    Every `trainer.log_every_n_steps` batches and at the end of an epoch, over the batches since the last time:
+    Every `trainer.log_every_n_steps` batches and at the end of an epoch, over the batches since the last logging:
 
     - speed/persons_per_second: persons of all processes;
-    - speed/waiting_share: share of the time between the end of a step and the start of the next: waiting for data and its
-      transfer to the device, checkpoints by the clock, and loggers;
+    - speed/waiting_share: share of the time spent between the end of a step and the start of the next: waiting for data and
+      its transfer to the device, checkpoints within the epoch, and loggers;
     - speed/gpu_memory_gib: peak memory of the tensors of the first process, on GPUs;
     - learning_rate/<group>: if the optimiser has several parameter groups.
 
-    After each epoch share/<term>: the epoch mean of each weighted term, as a share of the sum of all absolute values (a
+    After each epoch, share/<term>: the epoch mean of each weighted term, as a share of the sum of all absolute values (a
     likelihood may be negative).
 
     Times are measured by the first process. A GPU runs asynchronously, so single steps cannot be timed without
@@ -50,7 +50,7 @@ class Speed(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PoseBatch, batch_idx: int
     ) -> None:
-        """Add the time that was waited for the batch."""
+        """Add the time spent waiting for the batch."""
         self._waited += time.perf_counter() - self._ended
 
     def on_train_batch_end(

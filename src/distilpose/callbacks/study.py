@@ -1,7 +1,7 @@
 """The optuna study of a search: a journal file that processes on several machines may share.
 
-Optuna's study and storage do the work. What they lack is here: optuna's file backend does not repair a line that a kill
-left half written, and a training process that knows only the number of its trial has to report to it.
+Optuna's study and storage are used, with two additions. Optuna's file backend does not repair a line that was written only in
+part when a process was killed. And a training process reports to the study by the number of its trial alone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class SharedStudy:
 
     Args:
         folder: folder of the sweep.
-        startup: finished trials before the pruner is used.
-        warmup: epochs before a trial may be pruned.
+        startup: number of finished trials before the pruner is used.
+        warmup: number of epochs before a trial may be pruned.
 
     Raises:
         DistilPoseError: optuna is not installed, or the study's file is damaged.
@@ -38,7 +38,7 @@ class SharedStudy:
             raise DistilPoseError("sweep=search needs optuna: pip install 'distilpose[search]'.") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         file = (Path(folder) / JOURNAL).resolve()
-        lock = JournalFileOpenLock(str(file))  # optuna ignores a lock older than 30 s, as a kill leaves one
+        lock = JournalFileOpenLock(str(file))  # optuna ignores a lock older than 30 s, such as a killed process leaves
         lock.acquire()
         try:
             _remove_incomplete_line(file)
@@ -63,8 +63,8 @@ class SharedStudy:
     def ask(self, space: dict[str, Any], sampler: optuna.samplers.BaseSampler) -> optuna.trial.FrozenTrial:
         """Draw a trial's settings and add it to the study as running.
 
-        The draw is made in a copy, so that the trial enters the journal in a single line: a kill leaves it whole or not
-        at all.
+        The settings are drawn in a copy of the study, so that the trial is added to the journal in a single line: if the
+        process is killed, the journal has the complete trial or nothing of it.
         """
         import optuna
 
@@ -78,7 +78,7 @@ class SharedStudy:
         return self.trials[-1]
 
     def set_attribute(self, number: int, name: str, value: Any) -> None:
-        """Set a user attribute of a trial that runs."""
+        """Set a user attribute of a running trial."""
         self.storage.set_trial_user_attr(self._identifier(number), name, value)
 
     def report(self, number: int, epoch: int, value: float) -> None:
@@ -87,7 +87,7 @@ class SharedStudy:
             self.storage.set_trial_intermediate_value(self._identifier(number), epoch, value)
 
     def should_prune(self, number: int) -> bool:
-        """Whether the pruner stops a trial after what it has reported."""
+        """Whether the pruner stops a trial, from the values reported so far."""
         return self.study.pruner.prune(self.study, self.trials[number])
 
     def _identifier(self, number: int) -> int:
@@ -95,7 +95,7 @@ class SharedStudy:
 
 
 def _remove_incomplete_line(file: Path) -> None:
-    """Cut off a last line without its end: optuna would write its next entry behind it."""
+    """Remove a last line without a newline: optuna would append its next entry to it."""
     content = file.read_bytes() if file.is_file() else b""
     if content and not content.endswith(b"\n"):
         with open(file, "r+b") as journal:

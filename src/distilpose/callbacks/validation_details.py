@@ -52,18 +52,18 @@ class ValidationDetails(Callback):
         """Evaluate, draw and log."""
         if trainer.sanity_checking or not trainer.is_global_zero or pl_module.validated is None:
             return
-        found, evaluation = pl_module.validated
+        predictions, evaluation = pl_module.validated
         dataset = trainer.datamodule.val_dataset()  # type: ignore[attr-defined]
         skeleton = dataset.skeleton
         if self._people is None:
             self._people = people_of(load_annotations(dataset.annotations_file, dataset.category_id, skeleton))
-        people = People(*(field[self._people.places(found.annotation_id)] for field in self._people))
-        similarity = keypoint_similarity(found.keypoints.double(), people.keypoints, people.area, skeleton)
+        people = People(*(field[self._people.places(predictions.annotation_id)] for field in self._people))
+        similarity = keypoint_similarity(predictions.keypoints.double(), people.keypoints, people.area, skeleton)
 
         if evaluation.pck is not None:
             joints = zip(skeleton.names, evaluation.pck.per_joint.tolist(), strict=True)
             log_figures(trainer, {f"val_joints/PCK/{name}": value for name, value in joints})
-        confidences = found.scores[people.labelled].numpy() if pl_module.model.scores_trained else None
+        confidences = predictions.scores[people.labelled].numpy() if pl_module.model.scores_trained else None
         joint_oks = similarity[people.labelled].numpy()
         log_histogram(trainer, "val_distribution/joint_oks", joint_oks)
         precision = precision_curves(evaluation.precision)
@@ -73,35 +73,36 @@ class ValidationDetails(Callback):
             log_histogram(trainer, "val_distribution/confidence", confidences)
             confidence, mean, _, _ = calibration(confidences, joint_oks)
             diagonal = (np.array([0.0, 1.0]), np.array([0.0, 1.0]))
-            lines = {"model": (confidence, mean), "honest": diagonal}
+            lines = {"model": (confidence, mean), "perfectly calibrated": diagonal}
             log_curves(trainer, "curves/calibration", lines, "joint OKS by confidence", "confidence")
         log_picture(trainer, self.picture, draw_curves(precision, confidences, joint_oks))
         if trainer.loggers:
-            self._log_persons(trainer, pl_module, found, people, similarity)
+            self._log_persons(trainer, pl_module, predictions, people, similarity)
 
     def _log_persons(
-        self, trainer: Trainer, module: PoseModule, found: Predictions, people: People, similarity: Tensor
+        self, trainer: Trainer, module: PoseModule, predictions: Predictions, people: People, similarity: Tensor
     ) -> None:
         """Log the table of persons."""
         model = module.model
         batch = sample_persons(trainer, self.persons, torch.device("cpu"))
-        validated = torch.isin(batch.annotation_id, found.annotation_id)  # a limited validation has not seen all
+        validated = torch.isin(batch.annotation_id, predictions.annotation_id)  # a limited validation skips some
         batch = PoseBatch(*(field[validated] for field in batch))
-        scores = rescore(found.bbox_score, found.scores)
-        order = torch.argsort(found.annotation_id)
-        chosen = order[torch.searchsorted(found.annotation_id[order], batch.annotation_id)].tolist()
+        scores = rescore(predictions.bbox_score, predictions.scores)
+        order = torch.argsort(predictions.annotation_id)
+        chosen = order[torch.searchsorted(predictions.annotation_id[order], batch.annotation_id)].tolist()
         rows, pictures = [], []
         for index, image, warp in zip(chosen, batch.image, batch.warp.double(), strict=True):
             labelled = people.labelled[index]
             predicted, true = (
-                points[index].double() @ warp[:, :2].T + warp[:, 2] for points in (found.keypoints, people.keypoints)
+                points[index].double() @ warp[:, :2].T + warp[:, 2]
+                for points in (predictions.keypoints, people.keypoints)
             )
             crop = crop_image(image, model.mean, model.std)
             pictures.append(_draw_pair(crop, predicted, true, labelled, model.skeleton))
             joint_oks = float(similarity[index][labelled].mean()) if labelled.any() else None
             errors = (predicted - true).norm(dim=-1).tolist()
             shown = [error if seen else None for error, seen in zip(errors, labelled.tolist(), strict=True)]
-            ids = (int(found.annotation_id[index]), int(found.image_id[index]))
+            ids = (int(predictions.annotation_id[index]), int(predictions.image_id[index]))
             rows.append([trainer.current_epoch, *ids, joint_oks, float(scores[index]), *shown])
         columns = ["epoch", "person", "image", "OKS", "score", *(f"error of {name}" for name in model.skeleton.names)]
         log_table(trainer, "tables/persons", columns, rows, pictures)

@@ -1,4 +1,4 @@
-"""Image files from strangers: where they lie, and what their headers state before anything is unpacked."""
+"""Untrusted image files: lookup inside their folder, and the header, which is read before the image is decoded."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class ImageTooLargeError(DistilPoseError):
 
 
 class Header(NamedTuple):
-    """What an image file states.
+    """Header of an image file.
 
     Attributes:
         width: pixels, as stored.
         height: pixels, as stored.
-        mode: Pillow's name of the kind of pixels.
-        orientation: EXIF's; 1 is upright.
+        mode: Pillow's image mode, such as RGB.
+        orientation: EXIF orientation; 1 is upright.
     """
 
     width: int
@@ -38,16 +38,16 @@ class Header(NamedTuple):
     orientation: int
 
     @property
-    def shown(self) -> tuple[int, int]:
+    def displayed_size(self) -> tuple[int, int]:
         """Width and height as OpenCV and viewers show it, turned by EXIF."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-def climbs_out(name: str) -> bool:
-    """Whether a file name leads out of the folder it is joined to, on any system."""
+def leads_out(name: str) -> bool:
+    """Whether a path joined to a folder can lead out of the folder, on any system."""
     paths = PurePosixPath(name), PureWindowsPath(name)
-    leads_out = any(path.anchor or ".." in path.parts for path in paths)
-    return leads_out or "\0" in name or not name.strip()
+    outside = any(path.anchor or ".." in path.parts for path in paths)
+    return outside or "\0" in name or not name.strip()
 
 
 def find_inside(folder: Path, name: str) -> Path:
@@ -58,11 +58,11 @@ def find_inside(folder: Path, name: str) -> Path:
         FileNotFoundError: it does not exist, or is no regular file.
     """
     path, root = folder / name, os.path.realpath(folder)
-    if climbs_out(name) or os.path.commonpath([root, os.path.realpath(path)]) != root:
-        raise PermissionError(name)
+    if leads_out(name) or os.path.commonpath([root, os.path.realpath(path)]) != root:
+        raise PermissionError(f"{name!r} leads out of {folder}")
     try:
-        is_regular = stat.S_ISREG(path.stat().st_mode)  # a pipe would block, a device never end
-    except OSError:  # also of names that are too long
+        is_regular = stat.S_ISREG(path.stat().st_mode)  # reading a pipe would block, and a device may have no end
+    except OSError:  # also raised for names that are too long
         is_regular = False
     if not is_regular:
         raise FileNotFoundError(name)
@@ -70,11 +70,11 @@ def find_inside(folder: Path, name: str) -> Path:
 
 
 def read_header(path: Path) -> Header:
-    """Size and kind of an image, from its first bytes.
+    """Header of an image, without decoding its pixels.
 
     Raises:
-        ImageTooLargeError: it has too many bytes, or unpacks to too many pixels.
-        DistilPoseError: it is no image, or of a format that is not supported.
+        ImageTooLargeError: it has too many bytes or too many pixels.
+        DistilPoseError: it is not an image of a supported format.
     """
     too_large = ImageTooLargeError(
         f"Image {path} has more than {MOST_BYTES >> 20} MiB or {MOST_PIXELS / 1e6:g} million pixels: make it smaller."
@@ -90,7 +90,7 @@ def read_header(path: Path) -> Header:
                 header = Header(*image.size, image.mode, orientation if orientation in range(1, 9) else 1)
     except Image.DecompressionBombError:
         raise too_large from None
-    except Exception as error:  # broken files make Pillow's readers fail in any way
+    except Exception as error:  # on damaged files Pillow's readers raise exceptions of any type
         raise DistilPoseError(f"Image {path} cannot be read ({type(error).__name__}).") from None
     if header.width * header.height > MOST_PIXELS:
         raise too_large

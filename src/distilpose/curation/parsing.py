@@ -1,4 +1,4 @@
-"""Parsing of files from strangers: every fault of a file becomes one error message that names it."""
+"""Parsing of untrusted files: every problem of a file becomes one error message that names the file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pydantic import TypeAdapter, ValidationError
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
-MOST_JOINTS = 1000  # a person of whole-body sets has 133; more than that in a small file asks for gigabytes
-_LONGEST = 120  # characters of another library's message
+MOST_JOINTS = 1000  # whole-body sets have 133; a small file with far more would need gigabytes of memory
+_MAX_REASON = 120  # characters kept of another library's message
 
 
 @contextlib.contextmanager
 def parsing(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a parser raises in the block into one error message.
 
-    Parsers of damaged files fail in any way, so that every exception counts, also a `RecursionError` of deep nesting.
+    On damaged files parsers raise exceptions of any type, such as a `RecursionError` for deep nesting. All are converted.
 
     Args:
-        path: file that is parsed.
-        kind: what it is expected to be, such as "a JSON file".
+        path: the file.
+        kind: expected kind of file, such as "a JSON file".
 
     Raises:
         DistilPoseError: the block failed.
@@ -36,7 +36,7 @@ def parsing(path: Path, kind: str) -> Iterator[None]:
     except DistilPoseError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+        reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
         raise DistilPoseError(f"{path} cannot be read as {kind} ({reason}): export or download it again.") from None
 
 
@@ -51,37 +51,37 @@ def _pack(entry: dict[str, Any]) -> dict[str, Any]:
     entry.pop("segmentation", None)
     values = entry.get("keypoints")
     if isinstance(values, list) and values:
-        with contextlib.suppress(TypeError, OverflowError):  # names of a category, or faults that are reported later
+        with contextlib.suppress(TypeError, OverflowError):  # names of a category, or problems that are reported later
             entry["keypoints"] = array("d", values)
     return entry
 
 
 def validated(declared: Any, content: Any, path: Path) -> Any:
-    """Content of a file as a declared type.
+    """Parsed content of a file, validated as a declared type.
 
     Args:
         declared: a pydantic model or any annotation.
-        content: what was parsed.
+        content: the parsed content.
         path: file, for the message.
 
     Raises:
-        DistilPoseError: the content has another form; the message has the place, what is expected and what is there.
+        DistilPoseError: the content is invalid; the message has the place, the value and what is expected.
     """
     try:
         return TypeAdapter(declared).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "content"
-        given = str(error).partition("input_value=")[2].partition(", input_type=")[0]  # shortened, and safe to print
-        problem = f"no '{place}'" if first["type"] == "missing" else f"{place}={given}: {first['msg']}"
-        raise DistilPoseError(f"{path} has {problem}. Correct it, or check that it is of this format.") from None
+        value = str(error).partition("input_value=")[2].partition(", input_type=")[0]  # shortened, and safe to print
+        problem = f"no '{place}'" if first["type"] == "missing" else f"{place}={value}: {first['msg']}"
+        raise DistilPoseError(f"{path} has {problem}. Correct it, or check that the file has this format.") from None
 
 
 def skeleton_of(category: Mapping[str, Any], path: Path) -> Skeleton:
     """Skeleton of a COCO category from a file.
 
     Raises:
-        DistilPoseError: names, limbs, pairs or sigmas do not fit together.
+        DistilPoseError: names, limbs, pairs or sigmas are invalid.
     """
     try:
         return Skeleton.from_category(category)

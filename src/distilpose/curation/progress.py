@@ -12,6 +12,6 @@ T = TypeVar("T")
 
 
 def show_progress(jobs: Iterable[T], count: int, what: str) -> Iterable[T]:
-    """Iterate with a progress bar on stderr, so that a report on stdout can be piped; none if stderr is no terminal."""
+    """Iterate with a progress bar on stderr, so that stdout can be piped; no bar if stderr is not a terminal."""
     console = Console(stderr=True)
     return track(jobs, what, count, console=console, transient=True, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""OKS sigmas from persons that two people labelled: how far apart they put the same joint."""
+"""OKS sigmas from persons that were labelled twice, by the distance between the two labels of a joint."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from scipy.optimize import linear_sum_assignment
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.errors import DistilPoseError
 
-FEWEST = 10  # persons in which a joint is labelled twice, to estimate its sigma
-_FAR = 0.25  # mean squared distance per area, from which it is another person
+FEWEST = 10  # persons with two labels of a joint, to estimate its sigma
+_FAR = 0.25  # mean squared distance divided by area; from here on two labellings are of different persons
 
 
 def estimate_sigmas(
     file: Path, other: Path, category: str | None = None
 ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
-    """The sigma of each joint, by COCO's definition: the root mean square of d / sqrt(area), d from the true place.
+    """The sigma of each joint, by COCO's definition: the root mean square of d / sqrt(area), with d the distance to the truth.
 
-    Two labels with equal and independent errors differ by sqrt(2) times that. Images are paired by their path, or by the base
-    name if no other image of either file has it; their persons are paired one to one, by the nearest joints.
+    The distance between two labels with independent errors is sqrt(2) times larger. Images are paired by their path, or by
+    their base name if it is unique in both files. Their persons are paired one to one, by the nearest joints.
 
     Args:
         file: COCO keypoint file.
-        other: the same persons, labelled by somebody else.
+        other: a second labelling of the same persons.
         category: name or id, if several have keypoints.
 
     Returns:
         Names of the joints, (K,) sigmas (NaN if labelled twice in fewer than `FEWEST` persons), (K,) number of persons.
 
     Raises:
-        DistilPoseError: the joints differ, or no person is in both.
+        DistilPoseError: the joints differ, or no person is in both files.
     """
     one, two = load_annotations(file, category), load_annotations(other, category)
     if one.skeleton.names != two.skeleton.names:
@@ -52,7 +52,7 @@ def estimate_sigmas(
 
 
 def format_sigmas(names: tuple[str, ...], sigmas: NDArray[np.float64], counts: NDArray[np.int64]) -> str:
-    """Sigmas as lines, and as an override for training if all are known."""
+    """A line for each sigma, and an override for training if all are known."""
     lines = [
         f"{name}: {sigma:.4f} (labelled twice in {count} persons)"
         for name, sigma, count in zip(names, sigmas, counts, strict=True)
@@ -61,38 +61,40 @@ def format_sigmas(names: tuple[str, ...], sigmas: NDArray[np.float64], counts: N
         lines.append("data.skeleton.sigmas=[" + ",".join(f"{sigma:.4f}" for sigma in sigmas) + "]")
     else:
         lines.append(
-            f"Not every joint is labelled twice, with a difference, in {FEWEST} persons: label more persons twice."
+            f"Some joints have fewer than {FEWEST} persons labelled twice, or no difference: label more persons twice."
         )
     return "\n".join(lines)
 
 
 def _by_image(data: KeypointAnnotations) -> dict[str, list[int]]:
     """Persons with an area, by the file name of their image."""
-    found: dict[str, list[int]] = defaultdict(list)
+    persons: dict[str, list[int]] = defaultdict(list)
     for person in np.flatnonzero(data.areas > 0).tolist():
-        found[data.images[int(data.image_ids[person])].file_name].append(person)
-    return found
+        persons[data.images[int(data.image_ids[person])].file_name].append(person)
+    return persons
 
 
 def _same_images(one: KeypointAnnotations, two: KeypointAnnotations) -> list[tuple[str, str]]:
-    """Names of the same image: equal ones, and those with a base name that is unique in each file."""
+    """Pairs of names of the same image: equal names, and names whose base name is unique in each file."""
     names, others = ({image.file_name for image in data.images.values()} for data in (one, two))
     bases, other_bases = _by_base_name(names), _by_base_name(others)
-    unique = [key for key, found in bases.items() if len(found) == len(other_bases.get(key, [])) == 1]
-    return sorted({(name, name) for name in names & others} | {(bases[key][0], other_bases[key][0]) for key in unique})
+    unique = [base for base, same in bases.items() if len(same) == len(other_bases.get(base, [])) == 1]
+    return sorted(
+        {(name, name) for name in names & others} | {(bases[base][0], other_bases[base][0]) for base in unique}
+    )
 
 
 def _by_base_name(names: set[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
+    by_base: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        found[PurePosixPath(name).name].append(name)
-    return found
+        by_base[PurePosixPath(name).name].append(name)
+    return by_base
 
 
 def _match_persons(
     one: KeypointAnnotations, persons: list[int], two: KeypointAnnotations, twins: list[int]
 ) -> list[NDArray[np.float64]]:
-    """(K,) squared distances per area of each person of an image that both labelled."""
+    """(K,) squared distances divided by area, for each person of an image that was labelled twice."""
     table = np.array([[_differences(one, person, two, twin) for twin in twins] for person in persons])
     table /= one.areas[persons][:, None, None]
     shared = np.isfinite(table)
@@ -102,7 +104,7 @@ def _match_persons(
 
 
 def _differences(one: KeypointAnnotations, person: int, two: KeypointAnnotations, twin: int) -> NDArray[np.float64]:
-    """(K,) squared distances in pixels, NaN where not both are labelled."""
+    """(K,) squared distances in pixels, NaN unless the joint is labelled in both."""
     both = one.labelled[person] & two.labelled[twin]
     square = ((one.keypoints[person].astype(np.float64) - two.keypoints[twin]) ** 2).sum(1)
     return np.where(both, square, np.nan)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
-# area of a person as a share of the box, for sets without segmentation (Leeds Sports, CrowdPose, AI Challenger)
+# area of a person divided by the area of the box, for sets without segmentation (Leeds Sports, CrowdPose, AI Challenger)
 AREA_OF_BOX = 0.53
 
 
@@ -61,8 +61,8 @@ def read_json(path: str | Path, what: str, way_out: str) -> Any:
 
     Args:
         path: the file.
-        what: kind of file, the first words of an error message.
-        way_out: what to do if the file is missing, the last words of an error message.
+        what: kind of file; error messages begin with it.
+        way_out: what to do if the file is missing; the error message ends with it.
 
     Raises:
         DistilPoseError: the file is missing, cannot be read or is not JSON.
@@ -94,16 +94,18 @@ def load_annotations(
     Raises:
         DistilPoseError: something in the file is missing, contradictory or not a number; the message names its place.
     """
-    content = read_json(path, "Annotation file", "set data.root to the folder that holds it, or give its path")
+    content = read_json(
+        path, "Annotation file", "set data.root to the folder of the data set (scripts/download_coco.py downloads COCO)"
+    )
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DistilPoseError(f"Annotation file {path} has no list {key!r}: expected COCO keypoint format.")
-    chosen, known = _choose_category(content["categories"], category, path)
+    chosen = _choose_category(content["categories"], category, path)
     joints = skeleton if isinstance(skeleton, Skeleton) else _skeleton_of(chosen, skeleton or {}, path)
     no_keypoints = [0] * 3 * joints.num_keypoints
     images = _read_images(content["images"], path)
     ids, image_ids, boxes, areas, keypoints = [], [], [], [], []
-    for number, image_id, entry in _of_category(content["annotations"], chosen["id"], known, images, path):
+    for number, image_id, entry in _annotations_of(content["annotations"], chosen["id"], images, path):
         name, where = f"Annotation {number}", f"of annotation {number} in {path}"
         box = numbers(required(entry, "bbox", name, path), 4, f"'bbox' {where}")
         flat = no_keypoints
@@ -139,20 +141,20 @@ def load_annotations(
     )
 
 
-def _choose_category(entries: list[Any], wanted: str | int | None, path: str | Path) -> tuple[dict[str, Any], set[int]]:
-    """The category of that name or id, by default the only one with keypoints, and the ids of all categories."""
+def _choose_category(entries: list[Any], wanted: str | int | None, path: str | Path) -> dict[str, Any]:
+    """The category of that name or id, by default the only one with keypoints."""
     known = {required(entry, "id", f"Category {i}", path): entry for i, entry in enumerate(entries)}
     names = {number: str(required(entry, "name", f"Category {number}", path)) for number, entry in known.items()}
     if wanted is not None:
-        found = [number for number, name in names.items() if str(wanted) in (name, str(number))]
+        matches = [number for number, name in names.items() if str(wanted) in (name, str(number))]
     else:
-        found = [number for number, entry in known.items() if entry.get("keypoints")]
-    if len(found) == 1:
-        return known[found[0]], set(known)
+        matches = [number for number, entry in known.items() if entry.get("keypoints")]
+    if len(matches) == 1:
+        return known[matches[0]]
     expected = f"category {wanted!r}" if wanted is not None else "one category with 'keypoints'"
     present = ", ".join(f"{name} (id {number})" for number, name in names.items()) or "none"
     raise DistilPoseError(
-        f"Annotation file {path} must have exactly {expected}, but {len(found)} of its categories match: "
+        f"Annotation file {path} must have exactly {expected}, but {len(matches)} of its categories match: "
         f"give data.category, one of {present}."
     )
 
@@ -184,8 +186,8 @@ def _read_images(entries: list[Any], path: str | Path) -> dict[int, ImageRecord]
     return images
 
 
-def _of_category(
-    entries: list[Any], category: int, known: set[int], images: dict[int, ImageRecord], path: str | Path
+def _annotations_of(
+    entries: list[Any], category: int, images: dict[int, ImageRecord], path: str | Path
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Id, image id and content of the category's annotations, without crowds. The ids of all annotations are checked."""
     seen: set[int] = set()
@@ -197,15 +199,10 @@ def _of_category(
         image_id = required(entry, "image_id", f"Annotation {number}", path)
         if image_id not in images:
             raise DistilPoseError(
-                f"Annotation {number} in {path} belongs to image {image_id}, which is not among its 'images': "
+                f"Annotation {number} in {path} has image_id {image_id}, which its 'images' do not list: "
                 "add the image or remove the annotation."
             )
         category_id = required(entry, "category_id", f"Annotation {number}", path)
-        if category_id not in known:
-            raise DistilPoseError(
-                f"Annotation {number} in {path} is of category {category_id}, but 'categories' lists only "
-                f"{sorted(known)}: add the category or correct the annotation."
-            )
         if category_id == category and not entry.get("iscrowd", 0):
             yield number, image_id, entry
 

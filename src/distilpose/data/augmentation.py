@@ -33,7 +33,7 @@ class View(NamedTuple):
     Attributes:
         warp: (2, 3) image pixels to crop pixels.
         flipped: whether the map mirrors the image, so that left and right joints must be swapped.
-        seed: of the photometric transforms.
+        seed: seed of the photometric transforms.
     """
 
     warp: NDArray[np.float64]
@@ -52,7 +52,7 @@ class PoseAugmentation:
         flip_prob: probability of a horizontal flip.
         half_body_prob: probability of showing only the upper or the lower body.
         half_body_min_joints: half bodies are only drawn of persons with more labelled joints than this.
-        half_body_upper_prob: probability of the upper body, if it has enough joints. The default is that of the release,
+        half_body_upper_prob: probability of the upper body, if it has enough joints. The default is the release's,
             P(N(0, 1) < 0.5).
         half_body_padding: factor on the box of the chosen joints.
         shift_prob: probability of moving the box.
@@ -79,7 +79,11 @@ class PoseAugmentation:
 
     def __post_init__(self):
         """Compose the photometric transforms."""
-        self._compose = _compose(self.photometric) if self.photometric else None
+        self._compose = None
+        if self.photometric:
+            import albumentations  # here because most runs do not need it, and it is slow to import
+
+            self._compose = albumentations.Compose(list(self.photometric))
 
     def view(
         self,
@@ -101,8 +105,8 @@ class PoseAugmentation:
             image_width: pixels, for the flip.
             input_size: (H, W) of the crop.
             skeleton: gives the joints of the upper body.
-            padding: factor on the box, for whole bodies.
-            seed: of the view; by default drawn from torch's generator.
+            padding: factor on the box of a complete body.
+            seed: seed of the view; by default drawn from torch's generator.
         """
         if seed is None:
             seed = int(torch.randint(2**31 - 1, ()))
@@ -151,10 +155,3 @@ class PoseAugmentation:
             return None
         region = region_of_box([*corner, *(opposite - corner)], input_size, self.half_body_padding)
         return region._replace(centre=chosen.mean(axis=0))
-
-
-def _compose(transforms: Sequence[Any]) -> Any:
-    """One transform of many. The import is here because most runs do not need albumentations, which is slow to import."""
-    import albumentations
-
-    return albumentations.Compose(list(transforms))

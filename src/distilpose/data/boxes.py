@@ -67,7 +67,7 @@ def keep_labels(instances: Instances, share: float, unlabelled: bool) -> Instanc
 
     Args:
         instances: labelled persons.
-        share: of the persons that keep their labels, in [0, 1]. The choice is always the same, and a smaller share is a
+        share: share of the persons that keep their labels, in [0, 1]. The choice is always the same, and a smaller share is a
             subset of a larger one.
         unlabelled: whether the other persons are kept, without labels.
 
@@ -94,18 +94,13 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
 
     Args:
         path: JSON list of {image_id, category_id, bbox, score}; rows of other categories are skipped.
-        annotations: of the images and the category of the boxes.
+        annotations: annotation file of the images; gives the category of the boxes.
         score_threshold: boxes with a lower score are left out.
 
     Raises:
         DistilPoseError: a row is wrong, an image is not in the annotation file, or no box is left.
     """
     rows = read_json(path, "Detector-box file", "give the file with data.boxes, or use ground-truth boxes")
-    if not isinstance(rows, list):
-        raise DistilPoseError(
-            f"Detector-box file {path} holds a {type(rows).__name__}, "
-            "expected a list of {image_id, category_id, bbox, score}."
-        )
     image_ids, boxes, scores = [], [], []
     unknown: set[int] = set()
     for index, row in enumerate(rows):
@@ -126,14 +121,9 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
             f"Detector-box file {path} has boxes for {len(unknown)} image(s) that are not in {annotations.path} "
             f"(ids {some}{', …' if len(unknown) > 5 else ''}): give boxes and annotations of the same split."
         )
-    if not boxes:
-        raise DistilPoseError(
-            f"Detector-box file {path} has no box of category {annotations.category_id} with a score of at least "
-            f"{score_threshold} ({len(rows)} rows): lower data.score_threshold or give another file."
-        )
     count, joints = len(boxes), annotations.skeleton.num_keypoints
-    stacked = np.stack(boxes)
-    found = Instances(
+    stacked = np.array(boxes).reshape(-1, 4)
+    persons = Instances(
         np.arange(count, dtype=np.int64),
         np.array(image_ids, dtype=np.int64),
         stacked,
@@ -141,7 +131,7 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
         np.zeros((count, joints, 2), dtype=np.float32),
         np.zeros((count, joints), dtype=bool),
     )
-    return _drop_empty(found, np.all(stacked[:, 2:] > 0, axis=1), path)
+    return _drop_empty(persons, np.all(stacked[:, 2:] > 0, axis=1), path)
 
 
 def _drop_empty(instances: Instances, kept: NDArray[np.bool_], path: str | Path) -> Instances:
@@ -149,12 +139,13 @@ def _drop_empty(instances: Instances, kept: NDArray[np.bool_], path: str | Path)
     dropped = int((~kept).sum())
     if dropped == len(kept):
         raise DistilPoseError(
-            f"All {dropped} person boxes in {path} are empty: expected width, height and area above 0."
+            f"No person box in {path} can be used ({dropped} are empty): expected boxes of the chosen category, with a width, "
+            "height and area above 0, and a score of at least data.score_threshold."
         )
     if dropped:
         first = instances.annotation_ids[~kept][:3].tolist()
         warnings.warn(
-            f"{dropped} person(s) in {path} left out: their box or area is empty (first ids {first}).", stacklevel=3
+            f"{dropped} person(s) in {path} are skipped: their box or area is empty (first ids {first}).", stacklevel=3
         )
         return instances.take(kept)
     return instances

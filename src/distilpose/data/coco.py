@@ -164,17 +164,13 @@ def read_image(path: str | Path) -> NDArray:
     """An image as (H, W, 3) uint8 in OpenCV's order, blue first.
 
     Raises:
-        DistilPoseError: the file is missing, not an image, or a truncated JPEG.
+        OSError: the file cannot be read.
+        DistilPoseError: it is not an image, or a truncated JPEG.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DistilPoseError(
-            f"Image {path} cannot be read ({error.strerror}): check the folder of images, data.root in a training."
-        ) from None
+    content = Path(path).read_bytes()
     image: NDArray | None = None
     if content and not is_cut_off(content):
-        with suppress(cv2.error):  # such as more pixels than OpenCV's limit
+        with suppress(cv2.error):  # raised for more pixels than OpenCV's limit, for example
             image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise DistilPoseError(

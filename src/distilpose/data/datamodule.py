@@ -31,9 +31,9 @@ Count = Annotated[int, Ge(1)]
 class CocoDataModule(LightningDataModule):
     """Person crops of a data set in COCO keypoint format.
 
-    Training and validation use the ground-truth boxes. Testing and predicting use the detector boxes, if a file of them
-    is given. The samplers are explicit, so run the trainer with `use_distributed_sampler=False`: in training each
-    process takes its own shard of one common shuffle; in evaluation exactly one process sees each person, once.
+    Training and validation use the ground-truth boxes; `evaluation_dataloader` can use a detector's. The samplers are
+    explicit, so run the trainer with `use_distributed_sampler=False`: in training each process takes its shard of one
+    common shuffle; in evaluation exactly one process sees each person, once.
 
     Args:
         root: folder of the data set. The paths below are relative to it.
@@ -58,11 +58,11 @@ class CocoDataModule(LightningDataModule):
         label_share: share of the training persons that keep their labels.
         unlabelled: keep training persons without labels, whether the file has none or `label_share` removed them. A
             teacher can supervise them.
-        seed: of the order of the training persons and of their views.
+        seed: seed of the order of the training persons and of their views.
         monitor: metric that selects the best checkpoint.
 
     Raises:
-        DistilPoseError: on first use, if the folder or a file is missing, or its content is wrong.
+        DistilPoseError: on first use, if a file is missing, or its content is wrong.
     """
 
     def __init__(
@@ -124,10 +124,7 @@ class CocoDataModule(LightningDataModule):
         """Read and check what the stage needs, images included."""
         if stage == "fit":
             self.train_dataset()
-        if stage in ("fit", "validate"):
-            self.val_dataset()
-        if stage in ("test", "predict"):
-            self.val_dataset(detections=self.boxes is not None)
+        self.val_dataset()
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the training data, saved with each checkpoint."""
@@ -186,7 +183,7 @@ class CocoDataModule(LightningDataModule):
                 "every step uses all of them."
             )
         sampler = SeededShuffleSampler(dataset, world, rank, seed=self.seed, step=step)
-        # set before the first epoch: workers prefetch before Lightning calls `set_epoch` on a resumed run
+        # set before the first epoch, because workers prefetch before Lightning calls `set_epoch` in a resumed run
         epoch, batches = self._position
         sampler.resume(epoch, batches * self.batch_size)
         drop_last = len(sampler) >= self.batch_size
@@ -195,14 +192,6 @@ class CocoDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[PoseBatch]:
         """Every person once, in ground-truth boxes."""
         return self.evaluation_dataloader(detections=False)
-
-    def test_dataloader(self) -> DataLoader[PoseBatch]:
-        """Every person once, in detector boxes if a file of them is given."""
-        return self.evaluation_dataloader(detections=self.boxes is not None)
-
-    def predict_dataloader(self) -> DataLoader[PoseBatch]:
-        """Same as `test_dataloader`."""
-        return self.test_dataloader()
 
     def evaluation_dataloader(self, detections: bool) -> DataLoader[PoseBatch]:
         """Every validation person exactly once over all processes."""
@@ -216,15 +205,11 @@ class CocoDataModule(LightningDataModule):
 
     @cached_property
     def _train(self) -> KeypointAnnotations:
-        return self._read(self.train_annotations, self.unlabelled)
+        return load_annotations(self.train_annotations, self.category, self._skeleton_options, self.unlabelled)
 
     @cached_property
     def _val(self) -> KeypointAnnotations:
-        return self._read(self.val_annotations)
-
-    def _read(self, path: Path, unlabelled: bool = False) -> KeypointAnnotations:
-        check_root(self.root, "data.root")
-        return load_annotations(path, self.category, self._skeleton_options, unlabelled)
+        return load_annotations(self.val_annotations, self.category, self._skeleton_options)
 
     def _world_and_rank(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -238,12 +223,5 @@ class CocoDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             worker_init_fn=init_worker,
-            generator=torch.Generator().manual_seed(self.seed),  # its own, so that it draws none of the training's
+            generator=torch.Generator().manual_seed(self.seed),  # the default would use torch's global generator
         )
-
-
-def check_root(root: Path, setting: str) -> None:
-    """Raise if the folder of a data set does not exist; `setting` is its name on the command line."""
-    if not root.is_dir():
-        download = ", or download COCO with scripts/download_coco.py" if "coco" in root.name.lower() else ""
-        raise DistilPoseError(f"Data folder {root} does not exist: give an existing one by {setting}=FOLDER{download}.")

@@ -1,6 +1,6 @@
 """Crop geometry: from a person's box to an affine map from image pixels to crop pixels.
 
-Sizes are rounded to float32 wherever the released pipeline rounds them, so that the matrices equal its own bit for bit.
+Sizes are rounded to float32 wherever the released pipeline rounds them, so that the matrices are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def warp_of_region(
     centre.
 
     Args:
-        region: what the crop shows; of the mirrored image if `mirror_width` is given.
+        region: what the crop shows. With `mirror_width` it is a region of the mirrored image.
         input_size: (H, W) of the crop.
         rotation: degrees.
         mirror_width: width of the image, to mirror it first; None does not mirror.

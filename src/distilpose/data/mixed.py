@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from distilpose.data.boxes import Instances
 from distilpose.data.coco import CocoKeypoints
-from distilpose.data.datamodule import CocoDataModule, check_root
+from distilpose.data.datamodule import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
@@ -27,8 +27,8 @@ FIRST = "first"  # name of the main data set in `repeats`
 class MixedPersons(Dataset[PoseBatch]):
     """The concatenated persons of several data sets, with the joints of one skeleton.
 
-    Joints are matched by name (`Skeleton.matching`). Joints that a set does not have get weight 0. Flips use the left-right
-    pairs of the person's own set.
+    Joints are matched by name (`Skeleton.matching`). Joints that a set does not have get weight 0. A flip uses the
+    left-right pairs of the set that the person comes from.
 
     Args:
         sets: the data sets. Annotation ids need not be unique across sets.
@@ -40,8 +40,8 @@ class MixedPersons(Dataset[PoseBatch]):
 
     def __init__(self, sets: Sequence[CocoKeypoints], skeleton: Skeleton):
         self.sets, self.skeleton = list(sets), skeleton
-        self._starts = np.cumsum([0, *(len(one) for one in self.sets)])
-        self._joints = [_match_joints(one, skeleton) for one in self.sets]
+        self._starts = np.cumsum([0, *(len(dataset) for dataset in self.sets)])
+        self._joints = [_match_joints(dataset, skeleton) for dataset in self.sets]
 
     def __len__(self) -> int:
         """Number of persons."""
@@ -67,12 +67,10 @@ class MixedPersons(Dataset[PoseBatch]):
     def instances(self) -> Instances:
         """All persons as arrays, with the joints of the skeleton."""
         parts = []
-        for one, joints in zip(self.sets, self._joints, strict=True):
-            known = joints >= 0
-            keypoints = np.where(known[:, None], one.instances.keypoints[:, joints], np.float32(0))
-            parts.append(
-                one.instances._replace(keypoints=keypoints, labelled=one.instances.labelled[:, joints] & known)
-            )
+        for dataset, joints in zip(self.sets, self._joints, strict=True):
+            known, persons = joints >= 0, dataset.instances
+            keypoints = np.where(known[:, None], persons.keypoints[:, joints], np.float32(0))
+            parts.append(persons._replace(keypoints=keypoints, labelled=persons.labelled[:, joints] & known))
         return Instances._make(np.concatenate(field) for field in zip(*parts, strict=True))
 
 
@@ -80,15 +78,15 @@ class MixedDataModule(CocoDataModule):
     """Training on several data sets, validation on the first one. The model has the skeleton of the first set.
 
     Args:
-        *args: of the first set's `CocoDataModule`.
-        others: the other data sets by name. Each has its own limit, share of labels and padding.
+        *args: arguments of `CocoDataModule` for the first set.
+        others: the other data sets by name. Limit, share of labels and padding are set for each. All sets need the same
+            input size.
         repeats: views of each person per epoch, by name of the data set; the first set is called `first`. The default is
             one view.
-        **options: of the first set's `CocoDataModule`. Its batch size holds for all sets.
+        **options: options of `CocoDataModule` for the first set. Its batch size is used for all sets.
 
     Raises:
-        DistilPoseError: `repeats` has an unknown name, or another set differs from the first in `input_size` or
-            `unlabelled`.
+        DistilPoseError: `repeats` has an unknown name, or another set is `unlabelled` and the first is not.
     """
 
     def __init__(
@@ -105,11 +103,6 @@ class MixedDataModule(CocoDataModule):
             if name not in (FIRST, *others):
                 raise DistilPoseError(f"data.repeats.{name}: expected one of {', '.join([FIRST, *others])}.")
         for name, other in self.others.items():
-            if other.input_size != self.input_size:
-                raise DistilPoseError(
-                    f"data.others.{name}.input_size={list(other.input_size)} must equal data.input_size="
-                    f"{list(self.input_size)}."
-                )
             if other.unlabelled and not self.unlabelled:
                 raise DistilPoseError(
                     f"data.others.{name}.unlabelled=true needs data.unlabelled=true, so that a teacher supervises these "
@@ -128,18 +121,17 @@ class MixedDataModule(CocoDataModule):
         if self._mixed is None:
             sets = [super().train_dataset()] * self.repeats[FIRST]
             for name, other in self.others.items():
-                check_root(other.root, f"data.others.{name}.root")
                 sets += [other.train_dataset()] * self.repeats[name]
             self._mixed = MixedPersons(sets, self.skeleton)
         return self._mixed
 
 
-def _match_joints(one: CocoKeypoints, skeleton: Skeleton) -> NDArray[np.int64]:
+def _match_joints(dataset: CocoKeypoints, skeleton: Skeleton) -> NDArray[np.int64]:
     """(K,) index of each joint of the skeleton in the set, -1 for joints that the set does not have."""
-    indices = [-1 if index is None else index for index in skeleton.matching(one.skeleton)]
+    indices = [-1 if index is None else index for index in skeleton.matching(dataset.skeleton)]
     if max(indices) < 0:
         raise DistilPoseError(
-            f"{one.annotations_file} has none of the joints {', '.join(skeleton.names[:3])}, …: give sets with common "
+            f"{dataset.annotations_file} has none of the joints {', '.join(skeleton.names[:3])}, …: give sets with common "
             "joint names."
         )
     return np.array(indices)

@@ -21,12 +21,11 @@ class SeededShuffleSampler(DistributedSampler):
     Args:
         dataset: the persons.
         world: number of processes.
-        rank: of this process.
-        seed: of the order and of the views.
+        rank: number of this process.
+        seed: seed of the order and of the views.
         step: persons per optimiser step on one process. An epoch is a whole number of steps, and each step has the same
-            persons for any number of processes. The persons left over wait for the shuffle of the next epoch. If there
-            are fewer persons than one step needs, the epoch has each of them, some twice where their number does not
-            divide.
+            persons for any number of processes. The remaining persons are not used in this epoch. If there are fewer
+            persons than one step needs, the epoch shows each of them at least once, and some of them twice.
     """
 
     def __init__(self, dataset: Dataset[Any], world: int = 1, rank: int = 0, seed: int = 0, step: int = 1):
@@ -38,7 +37,7 @@ class SeededShuffleSampler(DistributedSampler):
         self._resumed_epoch, self._done = 0, 0
 
     def resume(self, epoch: int, done: int) -> None:
-        """Start in this epoch, after `done` persons of this process. Later epochs are whole."""
+        """Start in this epoch, after `done` persons of this process. Later epochs are complete."""
         self.set_epoch(epoch)
         self._resumed_epoch, self._done = epoch, done
 
@@ -60,7 +59,7 @@ class ShardedBatchSampler(Sampler[list[int]]):
         persons: number of persons, at least one per process.
         batch_size: persons in a batch; the last batch may have fewer.
         world: number of processes.
-        rank: of this process.
+        rank: number of this process.
     """
 
     def __init__(self, persons: int, batch_size: int, world: int = 1, rank: int = 0):
@@ -80,18 +79,19 @@ def data_progress(trainer: Any, batch_size: int) -> dict[str, Any]:
     """Position of a training in its data, as a checkpoint keeps it.
 
     Args:
-        trainer: Lightning's.
+        trainer: Lightning's trainer.
         batch_size: persons per batch of one process.
 
     Returns:
-        epochs: number of completed epochs. batches: batches of the current epoch that each process has seen, 0 between
-        two epochs. step: what one optimiser step consists of: batch size, processes, accumulated batches.
+        epochs: number of completed epochs.
+        batches: batches of the current epoch that each process has seen; 0 between two epochs.
+        step: batch size, number of processes, and batches accumulated for one optimiser step.
     """
     progress, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress
-    # a checkpoint written during validation comes before the end of an epoch whose batches are all done
-    whole = progress.processed == progress.started or batches.is_last_batch
+    # a checkpoint is written during validation when all batches are done, but before Lightning ends the epoch
+    between_epochs = progress.processed == progress.started or batches.is_last_batch
     epochs = progress.started if batches.is_last_batch else progress.processed
-    done = 0 if whole else batches.current.processed
+    done = 0 if between_epochs else batches.current.processed
     return {"epochs": epochs, "batches": done, "step": _step(trainer, batch_size)}
 
 
@@ -106,7 +106,7 @@ def resume_position(state: Mapping[str, Any], trainer: Any, batch_size: int) -> 
     before, now = list(state.get("step", [])), _step(trainer, batch_size)
     if batches and before and before != now:
         names = ("batch size", "processes", "accumulated batches")
-        old, new = (", ".join(f"{n} {value}" for n, value in zip(names, one, strict=True)) for one in (before, now))
+        old, new = (", ".join(f"{n} {value}" for n, value in zip(names, step, strict=True)) for step in (before, now))
         raise DistilPoseError(
             f"The checkpoint is from the middle of epoch {epochs}, which started with {old}, but this run has {new}: "
             "resume with the old values until the epoch ends, or from resume=…/checkpoints/last.ckpt."

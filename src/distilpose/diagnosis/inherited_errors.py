@@ -1,4 +1,4 @@
-"""What a student inherited from its teacher: errors and tokens."""
+"""Measures what a student inherited from its teacher: errors and tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Inherited(NamedTuple):
-    """A student's joints by whether its teacher is right. Shares are nan if there are no such joints.
+    """Joints of a student, split by whether its teacher is right. A share is nan if there are no such joints.
 
     Attributes:
         teacher_wrong: number of joints where the teacher is wrong.
@@ -42,7 +42,7 @@ def inherited_errors(
         student: (N, K, 2) predictions in image pixels.
         teacher: (N, K, 2) predictions in image pixels.
         target: (N, K, 2) truth in image pixels.
-        labelled: (N, K) bool, the joints that count.
+        labelled: (N, K) bool, the joints to count.
         right: (N, K) bool, whether the student is right.
         teacher_right: (N, K) bool, whether the teacher is right.
         allowed: (N,) PCK distance of the person in pixels, 0 if there is none.
@@ -96,6 +96,6 @@ class TokenDistance:
         return self._cosine / self.persons if self.persons else float("nan")
 
 
-def _share(what: Tensor, among: Tensor) -> float:
-    """Share of the joints of mask `among` that are in mask `what` too."""
-    return float((what & among).sum() / among.sum())
+def _share(mask: Tensor, among: Tensor) -> float:
+    """Share of the joints in mask `among` that are also in `mask`."""
+    return float((mask & among).sum() / among.sum())

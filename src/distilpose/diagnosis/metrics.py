@@ -1,4 +1,4 @@
-"""From collected predictions to the metrics of a diagnosis, in plain containers."""
+"""Computes the metrics of a diagnosis from collected predictions, in plain containers."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def diagnosis_metrics(
     """All metrics of a diagnosis.
 
     Args:
-        collected: by `collect_predictions`.
-        people: everyone in the images, including the persons of the predictions.
+        collected: result of `collect_predictions`.
+        people: all persons in the images, including those of the predictions.
         models: by role, as in `collected`.
 
     Returns:
@@ -48,12 +48,12 @@ def diagnosis_metrics(
         `inherited` by role of a student, and `pull`, the gradients of the student's loss (None without a loss).
     """
     skeleton, students = models["student"].skeleton, [role for role in models if role != "teacher"]
-    own, bbox = people.places(collected.targets.annotation_id), collected.targets.bbox
-    kinds = {role: error_types(one.image_keypoints, people, own, skeleton) for role, one in collected.roles.items()}
-    target, labelled = people.keypoints[own], people.labelled[own]
+    places, bbox = people.places(collected.targets.annotation_id), collected.targets.bbox
+    kinds = {role: error_types(one.image_keypoints, people, places, skeleton) for role, one in collected.roles.items()}
+    target, labelled = people.keypoints[places], people.labelled[places]
     _, reference = allowed_distance(target, labelled, bbox, skeleton)
     report: dict[str, Any] = {
-        "persons": len(own),
+        "persons": len(places),
         "pck_reference": reference,
         "errors": {
             role: {
@@ -62,7 +62,7 @@ def diagnosis_metrics(
             }
             for role, one in collected.roles.items()
         },
-        "calibration": {role: _calibration(collected, role, people, own, models[role]) for role in students},
+        "calibration": {role: _calibration(collected, role, people, places, models[role]) for role in students},
     }
     if "teacher" in models:
         report["tokens"] = {
@@ -72,14 +72,14 @@ def diagnosis_metrics(
             }
             for role, distances in collected.tokens.items()
         }
-        report["inherited"] = {role: _inherited(collected, role, kinds, people, own, skeleton) for role in students}
+        report["inherited"] = {role: _inherited(collected, role, kinds, people, places, skeleton) for role in students}
         gradients = collected.gradients
         report["pull"] = None if gradients is None or not len(gradients.cells) else _gradients(gradients)
     return report
 
 
 def _parts(target: Tensor, labelled: Tensor, skeleton: Skeleton) -> dict[str, Tensor]:
-    """Masks of the persons of each table; by orientation only if that of any person is known."""
+    """Masks of the persons in each table; split by orientation only if it is known for some person."""
     parts = {"all": torch.ones(len(target), dtype=torch.bool)}
     upright, known = is_upright(target, labelled, skeleton)
     return parts | ({"upright": upright, "not_upright": known & ~upright} if known.any() else {})
@@ -96,12 +96,12 @@ def _errors(
 ) -> dict[str, Any]:
     """PCK and the share of each error type, of all joints and of each joint."""
     keypoints, kinds, target, labelled, bbox = (field[chosen] for field in (keypoints, kinds, target, labelled, bbox))
-    found = pck(keypoints, target, labelled, bbox, skeleton)
-    rows = zip(skeleton.names, found.per_joint.tolist(), shares_of_types(kinds).tolist(), strict=True)
+    result = pck(keypoints, target, labelled, bbox, skeleton)
+    rows = zip(skeleton.names, result.per_joint.tolist(), shares_of_types(kinds).tolist(), strict=True)
     return {
         "persons": len(kinds),
         "joints": int(labelled.sum()),
-        "PCK": found.value,
+        "PCK": result.value,
         **dict(zip(ERROR_TYPES, shares_of_types(kinds.reshape(-1, 1))[0].tolist(), strict=True)),
         "per_joint": {
             name: {"PCK": value, **dict(zip(ERROR_TYPES, shares, strict=True))} for name, value, shares in rows
@@ -110,12 +110,12 @@ def _errors(
 
 
 def _calibration(
-    collected: CollectedPredictions, role: str, people: People, own: Tensor, model: PoseModel
+    collected: CollectedPredictions, role: str, people: People, places: Tensor, model: PoseModel
 ) -> dict[str, Any]:
     """Calibration of a student's confidences and sigmas, over labelled joints inside their crops."""
     predictions, inside = collected.roles[role], collected.targets.inside
     similarity = keypoint_similarity(
-        predictions.image_straight.double(), people.keypoints[own], people.area[own], model.skeleton
+        predictions.image_straight.double(), people.keypoints[places], people.area[places], model.skeleton
     )
     errors = _errors_in_cells(predictions, collected.targets, model)[inside]
     scores, joint_oks = predictions.scores[inside].numpy(), similarity[inside].numpy()
@@ -152,11 +152,11 @@ def _inherited(
     role: str,
     kinds: Mapping[str, Tensor],
     people: People,
-    own: Tensor,
+    places: Tensor,
     skeleton: Skeleton,
 ) -> dict[str, Any]:
     """Errors of a student by whether its teacher is right."""
-    target, labelled = people.keypoints[own], people.labelled[own]
+    target, labelled = people.keypoints[places], people.labelled[places]
     allowed, _ = allowed_distance(target, labelled, collected.targets.bbox, skeleton)
     student, teacher = (collected.roles[one].image_keypoints.double() for one in (role, "teacher"))
     right, teacher_right = ((kinds[one] == GOOD) | (kinds[one] == JITTER) for one in (role, "teacher"))

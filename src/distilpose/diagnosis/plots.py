@@ -121,7 +121,7 @@ def _strengths(panel: Axes, rows: list[dict[str, Any]]) -> None:
         strength = [row["strength"][name] for row in rows]
         panel.plot(distance, strength, marker="o", color=f"C{number}", label=name.replace("_", " "))
     panel.set(ylabel="mean length of a joint's gradient per cell", yscale="log")
-    if strongest > 0:  # gradients that are ten thousand times weaker do not matter, and would only stretch the axis
+    if strongest > 0:  # much weaker gradients do not matter, and would stretch the axis
         panel.set_ylim(max(panel.get_ylim()[0], 1e-4 * strongest), None)
     background = panel.twinx()
     starts = [row["from"] for row in rows]

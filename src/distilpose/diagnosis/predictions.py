@@ -1,4 +1,4 @@
-"""Predictions of a student, its teacher and a baseline for the same persons: the data of a diagnosis."""
+"""Collects the predictions of a student, its teacher and a baseline for the same persons."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Targets(NamedTuple):
 
 
 class RolePredictions(NamedTuple):
-    """Predictions of one model. "Straight" is without flip test, as losses see it.
+    """Predictions of one model. "Straight" means without flip test, as in the losses.
 
     Attributes:
         image_keypoints: (N, K, 2) image pixels, with flip test.
@@ -58,11 +58,11 @@ class CollectedPredictions(NamedTuple):
     """Predictions of all models.
 
     Attributes:
-        targets: of the persons.
+        targets: labels of the persons.
         roles: predictions by role ("student", "teacher", "baseline").
         tokens: distance to the teacher's tokens, by role of a student and kind ("visual", "keypoint"); None if the shapes
             differ. Empty without a teacher.
-        gradients: of the loss with respect to the student's keypoints; None without a teacher or without a loss.
+        gradients: gradients of the loss with respect to the student's keypoints; None without a teacher or without a loss.
     """
 
     targets: Targets
@@ -80,8 +80,8 @@ def collect_predictions(
     Args:
         models: by role: "student", and optionally "teacher" and "baseline". All see the same crops.
         batches: persons in ground-truth boxes.
-        flip_test: of the image keypoints.
-        loss: whose gradients are measured, if there is a teacher.
+        flip_test: flip test of the image keypoints.
+        loss: loss whose gradients are measured, if there is a teacher.
     """
     device = next(models["student"].parameters()).device
     targets: list[Targets] = []
@@ -116,14 +116,14 @@ def collect_predictions(
 def _predict(
     model: PoseModel, batch: PoseBatch, flip_test: FlipTest
 ) -> tuple[StudentOutput | TeacherOutput, RolePredictions]:
-    """Raw output of the straight pass, and predictions. The hook saves an additional forward pass."""
+    """Output of the network without flip test, and predictions. A hook captures the output, which saves a forward pass."""
     outputs: list[StudentOutput | TeacherOutput] = []
     hook = model.register_forward_hook(lambda module, args, output: outputs.append(output))
     try:
         (straight, scores), (keypoints, _) = predict_crops_each(model, batch.image, [False, flip_test])
     finally:
         hook.remove()
-    output = outputs[0]  # the mirrored pass, if any, is the second
+    output = outputs[0]  # the mirrored pass comes second
     sigmas = output.sigmas.float() if isinstance(output, StudentOutput) else straight.new_zeros(len(straight), 0, 2)
     in_image = [keypoints_to_image(one, batch.warp, model.input_size) for one in (keypoints, straight)]
     predictions = RolePredictions(in_image[0], straight, in_image[1], scores, sigmas)

@@ -1,4 +1,4 @@
-"""A diagnosis as Markdown: shares in per cent, lengths in heat-map cells, correlations as plain numbers."""
+"""Formats a diagnosis as Markdown: shares in per cent, lengths in heat-map cells, correlations as plain numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PARTS = {"all": "all persons", "upright": "upright", "not_upright": "not upright
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """All tables except those of single joints by orientation."""
+    """All tables, except those that split single joints by orientation."""
     sections = [_errors(report), _joints(report, "all"), _calibration(report)]
     if "tokens" in report:
         sections += [_tokens(report), _inherited(report), _gradients(report)]

@@ -1,4 +1,4 @@
-"""Gradients of the terms of a student's loss, by distance of the student from the teacher and from the truth."""
+"""Gradients of the terms of a student's loss, by the student's distance from the teacher and from the ground truth."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def bin_by_distance(
     """Mean strength and direction of the gradients in bins of a distance, without empty bins.
 
     Args:
-        gradients: of J joints.
-        distance: (J,) of each joint: `gradients.cells` or `gradients.error`.
-        edges: of the bins, from 0 to infinity.
+        gradients: gradients of J joints.
+        distance: (J,) distance of each joint: `gradients.cells` or `gradients.error`.
+        edges: edges of the bins, from 0 to infinity.
 
     Returns:
         For each bin `from` and `to` (None for the open bin), the number of `joints`, their mean `distance`, and

@@ -2,7 +2,7 @@
 
 from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
 from distilpose.evaluation.checks import check_finite, check_same_joints, choose_device
-from distilpose.evaluation.coco_ap import COCO_METRICS, coco_evaluation, coco_metrics, load_coco
+from distilpose.evaluation.coco_ap import COCO_METRICS, coco_metrics, load_coco
 from distilpose.evaluation.error_types import (
     ERROR_TYPES,
     NEAR,
@@ -15,9 +15,9 @@ from distilpose.evaluation.error_types import (
 )
 from distilpose.evaluation.flip_test import FlipTest, predict_crops, predict_crops_each
 from distilpose.evaluation.mean_pose import MEAN_POSE, mean_pose, predict_mean_pose
-from distilpose.evaluation.oks import oks, oks_nms, padded_area
-from distilpose.evaluation.orientation import OrientedPCK, is_upright, pck_by_orientation
-from distilpose.evaluation.pck import PCK, allowed_distance, pck, pck_of_predictions
+from distilpose.evaluation.oks import oks
+from distilpose.evaluation.orientation import is_upright, pck_by_orientation
+from distilpose.evaluation.pck import PCK, allowed_distance, pck
 from distilpose.evaluation.protocol import (
     Evaluation,
     concatenate,
@@ -28,7 +28,7 @@ from distilpose.evaluation.protocol import (
     score_dataset,
     truth_of,
 )
-from distilpose.evaluation.reliability import Reliability, ScoreMap, fit_score_map, reliability
+from distilpose.evaluation.reliability import ScoreMap, fit_score_map, reliability
 from distilpose.evaluation.rescoring import best_persons, rescore
 from distilpose.evaluation.results import load_results, markdown_table, to_rows
 
@@ -40,9 +40,7 @@ __all__ = [
     "PCK",
     "Evaluation",
     "FlipTest",
-    "OrientedPCK",
     "People",
-    "Reliability",
     "ScoreMap",
     "allowed_distance",
     "best_persons",
@@ -51,7 +49,6 @@ __all__ = [
     "check_finite",
     "check_same_joints",
     "choose_device",
-    "coco_evaluation",
     "coco_metrics",
     "concatenate",
     "error_types",
@@ -64,12 +61,9 @@ __all__ = [
     "markdown_table",
     "mean_pose",
     "oks",
-    "oks_nms",
     "oks_sigmas",
-    "padded_area",
     "pck",
     "pck_by_orientation",
-    "pck_of_predictions",
     "people_of",
     "predict_batch",
     "predict_batches",

@@ -1,4 +1,4 @@
-"""Checks of devices, skeletons and predictions around an evaluation."""
+"""Checks before and after an evaluation: the device, the skeleton, the predictions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_same_joints(model: Any, skeleton: Skeleton, data: Any, expected: Skele
 
     Args:
         model: name or file of the model, for the message.
-        skeleton: of the model.
+        skeleton: skeleton of the model.
         data: annotation file, for the message.
         expected: skeleton of the data.
     """

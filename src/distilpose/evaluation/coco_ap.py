@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,46 +14,23 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from distilpose.data.annotations import AREA_OF_BOX
-from distilpose.errors import DistilPoseError
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 
 
 def load_coco(annotations: str | Path | COCO) -> COCO:
-    """An annotation file as pycocotools' `COCO`, without its prints; a `COCO` is returned as it is.
-
-    Raises:
-        DistilPoseError: the file is not a COCO annotation file.
-    """
+    """An annotation file as pycocotools' `COCO`, without its prints; a `COCO` is returned unchanged."""
     if isinstance(annotations, COCO):
         return annotations
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return COCO(str(annotations))
-    except (json.JSONDecodeError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as error:
-        raise DistilPoseError(
-            f"{annotations} is not a COCO annotation file ({type(error).__name__}: {error}): expected one JSON object "
-            "with 'images', 'annotations' and 'categories'."
-        ) from error
-
-
-def keypoint_category(annotations: COCO, num_keypoints: int) -> int:
-    """Id of the first category with this number of keypoints."""
-    counts = {cat["id"]: len(cat.get("keypoints") or ()) for cat in annotations.dataset.get("categories", ())}
-    for category_id, count in counts.items():
-        if count == num_keypoints:
-            return category_id
-    raise DistilPoseError(
-        f"No category of the annotation file has {num_keypoints} keypoints (keypoints by category id: {counts}): "
-        "evaluate on a set with the skeleton of the predictions."
-    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(annotations))
 
 
 def coco_metrics(
     annotations: str | Path | COCO,
     rows: Sequence[dict[str, Any]],
     sigmas: Sequence[float],
-    category_id: int | None = None,
+    category_id: int = 1,
 ) -> dict[str, float]:
     """COCO's ten keypoint metrics over all images of the annotation file; see `coco_evaluation`."""
     return coco_evaluation(annotations, rows, sigmas, category_id)[0]
@@ -64,7 +40,7 @@ def coco_evaluation(
     annotations: str | Path | COCO,
     rows: Sequence[dict[str, Any]],
     sigmas: Sequence[float],
-    category_id: int | None = None,
+    category_id: int = 1,
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
     """COCO's ten keypoint metrics, equal to pycocotools' bit for bit, and the precision-recall curves.
 
@@ -74,21 +50,20 @@ def coco_evaluation(
         annotations: COCO annotation file, or pycocotools' `COCO` of it.
         rows: COCO result rows (image_id, category_id, keypoints of 3K numbers, score).
         sigmas: (K,) OKS constants.
-        category_id: the category to score; by default the first with K keypoints.
+        category_id: the category to score.
 
     Returns:
         metrics: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; -1 if the set has no such person.
-        precision: (10, 101) of persons of all sizes, at OKS 0.5, 0.55, … 0.95 and recall 0, 0.01, … 1; -1 likewise.
+        precision: (10, 101) for persons of all sizes, at OKS 0.5, 0.55, … 0.95 and recall 0, 0.01, … 1; -1 if the set
+            has no person.
     """
     truth = load_coco(annotations)
-    if category_id is None:
-        category_id = keypoint_category(truth, len(sigmas))
     for annotation in truth.dataset["annotations"]:
         _set_defaults(annotation, len(sigmas))
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(truth, _results(truth, rows), "keypoints")
         evaluation.params.catIds = [category_id]
-        # pycocotools computes its sigmas as tenths, and 0.26 / 10 is another float than 0.026
+        # pycocotools writes its sigmas as tenths, and 0.26 / 10 is not the same float as 0.026
         evaluation.params.kpt_oks_sigmas = np.round(np.asarray(sigmas, float) * 10, 9) / 10.0
         evaluation.evaluate()
         evaluation.accumulate()
@@ -129,7 +104,7 @@ def _results(truth: COCO, rows: Sequence[dict[str, Any]]) -> COCO:
     """Result rows as pycocotools' `COCO`. `loadRes` changes the rows, so it gets copies, and it fails on an empty list."""
     if rows:
         return truth.loadRes([dict(row) for row in rows])
-    nothing = COCO()
-    nothing.dataset = {"images": truth.dataset["images"], "annotations": []}
-    nothing.createIndex()
-    return nothing
+    empty = COCO()
+    empty.dataset = {"images": truth.dataset["images"], "annotations": []}
+    empty.createIndex()
+    return empty

@@ -18,7 +18,7 @@ UNLABELLED = -1
 
 # keypoint similarity of a correct prediction, and of one within the spread of human annotators
 NEAR, EXACT = 0.5, 0.85
-# OKS constant of a shoulder, for every joint of a skeleton without constants
+# OKS constant of a shoulder, used for every joint of a skeleton without constants
 DEFAULT_SIGMA = 0.079
 
 
@@ -77,7 +77,7 @@ def keypoint_similarity(predicted: Tensor, target: Tensor, area: Tensor, skeleto
     return oks(predicted.unsqueeze(-2), target.unsqueeze(-2), area.unsqueeze(-1), sigmas.unsqueeze(-1))
 
 
-def error_types(predicted: Tensor, people: People, own: Tensor, skeleton: Skeleton) -> Tensor:
+def error_types(predicted: Tensor, people: People, person: Tensor, skeleton: Skeleton) -> Tensor:
     """The error type of each joint, exactly one for a labelled joint.
 
     By keypoint similarity ks:
@@ -91,13 +91,13 @@ def error_types(predicted: Tensor, people: People, own: Tensor, skeleton: Skelet
     ks uses the sigma of the predicted joint and the area of the person whose joint is compared. Joints without a label
     are not compared. If both inversion and swap apply, the higher ks decides, and inversion if they are equal. As in the
     authors' code (coco-analyze), only joints of the same kind are confused: a wrist on an elbow is a miss, and a nose
-    has no inversion. That code takes the highest ks of all candidates, the own joint included. Here the own joint comes
-    first, so that a prediction near the truth is never a confusion.
+    has no inversion. That code takes the highest ks of all candidates, the correct joint included. Here the correct joint
+    comes first, so that a prediction near the truth is never a confusion.
 
     Args:
         predicted: (N, K, 2) image pixels, one person each.
-        people: M annotated persons: everyone in the images of the predictions.
-        own: (N,) int64 index in `people` of the person of each prediction.
+        people: M annotated persons, all of those in the images of the predictions.
+        person: (N,) int64 index in `people` of the person that each prediction is for.
         skeleton: its left-right pairs and sigmas.
 
     Returns:
@@ -105,12 +105,12 @@ def error_types(predicted: Tensor, people: People, own: Tensor, skeleton: Skelet
     """
     predicted = predicted.to(people.keypoints.dtype)
     order = torch.tensor(skeleton.flip_order, device=predicted.device)
-    joint_oks = keypoint_similarity(predicted, people.keypoints[own], people.area[own], skeleton)
-    # an unpaired joint is its own counterpart, which changes nothing because the own joint comes first
+    joint_oks = keypoint_similarity(predicted, people.keypoints[person], people.area[person], skeleton)
+    # the counterpart of an unpaired joint is the joint itself; this changes nothing because the correct joint comes first
     mirrored, mirror_labelled = people.keypoints[:, order], people.labelled[:, order]
 
-    inverted = keypoint_similarity(predicted, mirrored[own], people.area[own], skeleton) * mirror_labelled[own]
-    others, present = _others_in_image(people, own)
+    inverted = keypoint_similarity(predicted, mirrored[person], people.area[person], skeleton) * mirror_labelled[person]
+    others, present = _others_in_image(people, person)
     swapped = torch.zeros_like(inverted)
     for places, labelled in ((people.keypoints, people.labelled), (mirrored, mirror_labelled)):
         near = keypoint_similarity(predicted[:, None], places[others], people.area[others], skeleton)
@@ -122,7 +122,7 @@ def error_types(predicted: Tensor, people: People, own: Tensor, skeleton: Skelet
     kinds[(inverted >= NEAR) & (inverted >= swapped)] = INVERSION
     kinds[joint_oks >= NEAR] = JITTER
     kinds[joint_oks >= EXACT] = GOOD
-    kinds[~people.labelled[own]] = UNLABELLED
+    kinds[~people.labelled[person]] = UNLABELLED
     return kinds
 
 
@@ -140,13 +140,13 @@ def shares_of_types(kinds: Tensor) -> Tensor:
     return counts / counts.sum(-1, keepdim=True)
 
 
-def _others_in_image(people: People, own: Tensor) -> tuple[Tensor, Tensor]:
+def _others_in_image(people: People, person: Tensor) -> tuple[Tensor, Tensor]:
     """The other people in each person's image: (N, P) int64 indices, padded, and (N, P) bool, False for padding."""
     order = torch.argsort(people.image_id, stable=True)
     _, image, counts = torch.unique(people.image_id, return_inverse=True, return_counts=True)
     start = counts.cumsum(0) - counts
-    slots = torch.arange(int(counts.max()) if len(counts) else 0, device=own.device)
-    image = image[own]
-    there = slots < counts[image, None]
-    others = order[torch.where(there, start[image, None] + slots, 0)]
-    return others, there & (others != own[:, None])
+    slots = torch.arange(int(counts.max()) if len(counts) else 0, device=person.device)
+    image = image[person]
+    exists = slots < counts[image, None]
+    others = order[torch.where(exists, start[image, None] + slots, 0)]
+    return others, exists & (others != person[:, None])

@@ -1,4 +1,4 @@
-"""From crops to keypoints and scores, with or without flip test."""
+"""Keypoints and scores of crops, with or without flip test."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def steadiness(predicted: NDArray, truth: NDArray, torso: float) -> Steadiness:
         torso: mean length of the torso over all frames, in pixels.
     """
     distance = np.linalg.norm(predicted - truth, axis=-1)
-    ours, theirs = (np.diff(places, n=2, axis=0) for places in (predicted, truth))
-    jitter = np.linalg.norm(ours, axis=-1).mean() - np.linalg.norm(theirs, axis=-1).mean()
-    apart = np.linalg.norm(ours - theirs, axis=-1).mean()
-    return Steadiness(float(jitter), float(apart), float(distance.mean()), float((distance <= 0.2 * torso).mean()))
+    predicted, truth = (np.diff(positions, n=2, axis=0) for positions in (predicted, truth))  # accelerations
+    jitter = np.linalg.norm(predicted, axis=-1).mean() - np.linalg.norm(truth, axis=-1).mean()
+    difference = np.linalg.norm(predicted - truth, axis=-1).mean()
+    return Steadiness(float(jitter), float(difference), float(distance.mean()), float((distance <= 0.2 * torso).mean()))

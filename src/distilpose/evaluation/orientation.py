@@ -10,17 +10,17 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from distilpose.evaluation.coco_ap import load_coco
-from distilpose.evaluation.pck import PCK, pck_of_predictions
+from distilpose.evaluation.pck import PCK, annotated_joints, joint_pair, pck_of_predictions
 from distilpose.outputs import Predictions
-from distilpose.skeleton import Skeleton, side_of
+from distilpose.skeleton import Skeleton
 
 
 class OrientedPCK(NamedTuple):
-    """PCK by body orientation. Persons of unknown orientation are in neither.
+    """PCK by body orientation. Persons of unknown orientation are in neither value.
 
     Attributes:
-        upright: of persons whose torso points up within 45 degrees.
-        other: of the other persons: lying, leaning, upside down.
+        upright: PCK of persons whose torso points up within 45 degrees.
+        other: PCK of the other persons: lying, leaning, upside down.
     """
 
     upright: PCK
@@ -41,8 +41,8 @@ def is_upright(target: Tensor, labelled: Tensor, skeleton: Skeleton) -> tuple[Te
     Returns:
         (N,) bool, False if unknown; and (N,) bool, whether the orientation is known.
     """
-    hips, hips_known = _middle(target, labelled > 0, _pair(skeleton, "hip"))
-    top, top_known = _middle(target, labelled > 0, _pair(skeleton, "shoulder"))
+    hips, hips_known = _middle(target, labelled > 0, joint_pair(skeleton, "hip"))
+    top, top_known = _middle(target, labelled > 0, joint_pair(skeleton, "shoulder"))
     neck, neck_known = _middle(target, labelled > 0, _neck(skeleton))
     top = torch.where(top_known[:, None], top, neck)
     across, down = (top - hips).unbind(-1)
@@ -58,31 +58,24 @@ def pck_by_orientation(
     Args:
         predictions: N persons, matched to their annotations by `annotation_id`.
         annotations: COCO annotation file, or pycocotools' `COCO` of it.
-        skeleton: of the annotations and the predictions.
+        skeleton: skeleton of the annotations and the predictions.
 
     Returns:
         None if the skeleton has no joints named shoulder and hip.
     """
-    if _pair(skeleton, "hip") is None or _pair(skeleton, "shoulder") is None:
+    if joint_pair(skeleton, "hip") is None or joint_pair(skeleton, "shoulder") is None:
         return None
     truth = load_coco(annotations)
-    flat = [truth.anns[number]["keypoints"] for number in predictions.annotation_id.tolist()]
-    target = torch.tensor(flat, dtype=torch.float64).reshape(-1, skeleton.num_keypoints, 3)
+    target = annotated_joints(predictions, truth, skeleton)
     upright, known = is_upright(target[..., :2], target[..., 2], skeleton)
     parts = (Predictions(*(field[chosen] for field in predictions)) for chosen in (upright, known & ~upright))
     return OrientedPCK(*(pck_of_predictions(part, truth, skeleton) for part in parts))
 
 
-def _pair(skeleton: Skeleton, part: str) -> list[int] | None:
-    """Indices of the left and the right joint of a part, None if there are none of that name."""
-    found = {side_of(name): index for index, name in enumerate(skeleton.names) if part in name.lower()}
-    return [found["left"], found["right"]] if {"left", "right"} <= found.keys() else None
-
-
 def _neck(skeleton: Skeleton) -> list[int] | None:
-    """Index of the neck, None if there is none of that name."""
-    found = [index for index, name in enumerate(skeleton.names) if "neck" in name.lower()]
-    return found[:1] or None
+    """Index of the first joint named neck, None if there is none."""
+    necks = [index for index, name in enumerate(skeleton.names) if "neck" in name.lower()]
+    return necks[:1] or None
 
 
 def _middle(target: Tensor, labelled: Tensor, joints: list[int] | None) -> tuple[Tensor, Tensor]:

@@ -49,11 +49,11 @@ def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skele
     allowed, reference = allowed_distance(target, labelled, bbox, skeleton)
     measured = (allowed > 0) & counted.any(-1)
     counted = counted & measured[:, None]
-    found = ((predicted - target).norm(dim=-1) <= allowed[:, None]) & counted
+    correct = ((predicted - target).norm(dim=-1) <= allowed[:, None]) & counted
     persons = int(measured.sum())
     return PCK(
-        value=float(found.sum() / counted.sum()),
-        per_joint=found.sum(0) / counted.sum(0),
+        value=float(correct.sum() / counted.sum()),
+        per_joint=correct.sum(0) / counted.sum(0),
         reference=reference,
         persons=persons,
         left_out=len(measured) - persons,
@@ -63,10 +63,15 @@ def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skele
 def pck_of_predictions(predictions: Predictions, annotations: str | Path | COCO, skeleton: Skeleton) -> PCK:
     """PCK of predictions in ground-truth boxes, matched to their annotations by `annotation_id`."""
     truth = load_coco(annotations)
-    flat = [truth.anns[number]["keypoints"] for number in predictions.annotation_id.tolist()]
-    target = torch.tensor(flat, dtype=torch.float64).reshape(-1, skeleton.num_keypoints, 3)
+    target = annotated_joints(predictions, truth, skeleton)
     keypoints, bbox = (field.cpu() for field in (predictions.keypoints, predictions.bbox))
     return pck(keypoints, target[..., :2], target[..., 2], bbox, skeleton)
+
+
+def annotated_joints(predictions: Predictions, truth: COCO, skeleton: Skeleton) -> Tensor:
+    """(N, K, 3) float64 x, y and visibility of the annotation of each prediction, in image pixels."""
+    flat = [truth.anns[number]["keypoints"] for number in predictions.annotation_id.tolist()]
+    return torch.tensor(flat, dtype=torch.float64).reshape(-1, skeleton.num_keypoints, 3)
 
 
 def allowed_distance(target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton) -> tuple[Tensor, str]:
@@ -93,14 +98,13 @@ def allowed_distance(target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: S
 
 def torso_diagonals(skeleton: Skeleton) -> list[tuple[int, int]] | None:
     """(left shoulder, right hip) and (right shoulder, left hip), None if there are no joints of these names."""
-    places = {
-        (side_of(name), part): index
-        for index, name in enumerate(skeleton.names)
-        for part in ("shoulder", "hip")
-        if part in name.lower()
-    }
-    ends = [("left", "shoulder"), ("right", "hip"), ("right", "shoulder"), ("left", "hip")]
-    if not all(end in places for end in ends):
+    shoulders, hips = joint_pair(skeleton, "shoulder"), joint_pair(skeleton, "hip")
+    if shoulders is None or hips is None:
         return None
-    first, second, third, fourth = (places[end] for end in ends)
-    return [(first, second), (third, fourth)]
+    return [(shoulders[0], hips[1]), (shoulders[1], hips[0])]
+
+
+def joint_pair(skeleton: Skeleton, part: str) -> list[int] | None:
+    """Indices of the left and the right joint of a part of the body, None if no joints have such names."""
+    by_side = {side_of(name): index for index, name in enumerate(skeleton.names) if part in name.lower()}
+    return [by_side["left"], by_side["right"]] if {"left", "right"} <= by_side.keys() else None

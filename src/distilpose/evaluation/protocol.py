@@ -112,8 +112,8 @@ def score_dataset(
     """Metrics of predictions over all images of a data set.
 
     Args:
-        predictions: of every person of the data set.
-        dataset: with ground-truth or detector boxes.
+        predictions: one for every person of the data set.
+        dataset: data set with ground-truth or detector boxes.
         rescored: see `result_rows`.
         nms_threshold: see `result_rows`.
         truth: `truth_of(dataset)`, if it is already loaded.
@@ -138,8 +138,8 @@ def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> Evalua
     """
     truth = truth_of(dataset)
     evaluation = score_dataset(predictions, dataset, truth=truth)
-    found = pck_by_orientation(predictions, truth, dataset.skeleton) if "PCK" in evaluation.metrics else None
-    parts = {} if found is None else found._asdict()
+    by_orientation = pck_by_orientation(predictions, truth, dataset.skeleton) if evaluation.pck is not None else None
+    parts = {} if by_orientation is None else by_orientation._asdict()
     oriented = {f"PCK_{name}": part.value for name, part in parts.items() if part.persons > 0}
     return evaluation._replace(metrics=evaluation.metrics | oriented)
 
@@ -150,7 +150,7 @@ def has_ground_truth_boxes(dataset: CocoKeypoints) -> bool:
 
 
 def truth_of(dataset: CocoKeypoints) -> COCO:
-    """The annotations that a data set is scored against: all of its file.
+    """The annotations that a data set is scored against: all annotations of its file.
 
     With a `limit`, persons after the last one of the data set are left out. Persons without a crop because their box is
     empty count as missed, with or without a limit.

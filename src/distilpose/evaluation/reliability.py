@@ -22,8 +22,8 @@ from distilpose.files import write_json
 from distilpose.outputs import Predictions
 from distilpose.skeleton import Skeleton
 
-_KNOTS = 20  # largest number of knots of a curve, each the mean of the same number of persons
-_LEAST = 20  # labelled persons that a joint needs for a curve of its own
+_MAX_KNOTS = 20  # of a curve; each knot is the mean of the same number of persons
+_MIN_PERSONS = 20  # a joint that fewer persons have gets the curve of all joints
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,18 @@ class ScoreMap:
         try:
             content = json.loads(Path(path).read_text())
             curves = [tuple(tuple(map(float, knots)) for knots in content[key]) for key in ("scores", "expected")]
-            found = cls(tuple(content["joints"]), curves[0], curves[1], int(content["persons"]))
-            found._check_curves()
+            score_map = cls(tuple(content["joints"]), curves[0], curves[1], int(content["persons"]))
+            score_map._check_curves()
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DistilPoseError(
                 f"calibration={path} cannot be read ({error}): write it by evaluate … calibration=FILE."
             ) from None
-        if found.names != skeleton.names:
+        if score_map.names != skeleton.names:
             raise DistilPoseError(
-                f"calibration={path} has {len(found.names)} joints ({', '.join(found.names[:3])}, …), but the model has "
-                f"{skeleton.num_keypoints} ({', '.join(skeleton.names[:3])}, …): write one with this model."
+                f"calibration={path} has {len(score_map.names)} joints ({', '.join(score_map.names[:3])}, …), but the model "
+                f"has {skeleton.num_keypoints} ({', '.join(skeleton.names[:3])}, …): write one with this model."
             )
-        return found
+        return score_map
 
     def _check_curves(self) -> None:
         pairs = list(zip(self.names, self.scores, self.expected, strict=True))
@@ -104,15 +104,15 @@ def fit_score_map(scores: NDArray, similarity: NDArray, labelled: NDArray, names
     check_enough_labels(labelled)
     pooled = _curve(scores[labelled], similarity[labelled])
     curves = [
-        _curve(scores[seen, joint], similarity[seen, joint]) if seen.sum() >= _LEAST else pooled
-        for joint, seen in enumerate(labelled.T)
+        _curve(scores[known, joint], similarity[known, joint]) if known.sum() >= _MIN_PERSONS else pooled
+        for joint, known in enumerate(labelled.T)
     ]
     return ScoreMap(tuple(names), tuple(c[0] for c in curves), tuple(c[1] for c in curves), len(scores))
 
 
 def _curve(scores: NDArray, similarity: NDArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     order = np.argsort(scores, kind="stable")
-    parts = np.array_split(order, min(_KNOTS, max(1, len(order) // (_LEAST // 4))))
+    parts = np.array_split(order, min(_MAX_KNOTS, max(1, len(order) // (_MIN_PERSONS // 4))))
     knots = np.array([scores[part].mean() for part in parts])
     weights = np.array([len(part) for part in parts], dtype=float)
     means = np.array([similarity[part].mean() for part in parts])
@@ -124,10 +124,10 @@ class Reliability(NamedTuple):
     """A score map fitted to half of the images, and its effect on the other half.
 
     Attributes:
-        persons: (fitted to, tested on).
+        persons: number of persons that the map was fitted to and tested on.
         before: expected calibration error of the raw scores on the test half; None if it has no labelled joint.
-        after: the same of the mapped scores.
-        score_map: fitted to the first half.
+        after: the same for the mapped scores.
+        score_map: the map, fitted to the first half.
     """
 
     persons: tuple[int, int]
@@ -155,10 +155,10 @@ def calibration_split(image_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def check_enough_labels(labelled: NDArray[np.bool_]) -> None:
     """Raise if there are fewer than 20 labelled joints to fit a score map to."""
-    if labelled.sum() < _LEAST:
+    if labelled.sum() < _MIN_PERSONS:
         raise DistilPoseError(
-            f"A calibration needs at least {_LEAST} labelled joints on every other image, but there are {labelled.sum()}: "
-            "give more images, or leave calibration out."
+            f"A calibration needs at least {_MIN_PERSONS} labelled joints on every other image, but there are "
+            f"{labelled.sum()}: give more images, or leave calibration out."
         )
 
 
@@ -167,19 +167,19 @@ def reliability(predictions: Predictions, annotations: KeypointAnnotations, skel
 
     Args:
         predictions: N persons in ground-truth boxes.
-        annotations: of these persons.
-        skeleton: its sigmas define the similarity; without sigmas every joint has a shoulder's.
+        annotations: annotations of these persons.
+        skeleton: its sigmas define the similarity. Without sigmas every joint has the sigma of a shoulder.
     """
     people = people_of(annotations)
-    own = people.places(predictions.annotation_id)
+    person = people.places(predictions.annotation_id)
     similarity = keypoint_similarity(
-        predictions.keypoints.double(), people.keypoints[own], people.area[own], skeleton
+        predictions.keypoints.double(), people.keypoints[person], people.area[person], skeleton
     ).numpy()
-    labelled, scores = people.labelled[own].numpy().astype(bool), predictions.scores.double().numpy()
+    labelled, scores = people.labelled[person].numpy().astype(bool), predictions.scores.double().numpy()
     fitted = calibration_split(predictions.image_id.numpy())
     test = ~fitted
-    found = fit_score_map(scores[fitted], similarity[fitted], labelled[fitted], skeleton.names)
-    mapped = found(torch.from_numpy(scores)).numpy()
+    score_map = fit_score_map(scores[fitted], similarity[fitted], labelled[fitted], skeleton.names)
+    mapped = score_map(torch.from_numpy(scores)).numpy()
     chosen = labelled & test[:, None]
     errors = [calibration(table[chosen], similarity[chosen])[3] if chosen.any() else None for table in (scores, mapped)]
-    return Reliability((int(fitted.sum()), int(test.sum())), errors[0], errors[1], found)
+    return Reliability((int(fitted.sum()), int(test.sum())), errors[0], errors[1], score_map)

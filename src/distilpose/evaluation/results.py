@@ -67,8 +67,6 @@ def load_results(
         DistilPoseError: the file cannot be read, or a row is wrong; the message names the row.
     """
     rows = read_json(path, "Results file", "give a JSON list of COCO keypoint results")
-    if not isinstance(rows, list):
-        raise DistilPoseError(f"{path} holds a {type(rows).__name__}: expected a list of COCO keypoint results.")
     image_ids, category_ids = set(image_ids), set(category_ids)
     for number, row in enumerate(rows):
         problem = _problem_of(row, num_keypoints, image_ids, category_ids)
@@ -78,10 +76,10 @@ def load_results(
 
 
 def _problem_of(row: Any, num_keypoints: int, image_ids: set[int], category_ids: set[int]) -> str | None:
-    """The problem of a row, the rest of a sentence that starts with 'Row 3 of FILE'; None if it is valid."""
+    """What is wrong with a row, as the end of the error message; None if it is valid."""
     fields = ("image_id", "category_id", "keypoints", "score")
     if not isinstance(row, dict):
-        return f"is a {type(row).__name__}: expected an object with {', '.join(fields)}"
+        return f"is a {type(row).__name__}: expected a list of objects with {', '.join(fields)}"
     missing = [field for field in fields if field not in row]
     if missing:
         return f"has no {', '.join(missing)}: expected {', '.join(fields)}"

@@ -14,13 +14,13 @@ from distilpose.errors import DistilPoseError
 from distilpose.evaluation.pck import pck
 from distilpose.exporting.crops import Crops
 from distilpose.exporting.formats import Run
-from distilpose.exporting.graph import ExportedPose, output_names
+from distilpose.exporting.graph import ExportedPose
 from distilpose.exporting.onnx_file import network_input
 from distilpose.models.model import PoseModel
 
-BATCHES = (1, 3, 8)  # all are run, to find a graph in which one of them became a constant
-# largest difference allowed: of keypoints as a fraction of the crop's longer side, and of scores and a teacher's heat maps
-# as a fraction of PyTorch's largest value. Measured over all models: see docs/export.md
+BATCHES = (1, 3, 8)  # several sizes, because the batch size could be a constant in the graph
+# allowed differences: keypoints as a fraction of the crop's longer side; scores and a teacher's heat maps as a fraction of
+# PyTorch's largest value. They were measured over all models: see docs/export.md
 TOLERANCES = {"float32": (0.01 / 256, 1e-3), "float16": (0.5 / 256, 2e-2)}
 # int8: mean difference of keypoints as a fraction of the crop's longer side
 INT8_TOLERANCE = 0.03
@@ -38,10 +38,10 @@ class Difference(NamedTuple):
         heatmaps_largest: largest difference of a teacher's heat maps, as a fraction of PyTorch's largest value; None for a
             student.
         joints: number of joints compared.
-        undecided: number of a teacher's joints left out of the figures in pixels, because their peak is ambiguous and decoding
-            magnifies even rounding of the map.
+        undecided: number of a teacher's joints without a clear peak. They are excluded from the figures in pixels, because
+            decoding magnifies even rounding of their maps.
         crops: description of the crops.
-        pck: PCK of PyTorch and of the file, where the crops are annotated with the model's joints; else None.
+        pck: PCK of PyTorch and of the file if the crops are annotated with the model's joints, else None.
     """
 
     pixels_largest: float
@@ -56,7 +56,7 @@ class Difference(NamedTuple):
 
 
 def compare(model: PoseModel, run: Run, crops: Crops, normalise: bool, precision: str) -> Difference:
-    """Compare both on all crops, in batches of 1, 3, 8, 8, …; fewer than 12 crops are repeated.
+    """Compare a file with its model on all crops, in batches of 1, 3, 8, 8, …; fewer than 12 crops are repeated.
 
     Args:
         model: in eval mode on the CPU, not folded.
@@ -64,9 +64,6 @@ def compare(model: PoseModel, run: Run, crops: Crops, normalise: bool, precision
         crops: M persons.
         normalise: as the file was exported.
         precision: precision of the file.
-
-    Raises:
-        DistilPoseError: an output has another shape than in PyTorch.
     """
     count = max(len(crops.images), sum(BATCHES))
     images = np.resize(crops.images, (count, *crops.images.shape[1:]))
@@ -79,12 +76,6 @@ def compare(model: PoseModel, run: Run, crops: Crops, normalise: bool, precision
             batch = network_input(images[piece], {**about, "normalise": False})
             expected = [output.numpy() for output in reference(torch.from_numpy(batch))]
         exported = run(network_input(images[piece], {**about, "normalise": normalise}))
-        for name, ours, theirs in zip(output_names(model.kind, True), expected, exported, strict=False):
-            if ours.shape != theirs.shape:
-                raise DistilPoseError(
-                    f"The exported file gives {name} of shape {theirs.shape} for a batch of {len(batch)}, PyTorch "
-                    f"{ours.shape}: the file was not kept, try another format."
-                )
         expected_parts.append(expected)
         exported_parts.append(exported)
     expected, exported = (
@@ -126,7 +117,7 @@ def _difference(
     model: PoseModel, expected: list[NDArray], exported: list[NDArray], crops: Crops, precision: str
 ) -> Difference:
     size = np.array([model.input_size[1], model.input_size[0]])
-    finite = all(np.isfinite(one).all() for one in exported)
+    finite = all(np.isfinite(output).all() for output in exported)
     shifts = np.linalg.norm((expected[0] - exported[0]) * size, axis=-1)
     scores = np.abs(expected[1] - exported[1])
     decided, heatmaps = np.ones_like(shifts, dtype=bool), None
@@ -146,10 +137,10 @@ def _difference(
 
 
 def _has_clear_peak(expected: NDArray, exported: NDArray, size: NDArray, allowed: float) -> NDArray[np.bool_]:
-    """(N, K): whether PyTorch decodes both maps to positions within so many crop pixels of each other.
+    """(N, K): whether PyTorch decodes both maps to positions at most `allowed` crop pixels apart.
 
-    If not, although the maps agree, two cells are equally high or the peak has no curvature. Maps of an untrained teacher are
-    often so, and a distance in pixels is then no measure of the export.
+    If the maps agree but the positions do not, two cells are equally high or the peak has no curvature. This is common with
+    untrained teachers. The distance in pixels then says nothing about the export.
     """
     positions = [decode_heatmaps(torch.from_numpy(maps))[0].numpy() * size for maps in (expected, exported)]
     return np.linalg.norm(positions[0] - positions[1], axis=-1) <= allowed
@@ -160,7 +151,7 @@ def _pck(model: PoseModel, expected: NDArray, exported: NDArray, crops: Crops) -
         return None
     target, labelled, boxes = (torch.as_tensor(part) for part in (crops.keypoints, crops.labelled, crops.boxes))
     size = torch.tensor([model.input_size[1], model.input_size[0]])
-    positions = (torch.from_numpy(found[: len(target)]) * size for found in (expected, exported))
+    positions = (torch.from_numpy(output[: len(target)]) * size for output in (expected, exported))
     before, after = (pck(keypoints, target, labelled, boxes, model.skeleton).value for keypoints in positions)
     return before, after
 

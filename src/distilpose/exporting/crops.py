@@ -1,4 +1,4 @@
-"""Crops of persons for comparison and calibration: annotated persons, whole images of a folder, or drawn persons."""
+"""Crops of persons for comparison and calibration, from annotated persons, whole images of a folder, or drawn persons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Crops(NamedTuple):
         keypoints: (M, K, 2) crop pixels; None without annotations.
         labelled: (M, K) bool; None without annotations.
         boxes: (M, 4) x, y, width, height in crop pixels; None without annotations.
-        names: of the K joints; empty without annotations.
+        names: names of the K joints; empty without annotations.
         description: where they come from.
     """
 
@@ -46,12 +46,12 @@ def collect_crops(
     padding: float,
     limit: int,
 ) -> Crops:
-    """At most `limit` crops, spread over the whole set.
+    """At most `limit` crops, evenly spaced over the data set.
 
     Args:
         annotations: COCO keypoint file, whose persons are cropped by their boxes.
-        images: folder of its images; without annotations, an image or folder of images, each as one person.
-            With neither, persons are drawn.
+        images: folder of its images; without annotations, an image or folder of images that each show one person.
+            Without both, persons are drawn.
         input_size: (H, W) of the crops.
         padding: factor on the boxes.
         limit: largest number of crops, at least 1.
@@ -62,14 +62,14 @@ def collect_crops(
     if annotations is not None:
         if images is None:
             raise DistilPoseError(f"annotations={annotations} needs the folder of its images: give images=FOLDER.")
-        return _annotated(Path(annotations), Path(images), input_size, padding, limit)
+        return _annotated_crops(Path(annotations), Path(images), input_size, padding, limit)
     if images is not None:
         files = find_images(images)
         files = [files[index] for index in _spread(len(files), limit)]
-        crops = _crop_each(_whole(files), input_size, padding)
+        crops = _crop_each(_whole_images(files), input_size, padding)
         description = f"{len(crops)} images of {Path(images).name}, each as one person"
     else:
-        crops = _crop_each(_drawn(limit), input_size, padding)
+        crops = _crop_each(_draw_persons(limit), input_size, padding)
         description = f"{len(crops)} drawn persons"
     return Crops(np.stack(crops).astype(np.uint8), None, None, None, (), description)
 
@@ -84,20 +84,20 @@ def _crop_each(
     ]
 
 
-def _whole(files: Iterable[Path]) -> Iterator[tuple[NDArray[np.uint8], ArrayLike]]:
+def _whole_images(files: Iterable[Path]) -> Iterator[tuple[NDArray[np.uint8], ArrayLike]]:
     for file in files:
         image = read_rgb(file)
         yield image, [0, 0, image.shape[1], image.shape[0]]
 
 
-def _drawn(count: int) -> Iterator[tuple[NDArray[np.uint8], ArrayLike]]:
+def _draw_persons(count: int) -> Iterator[tuple[NDArray[np.uint8], ArrayLike]]:
     for index in range(count):
         image, persons = draw_scene(np.random.default_rng((7, index)), _DRAWN_SIZE, 1)
         if persons:
             yield image, persons[0]["bbox"]
 
 
-def _annotated(annotations: Path, images: Path, input_size: tuple[int, int], padding: float, limit: int) -> Crops:
+def _annotated_crops(annotations: Path, images: Path, input_size: tuple[int, int], padding: float, limit: int) -> Crops:
     content = load_annotations(annotations)
     persons = ground_truth_instances(content)
     persons = persons.take(_spread(len(persons.boxes), limit))

@@ -1,4 +1,4 @@
-"""File formats: write a traced graph with its metadata, and load the file as a function by its own runtime."""
+"""File formats: write a traced graph with its metadata, and load the file as a function that its runtime executes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from distilpose.files import atomic_write
 Format = Literal["onnx", "torch_export", "openvino"]
 Precision = Literal["float32", "float16", "int8"]
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "openvino": ".xml"}
-EXTRAS = {"onnx": "export", "torch_export": "export", "openvino": "openvino"}
+EXTRAS = {"onnx": "export", "openvino": "openvino"}  # extras of pip with the packages
 EXTRA_FILE = f"{METADATA_KEY}.json"
 Run = Callable[[NDArray], list[NDArray]]
 
 
 def check_format(name: Format, precision: Precision, output: Path) -> None:
-    """Check that a format has a precision, and that its files can be written to `output`.
+    """Check that a format supports a precision, and that its files can be written to `output`.
 
     Raises:
         DistilPoseError: the precision is not available, the suffix is another format's, or a file exists.
@@ -50,7 +50,7 @@ def files_of(name: str, output: Path) -> list[Path]:
 
 
 def build(name: str, program: ExportedProgram, outputs: Sequence[str]) -> Any:
-    """The graph as the format's own object: an onnx.ModelProto, an openvino.Model, or the program itself."""
+    """Convert a graph to the object of its format: an onnx.ModelProto, an openvino.Model, or the program itself."""
     if name == "torch_export":
         return program
     with warnings.catch_warnings():
@@ -86,7 +86,7 @@ def load(name: str, path: Path, threads: int | None = None) -> Run:
     Args:
         name: the format.
         path: the file.
-        threads: number of threads for ONNX and OpenVINO, their own choice by default; torch.export runs in PyTorch's.
+        threads: number of threads for ONNX and OpenVINO, which choose it by default; torch.export uses PyTorch's threads.
     """
     if name == "onnx":
         session, _ = open_session(path, threads)
@@ -103,21 +103,21 @@ def load(name: str, path: Path, threads: int | None = None) -> Run:
 
     def run(images: NDArray) -> list[NDArray]:
         with torch.no_grad():
-            return [one.numpy() for one in module(torch.from_numpy(images))]
+            return [output.numpy() for output in module(torch.from_numpy(images))]
 
     return run
 
 
 @contextmanager
 def atomic_export(name: str, output: Path) -> Iterator[Path]:
-    """`atomic_write` for all files of a format: OpenVINO has its weights beside the `.xml`."""
+    """`atomic_write` for all files of a format: OpenVINO writes weights into a second file, beside the `.xml`."""
     weights = atomic_write(output.with_suffix(".bin")) if name == "openvino" else nullcontext()
     with weights, atomic_write(output) as temporary:
         yield temporary
 
 
 def _onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
-    """An onnx.ModelProto whose only node metadata is the module of a node, which quantisation needs."""
+    """Convert to an onnx.ModelProto. Of the node metadata only the module's name stays, because quantisation needs it."""
     import onnxscript  # noqa: F401 - torch.onnx fails later without it
 
     program_file = torch.onnx.export(program, dynamo=True, optimize=True, verbose=False, output_names=list(outputs))

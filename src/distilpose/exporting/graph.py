@@ -1,4 +1,4 @@
-"""The exported graph: a model with its decoding, traced once for all formats, with batch normalisation folded."""
+"""The exported graph: a model with its decoding, traced for all formats, with batch normalisation folded."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class ExportedPose(nn.Module):
         if self.model.kind == "student":
             # untrained scores count as 1, as in evaluation
             scores = output.scores if self.model.scores_trained else torch.ones_like(output.scores)
-            found = (output.keypoints, scores, output.sigmas)
+            outputs = (output.keypoints, scores, output.sigmas)
         else:
-            found = (*decode_heatmaps(output.heatmaps), output.heatmaps)
-        return found if self.extra else found[:2]
+            outputs = (*decode_heatmaps(output.heatmaps), output.heatmaps)
+        return outputs if self.extra else outputs[:2]
 
 
 def output_names(kind: str, extra: bool) -> list[str]:
@@ -74,7 +74,7 @@ def trace(model: PoseModel, normalise: bool, extra: bool, half: bool = False) ->
             exported, (images,), dynamic_shapes={INPUT: {0: Dim("batch", min=1, max=MAX_BATCH)}}, strict=False
         )
     fold_batch_norm(program, weights)
-    for node in program.graph.nodes:  # a trace has paths of this machine, and would be saved
+    for node in program.graph.nodes:  # stack traces contain paths of this machine and would be saved
         node.meta.pop("stack_trace", None)
     return program
 
@@ -82,10 +82,10 @@ def trace(model: PoseModel, normalise: bool, extra: bool, half: bool = False) ->
 def fold_batch_norm(program: ExportedProgram, weights: Mapping[str, Tensor]) -> int:
     """Fold each batch normalisation into the convolution before it, if nothing else uses the convolution's output.
 
-    Computed in float64 from `weights`, so that a float16 graph is rounded once.
+    The new weights are computed in float64 from `weights`, so that a float16 graph is rounded only once.
 
     Args:
-        program: of a model in eval mode; changed in place.
+        program: traced model in eval mode; changed in place.
         weights: the weights of the model in float32.
 
     Returns:
@@ -113,7 +113,7 @@ def fold_batch_norm(program: ExportedProgram, weights: Mapping[str, Tensor]) -> 
         for part, value in results.items():
             kept = program.state_dict[names[part.name]]
             program.state_dict[names[part.name]] = nn.Parameter(value.to(kept.dtype), requires_grad=False)
-        # the bias of the normalisation becomes that of the convolution
+        # the convolution takes over the bias of the normalisation
         convolution.args = (*convolution.args[:2], shift, *convolution.args[3:])
         node.replace_all_uses_with(convolution)
         graph.erase_node(node)

@@ -22,7 +22,7 @@ def describe(
     sigmas: bool,
     padding: float,
 ) -> dict[str, Any]:
-    """The metadata of an export in plain containers, without paths of this machine.
+    """Metadata of an exported file in plain containers, without paths of this machine.
 
     Args:
         model: the exported model.

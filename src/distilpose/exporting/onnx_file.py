@@ -1,4 +1,4 @@
-"""Open and check an exported ONNX file, with only onnxruntime and numpy."""
+"""Opens and checks an exported ONNX file; needs only onnxruntime and numpy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from distilpose.skeleton import Skeleton
 
 METADATA_KEY = "distilpose"
 FORMAT = 1
-_LONGEST_SIDE = 4096  # pixels of a crop; a malicious file could ask for more memory than there is
+_LONGEST_SIDE = 4096  # pixels of a crop; a malicious file could request more memory than available
 
 
 def network_input(crops: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray:
     """Convert crops (N, H, W, 3) uint8 RGB to the input of an export.
 
-    They are unchanged if the graph normalises, else they become normalised (N, 3, H, W) float32.
+    Unchanged if the graph normalises, else normalised (N, 3, H, W) float32.
     """
     if about["normalise"]:
         return np.ascontiguousarray(crops)
@@ -37,16 +37,13 @@ def open_session(
     """An onnxruntime session of an exported file, and its metadata.
 
     Raises:
-        DistilPoseError: the file is missing, not an ONNX file, not an export of this package, or refers to other files.
+        DistilPoseError: the file is not an ONNX file, not an export of this package, or refers to other files.
     """
     import onnxruntime
 
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        raise DistilPoseError(f"{file} cannot be read ({error.strerror}): give an exported ONNX file.") from None
-    # Safety: a reference to another file could point anywhere on this machine, and no export has one. Its key is "location"
-    # after the length 8, whose last byte is below 9 in every encoding.
+    content = Path(file).read_bytes()
+    # Safety: a reference to another file could point anywhere on this machine, and exports have none. The key of a reference is
+    # "location" after its length 8; in every encoding of the length, the last byte is at most 8.
     if re.search(rb"[\x00-\x08]location", content):
         raise DistilPoseError(
             f"{file} refers to weights in other files, which no export of distilpose does: it is not opened, export it again."
@@ -63,8 +60,8 @@ def open_session(
     about = parse_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), file)
     height, width = about["input_size"]
     shape = [height, width, 3] if about["normalise"] else [3, height, width]
-    inputs = [(one.name, list(one.shape[1:])) for one in session.get_inputs()]
-    outputs = {one.name: list(one.shape[1:]) for one in session.get_outputs()}
+    inputs = [(value.name, list(value.shape[1:])) for value in session.get_inputs()]
+    outputs = {value.name: list(value.shape[1:]) for value in session.get_outputs()}
     joints = len(about["skeleton"]["names"])
     if inputs != [("images", shape)] or (outputs.get("keypoints"), outputs.get("scores")) != ([joints, 2], [joints]):
         raise DistilPoseError(f"{file} has other inputs or outputs than its metadata: export it again.")
@@ -75,7 +72,7 @@ def parse_metadata(text: str | None, file: str | Path) -> dict[str, Any]:
     """Parse and check the metadata of an exported file.
 
     Raises:
-        DistilPoseError: there is none, or it is malformed.
+        DistilPoseError: the metadata is missing or malformed.
     """
     if text is None:
         raise DistilPoseError(
@@ -87,8 +84,10 @@ def parse_metadata(text: str | None, file: str | Path) -> dict[str, Any]:
             raise ValueError(f"format {about['format']}, this version reads {FORMAT}")
         size, numbers = about["input_size"], [*about["mean"], *about["std"], about["padding"]]
         good = len(size) == 2 and all(type(side) is int and 0 < side <= _LONGEST_SIDE for side in size)
-        good = good and len(about["mean"]) == len(about["std"]) == 3 and all(math.isfinite(one) for one in numbers)
-        good = good and all(one > 0 for one in [*about["std"], about["padding"]])
+        good = (
+            good and len(about["mean"]) == len(about["std"]) == 3 and all(math.isfinite(number) for number in numbers)
+        )
+        good = good and all(number > 0 for number in [*about["std"], about["padding"]])
         if not good or about["kind"] not in ("student", "teacher") or not isinstance(about["normalise"], bool):
             raise ValueError("a value is out of its range")
         Skeleton.from_dict(about["skeleton"])

@@ -1,4 +1,4 @@
-"""int8: static quantisation of an ONNX graph's convolutions and linear layers, with calibration crops."""
+"""int8: static quantisation of the convolutions and linear layers of an ONNX graph, with calibration crops."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BATCH = 8
 def quantise(model: Any, crops: NDArray, about: Mapping[str, Any]) -> Any:
     """A copy of an ONNX model with int8 weights (one scale for each channel) and int8 activations.
 
-    The range of an activation is that over the crops. The head, and products of two activations inside attention, stay
-    in float32: 256 steps are too few for coordinates.
+    The range of an activation is measured on the crops. The head, and products of two activations inside attention, stay in
+    float32, because 256 steps are too few for coordinates.
 
     Args:
         model: onnx.ModelProto built by `formats.build`.
@@ -45,7 +45,7 @@ def quantise(model: Any, crops: NDArray, about: Mapping[str, Any]) -> Any:
     excluded = [node.name for node in model.graph.node if not _within(node, ("model.backbone", "model.encoder"))]
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)  # advice on preparing the model, which is already prepared
+        logging.disable(logging.WARNING)  # it advises to prepare the model, which is already done
         try:
             target = Path(folder) / "quantised.onnx"
             quantize_static(

@@ -1,24 +1,6 @@
 """Inference: poses of the persons on images and in videos, and drawings of them."""
 
 from distilpose.inference.predictor import Predictor, VideoFrame
-from distilpose.visualization.drawing import (
-    contact_sheet,
-    crop_image,
-    difference_image,
-    draw_numbers,
-    draw_skeleton,
-    heatmap_image,
-    overlay_heatmap,
-)
+from distilpose.visualization.drawing import crop_image, draw_skeleton, heatmap_image
 
-__all__ = [
-    "Predictor",
-    "VideoFrame",
-    "contact_sheet",
-    "crop_image",
-    "difference_image",
-    "draw_numbers",
-    "draw_skeleton",
-    "heatmap_image",
-    "overlay_heatmap",
-]
+__all__ = ["Predictor", "VideoFrame", "crop_image", "draw_skeleton", "heatmap_image"]

@@ -1,4 +1,4 @@
-"""Where the boxes on a source's frames come from: a detector, tracked poses between its runs, or a file."""
+"""Sources of the boxes on each frame: a detector, tracked poses between its runs, or a file."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class BoxSource:
         raise NotImplementedError
 
     def update(self, keypoints: NDArray, scores: NDArray) -> None:
-        """Take the poses found in the last frame, (N, K, 2) pixels and (N, K)."""
+        """Use the poses of the last frame for the next: keypoints (N, K, 2) in pixels and scores (N, K)."""
 
 
 class DetectedBoxes(BoxSource):
-    """Runs a detector in every N-th frame (`detector.every`) and takes boxes around the last poses in between.
+    """Runs a detector in every N-th frame (`detector.every`), and uses boxes around the last poses in between.
 
-    Where nobody was found in the last frame the detector runs again at once.
+    If the last frame had no person, the detector also runs on the next frame.
 
     Args:
         detector: see `Detector`.
@@ -67,7 +67,7 @@ class FileBoxes(BoxSource):
     """Boxes read from a file.
 
     Args:
-        boxes: by the number of the image or frame; the others show nobody.
+        boxes: by the number of the image or frame; all others have no persons.
     """
 
     def __init__(self, boxes: Mapping[int, Boxes]) -> None:

@@ -46,10 +46,10 @@ def read_boxes(
         threshold: lowest score of a box.
 
     Returns:
-        The boxes of each image that has any, and the numbers of the images, which are those of an annotation file if it is one.
+        The boxes of each image that has any, and the numbers of the images: those in the file if it is an annotation file.
 
     Raises:
-        DistilPoseError: the file has another content, or no box for any of the images.
+        DistilPoseError: the file is malformed, or has no box for any of the images.
     """
     content = _read(path)
     by_name = {image.name: image for image in ids}
@@ -58,35 +58,25 @@ def read_boxes(
         by_id = _listed_images(content, ids, path)
         ids = {**ids, **{image: number for number, image in by_id.items()}}
         by_name = {}
-    found: dict[Path, list[list[float]]] = {}
+    rows_by_key: dict[Path, list[list[float]]] = {}
     for row, box in _persons(content, path, category_id, threshold):
         image = by_name.get(Path(str(row.get("file_name"))).name) or by_id.get(row.get("image_id"))
         if image is not None:
-            found.setdefault(image, []).append(box)
-    if not found:
-        raise DistilPoseError(
-            f"Box file {path} has no box of category {category_id} for any of the {len(ids)} image(s) "
-            f"(first {next(iter(ids)).name}): check that it belongs to them."
-        )
-    return _tables(found), ids
+            rows_by_key.setdefault(image, []).append(box)
+    return _tables(rows_by_key, path, category_id, f"the {len(ids)} image(s) (first {next(iter(ids)).name})"), ids
 
 
 def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0) -> dict[int, Boxes]:
     """The boxes of the frames of a video: a file as for `read_boxes`, whose image_id is the frame's number, from 0.
 
     Raises:
-        DistilPoseError: the file has another content, or no box.
+        DistilPoseError: the file is malformed, or has no box.
     """
-    found: dict[int, list[list[float]]] = {}
+    rows_by_key: dict[int, list[list[float]]] = {}
     for row, box in _persons(_read(path), path, category_id, threshold):
         if isinstance(row.get("image_id"), int):
-            found.setdefault(row["image_id"], []).append(box)
-    if not found:
-        raise DistilPoseError(
-            f"Box file {path} has no box of category {category_id} with a frame's number as image_id: check that it belongs "
-            "to the video."
-        )
-    return _tables(found)
+            rows_by_key.setdefault(row["image_id"], []).append(box)
+    return _tables(rows_by_key, path, category_id, "the video's frames (whose number is the image_id)")
 
 
 def _read(path: str | Path) -> Any:
@@ -103,13 +93,13 @@ def _listed_images(content: dict[str, Any], ids: dict[Path, int], path: str | Pa
     """The images that an annotation file lists, by their numbers there."""
     entries = [entry for entry in content.get("images") or () if isinstance(entry, dict)]
     listed = {Path(str(entry.get("file_name"))).name: entry.get("id") for entry in entries}
-    own = {image: listed[image.name] for image in ids if listed.get(image.name) is not None}
-    for image, number in own.items():
+    new_ids = {image: listed[image.name] for image in ids if listed.get(image.name) is not None}
+    for image, number in new_ids.items():
         if not isinstance(number, int) or not -(2**63) <= number < 2**63:
             raise DistilPoseError(
                 f"Box file {path} gives {image.name} the id {number!r}: expected a whole number of 64 bits, as in COCO's files."
             )
-    return {number: image for image, number in own.items()}
+    return {number: image for image, number in new_ids.items()}
 
 
 def _persons(
@@ -133,6 +123,13 @@ def _persons(
             yield row, [*box, score]
 
 
-def _tables(found: dict[Key, list[list[float]]]) -> dict[Key, Boxes]:
-    tables = {key: np.array(rows) for key, rows in found.items()}
+def _tables(
+    rows_by_key: dict[Key, list[list[float]]], path: str | Path, category_id: int, wanted: str
+) -> dict[Key, Boxes]:
+    """The boxes and scores of each image as arrays; an error if no image has any."""
+    if not rows_by_key:
+        raise DistilPoseError(
+            f"Box file {path} has no box of category {category_id} for any of {wanted}: check that it belongs to them."
+        )
+    tables = {key: np.array(rows) for key, rows in rows_by_key.items()}
     return {key: Boxes(table[:, :4], table[:, 4]) for key, table in tables.items()}

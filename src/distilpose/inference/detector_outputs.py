@@ -1,4 +1,6 @@
-"""Layouts of an ONNX detector's outputs, each converted to boxes and scores of persons.
+"""Converts the outputs of an ONNX detector to boxes and scores of persons.
+
+Layouts:
 
 - `yolo`: (1, 4 + classes, N): centre and size, then a score for each class. YOLOv8, YOLO11.
 - `yolo_objectness`: (1, N, 5 + classes): centre and size, objectness, then a score for each class; the product is the score.
@@ -42,7 +44,7 @@ def read_outputs(
         outputs: outputs for one image.
         layout: see the module.
         person: index of the class person.
-        box_format: corners or centre and size; None for the layout's own.
+        box_format: corners (xyxy) or centre and size (cxcywh); None is the layout's default.
         source: name of the detector, for error messages.
 
     Raises:
@@ -51,10 +53,12 @@ def read_outputs(
     try:
         if layout == "boxes_labels_scores":
             boxes, labels, scores = (np.asarray(value, dtype=np.float64) for value in outputs[:3])
-            labels, own_format = labels.ravel(), "xyxy"
+            labels, default_format = labels.ravel(), "xyxy"
             boxes, scores = boxes.reshape(len(labels), 4), scores.reshape(len(labels))
         else:
-            boxes, labels, scores, own_format = _read_table(np.asarray(outputs[0], dtype=np.float64), layout, person)
+            boxes, labels, scores, default_format = _read_table(
+                np.asarray(outputs[0], dtype=np.float64), layout, person
+            )
     except (ValueError, IndexError) as error:  # a shape that the layout does not have
         shapes = [tuple(np.shape(value)) for value in outputs]
         raise DistilPoseError(
@@ -62,7 +66,7 @@ def read_outputs(
             f"choose another of {', '.join(get_args(Layout))}, or another detector.person."
         ) from error
     is_person = labels == person
-    return Detections(_corners(boxes[is_person], box_format or own_format), scores[is_person])
+    return Detections(_corners(boxes[is_person], box_format or default_format), scores[is_person])
 
 
 def _read_table(table: NDArray, layout: Layout, person: int) -> tuple[NDArray, NDArray, NDArray, str]:

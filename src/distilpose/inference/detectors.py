@@ -24,7 +24,7 @@ class Detector(Protocol):
     """Finds the persons on an image.
 
     Attributes:
-        every: in a video the detector runs in every N-th frame; in between the last poses are followed.
+        every: in a video the detector runs in every N-th frame; other frames take boxes around the last poses.
     """
 
     every: int
@@ -35,7 +35,7 @@ class Detector(Protocol):
 
 
 class WholeImage:
-    """Takes each image as one person, who fills it."""
+    """Assumes that each image shows one person who fills it."""
 
     every = 1
 
@@ -49,13 +49,13 @@ class TorchvisionDetector:
 
     Args:
         name: a model of torchvision.models.detection.
-        file: weights that were downloaded before; null downloads them.
+        file: downloaded weights; null downloads them.
         threshold: lowest score of a person.
-        every: run in every N-th frame of a video, and follow the last poses in between.
+        every: run in every N-th frame of a video; other frames take boxes around the last poses.
         device: auto, cpu, cuda, ….
 
     Raises:
-        DistilPoseError: there is no such detector, or its weights cannot be downloaded or read.
+        DistilPoseError: the weights cannot be downloaded or read.
     """
 
     def __init__(
@@ -73,17 +73,15 @@ class TorchvisionDetector:
     def __call__(self, image: Image) -> Boxes:
         """The persons whose score reaches the threshold, best first."""
         planes = torch.from_numpy(image).permute(2, 0, 1).float().div(255).to(self.device)
-        (found,) = self.model([planes])
-        corners, labels, scores = (found[key].cpu().double().numpy() for key in ("boxes", "labels", "scores"))
+        (output,) = self.model([planes])
+        corners, labels, scores = (output[key].cpu().double().numpy() for key in ("boxes", "labels", "scores"))
         chosen = (labels == 1) & (scores >= self.threshold)
         return clip_to_image(corners[chosen], scores[chosen], image.shape[:2])
 
 
 def _torchvision_model(name: str, file: str | Path | None) -> nn.Module:
-    from torchvision.models import detection, get_model, list_models
+    from torchvision.models import get_model
 
-    if name not in list_models(module=detection):
-        raise DistilPoseError(f"detector.name={name} must be one of {', '.join(list_models(detection))}.")
     if file is None:
         try:
             return get_model(name, weights="DEFAULT")
@@ -97,7 +95,7 @@ def _torchvision_model(name: str, file: str | Path | None) -> nn.Module:
         model.load_state_dict(read_torch_file(Path(file)))
     except (RuntimeError, TypeError, AttributeError) as error:
         raise DistilPoseError(
-            f"detector.file={file} does not hold the weights of {name}: give the file that torchvision offers."
+            f"detector.file={file} does not hold the weights of {name}: give the file that torchvision downloads."
         ) from error
     return model
 

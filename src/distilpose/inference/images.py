@@ -1,4 +1,4 @@
-"""Image files: found in a folder, numbered, and read one at a time as they are needed."""
+"""Finds image files in a folder, numbers them, and reads them one at a time."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Frame(NamedTuple):
     """One image of a source.
 
     Attributes:
-        number: the id that the persons on it carry: the image's number, or the position in the video, from 0.
+        number: number of the image, or position in the video from 0; its persons have it as `image_id`.
         name: file name of an image; empty for a frame of a video.
         time: seconds since the start of the video; None for an image file.
         image: (H, W, 3) uint8, RGB; None if it was skipped or cannot be read.
-        fault: why it has no pixels: an error message if it cannot be read, "" if it is known to show nobody.
+        fault: error message if the image cannot be read, `""` if the box file says that it has no persons, else None.
     """
 
     number: int
@@ -49,14 +49,14 @@ def find_images(source: str | Path) -> list[Path]:
     source = Path(source)
     if source.is_file():
         return [source]
-    if not source.is_dir():
-        raise DistilPoseError(f"'{source}' is neither an image nor a folder: give one that exists.")
-    found = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
-    if not found:
+    paths = source.iterdir() if source.is_dir() else ()
+    images = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    if not images:
         raise DistilPoseError(
-            f"'{source}' holds no image: expected files directly in it that end in {', '.join(SUFFIXES)}."
+            f"'{source}' is neither an image nor a folder of images: expected files directly in it that end in "
+            f"{', '.join(SUFFIXES)}."
         )
-    return found
+    return images
 
 
 def image_ids(images: Sequence[Path]) -> dict[Path, int]:
@@ -91,7 +91,7 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
 
 @contextmanager
 def _without_pillow_limit() -> Iterator[None]:
-    """Lift Pillow's own limit of 179 million pixels: `max_pixels` is the limit here."""
+    """Disable Pillow's limit of 179 million pixels; `max_pixels` replaces it."""
     before, Header.MAX_IMAGE_PIXELS = Header.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -116,7 +116,7 @@ class ImageFiles:
     Attributes:
         paths: the images.
         ids: their numbers, see `image_ids`.
-        empty: images that are known to show nobody; they are not read.
+        empty: images that have no persons according to the box file; they are not read.
         live: False.
         noun: name of one of its frames.
     """
@@ -137,7 +137,7 @@ class ImageFiles:
         """The images in order; one that cannot be read has its error message as `fault`.
 
         Args:
-            skip: whether to leave an image unread.
+            skip: returns whether to skip an image; its frame then has no pixels.
         """
         for path in self.paths:
             frame = Frame(self.ids[path], path.name)

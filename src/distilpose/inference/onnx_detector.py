@@ -31,16 +31,16 @@ class OnnxDetector:
         scale: pixels, 0 to 255, are divided by this.
         mean: subtracted after that division, in RGB order.
         std: divided by after that, in RGB order.
-        bgr: whether the file expects blue first.
+        bgr: whether the file expects channels in BGR order.
         person: index of the class person; 1 for detectors with torchvision's numbering.
-        box_format: xyxy (corners) or cxcywh (centre and size); null for the layout's own.
+        box_format: xyxy (corners) or cxcywh (centre and size); null is the layout's default.
         relative: whether boxes are fractions of the input's width and height instead of pixels.
         threshold: lowest score of a person.
-        overlap: of two persons whose boxes have a larger intersection over union the better is kept; null keeps all.
-        every: run in every N-th frame of a video, and follow the last poses in between.
+        overlap: of two boxes with a larger intersection over union only the better is kept; null keeps all.
+        every: run in every N-th frame of a video; other frames take boxes around the last poses.
 
     Raises:
-        DistilPoseError: onnxruntime is not installed, or the file is not such a detector.
+        DistilPoseError: the file is not such a detector.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class OnnxDetector:
                 "(1, 3, height, width)."
             )
         self.input_size = (sides[2] or input_size[0], sides[3] or input_size[1])
-        self(np.zeros((*self.input_size, 3), np.uint8))  # fails now if it cannot run, and not after hours
+        self(np.zeros((*self.input_size, 3), np.uint8))  # if it cannot run, it fails now and not during the prediction
 
     def __call__(self, image: Image) -> Boxes:
         """The persons whose score reaches the threshold, best first."""
@@ -87,11 +87,11 @@ class OnnxDetector:
                 f"{self.file} cannot run on an image of {planes.shape[2]} x {planes.shape[3]} pixels "
                 f"({first_line(error)[:200]}): give another detector.input_size=[height,width], or export the file again."
             ) from error
-        found = read_outputs(outputs, self.layout, self.person, self.box_format, str(self.file))
-        corners = found.corners * (np.tile(self.input_size[::-1], 2) if self.relative else 1.0)
+        detections = read_outputs(outputs, self.layout, self.person, self.box_format, str(self.file))
+        corners = detections.corners * (np.tile(self.input_size[::-1], 2) if self.relative else 1.0)
         corners = (corners - np.tile(offset, 2)) / np.tile(factors, 2)
-        chosen = found.scores >= self.threshold
-        corners, scores = corners[chosen], found.scores[chosen]
+        chosen = detections.scores >= self.threshold
+        corners, scores = corners[chosen], detections.scores[chosen]
         if self.overlap is not None and len(scores):
             from torchvision.ops import nms
 
@@ -121,10 +121,8 @@ class OnnxDetector:
 
 
 def _open(file: str | Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DistilPoseError("An ONNX detector needs onnxruntime: pip install 'distilpose[runtime]'.") from error
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     available = set(onnxruntime.get_available_providers())

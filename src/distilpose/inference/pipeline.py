@@ -1,4 +1,4 @@
-"""From frames to persons: boxes, poses, identities. `Predictor.video` and the predict command both run on this."""
+"""From frames to persons: boxes, poses, identities. `Predictor.video` and the predict command use it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def find_persons(
         frames: in order.
         boxes: finds the boxes.
         nms_threshold: of two persons in a frame whose OKS is above this, the better one is kept.
-        one_by_one: whether to finish each frame before the next is read, as a camera needs it. A box source that needs
-            the last poses is always asked one frame at a time.
+        one_by_one: whether to finish each frame before the next is read, for cameras. A box source with `needs_poses`
+            implies it.
         source: name of the model, for error messages.
 
     Raises:
@@ -69,10 +69,10 @@ def find_persons(
     batch_size = 0 if one_by_one or boxes.needs_poses else predictor.batch_size
     for group in group_frames(((frame, boxes.locate(frame)) for frame in frames), batch_size):
         results = []
-        for (frame, _), found in zip(group, predictor.predict_each(group), strict=True):
-            check_finite(found, source)
+        for (frame, _), predictions in zip(group, predictor.predict_each(group), strict=True):
+            check_finite(predictions, source)
             persons, scores = best_persons(
-                found,
+                predictions,
                 model.skeleton,
                 model.input_size,
                 nms_threshold=nms_threshold,
@@ -86,8 +86,8 @@ def find_persons(
 def group_frames(frames: Iterable[tuple[Frame, Boxes]], batch_size: int) -> Iterator[list[tuple[Frame, Boxes]]]:
     """Group frames in order; a group is large enough for full batches and small enough for memory.
 
-    Where a group ends depends only on its own images. So a prediction that stopped between two groups and resumes there has the
-    same groups and batches, and the same results to the last bit. Frames without an image do not count.
+    The end of a group depends only on the frames in it. A prediction that is resumed between two groups therefore has the same
+    batches, and the same results bit for bit. Frames without an image do not count.
 
     Args:
         frames: frames with their boxes.
@@ -112,17 +112,17 @@ def group_frames(frames: Iterable[tuple[Frame, Boxes]], batch_size: int) -> Iter
 
 @dataclass
 class RowPipeline:
-    """Makes rows in COCO's results format from the frames of a source, and keeps them in a journal.
+    """Converts the frames of a source to rows in COCO's results format, and writes them into a journal.
 
-    A row has image_id, category_id, keypoints, score and the person's `box`; of an image also its file_name, of a video the
-    frame and its time in seconds, and with a tracker the track_id. What the journal knows is not computed again.
+    A row has image_id, category_id, keypoints, score and the person's `box`. For an image it also has its file_name, for a
+    video the frame and its time in seconds, and with a tracker the track_id. Frames in the journal are not computed again.
 
     Attributes:
         predictor: finds the poses.
         boxes: finds the boxes.
-        journal: what earlier starts found, and where new rows are kept.
-        tracker: assigns identities and smooths; None leaves persons as they are found.
-        fps: rate at which the images of a folder are taken, for a tracker that smooths.
+        journal: rows of earlier starts; new rows are added.
+        tracker: assigns identities and smooths; None does neither.
+        fps: frame rate of the images of a folder, for a tracker that smooths.
         one_by_one: see `find_persons`.
         category_id: category of all rows.
         nms_threshold: see `find_persons`.
@@ -153,11 +153,11 @@ class RowPipeline:
             yield frame, rows
 
     def frames_to_read(self, source: ImageFiles | Video, drawings: Mapping[str, Path]) -> Iterator[Frame]:
-        """The frames of a source in order; an image that the journal knows and that is drawn is not read again.
+        """The frames of a source in order; an image is not read again if it is in the journal and its drawing exists.
 
         Args:
             source: images or a video.
-            drawings: files that images are drawn into, by image name.
+            drawings: files of the drawings, by image name.
         """
         if isinstance(source, Video):
             return source.frames()
@@ -168,7 +168,7 @@ class RowPipeline:
         return source.frames(skip=is_done)
 
     def known_frames(self, source: ImageFiles | Video) -> list[Frame]:
-        """The frames behind the last one of `run`, up to the last that the journal knows, without images."""
+        """Frames after the last one that `run` returned, up to the last in the journal, without images."""
         known = self.journal.rows
         if isinstance(source, ImageFiles):
             frames = list(source.frames(skip=lambda path: True))
@@ -180,7 +180,7 @@ class RowPipeline:
         return left[: last + 1]
 
     def _untracked(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, list[Row]]]:
-        """Rows as the journal has them or the model finds them."""
+        """Rows without tracks, from the journal or the model."""
         known_rows = self.journal.rows
         for known, run in groupby(frames, key=lambda frame: frame.fault is None and frame.number in known_rows):
             if known:
@@ -192,12 +192,12 @@ class RowPipeline:
             for group in find_persons(
                 self.predictor, run, self.boxes, self.nms_threshold, self.one_by_one, self.source
             ):
-                finished = [(found.frame, self._rows(found)) for found in group]
+                finished = [(result.frame, self._rows(result)) for result in group]
                 self.journal.add([(frame.number, rows) for frame, rows in finished if frame.image is not None])
                 yield from finished
 
-    def _rows(self, found: FramePersons) -> list[Row]:
-        frame, persons, scores = found
+    def _rows(self, result: FramePersons) -> list[Row]:
+        frame, persons, scores = result
         origin: Row = {"file_name": frame.name}
         if frame.time is not None:
             origin = {"frame": frame.number, "time": round(frame.time, 6)}

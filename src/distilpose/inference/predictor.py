@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from distilpose.data.geometry import can_be_cropped, given_boxes, region_of_box, warp_image, warp_of_region
+from distilpose.data.geometry import given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import FlipTest, ScoreMap, choose_device, concatenate, predict_batch
 from distilpose.evaluation.oks import PADDING
@@ -22,7 +22,7 @@ from distilpose.inference.detectors import Detector, WholeImage
 from distilpose.inference.images import MAX_PIXELS, Frame, Image, read_rgb
 from distilpose.inference.pipeline import find_persons
 from distilpose.inference.tracking import Tracker
-from distilpose.inference.videos import Video, open_source
+from distilpose.inference.videos import Video
 from distilpose.models import load_model
 from distilpose.models.model import PoseModel
 from distilpose.models.remote import local_file
@@ -62,8 +62,9 @@ class Predictor:
         device: "auto", "cpu", "cuda", "cuda:1", ….
         batch_size: crops in a forward pass.
         flip_test: average each crop with its mirror image; this takes twice the time.
-        padding: factor on the box around a person, as in training; None takes that of the run a file lies in, else 1.25.
-        detector: finds the persons where no boxes are given; by default the whole image is one person.
+        padding: factor on the box around a person, as in training; None takes the value of the run of the file,
+            else 1.25.
+        detector: finds the persons if no boxes are given; by default the whole image is one person.
         calibration: file that evaluate wrote, or its content; scores are then the similarity (OKS) to expect.
         max_pixels: images of more pixels are not decoded.
     """
@@ -120,14 +121,15 @@ class Predictor:
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {got}.")
+        frame = Frame(image_id, image=image)
         if boxes is None:
-            found = self.detector(image)
+            detections = DetectedBoxes(self.detector).locate(frame)
         else:
             table = given_boxes(boxes, image.shape[:2])
-            found = Boxes(table, np.ones(len(table)))
+            detections = Boxes(table, np.ones(len(table)))
         if scores is not None:
-            found = found._replace(scores=np.asarray(scores, dtype=np.float64))
-        (persons,) = self.predict_each([(Frame(image_id, image=image), found)])
+            detections = detections._replace(scores=np.asarray(scores, dtype=np.float64))
+        (persons,) = self.predict_each([(frame, detections)])
         return persons
 
     @torch.no_grad()
@@ -135,24 +137,16 @@ class Predictor:
         """The persons of several images; crops of different images share batches.
 
         Args:
-            frames: images and the boxes on them; a frame without an image has no boxes.
+            frames: images and their boxes, each of which overlaps its image; a frame without an image has no boxes.
 
         Returns:
             The persons of each image in the order of its boxes, with the image's number.
-
-        Raises:
-            DistilPoseError: a box is empty, huge or not finite.
         """
-        persons = []
-        for frame, (boxes, scores) in frames:
-            valid = can_be_cropped(boxes)
-            if not valid.all():
-                raise DistilPoseError(
-                    f"Box {boxes[~valid][0].tolist()} is empty, huge or not finite: expected x, y, width, height in pixels."
-                )
-            persons += [
-                (frame, box, float(score), index) for index, (box, score) in enumerate(zip(boxes, scores, strict=True))
-            ]
+        persons = [
+            (frame, box, float(score), index)
+            for frame, (boxes, scores) in frames
+            for index, (box, score) in enumerate(zip(boxes, scores, strict=True))
+        ]
         parts = [self._no_predictions()]
         for start in range(0, len(persons), self.batch_size):
             parts += predict_batch(self.model, self._crops(persons[start : start + self.batch_size]), [self.flip_test])
@@ -170,21 +164,19 @@ class Predictor:
         frames: int | None = None,
         nms_threshold: float = 0.9,
     ) -> Iterator[VideoFrame]:
-        """The frames of a video, webcam (its number) or stream (its address), with the persons on each, as they are found.
+        """Yield the frames of a video, webcam (its number) or stream (its address) with the persons on each.
 
         Args:
             source: video file, camera or address.
             track: whether persons keep an identity from frame to frame.
             smooth: whether the joints of each track are smoothed by a One-Euro filter.
-            frames: stop after so many.
+            frames: stop after this many frames.
             nms_threshold: of two persons in a frame whose OKS is above this, the better one is kept.
 
         Raises:
-            DistilPoseError: it is not a video, or cannot be opened.
+            DistilPoseError: it cannot be opened.
         """
-        video = open_source(source, frames, self.max_pixels)
-        if not isinstance(video, Video):
-            raise DistilPoseError(f"'{source}' is an image or a folder: give a video, a camera's number or an address.")
+        video = Video(source, frames, self.max_pixels)
         tracker = Tracker(self.skeleton, smoothing={} if smooth else None) if track or smooth else None
         groups = find_persons(self, video.frames(), DetectedBoxes(self.detector), nms_threshold, one_by_one=video.live)
         for frame, persons, _ in chain.from_iterable(groups):

@@ -15,8 +15,8 @@ _SHOWN_REASONS = 3
 class SpeedColumn(ProgressColumn):
     """Mean frames a second, and the time left at that speed.
 
-    Frames are finished in groups, so rich's own speed, over the last few frames, would be that of writing them. The task's
-    field `known` is the number of frames that an earlier start has found and that take no time.
+    rich's TaskProgressColumn is not used because it averages over the last few steps: frames are finished in groups, so it
+    would show the speed of writing them. The task's field `known` is the number of frames in the journal, which take no time.
     """
 
     def render(self, task: Task) -> Text:

@@ -1,4 +1,4 @@
-"""The journal of a prediction: what is found so far, so that an interrupted prediction can resume."""
+"""The journal of a prediction: the rows so far, from which an interrupted prediction is resumed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ NAME = "journal.jsonl"
 class ResultsJournal:
     """The rows of every finished image, one line of JSON an image, after a line with the settings.
 
-    Lines are appended as images are finished. A line that a kill or a full disk cut off is dropped on resume.
+    Lines are appended as images are finished. An incomplete last line, after a kill or on a full disk, is dropped on resume.
 
     Args:
         folder: folder of the results.
-        settings: plain containers; what the results depend on.
+        settings: settings that the results depend on, in plain containers.
         resume: whether to continue a journal in the folder.
-        remember: whether appended rows are also kept in `rows`; those of a camera would grow without end.
+        remember: whether appended rows are also kept in `rows`; False for a camera, whose rows would fill the memory.
 
     Attributes:
         rows: rows by the number of the image or frame.
@@ -40,7 +40,7 @@ class ResultsJournal:
         self._settings = json.loads(json.dumps(settings))
         occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         if occupied and not (resume and self.path.is_file()):
-            way = "give a new one" + (", or continue it with resume=auto" if self.path.is_file() else "")
+            way = "give a new one" + (", or resume it with resume=auto" if self.path.is_file() else "")
             raise DistilPoseError(f"output={folder} is not an empty folder and nothing is overwritten: {way}.")
         folder.mkdir(parents=True, exist_ok=True)
         if occupied:
@@ -49,20 +49,14 @@ class ResultsJournal:
             self._append([{"settings": self._settings}])
 
     def add(self, finished: Sequence[tuple[int, list[dict[str, Any]]]]) -> None:
-        """Append images that are finished together: their numbers and rows."""
+        """Append the numbers and rows of finished images."""
         self._append([{"number": number, "rows": rows} for number, rows in finished])
         if self.remember:
             self.rows.update(finished)
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise DistilPoseError(
-                f"{self.path} cannot be written ({error.strerror}): free some space, and continue with resume=auto."
-            ) from error
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
 
     def _read(self) -> None:
         content = self.path.read_bytes()
@@ -87,7 +81,7 @@ class ResultsJournal:
         ]
         if changes:
             raise DistilPoseError(
-                f"{self.path.parent} has results of other settings ({'; '.join(changes)}): set them as they were, or give a "
+                f"{self.path.parent} has results with other settings ({'; '.join(changes)}): set them as they were, or give a "
                 "new output=FOLDER."
             )
 

@@ -16,8 +16,8 @@ class OneEuroFilter:
     """Smooths the joints of one person, each joint by itself (Casiez, Roussel and Vogel, CHI 2012).
 
     The cut-off frequency of a joint rises with its speed: `min_cutoff` + `beta` x speed. Speeds are in body lengths a second,
-    not pixels, so one setting suits near and far persons. A joint below the threshold is left as it is and does not
-    update the filter. The longer it was missing, the less its old position counts when it is back.
+    not pixels, so one setting suits near and far persons. A joint below the threshold is unchanged and does not
+    update the filter. The longer a joint was missing, the less weight its old position has afterwards.
 
     Attributes:
         min_cutoff: cut-off frequency of a joint at rest; lower is smoother.
@@ -55,7 +55,7 @@ class OneEuroFilter:
         # seconds since each joint was last above the threshold
         gaps = np.maximum(time - self._times[known], 1e-6)[:, None]
         alpha = _smoothing_factor(np.float64(self.derivative_cutoff), gaps)
-        # between raw positions: smoothed ones lag behind, and would make any walk look faster than it is
+        # speeds are differences of raw positions: smoothed positions lag behind, which would overestimate the speed
         self._speeds[known] += alpha * ((smoothed[known] - self._raw[known]) / gaps - self._speeds[known])
         speed = np.linalg.norm(self._speeds[known], axis=-1, keepdims=True) / max(size, 1e-6)
         alpha = _smoothing_factor(self.min_cutoff + self.beta * speed, gaps)

@@ -1,4 +1,4 @@
-"""Tracking: identities of persons from frame to frame, and boxes around poses between runs of a detector."""
+"""Tracks persons from frame to frame, and puts boxes around their poses between runs of a detector."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Track:
         box: (4,) x, y, width, height in the last frame where it was seen.
         keypoints: (K, 2) pixels in that frame.
         seen: number of that frame.
-        smoother: filter of its joints; None leaves them as they are.
+        smoother: filter of its joints; None does not smooth.
     """
 
     number: int
@@ -52,14 +52,14 @@ class Tracker:
     """Assigns identities to persons from frame to frame.
 
     The similarity of a person to a track is the mean of the boxes' intersection over union and the poses' object keypoint
-    similarity (OKS). The Hungarian method pairs persons and tracks so that the sum of similarities is largest. A track without
-    a person is kept for `patience` frames.
+    similarity (OKS). The Hungarian method pairs persons and tracks so that the sum of similarities is largest. A track
+    without a person is kept for `patience` frames.
 
     Args:
         skeleton: of the poses.
         least: similarity below which a person does not belong to a track.
         patience: frames that a track is kept without a person.
-        smoothing: settings of `OneEuroFilter` for the joints of each track; None leaves them as they are.
+        smoothing: settings of `OneEuroFilter` for the joints of each track; None does not smooth.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Tracker:
         self._frame += 1
         self.tracks = [track for track in self.tracks if self._frame - track.seen <= self.patience + 1]
         similarity = self._similarity(keypoints, boxes)
-        similarity[similarity < self.least] = 0  # pairs that are rejected below must not decide about the others
+        similarity[similarity < self.least] = 0  # rejected pairs must not influence the assignment of the others
         rows, columns = linear_sum_assignment(similarity, maximize=True)
         pairs = {int(c): self.tracks[r] for r, c in zip(rows, columns, strict=True) if similarity[r, c] >= self.least}
         smoothed, numbers = np.array(keypoints, dtype=np.float64), np.zeros(len(boxes), np.int64)
@@ -129,7 +129,7 @@ def box_iou(first: NDArray, second: NDArray) -> NDArray:
 def boxes_of_poses(keypoints: NDArray, scores: NDArray, size: Sequence[int], threshold: float = 0.2) -> NDArray:
     """Boxes for the next frame: around the joints above the threshold, a tenth wider on each side.
 
-    A person with fewer than three such joints, or without one inside the image, is left out.
+    A person with fewer than three such joints, or with all of them outside the image, is skipped.
 
     Args:
         keypoints: (N, K, 2) pixels.
@@ -140,7 +140,7 @@ def boxes_of_poses(keypoints: NDArray, scores: NDArray, size: Sequence[int], thr
     Returns:
         (M, 4) x, y, width, height, inside the image.
     """
-    found = []
+    boxes = []
     for person, person_scores in zip(keypoints, scores, strict=True):
         points = person[(person_scores > threshold) & np.isfinite(person).all(-1)]
         if len(points) < 3:
@@ -149,5 +149,5 @@ def boxes_of_poses(keypoints: NDArray, scores: NDArray, size: Sequence[int], thr
         margin = np.maximum(0.1 * (high - low), 1.0)
         low, high = np.maximum(low - margin, 0), np.minimum(high + margin, (size[1], size[0]))
         if (high - low > 1).all():
-            found.append([*low, *(high - low)])
-    return np.array(found, dtype=np.float64).reshape(-1, 4)
+            boxes.append([*low, *(high - low)])
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""Videos, cameras and streams, read one frame at a time; and what a `source=` stands for."""
+"""Reads videos, cameras and streams one frame at a time, and opens what `source=` names."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".mjpeg", ".mjpg",
 )  # fmt: skip
 _SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
-# the number of frames in a container may be an estimate; a file that gives less than this share of it is damaged
+# a container's number of frames may be an estimate; a file with less than this share of it is damaged
 _COMPLETE = 0.98
 
 
 class Video:
-    """A video file, a webcam or a stream. One frame is held at a time.
+    """A video file, a webcam or a stream. One frame is in memory at a time.
 
-    Frames of another size than the first are returned as they are; OpenCV itself scales those of most files to the size of the
-    first.
+    Frames whose size differs from the first are not resized here; for most files OpenCV scales them to the first size.
 
     Args:
-        source: file, address (rtsp://, http://, …), or the number of a camera.
-        max_frames: stop after so many frames; None reads to the end.
+        source: file, address (rtsp://, http://, …), "webcam", or the number of a camera.
+        max_frames: stop after this many frames; None reads to the end.
         max_pixels: largest number of pixels of a frame.
 
     Attributes:
-        fps: frames a second as the file says; 25 where it does not.
-        live: whether it is a camera or a stream, which has no end and cannot be read again. A file at an address is
-            not live: it has a number of frames.
-        faults: messages on lost frames, complete once `frames` has ended.
-        notes: further messages, likewise.
+        fps: frames a second according to the file; 25 if unknown.
+        live: whether it is a camera or a stream, which has no end and cannot be read again. A file at an address has a
+            number of frames and is not live.
+        faults: messages on lost frames, complete after `frames` has ended.
+        notes: further messages, also complete only after `frames` has ended.
         noun: name of one of its frames.
 
     Raises:
@@ -47,12 +46,14 @@ class Video:
 
     noun = "frame"
 
-    def __init__(self, source: str | int, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
-        self.source, self.max_frames, self.max_pixels = source, max_frames, max_pixels
-        self.live = isinstance(source, int) or _is_address(source)
+    def __init__(self, source: str | int | Path, max_frames: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        camera = _camera_number(source)
+        self.source = str(source) if camera is None else camera
+        self.max_frames, self.max_pixels = max_frames, max_pixels
+        self.live = camera is not None or _is_address(source)
         self.faults: list[str] = []
         self.notes: list[str] = []
-        self._capture = _open(source)
+        self._capture = _open(self.source)
         width, height, self.fps, count = (
             self._capture.get(key)
             for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)
@@ -60,7 +61,7 @@ class Video:
         if width * height > max_pixels:
             raise too_large_error(f"A frame of {source}", int(width), int(height), max_pixels)
         self.fps = self.fps if 0 < self.fps < 1000 else 25.0
-        self._count = int(count) if 0 < count < 1e9 and not isinstance(source, int) else 0
+        self._count = int(count) if 0 < count < 1e9 and camera is None else 0
         self.live = self.live and not self._count
         self._start = time.monotonic()
         self._first: Any = self._capture.read()[1]
@@ -81,8 +82,8 @@ class Video:
                 height, width = image.shape[:2]
                 if size not in (None, (height, width)) and not self.notes:
                     self.notes.append(
-                        f"{self.source} changes size at frame {number} to {width} x {height}: poses are in pixels of each "
-                        "frame as it is."
+                        f"{self.source} changes size at frame {number} to {width} x {height}: poses are in pixels of "
+                        "each frame."
                     )
                 size = (height, width)
                 if height * width > self.max_pixels:
@@ -109,8 +110,8 @@ class Video:
         expected = len(self)
         if not self.live and number < _COMPLETE * expected:
             self.faults.append(
-                f"{self.source} ended after {number} of {expected} frames: it is damaged or cut off; the poses of the frames "
-                "before are kept."
+                f"{self.source} ended after {number} of {expected} frames: it is damaged or cut off; the poses of "
+                "these frames are kept."
             )
         if self.live and (self.max_frames is None or number < self.max_frames):
             self.notes.append(f"{self.source} gave no more frames after {number}: the poses found so far are kept.")
@@ -135,30 +136,31 @@ def open_source(
         DistilPoseError: it does not exist, or cannot be opened.
     """
     text = str(source)
-    if text == "webcam" or (text.isascii() and text.isdigit() and not Path(text).exists()):
-        return Video(0 if text == "webcam" else int(text), max_frames, max_pixels)
-    if _is_address(text) or is_video(text):
-        return Video(text, max_frames, max_pixels)
+    if _camera_number(source) is not None or _is_address(source) or Path(text).suffix.lower() in VIDEO_SUFFIXES:
+        return Video(source, max_frames, max_pixels)
     if max_frames is not None:
         raise DistilPoseError(
             f"frames={max_frames} needs a video, webcam or stream, but source={text} is not: remove it."
         )
     if Path(text).is_file() and Path(text).suffix.lower() not in SUFFIXES:
-        read_rgb(text, max_pixels)  # fails before a folder for its poses is made
+        read_rgb(text, max_pixels)  # raises before the output folder is created
     return ImageFiles(text, max_pixels)
 
 
-def is_video(source: str | Path) -> bool:
-    """Whether a path has the suffix of a video."""
-    return Path(source).suffix.lower() in VIDEO_SUFFIXES
+def _camera_number(source: str | int | Path) -> int | None:
+    """The number of a camera; None for any other source, such as a file whose name is a number."""
+    text = str(source)
+    if text == "webcam":
+        return 0
+    return int(text) if text.isascii() and text.isdigit() and not Path(text).exists() else None
 
 
-def _is_address(source: str | int) -> bool:
+def _is_address(source: str | int | Path) -> bool:
     return str(source).lower().startswith(_SCHEMES)
 
 
 def _open(source: str | int) -> cv2.VideoCapture:
-    """Open a source by OpenCV, without log lines of OpenCV and FFmpeg: this module reports damaged files."""
+    """Open a source with OpenCV. The log of OpenCV and FFmpeg is silenced, because this module reports damaged files."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     logging = cv2.utils.logging
     before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)

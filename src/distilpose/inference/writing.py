@@ -19,12 +19,12 @@ from distilpose.files import atomic_write
 from distilpose.skeleton import Skeleton
 from distilpose.visualization.drawing import Image, draw_numbers, draw_skeleton
 
-# columns of results.csv before the box and the joints, where the rows have them
+# first columns of results.csv, if the rows have them; the box and the joints follow
 COLUMNS = ("image_id", "file_name", "frame", "time", "track_id", "score")
 
 
 class RowBuffer:
-    """Rows in order, in an unnamed file on disk, so that those of a camera do not fill the memory.
+    """Rows in order, in an unnamed file on disk, so that the rows of a camera do not fill the memory.
 
     Args:
         folder: folder on the disk to use.
@@ -44,7 +44,7 @@ class RowBuffer:
         self._count += len(rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The rows from the first; none may be added meanwhile."""
+        """The rows from the first; do not add rows during the iteration."""
         self._file.seek(0)
         yield from map(json.loads, self._file)
 
@@ -59,7 +59,7 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
 
 
 def write_csv(rows: Iterable[dict[str, Any]], skeleton: Skeleton, path: Path) -> Path:
-    """Write one line a person: its image, score, box, and x, y and score of each joint by name."""
+    """Write one line for each person: its image, score, box, and x, y and score of each joint by name."""
     first = next(iter(rows), None)
     columns = [column for column in COLUMNS if first is None or column in first]
     joints = [f"{name}_{part}" for name in skeleton.names for part in ("x", "y", "score")]
@@ -75,7 +75,7 @@ def write_csv(rows: Iterable[dict[str, Any]], skeleton: Skeleton, path: Path) ->
 
 
 def draw_rows(image: Image, rows: Sequence[dict[str, Any]], skeleton: Skeleton, threshold: float) -> Image:
-    """The image with the skeletons of its rows, and their identities where they are tracked."""
+    """The image with the skeletons of its rows, and their identities if they are tracked."""
     joints = np.array([row["keypoints"] for row in rows]).reshape(-1, skeleton.num_keypoints, 3)
     drawing = draw_skeleton(image, joints[..., :2], joints[..., 2], skeleton, threshold)
     tracked = [row for row in rows if "track_id" in row]
@@ -96,7 +96,7 @@ def write_jpeg(image: Image, path: Path) -> None:
 
 
 class VideoWriter:
-    """Writes MPEG-4 frames of the size of the first (one pixel less where it is odd); others are scaled to it.
+    """Writes MPEG-4 video in the size of the first frame, rounded down to even numbers; other frames are scaled to it.
 
     Args:
         path: .mp4 or .avi.
@@ -131,7 +131,7 @@ class VideoWriter:
         self.count += 1
 
     def close(self) -> None:
-        """Finish the file; it is empty without any frame."""
+        """Finish the file; without any frame it is an empty file."""
         if self._writer is None:
             self.path.touch()
         else:
@@ -140,9 +140,9 @@ class VideoWriter:
 
 @contextmanager
 def atomic_video(path: Path, fps: float) -> Iterator[VideoWriter]:
-    """A writer of a video that is renamed to `path` when the block ends, and removed if it raises.
+    """A writer of a video that is renamed to `path` when the block ends, and removed if the block raises.
 
-    A longer video of that name, of an earlier start that came further, is kept.
+    An existing video that is longer, from an earlier start that got further, is kept.
     """
     with atomic_write(path) as temporary:
         writer = VideoWriter(temporary, fps)

@@ -1,4 +1,4 @@
-"""MLflow without waiting: Lightning's logger ends a training whose server goes away, or holds it up for minutes a call."""
+"""MLflow without waiting: with Lightning's logger, a lost server ends a training or delays each call by minutes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from distilpose.loggers.wandb_logger import accepts_connections
 
 log = logging.getLogger(__name__)
 
-PAUSE = 60.0  # seconds without calls to a server that has failed, since a training waits during each
-# MLflow's own defaults are 7 retries over four minutes, during which the training waits
+PAUSE = 60.0  # seconds without calls after the server has failed, because the training waits during each call
+# MLflow's defaults are 7 retries over four minutes, during which the training waits
 RETRY_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 class ResilientClient:
-    """MLflow's client, whose logging calls are skipped for a while after the server has failed one.
+    """MLflow's client. After a failed logging call, further ones are skipped for a while.
 
     Args:
         client: MLflow's client.
@@ -54,7 +54,7 @@ class ResilientClient:
 
 
 class ResilientMLFlowLogger(MLFlowLogger):
-    """Lightning's MLFlowLogger, which skips what the server fails to log."""
+    """Lightning's MLFlowLogger, which skips calls that the server fails."""
 
     _resilient_client: ResilientClient | None = None
 
@@ -74,10 +74,10 @@ def make_mlflow_logger(
     artifact_location: str | None = None,
     **options: Any,
 ) -> MLFlowLogger:
-    """An MLflow logger that does not hold up a training.
+    """An MLflow logger that does not delay a training.
 
     Args:
-        tracking_uri: address of a server, or a local place such as sqlite:///FILE.
+        tracking_uri: address of a server, or a local database such as sqlite:///FILE.
         experiment_name: name of the experiment.
         run_name: name of the run.
         artifact_location: folder or address of pictures and tables; null for the server's default.

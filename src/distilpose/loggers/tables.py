@@ -1,4 +1,4 @@
-"""Figures, tables, histograms and curves for every logger, since Lightning's common interface has only figures."""
+"""Figures, tables, histograms and curves for every logger, because Lightning's common interface has only figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 
 def log_figures(trainer: Trainer, figures: Mapping[str, float]) -> None:
-    """Log numbers to every logger, but not to metrics.csv, which has a column for all that the module logs."""
+    """Log numbers to every logger, but not to metrics.csv, which has only the values that the module logs."""
     finite = {name: value for name, value in figures.items() if math.isfinite(value)}
     for logger in trainer.loggers if finite else ():
         logger.log_metrics(finite, step=trainer.global_step)

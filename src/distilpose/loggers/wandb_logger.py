@@ -1,7 +1,7 @@
-"""Weights & Biases without an account or a network: W&B's offline mode has to be chosen before a run, and is chosen here.
+"""Weights & Biases without an account or a network: offline mode is chosen before a run if W&B cannot be reached.
 
-W&B itself raises where no account is set up or its server does not answer. A run that is offline lies in the run's folder
-until `wandb sync` sends it.
+W&B raises an error if no account is set up or its server does not answer. An offline run stays in the run's folder until
+`wandb sync` sends it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from distilpose.errors import DistilPoseError, first_line
+from distilpose.errors import first_line
 
 log = logging.getLogger(__name__)
 
 DATA_DIR = "WANDB_DATA_DIR"
-USER_DATA_DIR = os.environ.get(DATA_DIR)  # before a run of this process sets it
+USER_DATA_DIR = os.environ.get(DATA_DIR)  # the user's value, before a run of this process changes it
 FINISH_TIMEOUT = 90  # seconds, less than a cluster leaves between its signal and the kill
-LOST_CONNECTION = (wandb.errors.Error, OSError)  # a timeout is the latter
-SWEEP = "DISTILPOSE_SWEEP"  # name of the sweep, for a job that is a command of its own
+LOST_CONNECTION = (wandb.errors.Error, OSError)  # OSError includes timeouts
+SWEEP = "DISTILPOSE_SWEEP"  # name of the sweep, for a job that is a separate command
 
 
 class ResilientWandbLogger(WandbLogger):
@@ -61,12 +61,8 @@ class ResilientWandbLogger(WandbLogger):
         except wandb.errors.CommError as error:
             log.warning(f"W&B rejects the run ({first_line(error)}): it is offline, send it later by wandb sync.")
             self._options["mode"] = "offline"
-            super().__init__(**self._options)  # where alone Lightning reads the mode
+            super().__init__(**self._options)  # Lightning reads the mode only in __init__
             return super().experiment
-        except wandb.errors.UsageError as error:
-            raise DistilPoseError(
-                f"W&B rejects the run ({first_line(error)}): correct logger.wandb.…, or set logger.wandb.mode=offline."
-            ) from error
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -82,12 +78,12 @@ class ResilientWandbLogger(WandbLogger):
             self._warned = True
 
     def __getstate__(self) -> dict[str, Any]:
-        """State for a spawned process, which attaches to the run of its parent and does not close it."""
+        """State for a spawned process, which attaches to its parent's run and must not close it."""
         return {**super().__getstate__(), "_process": None}
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the run in a forked process (ddp_fork), whose last rows would be lost; elsewhere `finish_wandb` does."""
+        """Close the run in a forked process (ddp_fork), whose last rows would be lost; otherwise `finish_wandb` closes it."""
         super().finalize(status)
         if self._process not in (None, os.getpid()) and wandb.run is not None:
             _finish(int(status != "success"))
@@ -102,13 +98,13 @@ def make_wandb_logger(
 ) -> WandbLogger:
     """A W&B logger that never hangs on a machine without network or account.
 
-    The jobs of a multirun are one W&B group under the name of the sweep's folder, with job type "sweep" and that name as a
-    tag; a single run has none of these.
+    The jobs of a multirun are one W&B group with the name of the sweep's folder. They have the job type "sweep" and this name
+    as a tag.
 
     Args:
         project: W&B project.
         name: name of the run.
-        save_dir: folder of the run; an offline run lies in its `wandb` folder until `wandb sync`.
+        save_dir: folder of the run; an offline run stays in its `wandb` folder until `wandb sync`.
         mode: online, offline, disabled, or auto: online if an API key is set up and the server answers. If the server does
             not answer, online becomes offline.
         **options: other settings of Lightning's WandbLogger.
@@ -123,12 +119,12 @@ def make_wandb_logger(
         )
         chosen = "offline"
     Path(save_dir).mkdir(parents=True, exist_ok=True)
-    if USER_DATA_DIR is None:  # tables wait here until they are sent; W&B's default, the home, may not be writable
+    if USER_DATA_DIR is None:  # for tables that are not sent yet; W&B's default, the home folder, may not be writable
         os.environ[DATA_DIR] = str(Path(save_dir) / "wandb")
     sweep = sweep_name()
     if sweep is not None:
         options = {"group": sweep, "job_type": "sweep", "tags": [sweep[:64]], **options}  # W&B's longest tag
-    # jobs of a multirun share a process, and each is a run of its own
+    # jobs of a multirun share a process, and each is a separate run
     settings: dict[str, Any] = {"silent": True, "reinit": "finish_previous"}
     if "finish_timeout" in wandb.Settings.model_fields:  # not in W&B's older versions
         settings |= {"finish_timeout": FINISH_TIMEOUT, "finish_timeout_raises": True}
@@ -139,18 +135,12 @@ def make_wandb_logger(
 
 def server_url() -> str:
     """Address of W&B's server: WANDB_BASE_URL, the one that `wandb login --host` saved, or the public one."""
-    # wandb.setup() would tell it too, but starts W&B's service in every process of a run
+    # wandb.setup() also returns it, but starts W&B's service in every process
     settings = wandb.Settings()
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
     settings.settings_system = str(folder / "settings")
-    try:
-        settings.update_from_system_settings()
-        settings.update_from_env_vars(dict(os.environ))
-    except ValueError as error:
-        raise DistilPoseError(
-            f"W&B rejects its settings in the environment ({' '.join(str(error).split())}): correct the variables that begin "
-            "with WANDB_, or use logger=none."
-        ) from error
+    settings.update_from_system_settings()
+    settings.update_from_env_vars(dict(os.environ))
     return str(settings.base_url)
 
 
@@ -171,7 +161,7 @@ def sweep_name() -> str | None:
 
 @contextmanager
 def finish_wandb(trainer: Trainer) -> Iterator[None]:
-    """Close the trainer's W&B run with exit code 0 if the block ends well, else 1, so that no later job joins it."""
+    """Close the trainer's W&B run at the end of the block, so that no later job joins it; exit code 1 after an error."""
     code = 1
     try:
         yield
@@ -187,7 +177,7 @@ def _finish(code: int) -> None:
         wandb.finish(exit_code=code)
     except LOST_CONNECTION as error:
         folder = Path(run.dir).parent
-        log.warning(f"W&B did not receive the whole run ({first_line(error)}): send it by wandb sync {folder}.")
+        log.warning(f"W&B did not receive the complete run ({first_line(error)}): send it by wandb sync {folder}.")
 
 
 def _has_account(url: str) -> bool:

@@ -21,11 +21,15 @@ from distilpose.losses.terms import (
     teacher_confidence,
     token_loss,
 )
-from distilpose.losses.tokens import NO_TOKENS, TokenProjection, TokenShape, make_projection
+from distilpose.losses.tokens import TokenProjection, TokenShape
 from distilpose.outputs import StudentOutput, TeacherOutput
 
 PAPER = ("regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap")
 LABELS_ONLY = ("regression", "likelihood")
+Term = Literal[
+    "regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap", "likelihood", "marginal", "divergence",
+    "moment",
+]  # fmt: skip
 
 Weight = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
@@ -34,7 +38,7 @@ Share = Annotated[float, Ge(0), Le(1)]
 class DistillationLoss(nn.Module):
     """Weighted sum of terms that compare a student with the labels and with a teacher.
 
-    A term of weight 0 is not computed and reads 0. The first five are the paper's, by default with the authors' weights.
+    A term of weight 0 is not computed, and its value is 0. The first five are the paper's, with the authors' weights.
 
     Args:
         regression: weight of smooth L1 between keypoints and ground truth.
@@ -48,20 +52,20 @@ class DistillationLoss(nn.Module):
         moment: weight of the distance to the mean and deviation of the teacher's heat map.
         beta: threshold of the smooth L1. The paper's 1 is quadratic throughout, a small one is L1.
         divergence_shape: distribution of the student in the divergence.
-        ramps: by term, two shares of the training between which its weight rises from 0 to its full value.
+        ramps: by term, two ascending shares of the training between which its weight rises from 0 to its full value.
         agreement: least value of a labelled joint's heat map at its label, as a share of the map's peak. Maps below it are
-            left out, so that a teacher's errors are not learnt; so is any map of a joint labelled outside the crop. 0 keeps
-            all maps.
+            left out, so that a teacher's errors are not learnt. Maps of joints labelled outside the crop are left out too. 0
+            keeps all maps.
         label_sigma: standard deviation of label errors. Above 0, the maps of labelled joints are multiplied by the label's
-            Gaussian (see `informed_heatmaps`). 0 uses the maps as they are.
-        project_tokens: learn a linear map between tokens of unlike width, and resample unlike grids.
-        released: reproduce the public release to the digit. There every sample's simulated-heat-map error is weighted by
-            all samples' weights, and the confidence reads the map at x (W - 1) while the Gaussian is centred at x W.
+            Gaussian (see `informed_heatmaps`). 0 does not change the maps.
+        project_tokens: learn a linear map between tokens of different width, and resample different grids.
+        released: reproduce the public release to the digit. It weights every sample's simulated-heat-map error by the weights
+            of all samples, and reads the confidence at x (W - 1) although the Gaussian is centred at x W.
 
     Attributes:
-        floor: noise floor of the teacher's maps: the share of a map's peak below which its cells count as 0 where the map is
-            read as a distribution. Maps trained by squared difference have noise everywhere, a softmax has none.
-        projection: the learned map between tokens; None where the shapes agree.
+        floor: noise floor of the teacher's maps. Terms that read a map as a distribution set cells below this share of its peak
+            to 0. Maps trained by squared difference have noise in all cells, softmax maps have none.
+        projection: the learned map between tokens; None if the shapes agree.
     """
 
     projection: TokenProjection | None
@@ -79,14 +83,14 @@ class DistillationLoss(nn.Module):
         moment: Weight = 0.0,
         beta: Annotated[float, Ge(0)] = 1.0,
         divergence_shape: Literal["gaussian", "laplace"] = "gaussian",
-        ramps: Mapping[str, tuple[Share, Share]] | None = None,
+        ramps: Mapping[Term, tuple[Share, Share]] | None = None,
         agreement: Share = 0.0,
         label_sigma: Annotated[float, Ge(0), Unit("cells")] = 0.0,
         project_tokens: bool = False,
         released: bool = False,
     ):
         super().__init__()
-        self.weights = {
+        self.weights: dict[str, float] = {
             "regression": regression,
             "visual_token": visual_token,
             "keypoint_token": keypoint_token,
@@ -97,15 +101,7 @@ class DistillationLoss(nn.Module):
             "divergence": divergence,
             "moment": moment,
         }
-        if not any(self.weights.values()):
-            raise DistilPoseError("All weights of the loss are 0: set at least one, such as loss.regression=1.")
-        self.ramps = {name: (float(start), float(end)) for name, (start, end) in (ramps or {}).items()}
-        for name, (start, end) in self.ramps.items():
-            if name not in self.weights or start >= end:
-                raise DistilPoseError(
-                    f"loss.ramps.{name}=[{start:g}, {end:g}] must be a term with two shares of the training in ascending "
-                    f"order, such as divergence: [0.2, 0.5]; the terms are {', '.join(self.weights)}."
-                )
+        self.ramps: dict[str, tuple[float, float]] = {str(term): shares for term, shares in (ramps or {}).items()}
         self.beta = beta
         self.divergence_shape = divergence_shape
         self.agreement = agreement
@@ -128,14 +124,14 @@ class DistillationLoss(nn.Module):
 
     @property
     def trains_scores(self) -> bool:
-        """Whether a term trains the student's scores; if not, they must not rescore detections."""
+        """Whether a term trains the student's scores. Untrained scores must not rescore detections."""
         return self.weights["confidence"] > 0
 
     def set_teacher(self, floor: float, student: TokenShape | None = None, teacher: TokenShape | None = None) -> None:
-        """Adapt the loss to a teacher, once and before training.
+        """Adapt the loss to a teacher; call it once, before training.
 
         Args:
-            floor: noise floor of its heat maps, see `floor`.
+            floor: noise floor of the teacher's heat maps, see `floor`.
             student: shape of the student's tokens; None if it has none.
             teacher: shape of the teacher's tokens; None if it has none.
 
@@ -143,9 +139,18 @@ class DistillationLoss(nn.Module):
             DistilPoseError: a term compares tokens that are missing, or that differ in shape without `project_tokens`.
         """
         self.floor = floor
-        if self.needs_tokens:
-            used = (self.weights["visual_token"] > 0, self.weights["keypoint_token"] > 0)
-            self.projection = make_projection(student, teacher, self.project_tokens, *used)
+        if not self.needs_tokens or (student is not None and student == teacher):
+            return
+        if student is None or teacher is None:
+            raise DistilPoseError("This teacher has no tokens: set loss.visual_token=0 loss.keypoint_token=0.")
+        if not self.project_tokens:
+            raise DistilPoseError(
+                f"The student's visual tokens are {tuple(student)} and the teacher's {tuple(teacher)} (rows, columns, width), "
+                "but token terms need one shape: change model.patch_size or model.width, set loss.project_tokens=true to learn "
+                "a map between them, or loss.visual_token=0 loss.keypoint_token=0."
+            )
+        visual, keypoint = self.weights["visual_token"] > 0, self.weights["keypoint_token"] > 0
+        self.projection = TokenProjection(student, teacher, visual, keypoint)
 
     def forward(
         self,
@@ -161,12 +166,12 @@ class DistillationLoss(nn.Module):
 
         Args:
             student: output of the student.
-            teacher: output of the teacher; None if no term needs it. Its `trust`, if given, weights the terms that compare
-                with it instead of `weights`.
+            teacher: output of the teacher; None if no term needs it. If it has `trust`, this replaces `weights` in the terms
+                that compare with the teacher.
             keypoints: (N, K, 2) ground truth as a share of the crop.
             weights: (N, K) 1 for a labelled joint inside the crop, else 0.
             heatmap_size: rows and columns of the student's map, the unit of its sigmas; the teacher's if not given.
-            progress: share of the training that is over, for ramps.
+            progress: finished share of the training in [0, 1], for ramps.
             labelled: (N, K) 1 for a labelled joint, inside the crop or not, for `agreement`; `weights` if not given.
 
         Returns:
@@ -181,11 +186,7 @@ class DistillationLoss(nn.Module):
             if self.weights["regression"] > 0:
                 terms["regression"] = regression_loss(student.keypoints, keypoints, weights, self.beta)
             if self.needs_teacher:
-                if teacher is None:
-                    raise DistilPoseError(
-                        "This loss compares with a teacher but none was given: set teacher.checkpoint=FILE, or train "
-                        "without a teacher by loss=regression."
-                    )
+                assert teacher is not None
                 teacher = TeacherOutput._make(None if field is None else full_precision(field) for field in teacher)
                 self._add_teacher_terms(
                     terms, student, teacher, keypoints, weights, weights if labelled is None else labelled
@@ -199,8 +200,8 @@ class DistillationLoss(nn.Module):
     def weight(self, name: str, progress: float = 1.0) -> float:
         """The weight of a term after a share `progress` of the training."""
         start, end = self.ramps.get(name, (0.0, 0.0))
-        risen = 1.0 if progress >= end else max(0.0, progress - start) / (end - start)
-        return self.weights[name] * risen
+        factor = 1.0 if progress >= end else 0.0 if progress <= start else (progress - start) / (end - start)
+        return self.weights[name] * factor
 
     def _add_teacher_terms(
         self,
@@ -211,7 +212,7 @@ class DistillationLoss(nn.Module):
         weights: Tensor,
         labelled: Tensor,
     ) -> None:
-        """Put the terms that compare with the teacher into `terms`, unweighted."""
+        """Add the unweighted terms that compare with the teacher to `terms`."""
         if self.needs_tokens:
             self._add_token_terms(terms, student, teacher)
         trust = weights if teacher.trust is None else teacher.trust
@@ -235,9 +236,9 @@ class DistillationLoss(nn.Module):
             terms["moment"] = moment_loss(*prediction, maps, trust, self.floor)
 
     def _add_token_terms(self, terms: dict[str, Tensor], student: StudentOutput, teacher: TeacherOutput) -> None:
-        """Put the two token terms into `terms`; joints that the teacher does not know have no token to learn from."""
-        if teacher.visual_tokens is None or teacher.keypoint_tokens is None:
-            raise DistilPoseError(NO_TOKENS)
+        """Add the two unweighted token terms to `terms`. Joints that the teacher does not know are left out."""
+        assert teacher.visual_tokens is not None
+        assert teacher.keypoint_tokens is not None
         visual, keypoint, target = student.visual_tokens, student.keypoint_tokens, teacher.visual_tokens
         if self.weights["visual_token"] > 0:
             if self.projection is not None:

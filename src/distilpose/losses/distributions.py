@@ -4,7 +4,7 @@ Cell i is at coordinate i, so a joint at keypoint (x, y) lies at (x W, y H) cell
 term sums both axes and is multiplied by its weight. The mean runs over all N K, so joints of weight 0 count as 0. A joint
 whose map has no positive cell has weight 0.
 
-`floor` is everywhere the share of a map's peak, in [0, 1), below which a cell counts as 0.
+In all functions `floor` is a share of the map's peak, in [0, 1): cells below it count as 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from distilpose.losses.heatmaps import SIGMA_EPSILON
 
-# Teachers trained by squared difference have noise all over the map. Summed over thousands of cells it outweighs the joint.
+# Teachers trained by squared difference have noise in all cells. Summed over thousands of cells it outweighs the joint.
 # For Gaussians of sigma 2 on 64 x 48 cells with noise of 0.01, the moments are
 #   floor   error of the mean   sigma
 #   0       2.7 cells           9.0
@@ -37,7 +37,7 @@ def normalised_maps(heatmaps: Tensor, floor: float = FLOOR) -> tuple[Tensor, Ten
     """Heat maps as distributions: cells that are negative or below the floor count as 0, and each map sums to one.
 
     Args:
-        heatmaps: (N, K, H, W), of any scale.
+        heatmaps: (N, K, H, W) at any scale.
         floor: see the module's docstring; 0 keeps every positive cell.
 
     Returns:
@@ -45,7 +45,7 @@ def normalised_maps(heatmaps: Tensor, floor: float = FLOOR) -> tuple[Tensor, Ten
     """
     peak = heatmaps.amax(dim=(-2, -1), keepdim=True)
     known = peak > 0
-    # scaled to a peak of one first: the sum over a faint map would be tiny
+    # scaled to a peak of one first, because the sum of a faint map would be tiny
     scaled = heatmaps.clamp(min=0) / peak.where(known, torch.ones_like(peak))
     kept = scaled * (scaled >= floor)
     return kept / kept.sum(dim=(-2, -1), keepdim=True).clamp(min=1), known[..., 0, 0].to(heatmaps.dtype)
@@ -60,9 +60,9 @@ def marginal_loss(keypoints: Tensor, sigmas: Tensor, heatmaps: Tensor, weights: 
     Args:
         keypoints: (N, K, 2) positions as a share of the crop.
         sigmas: (N, K, 2) standard deviations in cells, along x and y.
-        heatmaps: (N, K, H, W) of the teacher.
-        weights: (N, K) of the joints.
-        floor: see the module's docstring. It cuts off tails, so give 0 for maps without noise.
+        heatmaps: (N, K, H, W) maps of the teacher.
+        weights: (N, K) weights of the joints.
+        floor: see the module's docstring. It cuts off tails, so set it to 0 for maps without noise.
     """
     maps, known = normalised_maps(heatmaps, floor)
     student = _log_marginals(keypoints, sigmas, maps, _gaussian).exp()
@@ -80,17 +80,17 @@ def divergence_loss(
     """Kullback-Leibler divergence of the student's S from the teacher's normalised T: sum of T log(T / S) over cells, in nats.
 
     S is a product over the axes, so log S needs only the marginals of T. The gradient towards a distant teacher does not
-    vanish. For a Gaussian it is the distance of the means divided by sigma^2, for a Laplace 1 / sigma at any distance: use
-    the latter for teachers whose peak is sometimes at a wrong place. The best sigma is the teacher's standard deviation for
+    vanish. For a Gaussian it is the distance of the means divided by sigma^2, for a Laplace 1 / sigma at any distance. Use the
+    Laplace for teachers whose peak is sometimes at a wrong position. The best sigma is the teacher's standard deviation for
     a Gaussian, and about its mean absolute deviation for a Laplace.
 
     Args:
         keypoints: (N, K, 2) positions as a share of the crop.
         sigmas: (N, K, 2) in cells, along x and y: the Gaussian's standard deviations or the Laplace's scales.
-        heatmaps: (N, K, H, W) of the teacher.
-        weights: (N, K) of the joints.
-        floor: see the module's docstring. It cuts off tails (at 0.1 the best sigma for a Gaussian is 0.86 of its own), so
-            give 0 for maps without noise.
+        heatmaps: (N, K, H, W) maps of the teacher.
+        weights: (N, K) weights of the joints.
+        floor: see the module's docstring. It cuts off tails (at 0.1 the best sigma is 0.86 times that of a Gaussian map), so
+            set it to 0 for maps without noise.
         shape: distribution of S.
     """
     maps, known = normalised_maps(heatmaps, floor)
@@ -100,13 +100,13 @@ def divergence_loss(
 
 
 def moment_targets(heatmaps: Tensor, floor: float = FLOOR) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the teacher's normalised map: its position of a joint and the uncertainty of it.
+    """Mean and standard deviation of the teacher's normalised map: position and uncertainty of a joint.
 
-    The variance that the floor cuts off is restored as for a Gaussian, whose variance above a share f of its peak is
-    1 - f log(1 / f) / (1 - f) of the whole. The mean of a map with two peaks lies between them.
+    The variance that the floor cuts off is restored as for a Gaussian: its part above a share f of the peak has a variance of
+    1 - f log(1 / f) / (1 - f) times the full one. The mean of a map with two peaks lies between them.
 
     Args:
-        heatmaps: (N, K, H, W) of the teacher.
+        heatmaps: (N, K, H, W) maps of the teacher.
         floor: see the module's docstring.
 
     Returns:
@@ -118,7 +118,7 @@ def moment_targets(heatmaps: Tensor, floor: float = FLOOR) -> tuple[Tensor, Tens
     x, y = _cells(maps)
     along_x, along_y = _marginals(maps).split([columns, rows], dim=-1)
     mean = torch.stack([(along_x * x).sum(dim=-1), (along_y * y).sum(dim=-1)], dim=-1)
-    # from distances to the mean: the mean of squares minus the squared mean loses its digits in float32
+    # computed from distances to the mean: in float32 the mean of squares minus the squared mean loses its digits
     variance = torch.stack(
         [
             (along_x * (x - mean[..., :1]).square()).sum(dim=-1),
@@ -136,8 +136,8 @@ def moment_loss(keypoints: Tensor, sigmas: Tensor, heatmaps: Tensor, weights: Te
     Args:
         keypoints: (N, K, 2) positions as a share of the crop.
         sigmas: (N, K, 2) standard deviations in cells, along x and y.
-        heatmaps: (N, K, H, W) of the teacher.
-        weights: (N, K) of the joints.
+        heatmaps: (N, K, H, W) maps of the teacher.
+        weights: (N, K) weights of the joints.
         floor: see the module's docstring.
     """
     mean, deviation = moment_targets(heatmaps, floor)
@@ -169,18 +169,19 @@ def _log_marginals(keypoints: Tensor, sigmas: Tensor, maps: Tensor, shape: Shape
 
 
 def _gaussian(cells: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-    """Log shares (N, K, cells) of the axis's cells: a Gaussian at their centres, normalised over them."""
+    """Log shares (N, K, cells) of an axis's cells: a Gaussian evaluated at their centres and normalised over them."""
     return (-0.5 * ((cells - mean) / sigma).square()).log_softmax(dim=-1)
 
 
 def _laplace(cells: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-    """Log shares (N, K, cells) of the axis's cells: a Laplace integrated over each, from i - 1/2 to i + 1/2.
+    """Log shares (N, K, cells) of an axis's cells: a Laplace integrated over each cell, from i - 1/2 to i + 1/2.
 
-    It is not normalised over the map: the shares of a Laplace centred outside would then not depend on its place, and its
-    gradient would vanish. It is integrated because, read at the cells' centres, its gradient varies fourfold within a cell.
+    The shares are not normalised over the map. Otherwise they would not depend on the position of a Laplace centred outside
+    the map, and its gradient would vanish. They are integrated because the gradient of a Laplace evaluated at the cells'
+    centres varies by a factor of four within a cell.
     """
     distance = (cells - mean).abs()
-    # within the mean's own cell the integral has two sides; beyond, the log share falls by 1 / sigma a cell
+    # in the cell of the mean the integral has two sides; beyond it, the log share falls by 1 / sigma per cell
     within = distance.clamp(max=0.5)
     share = -0.5 * (torch.expm1((-0.5 - within) / sigma) + torch.expm1((within - 0.5) / sigma))
     return share.log() - (distance - within) / sigma

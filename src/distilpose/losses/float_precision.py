@@ -1,4 +1,4 @@
-"""Losses are computed in float32, or in float64 for float64 inputs, under any mixed precision of the networks."""
+"""Losses are computed in float32 (float64 for float64 inputs), whatever the mixed precision of the networks."""
 
 from __future__ import annotations
 

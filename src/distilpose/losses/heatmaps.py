@@ -11,7 +11,7 @@ from distilpose.losses.float_precision import full_precision, without_autocast
 
 # added to each squared sigma, to avoid a division by zero
 SIGMA_EPSILON = 1e-9
-# share of its peak that is added to each cell of a teacher's map before it meets the label, since the teacher may be wrong
+# added to each cell of a teacher's map, as a share of its peak, before it is multiplied by the label: the teacher may be wrong
 DOUBT = 0.05
 
 
@@ -24,7 +24,7 @@ def simulated_heatmaps(keypoints: Tensor, sigmas: Tensor, size: tuple[int, int])
         size: rows and columns of the map.
 
     Returns:
-        Maps (N, K, rows, columns), and (N, K) 1 where any part of the 3-sigma box lies on the map, else 0.
+        Maps (N, K, rows, columns), and (N, K) 1 if any part of the 3-sigma box lies on the map, else 0.
     """
     rows, columns = size
     extent = keypoints.new_tensor([columns, rows])
@@ -34,7 +34,7 @@ def simulated_heatmaps(keypoints: Tensor, sigmas: Tensor, size: tuple[int, int])
     variance = sigmas**2 + SIGMA_EPSILON
     x = torch.arange(columns, device=keypoints.device, dtype=keypoints.dtype)
     y = torch.arange(rows, device=keypoints.device, dtype=keypoints.dtype)
-    # the Gaussian is separable: one exponential an axis, then an outer product
+    # the Gaussian is separable: one exponential for each axis, then an outer product
     along_x = torch.exp(-0.5 * (x - mean[..., :1]) ** 2 / variance[..., :1])
     along_y = torch.exp(-0.5 * (y - mean[..., 1:]) ** 2 / variance[..., 1:])
     return along_y.unsqueeze(-1) * along_x.unsqueeze(-2), on_map.to(keypoints.dtype)
@@ -43,13 +43,13 @@ def simulated_heatmaps(keypoints: Tensor, sigmas: Tensor, size: tuple[int, int])
 def informed_heatmaps(heatmaps: Tensor, keypoints: Tensor, weights: Tensor, sigma: float) -> Tensor:
     """The teacher's maps updated by the labels: prior (its map) times likelihood (the label's Gaussian).
 
-    A teacher is sometimes confident of a wrong place. A share `DOUBT` of the peak is therefore added to each map first.
-    Where the teacher is right, its shape remains; where it is wrong, the label's Gaussian remains.
+    A teacher is sometimes confident of a wrong position. Therefore a share `DOUBT` of the peak is first added to each map. If
+    the teacher is right, the shape of its map remains; if it is wrong, the label's Gaussian remains.
 
     Args:
-        heatmaps: (N, K, H, W) of the teacher.
+        heatmaps: (N, K, H, W) maps of the teacher.
         keypoints: (N, K, 2) labels as a share of the crop.
-        weights: (N, K) above 0 where the label counts; other maps are not changed.
+        weights: (N, K) above 0 if the joint has a label; other maps are not changed.
         sigma: standard deviation of label errors in cells.
 
     Returns:
@@ -82,9 +82,9 @@ class HeatmapMSE(nn.Module):
 class HeatmapCrossEntropy(nn.Module):
     """Cross-entropy between a joint's target, normalised to sum to one, and its map read as a distribution over cells.
 
-    The teacher's maps are softmax maps scaled to a peak of one (`heatmap_activation`), which the logarithm undoes up to a
-    constant. The squared difference is lowest for a flat map until joints are found, and small teachers stay there;
-    cross-entropy has no such plateau. Use it for small teachers and small budgets.
+    The teacher's maps are softmax maps scaled to a peak of one (`heatmap_activation`), so their logarithm is the logits up to a
+    constant. As long as a network does not find the joints, the squared difference is lowest for a flat map, and small
+    teachers stay there. Cross-entropy has no such plateau: use it for small teachers and short trainings.
     """
 
     heatmap_activation: Literal["softmax"] = "softmax"

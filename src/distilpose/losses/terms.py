@@ -19,7 +19,7 @@ def regression_loss(predicted: Tensor, target: Tensor, weights: Tensor, beta: fl
 
 
 def token_loss(student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared difference of tokens (N, T, D) over all N T D; with weights (T,), each token's multiplied by its own."""
+    """Mean squared difference of tokens (N, T, D) over all N T D, each token's weighted by `weights` (T,) if given."""
     if weights is None:
         return F.mse_loss(student, teacher)
     return ((student - teacher).square().mean(dim=-1) * weights).mean()
@@ -30,7 +30,7 @@ def teacher_confidence(keypoints: Tensor, heatmaps: Tensor, released: bool = Fal
 
     Args:
         keypoints: (N, K, 2) as a share of the crop.
-        heatmaps: (N, K, H, W) of the teacher.
+        heatmaps: (N, K, H, W) maps of the teacher.
         released: read column round(x (W - 1)) as the release does, instead of the cell nearest to x W.
     """
     rows, columns = heatmaps.shape[-2:]
@@ -55,7 +55,7 @@ def simulated_heatmap_loss(
     """Squared difference between simulated and teacher heat maps (N, K, H, W).
 
     Mean over samples and cells of (w (G - T))^2 for each joint, then the mean over joints. A joint whose 3-sigma box lies
-    wholly outside the map has weight 0. With `released`, each joint's squared weights and squared differences are averaged
+    completely outside the map has weight 0. With `released`, each joint's squared weights and squared differences are averaged
     over the batch separately and then multiplied, which equals the release's N x N broadcast.
     """
     maps, on_map = simulated_heatmaps(keypoints, sigmas, (heatmaps.shape[-2], heatmaps.shape[-1]))

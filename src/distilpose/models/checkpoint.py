@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -59,11 +60,11 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False, padd
         raise DistilPoseError(f"{path} must end in .safetensors, the format of saved models.")
     if path.exists() and not overwrite:
         raise DistilPoseError(f"{path} exists and is not overwritten: choose another name or remove it first.")
-    about = {"format": _FORMAT, "config": model.config, "mean": list(model.mean), "std": list(model.std)}
-    about |= {} if padding is None else {"padding": padding}
+    metadata = {"format": _FORMAT, "config": model.config, "mean": list(model.mean), "std": list(model.std)}
+    metadata |= {} if padding is None else {"padding": padding}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with atomic_write(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(about)}))
+        temporary.write_bytes(safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(metadata)}))
     return path
 
 
@@ -86,11 +87,13 @@ def load_model(path: str | Path, weights_kind: WeightsKind = "averaged") -> Pose
         raise DistilPoseError(
             f"{path} is an exported file: give the checkpoint, or predict with the file by python -m distilpose.runtime."
         )
-    about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights_kind)
+    metadata, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights_kind)
     try:
-        normalisation: dict[str, Any] = {key: tuple(map(float, about[key])) for key in ("mean", "std") if key in about}
-        model = create_model(**_without_other_files(about["config"]), **normalisation)
-    except (TypeError, KeyError, ValueError, RuntimeError) as error:
+        normalisation: dict[str, Any] = {
+            key: tuple(map(float, metadata[key])) for key in ("mean", "std") if key in metadata
+        }
+        model = create_model(**_without_other_files(metadata["config"]), **normalisation)
+    except (TypeError, KeyError, ValueError, RuntimeError, AssertionError) as error:
         raise DistilPoseError(
             f"{path} describes a model that this version cannot build ({first_line(error)}): update distilpose."
         ) from error
@@ -110,35 +113,25 @@ def _without_other_files(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fit_weights(model: PoseModel, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Load all weights of a model, or raise an error that says which do not fit.
+    """Load all weights of a model, or raise an error that names those that do not fit.
 
     Args:
         model: changed in place.
-        state: weights by the model's own names.
-        source: their file, for the message.
+        state: weights by the model's names.
+        source: their file, for the error message.
     """
-    own = model.state_dict()
-    problems = {
-        "missing": [name for name in own if name not in state],
-        "unexpected": [name for name in state if name not in own],
-        "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape],
-    }
-    listed = [
-        f"{len(names)} {problem} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for problem, names in problems.items()
-        if names
-    ]
-    if listed:
+    try:
+        model.load_state_dict(dict(state))
+    except RuntimeError as error:
         raise DistilPoseError(
             f"{source} does not fit {model.name} with {model.num_keypoints} keypoints and crops of "
-            f"{model.input_size[0]} x {model.input_size[1]}: of its tensors {', '.join(listed)}; "
-            "is it the checkpoint of another model?"
-        )
-    model.load_state_dict(dict(state))
+            f"{model.input_size[0]} x {model.input_size[1]}: is it the checkpoint of another model? "
+            f"({textwrap.shorten(str(error), 500)})"
+        ) from error
 
 
 def read_torch_file(path: Path) -> Any:
-    """`torch.load` of plain containers, numbers and tensors only, with one kind of error for its many failures."""
+    """`torch.load` of plain containers, numbers and tensors only. Any failure raises a DistilPoseError."""
     try:
         with torch.serialization.safe_globals(_NUMPY_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -153,26 +146,26 @@ def saved_padding(path: Path) -> float | None:
     """The factor on boxes that `save_model` stored; None if there is none, and for other files."""
     try:
         with safe_open(path, framework="pt") as file:
-            found = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}")).get("padding")
+            padding = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}")).get("padding")
     except (SafetensorError, OSError, ValueError, AttributeError):
         return None
-    return float(found) if isinstance(found, (int, float)) and 0 < found < math.inf else None
+    return float(padding) if isinstance(padding, (int, float)) and 0 < padding < math.inf else None
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
+            metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise DistilPoseError(f"{path} cannot be read: it is truncated or damaged ({error}).") from error
-    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
-        raise _not_ours(path, state)
-    if about.get("format") != _FORMAT:
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("config"), dict):
+        raise _foreign_file(path, state)
+    if metadata.get("format") != _FORMAT:
         raise DistilPoseError(
-            f"{path} has format {about.get('format')}, but this version reads format {_FORMAT}: update distilpose."
+            f"{path} has format {metadata.get('format')}, but this version reads format {_FORMAT}: update distilpose."
         )
-    return about, state
+    return metadata, state
 
 
 def _read_lightning(path: Path, weights_kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -181,14 +174,14 @@ def _read_lightning(path: Path, weights_kind: str) -> tuple[dict[str, Any], dict
     state = content.get(WEIGHTS[weights_kind], content.get("state_dict", content))
     config = (content.get("hyper_parameters") or {}).get("model")
     if not isinstance(config, dict) or not isinstance(state, dict):
-        raise _not_ours(path, state if isinstance(state, dict) else {})
+        raise _foreign_file(path, state if isinstance(state, dict) else {})
     tensors = {
         name.removeprefix(_MODEL_PREFIX): value for name, value in state.items() if name.startswith(_MODEL_PREFIX)
     }
     return {"config": config}, tensors
 
 
-def _not_ours(path: Path, state: Mapping[Any, Any]) -> DistilPoseError:
+def _foreign_file(path: Path, state: Mapping[Any, Any]) -> DistilPoseError:
     if released_kind(state):
         return DistilPoseError(
             f"{path} is a checkpoint in the released mmpose format: convert it by python -m distilpose.convert "

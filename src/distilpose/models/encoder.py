@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from distilpose.errors import DistilPoseError
 from distilpose.losses.tokens import TokenShape
 
 _TEMPERATURE = 10000
@@ -43,7 +42,7 @@ def sine_positions(rows: int, columns: int, width: int) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; queries, keys and values without bias, output with."""
+    """Multi-head self-attention. The output projection has a bias; queries, keys and values have none."""
 
     def __init__(self, width: int, heads: int, head_dim: int):
         super().__init__()
@@ -88,8 +87,8 @@ class TokenDistillingEncoder(nn.Module):
         num_keypoints: K.
         width: D, a multiple of 4.
         depth: number of layers.
-        heads: attention heads a layer.
-        head_dim: features a head; D / heads if not given.
+        heads: attention heads of a layer.
+        head_dim: features of a head; D / heads, rounded down, if not given.
         mlp_dim: hidden features of the perceptron; 3 D if not given.
         patch_size: (rows, columns) of feature cells in a patch.
     """
@@ -107,8 +106,6 @@ class TokenDistillingEncoder(nn.Module):
         patch_size: tuple[int, int] = (4, 3),
     ):
         super().__init__()
-        if head_dim is None and width % heads:
-            raise DistilPoseError(f"heads={heads} does not divide width={width}: choose another or give head_dim.")
         head_dim = width // heads if head_dim is None else head_dim
         mlp_dim = 3 * width if mlp_dim is None else mlp_dim
         self.num_keypoints, self.width, self.patch_size = num_keypoints, width, patch_size

@@ -56,7 +56,7 @@ def create_model(
 
     Args:
         name: one of `list_models()`.
-        num_keypoints: K. It need not be given with a skeleton, and must be the skeleton's own count then.
+        num_keypoints: K, for joints without names; not used if a skeleton is given.
         skeleton: the joints, as a Skeleton or its `to_dict`. By default COCO's for 17 joints, and unnamed joints for others.
         input_size: height and width of the crops in pixels, multiples of 4 times the patch; the model's default if null.
         pretrained: whether the backbone starts from ImageNet weights (HRNet and timm backbones).
@@ -80,10 +80,10 @@ def create_model(
 
     Raises:
         DistilPoseError: an unknown name, an option that the model does not take, a size that patches do not divide, or
-            ImageNet weights out of reach.
+            ImageNet weights that cannot be downloaded.
     """
     spec = model_spec(name)
-    given = {
+    values = {
         "width": width,
         "depth": depth,
         "heads": heads,
@@ -99,12 +99,14 @@ def create_model(
         "hidden_dim": hidden_dim,
         "heatmap_activation": heatmap_activation,
     }
-    options = {option: value for option, value in given.items() if value is not None}
+    options = {option: value for option, value in values.items() if value is not None}
     unknown = [option for option in options if option not in spec.options]
     if unknown:
         raise DistilPoseError(f"{name} takes no option {unknown[0]!r}, only {', '.join(spec.options)}.")
     settings = {option: _plain(options.get(option, default)) for option, default in spec.options.items()}
-    resolved = _resolve_skeleton(skeleton, num_keypoints)
+    if skeleton is None:
+        skeleton = COCO if num_keypoints is None else Skeleton.unnamed(num_keypoints)
+    resolved = skeleton if isinstance(skeleton, Skeleton) else Skeleton.from_dict(skeleton)
     size = _check_size(spec.input_size if input_size is None else input_size, settings.get("patch_size", (1, 1)))
     network = _create_backbone(spec, settings, size, pretrained)
     parts = _encoder_and_head(spec, settings, int(network.out_channels), size, resolved.num_keypoints)
@@ -149,18 +151,6 @@ def _create_backbone(spec: ModelSpec, settings: Mapping[str, Any], size: tuple[i
             "(model.pretrained=false on the command line)."
         )
     return builders[spec.backbone]()
-
-
-def _resolve_skeleton(skeleton: Skeleton | Mapping[str, Any] | None, num_keypoints: int | None) -> Skeleton:
-    if skeleton is None:
-        return COCO if num_keypoints is None else Skeleton.unnamed(num_keypoints)
-    resolved = skeleton if isinstance(skeleton, Skeleton) else Skeleton.from_dict(skeleton)
-    if num_keypoints not in (None, resolved.num_keypoints):
-        raise DistilPoseError(
-            f"num_keypoints={num_keypoints} contradicts the skeleton, which has {resolved.num_keypoints} joints: give the "
-            "skeleton alone."
-        )
-    return resolved
 
 
 def _check_size(input_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, int]:

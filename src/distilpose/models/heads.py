@@ -78,7 +78,7 @@ class ConvolutionHead(nn.Module):
     """One 1 x 1 convolution from features to heat maps: a plain heat-map network's head, without tokens.
 
     Args:
-        in_channels: of the features.
+        in_channels: channels of the features.
         num_keypoints: K.
         activation: as in `TeacherHead`.
     """

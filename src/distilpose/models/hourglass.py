@@ -1,8 +1,8 @@
 """A small one-stack hourglass: the backbone of the models for two CPU cores.
 
-The receptive field of the stem is only 20 to 50 pixels, so attention has to do the rest; on 2,000 synthetic persons such a
-model stays at the mean pose for the demo's whole budget. Going down to stride 16 and up again gives every token its
-surroundings, as HRNet does at full size.
+The receptive field of the stem is only 20 to 50 pixels, so attention has to do the rest: on 2,000 synthetic persons such a
+model stays at the mean pose for all of the demo's training. An hourglass goes down to stride 16 and up again, so every
+token sees its surroundings, as in HRNet.
 """
 
 from __future__ import annotations

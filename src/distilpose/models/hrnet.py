@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from distilpose.models.timm_weights import create_features
 
-_STRIDE = 32  # of the lowest-resolution branch
+_STRIDE = 32  # stride of the lowest-resolution branch
 
 
 class HRNetW48(nn.Module):
@@ -24,14 +24,14 @@ class HRNetW48(nn.Module):
 
     def __init__(self, stages: int = 4, pretrained: bool = False):
         super().__init__()
-        whole = create_features("hrnet_w48", pretrained, feature_location="", out_indices=(1,))
-        self.conv1, self.bn1, self.act1 = whole.conv1, whole.bn1, whole.act1
-        self.conv2, self.bn2, self.act2 = whole.conv2, whole.bn2, whole.act2
-        self.layer1 = whole.layer1
+        network = create_features("hrnet_w48", pretrained, feature_location="", out_indices=(1,))
+        self.conv1, self.bn1, self.act1 = network.conv1, network.bn1, network.act1
+        self.conv2, self.bn2, self.act2 = network.conv2, network.bn2, network.act2
+        self.layer1 = network.layer1
         self.stages = range(2, stages + 1)
         for stage in self.stages:
-            setattr(self, f"transition{stage - 1}", getattr(whole, f"transition{stage - 1}"))
-            setattr(self, f"stage{stage}", getattr(whole, f"stage{stage}"))
+            setattr(self, f"transition{stage - 1}", getattr(network, f"transition{stage - 1}"))
+            setattr(self, f"stage{stage}", getattr(network, f"stage{stage}"))
         last = getattr(self, f"stage{stages}")[-1]
         last.fuse_layers = last.fuse_layers[:1]
 
@@ -46,7 +46,7 @@ class HRNetW48(nn.Module):
         branches = [self.layer1(features)]
         for stage in self.stages:
             transition = getattr(self, f"transition{stage - 1}")
-            # a transition without a branch of its own makes a new branch from the lowest resolution
+            # the last transition makes a new branch from the lowest resolution
             branches = [layer(branches[min(index, len(branches) - 1)]) for index, layer in enumerate(transition)]
             branches = getattr(self, f"stage{stage}")(branches)
         return branches[0][..., : height // 4, : width // 4]

@@ -24,7 +24,7 @@ class PoseModel(nn.Module):
     Args:
         name: registry name.
         kind: "student" or "teacher".
-        skeleton: the joints it predicts, one keypoint token each.
+        skeleton: the joints, one keypoint token each.
         input_size: (H, W) of the crops in pixels.
         backbone: (N, 3, H, W) -> (N, C, H/4, W/4).
         encoder: feature map -> visual and keypoint tokens; None for a plain heat-map network.
@@ -76,12 +76,12 @@ class PoseModel(nn.Module):
         }
 
     def set_heatmap_activation(self, activation: Activation) -> None:
-        """Set the activation of a teacher's maps, which the loss that trains it decides (see `TeacherHead`)."""
+        """Set the activation of a teacher's maps to the one that its loss needs (see `TeacherHead`)."""
         self.head.activation = activation
         self._options["heatmap_activation"] = activation
 
     def set_scores_trained(self, trained: bool) -> None:
-        """Set whether a student's scores count, which the loss that trains it decides; else they are taken as 1."""
+        """Set whether the loss trains a student's scores; untrained scores are taken as 1."""
         self.scores_trained = trained
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -129,13 +129,13 @@ def copy_backbone(student: PoseModel, teacher: PoseModel) -> int:
     Raises:
         DistilPoseError: the student's backbone is not part of the teacher's.
     """
-    own, source = student.backbone.state_dict(), teacher.backbone.state_dict()
-    unlike = [name for name, value in own.items() if name not in source or source[name].shape != value.shape]
-    if unlike:
+    target, source = student.backbone.state_dict(), teacher.backbone.state_dict()
+    unmatched = [name for name, value in target.items() if name not in source or source[name].shape != value.shape]
+    if unmatched:
         raise DistilPoseError(
-            f"The backbone of {student.name} cannot start from {teacher.name}: {len(unlike)} of its {len(own)} "
-            f"tensors are missing there or have another shape ({', '.join(unlike[:3])}): choose a teacher with the same kind "
-            "of backbone, or pass method.backbone_from_teacher=false."
+            f"The backbone of {student.name} cannot start from {teacher.name}: {len(unmatched)} of its {len(target)} "
+            f"tensors are missing there or have another shape ({', '.join(unmatched[:3])}): choose a teacher with the same "
+            "kind of backbone, or pass method.backbone_from_teacher=false."
         )
-    student.backbone.load_state_dict({name: source[name] for name in own})
-    return len(own)
+    student.backbone.load_state_dict({name: source[name] for name in target})
+    return len(target)

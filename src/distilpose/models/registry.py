@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,7 +19,7 @@ class ModelSpec:
     """One entry of the registry.
 
     Attributes:
-        name: as `create_model` takes it.
+        name: the name that `create_model` takes.
         kind: "student" or "teacher".
         description: one line.
         provenance: "paper" for networks of the paper or its release, "ours" for networks of this package.
@@ -103,15 +102,8 @@ def model_spec(name: str) -> ModelSpec:
     """The registry's entry of that name.
 
     Raises:
-        DistilPoseError: there is none.
+        DistilPoseError: there is no model of that name.
     """
     if name not in _SPECS:
-        raise DistilPoseError(
-            f"There is no model {name!r}{_suggest(name, _SPECS)}; there are {', '.join(list_models())}."
-        )
+        raise DistilPoseError(f"There is no model {name!r}: choose one of {', '.join(list_models())}.")
     return _SPECS[name]
-
-
-def _suggest(name: str, names: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -9,10 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError
-from distilpose.models.heads import TeacherHead
 from distilpose.models.model import PoseModel
 
-# (released, ours); {i} is a layer's number; a name that ends in a dot is a prefix
+# (released name, name here); {i} is a layer's number; a name that ends in a dot is a prefix
 _ENCODER = (
     ("keypoint_token", "encoder.keypoint_tokens"),
     ("patch_to_embedding.", "encoder.patch_embedding."),
@@ -47,7 +46,7 @@ def released_kind(state: Mapping[str, Any]) -> str | None:
 def released_to_ours(released: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Translate a released file's weights to this package's names.
 
-    The release keeps the backbone under `backbone.`, whose names are HRNet's and the same here, and encoder and head
+    The release keeps the backbone under `backbone.`, with HRNet's names, which are the same here. It keeps encoder and head
     together under `keypoint_head.`: `keypoint_head.tokenhead.` in a student, `keypoint_head.tokenpose.` in a teacher.
     There `transformer.layers.{i}.0.fn` is the attention of layer i (`norm`, `fn.to_qkv`, `fn.to_out.0`) and
     `transformer.layers.{i}.1.fn` its perceptron (`norm`, `fn.net.0`, `fn.net.3`); `mlp_head` is the head, numbered in
@@ -59,11 +58,11 @@ def released_to_ours(released: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
         released: the file's `state_dict`.
 
     Returns:
-        The weights by our names, and by its released name the fixed sine table `pos_embedding`, which this package
+        The weights by their names here; and the fixed sine table `pos_embedding` by its released name, which this package
         computes and does not store.
 
     Raises:
-        DistilPoseError: a name is not the release's.
+        DistilPoseError: the file is not of the release. (Unknown names are kept, and `fit_weights` reports them.)
     """
     kind = released_kind(released)
     if kind is None:
@@ -71,44 +70,33 @@ def released_to_ours(released: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
             f"None of the {len(released)} names begins with {' or '.join(_PREFIXES.values())}: give the checkpoint of a "
             "released DistilPose student or teacher."
         )
-    weights, tables, unknown = {}, {}, []
-    pairs = _ENCODER + _HEADS[kind]
+    weights, tables = {}, {}
+    prefix, pairs = _PREFIXES[kind], _ENCODER + _HEADS[kind]
     for name, value in released.items():
-        bare = name.removeprefix(_PREFIXES[kind])
-        if name.startswith("backbone."):
-            weights[name] = value
-        elif name == _PREFIXES[kind] + POSITIONS:
+        if name == prefix + POSITIONS:
             tables[name] = value
-        elif bare != name and (ours := _translate(bare, pairs)):
-            weights[ours] = value
         else:
-            unknown.append(name)
-    if unknown:
-        raise DistilPoseError(
-            f"{len(unknown)} names are not those of a released DistilPose {kind} ({', '.join(unknown[:5])}): give an unchanged "
-            "checkpoint of the release."
-        )
+            translated = _translate(name.removeprefix(prefix), pairs) if name.startswith(prefix) else None
+            weights[translated or name] = value
     return weights, tables
 
 
 def ours_to_released(model: PoseModel) -> dict[str, Tensor]:
     """The weights of a model by their released names, the sine table included; see `released_to_ours` for the names.
 
+    A backbone that is neither stem nor HRNet keeps its names.
+
     Raises:
-        DistilPoseError: the release has no such network, or no softmax over a teacher's maps. (A backbone that is neither stem
-            nor HRNet keeps its names.)
+        DistilPoseError: the release has no such network: one without tokens, or with a softmax over a teacher's maps.
     """
-    if isinstance(model.head, TeacherHead) and model.head.activation != "none":
+    activation = getattr(model.head, "activation", "none")
+    if model.encoder is None or activation != "none":
         raise DistilPoseError(
-            f"This {model.name} has maps with a {model.head.activation}, which the release lacks: convert a teacher that "
-            "was trained by loss=heatmap_mse."
-        )
-    if model.encoder is None:
-        raise DistilPoseError(
-            f"{model.name} has no tokens, and the release has no such network: convert another model."
+            f"The release has no network like this {model.name} (tokens: {'no' if model.encoder is None else 'yes'}, "
+            f"activation of its maps: {activation}): convert a student, or a teacher with tokens trained by loss=heatmap_mse."
         )
     prefix = _PREFIXES[model.kind]
-    pairs = [(ours, theirs) for theirs, ours in _ENCODER + _HEADS[model.kind]]
+    pairs = [(name_here, released_name) for released_name, name_here in _ENCODER + _HEADS[model.kind]]
     released = {prefix + POSITIONS: model.encoder.positions.detach().clone()}
     for name, value in model.state_dict().items():
         released[name if name.startswith("backbone.") else f"{prefix}{_translate(name, pairs)}"] = value

@@ -1,4 +1,7 @@
-"""Model files from elsewhere: the Hugging Face hub, and addresses with a digest. Only `.safetensors`, which cannot run code."""
+"""Downloads of model files, from the Hugging Face hub or from an address with a digest.
+
+Only `.safetensors` are downloaded, which cannot run code.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import torch
 from distilpose.errors import DistilPoseError, first_line
 from distilpose.files import sha256_of
 
-WEIGHTS_FILE = "model.safetensors"  # of a repository on the hub, and of a folder written by `share`
+WEIGHTS_FILE = "model.safetensors"  # in a repository on the hub, and in a folder written by `share`
 _HUB_NAME = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 _FILES = (".ckpt", ".safetensors", ".pth", ".pt", ".onnx")
 
@@ -35,35 +38,31 @@ def local_file(source: str | Path) -> Path:
         return path
     if (path / WEIGHTS_FILE).is_file():
         return path / WEIGHTS_FILE
-    if path.is_dir():
-        raise DistilPoseError(
-            f"{text} holds no {WEIGHTS_FILE}: give a shared folder, or a .ckpt of a run's checkpoints/."
-        )
     name = _HUB_NAME.fullmatch(text)
     is_local = path.parent.is_dir() and not text.startswith("hf:")
     if not name or is_local or text.endswith(_FILES):
         raise DistilPoseError(
-            f"{text} is not a file: give a .ckpt or .safetensors written by distilpose, owner/name of the Hugging Face hub, "
-            "or https://…/file.safetensors#sha256=DIGEST."
+            f"{text} is not a model file: give a .ckpt or .safetensors written by distilpose, a folder with a "
+            f"{WEIGHTS_FILE}, owner/name of the Hugging Face hub, or https://…/file.safetensors#sha256=DIGEST."
         )
     return _from_hub(name[1], name[2])
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
-    """From the hub or its cache."""
+    """Download the file from the hub, or take it from the hub's cache."""
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(name, WEIGHTS_FILE, revision=revision, library_name="distilpose"))
     except Exception as error:  # errors of the client, of its HTTP library (which differs by version) and of the system
         raise DistilPoseError(
-            f"'{name}' is no local file, and {WEIGHTS_FILE} could not be had from the Hugging Face hub "
+            f"'{name}' is no local file, and its {WEIGHTS_FILE} could not be downloaded from the Hugging Face hub "
             f"({first_line(error)}): check the name and the connection; private repositories need `hf auth login`."
         ) from error
 
 
 def _from_address(address: str) -> Path:
-    """From an address or torch's cache, checked against the digest in both cases."""
+    """Download the file to torch's cache, or take it from there. Its digest is checked in both cases."""
     url, fragment = urldefrag(address)
     digest = fragment.removeprefix("sha256=").lower()
     if not re.fullmatch("[0-9a-f]{64}", digest) or not urlsplit(url).path.endswith(".safetensors"):

@@ -1,6 +1,6 @@
 """LightningModules: `HeatmapModule` trains a teacher, `DistillationModule` a student.
 
-Teachers and their loaders are exported here too, because saved configurations name them so.
+Teachers and their loaders are exported here too, because saved configurations name them by these paths.
 """
 
 from distilpose.modules.distillation import DistillationModule

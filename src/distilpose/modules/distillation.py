@@ -24,10 +24,10 @@ class DistillationModule(PoseModule):
     Args:
         model: a student.
         loss: the weighted terms.
-        teacher: any kind of teacher; None if no term needs it.
+        teacher: a teacher of any kind; None if no term needs it.
         backbone_from_teacher: start the student's backbone from the teacher's weights. null follows the model's registry
             entry (student_l does, as in the paper).
-        **options: of `PoseModule`.
+        **options: arguments of `PoseModule`.
     """
 
     loss: DistillationLoss
@@ -40,14 +40,10 @@ class DistillationModule(PoseModule):
         backbone_from_teacher: bool | None = None,
         **options: Any,
     ):
-        if model.kind != "student":
+        if model.kind != "student" or not isinstance(loss, DistillationLoss):
             raise DistilPoseError(
-                f"The model {model.name} is a teacher, which regresses no coordinates: pass method=heatmap with "
-                "loss=heatmap_mse or heatmap_ce, or a model=student_…"
-            )
-        if not isinstance(loss, DistillationLoss):
-            raise DistilPoseError(
-                f"{type(loss).__name__} trains teachers: give a student loss=distilpose or regression."
+                f"method=distillation trains a model=student_… with a loss such as loss=distilpose or loss=regression, but got "
+                f"{model.name} with {type(loss).__name__}: for a teacher pass method=heatmap loss=heatmap_mse."
             )
         super().__init__(model, **options)
         self.loss = loss
@@ -71,7 +67,7 @@ class DistillationModule(PoseModule):
         return super()._apply(fn, *args, **kwargs)
 
     def on_fit_start(self) -> None:
-        """Check the teacher before any time is spent on it; for a resumed run it has been checked already."""
+        """Check the teacher before the training; a resumed run does not check it again."""
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.teacher is None:
             if not datamodule.train_dataset().instances.labelled.any():
@@ -84,7 +80,7 @@ class DistillationModule(PoseModule):
             rank_zero_only(log.info)(message)
 
     def progress(self) -> float:
-        """Share of the training that is over; 1 if no weight is ramped."""
+        """Finished share of the training; 1 if no weight is ramped."""
         return self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches) if self.loss.ramps else 1.0
 
     def terms(self, batch: PoseBatch, progress: float = 1.0) -> tuple[StudentOutput, dict[str, Tensor]]:
@@ -102,14 +98,14 @@ class DistillationModule(PoseModule):
 
 
 def _token_shape(model: PoseModel | None) -> Any:
-    """Shape of a model's tokens, or None if it has none."""
+    """Shape of a model's tokens; None if it has no tokens."""
     return None if model is None or model.encoder is None else model.encoder.token_shape
 
 
 def _start_backbone(student: PoseModel, teacher: Teacher) -> None:
     if teacher.model is None:
         raise DistilPoseError(
-            f"{student.name} starts from its teacher's backbone, but the teacher {teacher.name} has none: pass "
+            f"{student.name} starts from its teacher's backbone, but the teacher {teacher.name} has no backbone: pass "
             "method.backbone_from_teacher=false (and model.pretrained=true), or the teacher's checkpoint."
         )
     copy_backbone(student, teacher.model)

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from distilpose.errors import DistilPoseError
-
 
 def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     """Freeze parts of a model.
@@ -18,39 +16,26 @@ def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
         names: names of modules, such as backbone or encoder.layers.0.
 
     Returns:
-        The modules; keep them in eval mode too, since their batch statistics would change otherwise.
-
-    Raises:
-        DistilPoseError: the model has no such module, or nothing is left to train.
+        The frozen modules. Keep them in eval mode too, otherwise their batch statistics change.
     """
-    parts = dict(model.named_modules())
-    unknown = [name for name in names if not name or name not in parts]
-    if unknown:
-        first = [name for name in parts if name and "." not in name]
-        raise DistilPoseError(
-            f"method.frozen={list(names)}: the model has no part {unknown[0]!r}; give {', '.join(first)} or a part of them."
-        )
-    frozen = [parts[name].requires_grad_(False) for name in names]
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise DistilPoseError(f"method.frozen={list(names)} leaves nothing to train: remove one of them.")
-    return frozen
+    return [model.get_submodule(name).requires_grad_(False) for name in names]
 
 
 def parameter_groups(module: nn.Module, backbone: nn.Module, rate: float, decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for an optimiser: the learning rate falls by `decay` a block from the backbone's last to its first.
+    """Parameter groups for an optimiser: from the backbone's last block to its first, each has `decay` times the rate before.
 
-    Blocks are a network's numbered modules in their order (layer1.0, layer1.1, …). Modules without a number, such as a norm or
-    the stem's convolutions, belong to the block before them.
+    Blocks are the backbone's numbered modules in their order (layer1.0, layer1.1, …). A module without a number, such as a norm
+    or a convolution of the stem, belongs to the block before it.
 
     Args:
         module: the module that is trained; its frozen parameters are left out.
-        backbone: a part of it.
-        rate: learning rate of the parameters after the backbone.
-        decay: factor a block; 1 gives all blocks the same rate.
+        backbone: the part of it that is divided into blocks.
+        rate: learning rate of the parameters outside the backbone.
+        decay: factor from one block to the one before; 1 gives all blocks the same rate.
 
     Returns:
-        Groups of {"params": parameters, "lr": rate}, from the backbone's first block to the parameters after it, which have the
-        full rate.
+        Groups of {"params": parameters, "lr": rate}. The first is the backbone's first block; the last are the parameters
+        outside the backbone, with the full rate.
     """
     blocks: dict[str, list[nn.Parameter]] = {"": []}
     for name, parameter in backbone.named_parameters():

@@ -20,9 +20,9 @@ class HeatmapModule(PoseModule):
 
     Args:
         model: a teacher.
-        loss: decides the activation of the model's maps (`heatmap_activation`).
+        loss: its `heatmap_activation` becomes the activation of the model's maps.
         sigma: standard deviation of the target Gaussians in cells.
-        **options: of `PoseModule`.
+        **options: arguments of `PoseModule`.
     """
 
     def __init__(
@@ -32,14 +32,10 @@ class HeatmapModule(PoseModule):
         sigma: Annotated[float, Gt(0), Unit("cells")] = 2.0,
         **options: Any,
     ):
-        if model.kind != "teacher":
+        if model.kind != "teacher" or not hasattr(loss, "heatmap_activation"):
             raise DistilPoseError(
-                f"The model {model.name} is a student, which gives no heat maps: pass method=distillation with "
-                "loss=distilpose or loss=regression, or a model=teacher_…"
-            )
-        if not hasattr(loss, "heatmap_activation"):
-            raise DistilPoseError(
-                f"{type(loss).__name__} trains students: give a teacher loss=heatmap_mse or heatmap_ce."
+                f"method=heatmap trains a model=teacher_… with loss=heatmap_mse or loss=heatmap_ce, but got {model.name} with "
+                f"{type(loss).__name__}: for a student pass method=distillation loss=distilpose."
             )
         model.set_heatmap_activation(loss.heatmap_activation)
         super().__init__(model, **options)

@@ -16,15 +16,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distilpose.errors import DistilPoseError
-from distilpose.evaluation import (
-    Evaluation,
-    check_finite,
-    concatenate,
-    evaluate_dataset,
-    predict_batch,
-)
+from distilpose.evaluation import Evaluation, check_finite, concatenate, evaluate_dataset, predict_batch
 from distilpose.models import PoseModel
+from distilpose.modules.divergence import check_divergence
 from distilpose.modules.fine_tuning import freeze, parameter_groups
 from distilpose.outputs import PoseBatch, Predictions
 
@@ -32,13 +26,13 @@ log = logging.getLogger(__name__)
 
 
 class PoseModule(LightningModule):
-    """A pose model in training. Checkpoints hold `hyper_parameters["model"]`, from which the model is rebuilt.
+    """A pose model in training. Checkpoints hold its configuration in `hyper_parameters["model"]`.
 
     Args:
         model: student or teacher.
         optimizer: called with the trained parameters.
-        scheduler: called with the optimiser, steps_per_epoch and total_steps; null keeps the rate constant.
-        flip_test: average the predictions for each validation crop and its mirror image; "released" as the release does.
+        scheduler: called with the optimiser, steps_per_epoch and total_steps; null keeps the learning rate constant.
+        flip_test: average the predictions for each validation crop and its mirror image; "released" averages as the release.
         compile: run the model through torch.compile.
         frozen: names of modules of the model that are not trained, such as [backbone].
         layer_decay: factor on the learning rate from one block of the backbone to the one before.
@@ -47,6 +41,7 @@ class PoseModule(LightningModule):
 
     Attributes:
         validated: predictions and evaluation of the last validation, in the process of rank 0; None before it.
+        epoch_sums: sum of each loss term over the persons of the epoch so far. Checkpoints within an epoch hold the sums.
     """
 
     model: PoseModel
@@ -77,9 +72,8 @@ class PoseModule(LightningModule):
         self._predictions: list[Predictions] = []
         self.validated: tuple[Predictions, Evaluation] | None = None
         self._rng_state: torch.Tensor | None = None
-        # sums of the terms over the persons of the epoch so far; checkpoints within an epoch hold them
-        self._sums: dict[str, torch.Tensor] = {}
-        self._summed = 0
+        self.epoch_sums: dict[str, torch.Tensor] = {}
+        self._epoch_persons = 0
 
     def train(self, mode: bool = True) -> Any:
         """Set training or evaluation mode; frozen parts stay in evaluation mode."""
@@ -99,71 +93,61 @@ class PoseModule(LightningModule):
         """
         checkpoint["hyper_parameters"] = {"model": self.model.config}
         checkpoint["rng_state"] = torch.get_rng_state()
-        sums = {  # of each process: their mean would be rounded
-            name: self.trainer.strategy.all_gather(value).reshape(-1) for name, value in self._sums.items()
+        sums = {  # one sum for each process, because their mean would be rounded
+            name: self.trainer.strategy.all_gather(value).reshape(-1) for name, value in self.epoch_sums.items()
         }
-        checkpoint["train_sums"] = {"terms": sums, "persons": self._summed}
+        checkpoint["train_sums"] = {"terms": sums, "persons": self._epoch_persons}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint is of the same loss, and read the generator's state and the epoch's sums from it."""
-        own, saved = (
-            {name for name in state if name.startswith("loss.")}
-            for state in (self.state_dict(), checkpoint["state_dict"])
-        )
-        if own != saved:
-            raise DistilPoseError(
-                f"The checkpoint was trained with another loss ({len(saved)} of its tensors are the loss's, here {len(own)}): "
-                "resume with that loss, or start a new run with weights=FILE."
-            )
+        """Read the generator's state and the epoch's sums. Without weight averaging, choose the raw weights."""
         if "current_model_state" in checkpoint and not self._averages():
-            checkpoint["state_dict"] = checkpoint[
-                "current_model_state"
-            ]  # the weights that the optimiser's state belongs to
+            # the optimiser's state belongs to the raw weights
+            checkpoint["state_dict"] = checkpoint["current_model_state"]
             rank_zero_only(log.info)(
                 "The checkpoint's training averaged its weights and this one does not: it resumes from the raw weights."
             )
         self._rng_state = checkpoint.get("rng_state")
         sums = checkpoint.get("train_sums", {"terms": {}, "persons": 0})
-        self._summed = sums["persons"]
+        self._epoch_persons = sums["persons"]
         for name, value in sums["terms"].items():
             by_rank = value.to(self.device).reshape(-1)
             same_world_size = len(by_rank) == self.trainer.world_size
-            self._sums[name] = by_rank[self.trainer.global_rank] if same_world_size else by_rank.mean()
+            self.epoch_sums[name] = by_rank[self.trainer.global_rank] if same_world_size else by_rank.mean()
 
     def _averages(self) -> bool:
         return any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def on_train_start(self) -> None:
-        """Restore the generator's state, after everything that draws before the first batch."""
+        """Restore the generator's state; nothing draws random numbers between this and the first batch."""
         if self._rng_state is not None:
             torch.set_rng_state(self._rng_state)
 
     def on_train_epoch_start(self) -> None:
         """Reset the epoch's sums; Lightning does not call this for an epoch that is resumed in its middle."""
-        self._sums, self._summed = {}, 0
+        self.epoch_sums, self._epoch_persons = {}, 0
 
     def log_terms(self, terms: Mapping[str, torch.Tensor], persons: int) -> None:
         """Log a batch's terms as train/<term>_step, and add them to the epoch's means, train/<term>_epoch."""
         for name, value in terms.items():
             self.log(f"train/{name}_step", value.detach())
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach() * persons
-        self._summed += persons
+            self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + value.detach() * persons
+        self._epoch_persons += persons
 
     def on_train_batch_end(self, outputs: Any, batch: PoseBatch, batch_idx: int) -> None:
-        """Stop a diverged training; after the last batch of an epoch log its means over all processes."""
+        """Stop a diverged training. After the last batch of an epoch, log its means over all processes."""
         trainer = self.trainer
         # an epoch also ends in its middle by max_steps or max_time
         last = trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps
         every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        if last or (batch_idx + 1) % every == 0:  # the check makes the CPU wait for the GPU
-            self.check_finite()
+        if last or (batch_idx + 1) % every == 0:
+            check_divergence(self)
         if last:
-            means = {f"train/{name}_epoch": value / self._summed for name, value in self._sums.items()}
+            means = {f"train/{name}_epoch": value / self._epoch_persons for name, value in self.epoch_sums.items()}
             self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         """Log the learning rate of the next step."""
-        # with method.layer_decay the last group has the full rate
+        # with method.layer_decay the last group has the full learning rate
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[-1]["lr"])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -179,53 +163,36 @@ class PoseModule(LightningModule):
                     if parameter.grad is not None:
                         parameter.grad.mul_(wanted / left)
 
-    def check_finite(self) -> None:
-        """Stop a training whose loss or weights are not finite, in all processes, before they are saved.
-
-        The epoch's sums also show a loss whose step mixed precision skipped.
-
-        Raises:
-            DistilPoseError: the training has diverged.
-        """
-        broken = [value.isfinite().logical_not().any() for value in (*self._sums.values(), *self.parameters())]
-        broken += [buffer.isnan().any() for buffer in self.buffers() if buffer.is_floating_point()]
-        if self.trainer.strategy.reduce_boolean_decision(bool(torch.stack(broken).any()), all=False):
-            step, interval = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-            raise DistilPoseError(
-                f"The training diverged: loss or weights are not finite in epoch {self.current_epoch}, at step {step} or at "
-                f"most {interval} before. Lower optimizer.lr or lengthen scheduler.warmup_steps; earlier checkpoints are kept."
-            )
-
     def validation_step(self, batch: PoseBatch, batch_idx: int) -> None:
         """Store the batch's predictions, in image pixels, until the end of the epoch."""
         self._predictions += predict_batch(self.model, batch, [self.flip_test])
 
     def on_validation_epoch_end(self) -> None:
         """Evaluate the predictions of all processes and log the metrics as val/AP, val/PCK and so on."""
-        mine = concatenate(self._predictions)
+        predictions = concatenate(self._predictions)
         self._predictions.clear()
-        check_finite(mine, f"{self.model.name} in epoch {self.current_epoch}")
+        check_finite(predictions, f"{self.model.name} in epoch {self.current_epoch}")
         if self.trainer.sanity_checking:
             return
-        everyone = self._from_all_processes(mine)
+        predictions = self._from_all_processes(predictions)
         metrics: dict[str, float] = {}
         if self.trainer.is_global_zero:
-            evaluation = evaluate_dataset(everyone, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
-            metrics, self.validated = evaluation.metrics, (everyone, evaluation)
+            evaluation = evaluate_dataset(predictions, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
+            metrics, self.validated = evaluation.metrics, (predictions, evaluation)
         metrics = self.trainer.strategy.broadcast(metrics)
-        # all processes have the same metrics; their mean would be rounded
+        # all processes have the same metrics; max returns them unchanged, and a mean would round them
         self.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True, reduce_fx="max")
 
-    def _from_all_processes(self, mine: Predictions) -> Predictions:
-        """The predictions of all processes; their numbers differ, since no sample is evaluated twice."""
+    def _from_all_processes(self, predictions: Predictions) -> Predictions:
+        """Gather the predictions of all processes. Their numbers differ, because no sample is evaluated twice."""
         if self.trainer.world_size == 1:
-            return mine
+            return predictions
         parts: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(parts, tuple(mine))
+        torch.distributed.all_gather_object(parts, tuple(predictions))
         return concatenate(Predictions(*part) for part in parts)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and the schedule, which steps with each optimiser step."""
+        """The optimiser, and a schedule that steps with each optimiser step."""
         optimizer = self._optimizer()
         if self.make_scheduler is None:
             return optimizer
@@ -235,7 +202,7 @@ class PoseModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _optimizer(self) -> Optimizer:
-        """The optimiser of all trained parameters, with `layer_decay` in groups."""
+        """The optimiser of all trained parameters, in one group for each block of the backbone with `layer_decay`."""
         if self.layer_decay == 1:
             return self.make_optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         rate = self.make_optimizer([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"]

@@ -23,14 +23,14 @@ def warmup_multistep(
     warmup_steps: Steps = 500,
     warmup_factor: Share = 0.001,
 ) -> LambdaLR:
-    """The paper's schedule: linear warm-up from `warmup_factor` of the rate, then a drop by `gamma` at each milestone.
+    """The paper's schedule: linear warm-up from `warmup_factor` of the rate, then a factor of `gamma` at each milestone.
 
     Args:
         optimizer: the optimiser whose rates are scaled.
-        steps_per_epoch: optimiser steps in an epoch.
-        total_steps: optimiser steps of the whole run (not used; all schedules have the same signature).
+        steps_per_epoch: optimiser steps of an epoch.
+        total_steps: optimiser steps of the run (not used; all schedules have the same signature).
         milestones: epochs, counted from 0, at whose start the rate drops.
-        gamma: factor of each drop.
+        gamma: factor of the rate at each milestone.
         warmup_steps: length of the warm-up.
         warmup_factor: share of the rate at the start of the warm-up.
     """
@@ -54,8 +54,8 @@ def warmup_cosine(
 
     Args:
         optimizer: the optimiser whose rates are scaled.
-        steps_per_epoch: optimiser steps in an epoch (not used; all schedules have the same signature).
-        total_steps: optimiser steps of the whole run.
+        steps_per_epoch: optimiser steps of an epoch (not used; all schedules have the same signature).
+        total_steps: optimiser steps of the run.
         warmup_steps: length of the warm-up.
         warmup_factor: share of the rate at the start of the warm-up.
         final_factor: share of the rate at the end.

@@ -33,7 +33,7 @@ def draw_curves(table: Sequence[dict[str, Any]], metric: str) -> Figure:
 
 
 def draw_by(table: Sequence[dict[str, Any]], metric: str, x: str) -> Figure:
-    """The metric against a setting: a line for rows that differ in nothing else, a dashed level for rows without it."""
+    """The metric against a setting: a line for rows that differ only in it, a dashed level for rows without it."""
     figure = Figure(figsize=(8, 4.4 + 0.11 * len(table)), layout="constrained")
     axes = figure.subplots()
     rest = [{key: value for key, value in line["settings"].items() if key != x} for line in table]
@@ -45,7 +45,7 @@ def draw_by(table: Sequence[dict[str, Any]], metric: str, x: str) -> Figure:
     positions = {str(v): v if numeric else order.index(label) for v, label in zip(values, labels, strict=True)}
     for index, (settings, name) in enumerate(zip(groups, name_configurations(groups), strict=True)):
         points = []
-        for line in (line for line, own in zip(table, rest, strict=True) if own == settings):
+        for line in (line for line, other in zip(table, rest, strict=True) if other == settings):
             mean, spread = (scale_of(metric) * (math.nan if line[key] is None else line[key]) for key in ("mean", "sd"))
             position = positions.get(str(line["settings"].get(x)))
             if position is not None:
@@ -74,7 +74,7 @@ def _escape(text: str) -> str:
 
 
 def _style(index: int) -> dict[str, Any]:
-    """Ten colours; from the eleventh line on other dashes."""
+    """Ten colours; after every ten lines another dash pattern."""
     return {"color": f"C{index % 10}", "linestyle": ("-", "--", ":")[index // 10 % 3], "marker": ".", "linewidth": 1.4}
 
 

@@ -31,7 +31,7 @@ def group_runs(runs: Sequence[Run], ignore: Sequence[str] = (), metric: str = "e
     Args:
         runs: of any configurations and seeds.
         ignore: settings or groups of settings in which the runs of a row may differ.
-        metric: column of the table that decides which of two runs of the same seed got further.
+        metric: column of the table; of two runs with the same seed, the one with more epochs of it is used.
     """
     notes = [
         f"ignore=[{key}] has no effect: no run has that setting, see their config.yaml."
@@ -44,8 +44,8 @@ def group_runs(runs: Sequence[Run], ignore: Sequence[str] = (), metric: str = "e
     rows = []
     for settings, name in zip(distinct, name_configurations(distinct), strict=True):
         latest: dict[int, Run] = {}
-        same = [run for run, own in zip(runs, kept, strict=True) if own == settings]
-        # of two runs of a seed the one with more epochs is used, or the later one
+        same = [run for run, other in zip(runs, kept, strict=True) if other == settings]
+        # of two runs with one seed the one with more epochs is used, or else the later one
         for run in sorted(same, key=lambda run: (run.seed, _reached(run, metric), _written(run))):
             if run.seed in latest:
                 other = latest[run.seed]
@@ -69,30 +69,33 @@ def _written(run: Run) -> float:
 
 
 def name_configurations(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Unique names: the configuration's own, followed by the settings in which it differs from others of that name."""
+    """Unique names: the `name` of each configuration, and the settings in which it differs from others with that name."""
     names = []
-    for own in configurations:
-        alike = [other for other in configurations if other.get("name") == own.get("name")]
-        keys = dict.fromkeys(key for other in alike for key in other)
-        has = {key: [other[key] for other in alike if key in other] for key in keys}
-        # settings that others lack mostly come with one that differs, like the weights of a loss with the loss
-        varied = [key for key in keys if any(value != has[key][0] for value in has[key])]
-        if len({str(_differences(other, alike, varied)) for other in alike}) < len(alike):
-            varied += [key for key in keys if len(has[key]) < len(alike)]
-        names.append(", ".join([str(own.get("name", "runs")), *_differences(own, alike, varied)]))
+    for settings in configurations:
+        namesakes = [other for other in configurations if other.get("name") == settings.get("name")]
+        keys = dict.fromkeys(key for other in namesakes for key in other)
+        values = {key: [other[key] for other in namesakes if key in other] for key in keys}
+        # a setting that some configurations lack usually comes with another that differs, as a loss with its weights
+        varied = [key for key in keys if any(value != values[key][0] for value in values[key])]
+        if len({str(_differences(other, namesakes, varied)) for other in namesakes}) < len(namesakes):
+            varied += [key for key in keys if len(values[key]) < len(namesakes)]
+        names.append(", ".join([str(settings.get("name", "runs")), *_differences(settings, namesakes, varied)]))
     return names
 
 
-def _differences(own: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[str]:
+def _differences(
+    settings: Mapping[str, Any], namesakes: Sequence[Mapping[str, Any]], varied: Sequence[str]
+) -> list[str]:
     """Overrides that distinguish a configuration. Several settings of a group become the group's file if there is one."""
     overrides = []
     for group in dict.fromkeys(key.partition(".")[0] for key in varied):
         keys = [key for key in varied if key.partition(".")[0] == group]
-        if len(keys) > 1 and all(_option(other, group) for other in alike):
-            overrides.append(f"{group}={_option(own, group)}")
+        if len(keys) > 1 and all(_option(other, group) for other in namesakes):
+            overrides.append(f"{group}={_option(settings, group)}")
         else:
-            values = {key: format_values([other.get(key) for other in alike]) for key in keys if key in own}
-            overrides += [f"{key.removesuffix('._target_')}={texts[alike.index(own)]}" for key, texts in values.items()]
+            values = {key: format_values([other.get(key) for other in namesakes]) for key in keys if key in settings}
+            position = namesakes.index(settings)
+            overrides += [f"{key.removesuffix('._target_')}={texts[position]}" for key, texts in values.items()]
     return overrides
 
 
@@ -105,14 +108,14 @@ def _option(settings: Mapping[str, Any], group: str) -> str | None:
 @functools.cache
 def _read_option(group: str, name: str) -> dict[str, Any]:
     """The settings of a file and of its defaults list."""
-    own = flatten(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")))
-    # without entries for other groups, which are mappings
-    bases = [base for base in own.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
-    return {key: value for base in bases for key, value in _read_option(group, base).items()} | own
+    settings = flatten(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")))
+    # entries for other groups are mappings and are skipped
+    bases = [base for base in settings.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    return {key: value for base in bases for key, value in _read_option(group, base).items()} | settings
 
 
 def format_values(values: Sequence[Any]) -> list[str]:
-    """Values as text: of paths the part in which they differ, of classes the name."""
+    """Values as text: paths without their common parts, classes by their name."""
     paths = [Path(value).parts for value in values if isinstance(value, str) and "/" in value]
     first, last = (len(os.path.commonprefix([path[::step] for path in paths])) for step in (1, -1))  # noqa: RUF071
 

@@ -47,7 +47,7 @@ def format_table(table: Sequence[dict[str, Any]], cfg: DictConfig) -> str:
 
 
 def _baseline(table: Sequence[dict[str, Any]], x: str | None) -> str:
-    """Name of the baseline; of several, their common name and how the one of a row is chosen."""
+    """Name of the baseline; for several, their common name and how that of a row is chosen."""
     settings = {line["name"]: line["settings"] for line in table}
     pairs = [(line["name"], line["difference"]["baseline"]) for line in table if "difference" in line]
     bases = list(dict.fromkeys(base for _, base in pairs))
@@ -65,7 +65,7 @@ def caption(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
         return " or ".join(dict.fromkeys(describe(line["settings"]) for line in table))
 
     flips = {"True": "flip test", "False": "no flip test"}
-    selection = "of the last epoch, so nothing is selected on validation data"
+    selection = "the value of the last epoch, so nothing is selected on validation data"
     if cfg.at == "best":
         extreme = "lowest" if best_is_low(cfg.metric) else "highest"
         selection = f"the {extreme} of a run's epochs, selected on the validation data itself and therefore optimistic"
@@ -75,8 +75,8 @@ def caption(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
         f"{cfg.metric}{unit} is {selection}; sd is the sample standard deviation over seeds; differences are paired by "
         "seed.",
         f"Validation: {each(_persons)}, "
-        f"crop {each(lambda own: _size(own.get('model.input_size')))}, "
-        f"ground-truth boxes, {each(lambda own: flips.get(str(own.get('method.flip_test')), 'flip test unknown'))}; "
+        f"crop {each(lambda settings: _size(settings.get('model.input_size')))}, ground-truth boxes, "
+        f"{each(lambda settings: flips.get(str(settings.get('method.flip_test')), 'flip test unknown'))}; "
         f"training: {' or '.join(epochs)} epochs.",
     ]
     if any(line["published"] is not None for line in table):
@@ -90,9 +90,9 @@ def caption(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
 def _command(cfg: DictConfig) -> str:
     """The command line of this report, without the quotes that `report.arguments` adds for Hydra."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    typed = (f"baseline={cfg.baseline}" if one.startswith("baseline='") else one for one in overrides)
-    words = [*map(str, cfg.runs), *(one for one in typed if not one.startswith("runs="))]
-    return shlex.join(["python", "-m", "distilpose.report", *words])
+    typed = [f"baseline={cfg.baseline}" if text.startswith("baseline='") else text for text in overrides]
+    arguments = [*map(str, cfg.runs), *(text for text in typed if not text.startswith("runs="))]
+    return shlex.join(["python", "-m", "distilpose.report", *arguments])
 
 
 def _size(size: Any) -> str:

@@ -12,8 +12,8 @@ from distilpose.errors import DistilPoseError
 from distilpose.reporting.rows import Row, format_values
 from distilpose.runs.config import below
 
-# settings or groups of settings that decide which persons are validated and how. Without the crop size: metrics are in
-# image pixels, so students of different crop sizes can be compared
+# settings or groups of settings that decide which persons are validated and how. The crop size is not one of them: metrics are
+# in image pixels, so students of different crop sizes can be compared
 VALIDATION = (
     "data.root", "data.limit_val", "data.num_val", "trainer.limit_val_batches", "method.flip_test", "data.padding",
     "data._target_", "data.val_annotations", "data.val_images", "data.category", "data.skeleton",
@@ -32,7 +32,7 @@ def best_is_low(metric: str) -> bool:
 
 
 def row_values(row: Row, cfg: DictConfig) -> dict[str, Any]:
-    """The values of a row, as in report.json."""
+    """The values of a row, in the form of report.json."""
     runs = list(row.runs.values())
     series, clocks = [run.series(cfg.metric) for run in runs], [run.series("minutes") for run in runs]
     best = min if best_is_low(cfg.metric) else max
@@ -69,7 +69,7 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
 def compare(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
     """Add each row's difference to the baseline to the table, paired by seed; returns notes on rows without one.
 
-    A row is compared with a baseline that has the same validation settings; of several, with the one at the same `x`.
+    A row is compared with the baseline that has the same validation settings; of several, with the one that has the same `x`.
 
     Raises:
         DistilPoseError: no row has the name of the baseline.
@@ -77,28 +77,28 @@ def compare(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
     bases = _baselines(table, cfg.baseline)
     not_compared: dict[str, list[str]] = {}
     for line in table if bases else []:
-        alike = [base for base in bases if not validation_differences(line["settings"], base["settings"])]
-        if len(alike) > 1:
-            alike = [base for base in alike if cfg.x and _at(base, cfg.x) == _at(line, cfg.x)] or alike
-        if len(alike) != 1:
-            reason = _several(alike, cfg.x) if alike else _unlike(line, bases)
+        matching = [base for base in bases if not validation_differences(line["settings"], base["settings"])]
+        if len(matching) > 1:
+            matching = [base for base in matching if cfg.x and _at(base, cfg.x) == _at(line, cfg.x)] or matching
+        if len(matching) != 1:
+            reason = _describe_ambiguity(matching, cfg.x) if matching else _describe_mismatch(line, bases)
             not_compared.setdefault(reason, []).append(line["name"])
-        elif alike[0] is not line:
-            own, other = (dict(zip(row["seeds"], row["values"], strict=True)) for row in (line, alike[0]))
-            pairs = {seed: own[seed] - other[seed] for seed in own if seed in other}
-            line["difference"] = {"baseline": alike[0]["name"], "seeds": list(pairs)}
-            line["difference"] |= _spread(list(pairs.values())) if pairs else {}
+        elif matching[0] is not line:
+            values, reference = (dict(zip(row["seeds"], row["values"], strict=True)) for row in (line, matching[0]))
+            gains = {seed: values[seed] - reference[seed] for seed in values if seed in reference}
+            line["difference"] = {"baseline": matching[0]["name"], "seeds": list(gains)}
+            line["difference"] |= _spread(list(gains.values())) if gains else {}
     return [f"No difference for {'; '.join(names)}: {reason}." for reason, names in not_compared.items()]
 
 
 def _baselines(table: Sequence[dict[str, Any]], name: str | None) -> list[dict[str, Any]]:
-    """The rows with that name, or else with it as a part of their name; by default those of the regression loss."""
+    """The rows with that name, or else those with it as a part of their name; by default the rows of the regression loss."""
     wanted = {"regression", "loss=regression"} if name is None else {name}
-    # the whole name of one row may be a part of another's
-    whole = [line for line in table if name is not None and line["name"] == name]
-    bases = whole or [line for line in table if wanted & {line["name"], *line["name"].split(", ")}]
+    # the complete name of one row may be a part of another's
+    exact = [line for line in table if name is not None and line["name"] == name]
+    bases = exact or [line for line in table if wanted & {line["name"], *line["name"].split(", ")}]
     if not bases and name is not None:
-        raise DistilPoseError(f"baseline={name} is no row: expected {'; '.join(line['name'] for line in table)}.")
+        raise DistilPoseError(f"baseline={name} is not a row: expected {'; '.join(line['name'] for line in table)}.")
     return bases
 
 
@@ -106,33 +106,33 @@ def _at(line: Mapping[str, Any], x: str) -> Any:
     return line["settings"].get(x)
 
 
-def _several(bases: Sequence[Mapping[str, Any]], x: str | None) -> str:
+def _describe_ambiguity(bases: Sequence[Mapping[str, Any]], x: str | None) -> str:
     """Why none of several baselines is used, and how to choose one."""
     problem = f"{len(bases)} rows have the baseline's name"
-    way_out = f"give the whole name of one, such as baseline='{bases[0]['name']}'"
+    way_out = f"give the complete name of one, such as baseline='{bases[0]['name']}'"
     if x:
-        return f"{problem}, none or several at the same {x}; {way_out}"
+        return f"{problem}, and not exactly one has the row's {x}; {way_out}"
     return f"{problem}; {way_out}, or x=SETTING for the one with the row's own value"
 
 
-def _unlike(line: Mapping[str, Any], bases: Sequence[Mapping[str, Any]]) -> str:
+def _describe_mismatch(line: Mapping[str, Any], bases: Sequence[Mapping[str, Any]]) -> str:
     """Differences between the validation settings of a row and those of the most similar baseline."""
     differing = [(validation_differences(line["settings"], base["settings"]), base) for base in bases]
     keys, base = min(differing, key=lambda pair: len(pair[0]))
     differences = []
     for key in keys[:3]:
-        own, other = format_values([_at(line, key), _at(base, key)])
-        differences.append(f"{key}={own}, not {other}")
+        value, reference = format_values([_at(line, key), _at(base, key)])
+        differences.append(f"{key}={value}, not {reference}")
     return f"its validation differs from {base['name']} ({'; '.join(differences)}{'; …' if len(keys) > 3 else ''})"
 
 
-def validation_differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Validation settings in which two configurations differ. Metrics are comparable if there are none."""
+def validation_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the validation settings in which two configurations differ. If there are none, metrics are comparable."""
     differing = []
     for name in VALIDATION:
-        first, second = below(own, name), below(other, name)  # null and absent are the same
+        first, second = below(one, name), below(other, name)  # null and absent are the same
         keys = [key for key in dict.fromkeys([*first, *second]) if first.get(key) != second.get(key)]
         differing += [f"{name}.{key}".rstrip(".") for key in keys]
-    # synthetic people are the same in any folder
-    synthetic = all(settings.get("data.num_val") is not None for settings in (own, other))
+    # synthetic persons do not depend on the folder
+    synthetic = all(settings.get("data.num_val") is not None for settings in (one, other))
     return [key for key in differing if not (synthetic and key == "data.root")]

@@ -1,1 +1,1 @@
-"""Sharing a model: its card, and the facts on its training."""
+"""Sharing a model: its card, and the facts about its training."""

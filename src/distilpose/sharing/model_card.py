@@ -1,4 +1,4 @@
-"""The model card in the form that the Hugging Face hub reads; its text is in model_card.md."""
+"""The model card in the format of the Hugging Face hub; its text is in model_card.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTINGS = {
 }  # fmt: skip
 COLUMNS = ("model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "AR", "PCK", "PCK up", "PCK other")
 PACKAGES = ("distilpose", "torch", "lightning")
-NO_LICENCE = "None is stated: ask the authors before you use the weights."
+NO_LICENCE = "No licence is stated: ask the authors before you use the weights."
 FIGURES = ("AP", "AP50", "AP75", "AR", "PCK", "PCK_upright", "PCK_other")
 
 
@@ -33,7 +33,7 @@ def make_card(
 
     Args:
         model: the shared model.
-        facts: facts on its training and evaluation.
+        facts: facts about its training and evaluation.
         digest: SHA-256 of model.safetensors.
         repository: owner/name on the hub, if any.
         pictures: files beside the card to show.
@@ -65,10 +65,11 @@ def _card_data(model: PoseModel, facts: RunFacts) -> ModelCardData:
     """The hub's metadata, with the first row of each evaluation as a result."""
     results = [
         EvalResult(
-            task_type=TASK, dataset_type=_escape(_set_name(found)), dataset_name=_escape(_set_name(found)),
-            metric_type=metric, metric_name=metric, metric_value=round(float(found["rows"][0][metric]), 4),
+            task_type=TASK, dataset_type=_escape(_set_name(evaluation)), dataset_name=_escape(_set_name(evaluation)),
+            metric_type=metric, metric_name=metric, metric_value=round(float(evaluation["rows"][0][metric]), 4),
         )
-        for found in facts.evaluations for metric in ("AP", "PCK") if isinstance(found["rows"][0].get(metric), (int, float))
+        for evaluation in facts.evaluations for metric in ("AP", "PCK")
+        if isinstance(evaluation["rows"][0].get(metric), (int, float))
     ]  # fmt: skip
     return ModelCardData(
         license=facts.licence,
@@ -106,7 +107,7 @@ def _training(facts: RunFacts) -> str:
 
 
 def _loss(config: Mapping[str, Any]) -> str:
-    """Its class, and all of its settings that are not off."""
+    """The class of the loss, and its settings that are not off."""
     settings = {key.removeprefix("loss."): value for key, value in config.items() if key.startswith("loss.")}
     name = str(settings.pop("_target_", "-")).rpartition(".")[2]
     weights = ", ".join(f"{key} {value}" for key, value in settings.items() if value and key[0] != "_")
@@ -115,11 +116,11 @@ def _loss(config: Mapping[str, Any]) -> str:
 
 def _figures(facts: RunFacts) -> list[str]:
     parts = []
-    for found in facts.evaluations:
-        rows = [{key: row.get(key) for key in COLUMNS} for row in found["rows"]]
-        parts += [f"On {_escape(_set_name(found))}, by `distilpose.evaluate`:", markdown_table(rows, COLUMNS)]
-        # other notes name folders of this machine
-        parts += [_escape(note) for note in found.get("notes", []) if "/" not in str(note)]
+    for evaluation in facts.evaluations:
+        rows = [{key: row.get(key) for key in COLUMNS} for row in evaluation["rows"]]
+        parts += [f"On {_escape(_set_name(evaluation))}, by `distilpose.evaluate`:", markdown_table(rows, COLUMNS)]
+        # notes with a slash name folders of this machine
+        parts += [_escape(note) for note in evaluation.get("notes", []) if "/" not in str(note)]
     if facts.validation:
         flip_test = str(facts.config.get("method.flip_test")).lower()
         parts += [
@@ -132,18 +133,18 @@ def _figures(facts: RunFacts) -> list[str]:
 
 def _limits(model: PoseModel, facts: RunFacts) -> list[str]:
     limits = [
-        "One person in a crop: it needs boxes of persons, and finds nobody outside them.",
+        "One person in a crop: it needs boxes of persons, and finds no persons outside them.",
         "Every joint has a position, visible or not; only its score shows the difference.",
-        "It knows people like those it was trained on: other views, clothes, ages or bodies were not measured.",
+        "It was trained and measured on certain people: other views, clothes, ages or bodies were not measured.",
     ]
     if not model.scores_trained:
         limits.append("Its scores were not trained: they have no meaning.")
     if "synthetic" in str(facts.config.get("data._target_", "")).lower():
-        limits.append("It was trained on drawn people: its figures say nothing about photographs.")
+        limits.append("It was trained on drawn people: its figures do not hold for photographs.")
     upright, other = facts.validation.get("PCK_upright"), facts.validation.get("PCK_other")
     if upright is not None and other is not None:
         limits.append(f"On upright persons PCK is {100 * upright:.1f}, on others {100 * other:.1f}.")
-    rows = [row for found in facts.evaluations for row in found["rows"]]
+    rows = [row for evaluation in facts.evaluations for row in evaluation["rows"]]
     if not any(row.get("model") == MEAN_POSE for row in rows):
         limits.append("Whether it beats the mean-pose baseline was not measured (`evaluate mean_pose=true`).")
     return limits

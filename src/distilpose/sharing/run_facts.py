@@ -1,4 +1,4 @@
-"""Facts on a model for its card, from the files of its run and of its evaluations."""
+"""Reads facts about a model for its card from the files of its run and of its evaluations."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ MEASURED = {"checkpoints/best.ckpt": "best", "checkpoints/last.ckpt": "last"}
 
 
 class RunFacts(NamedTuple):
-    """Facts as the files have them, not escaped.
+    """Facts as read from the files, not escaped.
 
     Attributes:
         name: name of the model.
         licence: identifier of the licence.
-        data: a sentence on the data by the person who shares.
+        data: a sentence on the data, from `data_note`.
         config: settings of the run by dotted key.
         environment: the run's environment.json.
-        validation: the run's own figures for this checkpoint, by the columns of metrics.csv.
-        evaluations: metrics.json of `evaluate`.
+        validation: figures of the run for this checkpoint, by column of metrics.csv.
+        evaluations: content of each metrics.json that `evaluate` wrote.
     """
 
     name: str
@@ -70,14 +70,13 @@ def read_facts(model: PoseModel, run: Path | None, checkpoint: Path, cfg: DictCo
 
 def _read_evaluation(place: Path, checkpoint: Path) -> dict[str, Any]:
     content = _read(place / SUMMARY if place.is_dir() else place)
-    rows = content.get("rows")
-    if not rows or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DistilPoseError(f"{place} holds no figures of distilpose.evaluate: give the folder that it wrote.")
     source = str(content.get("source")).partition(" (")[2].removesuffix(")")
-    own, evaluated = checkpoint.resolve(), Path(source)  # the second may be relative to another folder
-    if evaluated.resolve() != own and (not source or own.parts[-len(evaluated.parts) :] != evaluated.parts):
+    shared, evaluated = checkpoint.resolve(), Path(source)  # the second may be relative to another folder
+    same = evaluated.resolve() == shared or (source and shared.parts[-len(evaluated.parts) :] == evaluated.parts)
+    if not content.get("rows") or not same:
         raise DistilPoseError(
-            f"{place} holds figures of {source or 'no model'}, not of {checkpoint}: give an evaluation of that checkpoint."
+            f"{place} has no figures of {checkpoint} (its model is {source or 'unknown'}): give the folder that "
+            "distilpose.evaluate wrote for that checkpoint."
         )
     return content
 

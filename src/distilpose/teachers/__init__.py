@@ -1,1 +1,1 @@
-"""Teachers: one contract (`base`), one file a kind."""
+"""Teachers: their interface (`base`), and one file for each kind."""

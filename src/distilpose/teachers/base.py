@@ -1,4 +1,4 @@
-"""The contract of teachers: what a training needs from one, and what `record` needs from one.
+"""The interface of teachers: what a training calls (`Teacher`), and what `record` calls (`Source`).
 
 How to add a kind of teacher:
 
@@ -7,7 +7,7 @@ How to add a kind of teacher:
 2. Write a loader, such as `load_teacher`, that makes it from the settings of a file in `conf/teacher/`, which names the
    loader as its `_target_`. Export it from `distilpose.modules`.
 3. For a `Source`, add it to `SOURCES` in `distilpose/record.py`.
-4. Add it to the kinds in `tests/teachers/test_base.py`, which holds every kind to this contract.
+4. Add it to the kinds in `tests/teachers/test_base.py`, which tests the interface of every kind.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ T = TypeVar("T", bound="Teacher")
 class Teacher(ABC):
     """A frozen teacher that gives heat maps in the joints and cells of its student.
 
-    It is deliberately no `nn.Module`: a LightningModule that holds it has none of its parameters, so the optimiser, DDP,
-    checkpoints and weight averaging never see them. The price is that the module moves it by hand (`move`).
+    A teacher is not an `nn.Module`, so its parameters are not part of the LightningModule that holds it: the optimiser, DDP,
+    checkpoints and weight averaging never see them. Therefore the LightningModule has to move the teacher itself (`move`).
 
     A training calls `set_student` once, `prepare` at the start of each fit, `check` before the first one, and then the teacher
     itself with every batch.
 
     Attributes:
         name: for messages and logs.
-        skeleton: its own joints, which are matched with the student's by name.
+        skeleton: the teacher's joints, which are matched with the student's by name.
         floor: noise floor of its maps, see `DistillationLoss.floor`; 0 for maps without noise.
-        model: the network of this package behind it, whose tokens and backbone a student can take over; None for others.
-        reads_images: whether the output depends on the crop's pixels, so that it can be asked about any person. False for
-            teachers that know the training persons only, or nothing but the labels.
+        model: the teacher's `PoseModel`, which gives tokens and backbone weights to the student; None if it has none.
+        reads_images: whether the teacher computes its output from the crop, so that it works for any person. False for
+            teachers that know only the training persons, or only the labels.
         student: the student set by `set_student`.
     """
 
@@ -58,22 +58,22 @@ class Teacher(ABC):
 
     @abstractmethod
     def set_student(self, student: PoseModel) -> None:
-        """Set the student, whose crops the batches hold and in whose joints and cells the output is.
+        """Set the student. Batches hold its crops, and the output has its joints and its map size.
 
         Raises:
-            DistilPoseError: the teacher cannot teach it: no joint in common (see `match_joints`), or crops of another size.
+            DistilPoseError: they have no joint in common (see `match_joints`), or their crops differ in size.
         """
 
     @abstractmethod
     def __call__(self, batch: PoseBatch) -> TeacherOutput:
         """Heat maps (N, K, H/4, W/4) of a batch of the student's crops, with a peak near 1 and without gradients.
 
-        The student's joint at keypoint (x, y) has its peak at cell (x W/4, y H/4). `trust` weights each joint's map; a teacher
-        whose maps count where the label does leaves it None.
+        The student's joint at keypoint (x, y) has its peak at cell (x W/4, y H/4). `trust` weights each joint's map. It is
+        None if a map counts wherever its joint has a label.
         """
 
     def prepare(self, datamodule: CocoDataModule) -> None:  # noqa: B027 - optional
-        """Take from the data what the outputs depend on; called at the start of every fit, resumed ones too."""
+        """Prepare for the data of a training; called at the start of every fit, also of a resumed one."""
 
     def check(self, datamodule: CocoDataModule) -> str | None:
         """Check that the teacher is worth learning from; called before a new training, in every process.
@@ -82,15 +82,15 @@ class Teacher(ABC):
             One line for the log, or None.
 
         Raises:
-            DistilPoseError: it is not.
+            DistilPoseError: the teacher is too inaccurate to learn from.
         """
         return None
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:  # noqa: B027 - optional
-        """Apply to its tensors what `nn.Module._apply` applies to the student's, such as a change of device."""
+        """Apply a function to all tensors of the teacher, such as a move to a device (as `nn.Module._apply` does)."""
 
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
-        """The teacher itself: weight averaging copies the module that holds it, and one teacher serves both."""
+        """Return the teacher itself: weight averaging copies the module that holds it, and both copies share it."""
         return self
 
 
@@ -115,7 +115,8 @@ class Source(ABC):
         name: for files and messages.
         skeleton: its K joints.
         map_size: rows and columns of its maps.
-        about: what its output depends on, in plain containers. A recording is only continued by a source with the same.
+        about: everything that its output depends on, in plain containers. Only a source with an equal `about` continues a
+            recording.
     """
 
     name: str
@@ -134,7 +135,11 @@ class Source(ABC):
 
 
 def match_joints(teacher: Skeleton, student: Skeleton) -> list[int | None]:
-    """For each joint of the student the teacher's joint of the same name, or None if it has none.
+    """Match joints by name: for each of the student's joints the index of the teacher's, or None if it has none.
+
+    Args:
+        teacher: joints of the teacher.
+        student: joints of the student, or of its data.
 
     Raises:
         DistilPoseError: they have no joint in common.
@@ -142,7 +147,7 @@ def match_joints(teacher: Skeleton, student: Skeleton) -> list[int | None]:
     joints = student.matching(teacher)
     if all(joint is None for joint in joints):
         raise DistilPoseError(
-            f"The teacher's joints {list(teacher.names)} and the student's {list(student.names)} have no name in common: give "
+            f"The teacher's joints {list(teacher.names)} and the data's {list(student.names)} have no name in common: give "
             "a teacher of this kind of body."
         )
     return joints
@@ -151,13 +156,13 @@ def match_joints(teacher: Skeleton, student: Skeleton) -> list[int | None]:
 def reorder_joints(joints: Sequence[int | None], output: TeacherOutput, batch: PoseBatch) -> TeacherOutput:
     """A teacher's output with the student's K joints in the student's order.
 
-    Joints that the teacher does not know get an empty map and no trust. The others keep their trust, or are trusted where they
-    are labelled.
+    Joints that the teacher does not have get an empty map and trust 0. The others keep their trust; without one, labelled
+    joints get trust 1.
 
     Args:
         joints: for each of the student's joints the teacher's, or None (see `match_joints`).
-        output: of the teacher, in its own joints.
-        batch: of N persons, in the student's joints.
+        output: output of the teacher, in the teacher's joints.
+        batch: the N persons, in the student's joints.
     """
     order = torch.tensor([joint or 0 for joint in joints], device=output.heatmaps.device)
     known = output.heatmaps.new_tensor([joint is not None for joint in joints])

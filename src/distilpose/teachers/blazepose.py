@@ -1,4 +1,4 @@
-"""BlazePose as a teacher: recorded for the training persons."""
+"""BlazePose as a teacher: its heat maps are recorded for the training persons."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class BlazePoseSource(Source):
     MediaPipe gets that view from a detector. Here the person's box is shown at several turns, and the view with the highest
     peaks is kept. The network's own two body points then define the next view by MediaPipe's rule: centre at the hips, side
     2.5 times the circle's radius, its upper point straight up. Among these later views the one with the highest peaks is used.
-    Trust is the peak: on Leeds Sports a peak of 0.3 is correct in a third of the cases, one of 0.9 in nine tenths.
+    Trust is the height of the peak: on Leeds Sports 33 % of the peaks of 0.3 are correct, and 90 % of the peaks of 0.9.
 
     Args:
         model: the network.
-        turns: turns of the box that are tried, evenly spread over the circle.
-        passes: further views from the network's own body points.
-        padding: factor on the box for the turns.
-        pool: cells of a map that are averaged into one, along each side. Two costs no measurable accuracy and a quarter of
-            the storage.
+        turns: number of rotations of the box that are tried, evenly spread over the circle.
+        passes: number of further views, each from the network's body points of the view before.
+        padding: factor on the box for the rotations.
+        pool: number of cells that are averaged into one, along each side of a map. A pool of 2 needs a
+            quarter of the storage, without a measurable loss of accuracy.
     """
 
     name = "blazepose"
@@ -59,19 +59,19 @@ class BlazePoseSource(Source):
 
     def _best_view(self, image: NDArray[np.uint8], box: NDArray[np.float64]) -> _View:
         region = region_of_box(box, (SIDE, SIDE), self.padding)
-        turned = [self._view(image, region, 360 * turn / self.turns) for turn in range(self.turns)]
-        best = latest = max(turned, key=lambda view: view.quality)
-        own_views: list[_View] = []
+        box_views = [self._view(image, region, 360 * turn / self.turns) for turn in range(self.turns)]
+        best = latest = max(box_views, key=lambda view: view.quality)
+        body_views: list[_View] = []
         for _ in range(self.passes):
             side = 2.5 * float(np.linalg.norm(latest.body[1] - latest.body[0]))
-            # a body point is far off: the box is the better view
+            # a body point is far off: the view of the box is better
             if not 0.25 <= side / float(region.size[0]) <= 4:
                 break
             across, down = latest.body[1] - latest.body[0]
-            own = Region(latest.body[0].astype(np.float32), np.full(2, side, dtype=np.float32))
-            latest = self._view(image, own, float(np.degrees(np.arctan2(across, -down))))
-            own_views.append(latest)
-        return max(own_views, key=lambda view: view.quality, default=best)
+            body_region = Region(latest.body[0].astype(np.float32), np.full(2, side, dtype=np.float32))
+            latest = self._view(image, body_region, float(np.degrees(np.arctan2(across, -down))))
+            body_views.append(latest)
+        return max(body_views, key=lambda view: view.quality, default=best)
 
     def _view(self, image: NDArray[np.uint8], region: Region, turn: float) -> _View:
         warp = warp_of_region(region, (SIDE, SIDE), turn)
@@ -82,7 +82,7 @@ class BlazePoseSource(Source):
         return _View(output, output.body @ back[:, :2].T + back[:, 2], warp, quality)
 
     def _warp_to_cells(self, warp: NDArray[np.float64]) -> NDArray[np.float64]:
-        """From image pixels to pooled cells: a crop pixel is 4 times the cell minus a half, and pooling averages centres."""
+        """Matrix from image pixels to pooled cells: cell i has its centre at crop pixel 4 i - 0.5."""
         cells = warp * (CELLS / SIDE)
         cells[:, 2] += 0.5 * CELLS / SIDE
         cells = cells / self.pool
@@ -99,9 +99,9 @@ class _View(NamedTuple):
     """One view of a person.
 
     Attributes:
-        output: of the network.
+        output: output of the network.
         body: (2, 2) its body points in image pixels.
-        warp: (2, 3) from image pixels to crop pixels.
+        warp: (2, 3) matrix from image pixels to crop pixels.
         quality: mean peak of the limbs.
     """
 
@@ -112,7 +112,7 @@ class _View(NamedTuple):
 
 
 def load_blazepose(
-    file: str | Path | None,
+    file: str | Path,
     data: CocoDataModule,
     recording: str | Path | None = None,
     folder: str | Path = "runs/recordings",
@@ -124,20 +124,20 @@ def load_blazepose(
     least_trust: Annotated[float, Ge(0), Le(1)] = 0.0,
     check: bool = True,
 ) -> RecordedTeacher:
-    """BlazePose as a teacher: recorded for the training persons the first time, and read from the recording afterwards.
+    """BlazePose as a teacher: the training persons are recorded the first time, and later read from the recording.
 
     Args:
         file: MediaPipe's model file, pose_landmark_full.tflite.
-        data: the data whose training persons it teaches.
+        data: the data with the training persons.
         recording: folder of the recording; null: one in `folder`, named after the data.
-        folder: folder for recordings without a name of their own.
+        folder: folder of recordings that are named after their data.
         threads: CPU threads of the network.
-        turns: turns of a person's box that are tried. Fewer are quicker and less accurate.
-        passes: further views of a person. Fewer are quicker and less accurate.
+        turns: number of rotations of a person's box that are tried. Fewer are quicker and less accurate.
+        passes: number of further views of a person. Fewer are quicker and less accurate.
         may_record: record persons who are not recorded yet, which takes a while; false raises an error instead.
         sigma: least width of a peak in cells of the student's map.
-        least_trust: joints with less trust are left to the labels.
-        check: reject a recording that finds hardly more labelled joints than the mean pose.
+        least_trust: joints with less trust are learnt from their labels alone.
+        check: reject a recording whose accuracy on labelled joints is near the mean pose's.
 
     Raises:
         DistilPoseError: the persons are not recorded, and `may_record` is false.
@@ -155,5 +155,5 @@ def load_blazepose(
 
 
 def blazepose_source(settings: Mapping[str, Any], padding: float, device: torch.device) -> BlazePoseSource:
-    """The source for `record` from the settings of `load_blazepose`; it has crops of its own and runs on the CPU."""
+    """The source for `record` from the settings of `load_blazepose`. It ignores padding and device: it runs on the CPU."""
     return BlazePoseSource(BlazePose(settings["file"], settings["threads"]), settings["turns"], settings["passes"])

@@ -1,6 +1,6 @@
-"""BlazePose, MediaPipe's pose network, as published: one crop in, 33 joints and their heat maps out.
+"""BlazePose, MediaPipe's pose network, as published: it takes one crop and returns 33 joints and their heat maps.
 
-The file is MediaPipe's own (Apache-2.0). It runs under LiteRT on the CPU and is never trained.
+The model file is MediaPipe's (Apache-2.0). It runs under LiteRT on the CPU and is never trained.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
-# in the network's order; left and right are the person's; the mouth's corners are named like the other pairs
+# the joints in the network's order; left and right are the person's
 BLAZEPOSE = Skeleton.from_names(
     (
         "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
@@ -29,9 +29,9 @@ BLAZEPOSE = Skeleton.from_names(
 # shoulders, elbows, wrists, hips, knees and ankles: their peaks are the quality of a view
 LIMBS = (*range(11, 17), *range(23, 29))
 SIDE = 256  # pixels of a crop
-CELLS = 64  # of a heat map
-# landmarks that are not joints: the middle of the hips, and a point on the circle about it that contains the whole body; on
-# a person standing upright it is straight above the hips
+CELLS = 64  # rows and columns of a heat map
+# Two landmarks are not joints: the middle of the hips, and a point on the circle around it that contains the body. For an
+# upright person this point lies straight above the hips.
 CENTRE, RIM = 33, 34
 FETCH = "download it by `python scripts/fetch_blazepose.py FILE`"
 
@@ -40,9 +40,9 @@ class BlazePoseOutput(NamedTuple):
     """Output of the network for one crop.
 
     Attributes:
-        logits: (64, 64, 33) float32 heat maps before the sigmoid. Cell (i, j) lies at crop pixel (4 i - 0.5, 4 j - 0.5),
-            measured on mirrored crops: only then are their maps the mirror images.
-        body: (2, 2) float32, crop pixels of the middle of the hips and of the point on the body's circle.
+        logits: (64, 64, 33) float32 heat maps before the sigmoid. Cell (i, j) lies at crop pixel (4 i - 0.5, 4 j - 0.5). The
+            offset was measured: only with it the maps of mirrored crops are mirror images.
+        body: (2, 2) float32, the middle of the hips and the point on the body's circle, in crop pixels.
     """
 
     logits: NDArray[np.float32]
@@ -73,9 +73,7 @@ class BlazePose:
     name = "blazepose"
     skeleton = BLAZEPOSE
 
-    def __init__(self, file: str | Path | None, threads: int = 1):
-        if file is None:
-            raise DistilPoseError(f"BlazePose is a file of MediaPipe's, but teacher.file is not set: {FETCH}.")
+    def __init__(self, file: str | Path, threads: int = 1):
         if not Path(file).is_file():
             raise DistilPoseError(f"teacher.file={file} is not a file: {FETCH}.")
         content = Path(file).read_bytes()

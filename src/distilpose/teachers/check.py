@@ -1,4 +1,4 @@
-"""The check that a teacher is worth learning from, before any time is spent on it."""
+"""The check of a teacher's accuracy before a training starts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from distilpose.errors import DistilPoseError
 from distilpose.outputs import PoseBatch
 from distilpose.teachers.base import Teacher
 
+BATCH_SIZE = 32
+
 
 def check_teacher(
     teacher: Teacher,
     dataset: Dataset,
     persons: int = 300,
-    batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """Raise an error for a teacher whose heat maps are out of range or whose accuracy is near chance.
@@ -30,30 +31,29 @@ def check_teacher(
     Args:
         teacher: a teacher that reads images, on its device.
         dataset: validation persons, each a `PoseBatch`.
-        persons: how many of them are used, evenly spread.
-        batch_size: crops a forward pass.
-        device: of the teacher.
+        persons: number of persons used, evenly spread over the data set.
+        device: device of the teacher.
 
     Returns:
         accuracy, chance, the number of joints, the lowest and highest heat-map value, and the median peak.
 
     Raises:
-        DistilPoseError: saying what is wrong, and how to distil from the teacher regardless.
+        DistilPoseError: the teacher fails the check. The message names the figures and the way to skip the check.
     """
     count = min(len(dataset), persons)  # type: ignore[arg-type]
     spread = torch.linspace(0, len(dataset) - 1, count).long().tolist()  # type: ignore[arg-type]
-    kept: tuple[list[Tensor], ...] = ([], [], [], [])  # predictions, peaks, keypoints, weights
+    collected: tuple[list[Tensor], ...] = ([], [], [], [])  # predictions, peaks, keypoints, weights
     lowest, highest = float("inf"), float("-inf")
-    for batch in DataLoader(Subset(dataset, spread), batch_size):
+    for batch in DataLoader(Subset(dataset, spread), BATCH_SIZE):
         batch = move_data_to_device(PoseBatch(*batch), torch.device(device))
         output = teacher(batch)
         heatmaps = output.heatmaps.float()
         lowest, highest = min(lowest, heatmaps.min().item()), max(highest, heatmaps.max().item())
         place, peak = decode_heatmaps(heatmaps)
         weights = batch.weights if output.trust is None else batch.weights * (output.trust > 0)
-        for collected, value in zip(kept, (place, peak, batch.keypoints, weights), strict=True):
-            collected.append(value.cpu())
-    predicted, peaks, truth, weight = map(torch.cat, kept)
+        for values, value in zip(collected, (place, peak, batch.keypoints, weights), strict=True):
+            values.append(value.cpu())
+    predicted, peaks, truth, weight = map(torch.cat, collected)
     mean_pose = (truth * weight[..., None]).sum(0) / weight.sum(0).clamp(min=1)[:, None]
     size = teacher.student.input_size
     figures = {
@@ -69,7 +69,7 @@ def check_teacher(
 
 
 def least_accuracy(chance: float) -> float:
-    """Accuracy that a teacher needs: a quarter above the mean pose's, or half the way from there to 1 if that is less."""
+    """Accuracy that a teacher needs: 1.25 times the mean pose's, or halfway from the mean pose's to 1 if that is less."""
     return min(1.25 * chance, (1 + chance) / 2)
 
 
@@ -81,7 +81,7 @@ def _accuracy(predicted: Tensor, truth: Tensor, weight: Tensor, input_size: tupl
 
 
 def _judge(figures: dict[str, float], count: int) -> None:
-    """Raise unless the figures are those of a teacher worth learning from."""
+    """Raise an error if the heat maps are out of range or the accuracy is near chance."""
     way_out = "Train it longer or use another, or pass teacher.check=false to distil from it regardless."
     if not (figures["lowest"] >= -1 and figures["highest"] <= 2 and figures["median_peak"] >= 0.01):
         raise DistilPoseError(

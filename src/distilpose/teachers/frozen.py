@@ -36,14 +36,14 @@ ADVICE = (
 class FrozenTeacher(Teacher):
     """A heat-map network in eval mode, without gradients.
 
-    On persons without any label its trust is `peak_confidence`; where a person has labels, they decide which joints count.
+    For a person without any label the trust is `peak_confidence`. For a labelled person it is 1 for labelled joints, else 0.
 
     Args:
         model: the teacher network.
         compile: run it through torch.compile.
-        precision: of its forward pass; null follows trainer.precision.
+        precision: precision of its forward pass; null follows trainer.precision.
         check: reject a teacher whose heat maps are out of range or whose accuracy is near chance (see `check_teacher`).
-        check_persons: validation persons that the check looks at.
+        check_persons: number of validation persons used for the check.
         resize: resize the student's crops to the teacher's size, if they differ.
     """
 
@@ -67,25 +67,25 @@ class FrozenTeacher(Teacher):
         self._dtype = DTYPES[str(precision)]
         self._check, self._check_persons = check, check_persons
         self._resize = resize
-        # the teacher's joints in the student's order; None where both have the same
+        # the teacher's joints in the student's order; None if both have the same joints
         self._joints: list[int | None] | None = None
         self._unlabelled = False
 
     def set_student(self, student: PoseModel) -> None:
         """Set the student; see `Teacher`."""
-        own, theirs = tuple(self.model.input_size), tuple(student.input_size)
-        if own != theirs and not self._resize:
+        size, student_size = tuple(self.model.input_size), tuple(student.input_size)
+        if size != student_size and not self._resize:
             raise DistilPoseError(
-                f"The teacher reads crops of {own} and the student of {theirs} (height, width): pass "
-                f"model.input_size={list(own)}, or teacher.resize=true to resize the student's crops, or record the teacher at "
-                "its own size (python -m distilpose.record)."
+                f"The teacher reads crops of {size} and the student of {student_size} (height, width): pass "
+                f"model.input_size={list(size)}, or teacher.resize=true to resize the student's crops, or record the teacher "
+                "at its own size (python -m distilpose.record)."
             )
         joints = match_joints(self.skeleton, student.skeleton)
         self._joints = None if student.skeleton.names == self.skeleton.names else joints
         self.student = student
 
     def prepare(self, datamodule: CocoDataModule) -> None:
-        """Note whether there are persons without labels, whose maps need a trust of their own."""
+        """Remember whether the data have persons without labels, whose trust is computed from the maps."""
         self._unlabelled = datamodule.unlabelled
 
     def __call__(self, batch: PoseBatch) -> TeacherOutput:
@@ -126,13 +126,13 @@ class FrozenTeacher(Teacher):
 
 
 class CheckpointSource(Source):
-    """A heat-map network in crops of its own size, whatever the student's. Trust is its `peak_confidence`.
+    """A heat-map network that is run on crops of its own input size. Trust is `peak_confidence`.
 
     Args:
         model: the network.
-        digest: SHA-256 of the file it came from.
+        digest: SHA-256 of its file.
         padding: factor on the box around a person, as in its training.
-        device: to run it on.
+        device: device that runs it.
     """
 
     def __init__(self, model: PoseModel, digest: str, padding: float = 1.25, device: torch.device | str = "cpu"):
@@ -161,7 +161,7 @@ class CheckpointSource(Source):
 
 
 def floor_of(model: PoseModel) -> float:
-    """Noise floor of a network's maps, see `DistillationLoss.floor`: a softmax leaves no noise beside its peaks."""
+    """Noise floor of a network's maps (see `DistillationLoss.floor`); 0 for softmax maps, which have no noise."""
     return 0.0 if getattr(model.head, "activation", "none") == "softmax" else FLOOR
 
 
@@ -178,9 +178,9 @@ def load_teacher(
     Args:
         checkpoint: the file, or another form that `load_model` takes.
         compile: run the teacher through torch.compile.
-        precision: of the teacher's forward pass; null follows trainer.precision.
+        precision: precision of the teacher's forward pass; null follows trainer.precision.
         check: reject a teacher whose heat maps are out of range or whose accuracy is near chance.
-        check_persons: validation persons that the check looks at.
+        check_persons: number of validation persons used for the check.
         resize: resize the student's crops to the teacher's size, if they differ.
     """
     return FrozenTeacher(_load_network(checkpoint), compile, precision, check, check_persons, resize)
@@ -190,9 +190,9 @@ def checkpoint_source(settings: Mapping[str, Any], padding: float, device: torch
     """The source for `record` from the settings of `load_teacher`.
 
     Args:
-        settings: of `conf/teacher/checkpoint.yaml`.
+        settings: settings of `conf/teacher/checkpoint.yaml`.
         padding: factor on the box around a person.
-        device: to run it on.
+        device: device that runs the network.
     """
     model = _load_network(settings["checkpoint"])
     return CheckpointSource(model, sha256_of(local_file(settings["checkpoint"])), padding, device)
@@ -200,14 +200,10 @@ def checkpoint_source(settings: Mapping[str, Any], padding: float, device: torch
 
 def _load_network(checkpoint: str | Path | None) -> PoseModel:
     if checkpoint is None:
-        raise DistilPoseError(f"A distillation needs a teacher but teacher.checkpoint is not set: {ADVICE}")
-    try:
-        file = local_file(checkpoint)
-    except DistilPoseError as error:
-        raise DistilPoseError(
-            f"teacher.checkpoint={checkpoint} cannot be loaded: {error} Otherwise {ADVICE}"
-        ) from error
-    model = load_model(file)
+        raise DistilPoseError(f"A distillation needs a teacher, but teacher.checkpoint is not set: {ADVICE}")
+    model = load_model(checkpoint)
     if model.kind != "teacher":
-        raise DistilPoseError(f"'{file}' holds the student {model.name}, but a teacher must give heat maps: {ADVICE}")
+        raise DistilPoseError(
+            f"'{checkpoint}' holds the student {model.name}, but a teacher must predict heat maps: {ADVICE}"
+        )
     return model

@@ -14,7 +14,7 @@ from distilpose.teachers.base import Teacher
 
 
 class LabelTeacher(Teacher):
-    """Gives the Gaussian of each labelled joint as its heat map, without any network.
+    """Returns the Gaussian of each labelled joint as its heat map, without any network.
 
     A student may gain from a teacher's heat maps because the teacher adds knowledge, or because a loss over maps trains better
     than one over coordinates. With this teacher only the latter remains.
@@ -37,5 +37,5 @@ class LabelTeacher(Teacher):
         return TeacherOutput(encode_heatmaps(batch.keypoints, batch.weights, self.student.heatmap_size, self.sigma)[0])
 
     def check(self, datamodule: CocoDataModule) -> str:
-        """Say what the teacher is; there is nothing to check."""
-        return f"Teacher {self.name}: their Gaussians of {self.sigma:g} cells, and no network."
+        """Return the line for the log; labels need no check."""
+        return f"Teacher {self.name}: their Gaussians of {self.sigma:g} cells, without a network."

@@ -1,4 +1,4 @@
-"""A teacher whose heat maps were recorded: they are warped into the view of each training crop."""
+"""A teacher that reads recorded heat maps and warps them into the view of each training crop."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class RecordedTeacher(Teacher):
         recording: the maps.
         sigma: least width of a peak in cells of the student's map. Narrower peaks are widened to it at the same height;
             otherwise maps recorded from a large crop would be points to a small student. 0 does not change them.
-        least_trust: joints with less trust get none.
-        check: reject a recording that finds hardly more labelled joints than the mean pose.
+        least_trust: the trust of joints below it becomes 0.
+        check: reject a recording whose accuracy on labelled joints is near the mean pose's.
     """
 
     def __init__(self, recording: Recording, sigma: float = 1.0, least_trust: float = 0.0, check: bool = True):
@@ -48,34 +48,25 @@ class RecordedTeacher(Teacher):
 
     def set_student(self, student: PoseModel) -> None:
         """Set the student; see `Teacher`."""
-        straight = match_joints(self.skeleton, student.skeleton)
-        mirrored = [straight[joint] for joint in student.skeleton.flip_order]
+        unmirrored = match_joints(self.skeleton, student.skeleton)
+        mirrored = [unmirrored[joint] for joint in student.skeleton.flip_order]
         # row 0 for normal views, row 1 for mirrored ones; -1 for a joint that was not recorded
-        joints = [[-1 if joint is None else joint for joint in row] for row in (straight, mirrored)]
+        joints = [[-1 if joint is None else joint for joint in row] for row in (unmirrored, mirrored)]
         self._joints = torch.tensor(joints)
         self.student = student
 
     def __call__(self, batch: PoseBatch) -> TeacherOutput:
-        """Heat maps of a batch; see `Teacher`. Trust is the recording's where the map's peak is in the crop, else 0.
-
-        Raises:
-            DistilPoseError: no person of a training batch is recorded: the recording is of other data.
-        """
+        """Heat maps of a batch; see `Teacher`. Trust is the recording's if the map's peak is in the crop, else 0."""
         device = batch.warp.device
         warp = batch.warp.cpu().double()
         rows = self.recording.rows(batch.annotation_id.cpu().numpy(), batch.bbox.cpu().numpy())
-        recorded, found = self._persons(rows), torch.from_numpy(rows >= 0)
-        if torch.is_grad_enabled() and not found.any():
-            raise DistilPoseError(
-                f"The recording {self.recording.path} has none of the {len(rows)} persons of a training batch (first "
-                f"annotation {batch.annotation_id[0].item()}): {WAY_OUT} for these data."
-            )
+        recorded = self._persons(rows)
         joints = self._joints[(torch.linalg.det(warp[:, :, :2]) < 0).long()]
-        known = (joints >= 0) & found[:, None]
+        known = (joints >= 0) & torch.from_numpy(rows >= 0)[:, None]
         n, joints = torch.arange(len(joints))[:, None], joints.clamp(min=0)
 
-        place = recorded["place"][n, joints].double() @ warp[:, :, :2].mT + warp[:, None, :, 2]
-        inside = ((place >= 0) & (place <= place.new_tensor(self.student.input_size).flip(0) - 1)).all(-1)
+        position = recorded["place"][n, joints].double() @ warp[:, :, :2].mT + warp[:, None, :, 2]
+        inside = ((position >= 0) & (position <= position.new_tensor(self.student.input_size).flip(0) - 1)).all(-1)
         trust = recorded["trust"][n, joints] * (known & inside)
         trust = trust * (trust >= self.least_trust)
 
@@ -98,18 +89,23 @@ class RecordedTeacher(Teacher):
         return torch.cat([turn * stride, shift], dim=-1)
 
     def _sample(self, maps: Tensor, cells: Tensor, width: Tensor) -> Tensor:
-        """Recorded maps (N, K, h, w) on the student's grid, with peaks of (N, K) width in recorded cells widened to `sigma`.
+        """Sample recorded maps (N, K, h, w) on the student's grid. Peaks narrower than `sigma` are widened to it.
 
-        The maps are sampled between the student's cells and in a margin around them, finely enough to miss no peak, and then
-        blurred to the student's cells.
+        The maps are first sampled at the student's cells, between them and in a margin around them, finely enough to miss no
+        peak. They are then blurred to the student's cells.
+
+        Args:
+            maps: the recorded maps.
+            cells: matrices of `_cell_matrices`.
+            width: (N, K) standard deviations of the peaks in recorded cells.
         """
         scale = torch.linalg.det(cells[:, :, :2]).abs().sqrt()  # recorded cells in one of the student's cells
-        own = width.double().clamp(min=0.5) / scale[:, None]
-        blur = (self.sigma**2 - own**2).clamp(min=0).sqrt()
+        unblurred = width.double().clamp(min=0.5) / scale[:, None]  # in the student's cells
+        blur = (self.sigma**2 - unblurred**2).clamp(min=0).sqrt()
         fine, margin = 1, 0
         if bool((blur > 0).any()):
-            # the sum of a Gaussian sampled every two standard deviations is right to a hundredth
-            fine = min(8, max(1, math.ceil(float((0.5 / own[blur > 0]).max()))))
+            # sampled every two standard deviations, a Gaussian's sum has an error of one per cent
+            fine = min(8, max(1, math.ceil(float((0.5 / unblurred[blur > 0]).max()))))
             margin = math.ceil(3 * self.sigma)
         rows, columns = self.student.heatmap_size
         y, x = (torch.arange(-margin * fine, (size - 1 + margin) * fine + 1) / fine for size in (rows, columns))
@@ -120,18 +116,20 @@ class RecordedTeacher(Teacher):
         sampled = F.grid_sample(maps, (2 * grid / last - 1).to(maps), padding_mode="zeros", align_corners=True)
         if margin == 0:
             return sampled
-        height = (1 + (blur / own) ** 2)[..., None, None].to(maps)  # a blur lowers a Gaussian's peak by this factor
+        height = (1 + (blur / unblurred) ** 2)[..., None, None].to(
+            maps
+        )  # a blur lowers a Gaussian's peak by this factor
         down, across = (_blur(blur, at, size).to(maps) for at, size in ((y, rows), (x, columns)))
         return down @ sampled @ across.mT * height
 
     def check(self, datamodule: CocoDataModule) -> str:
-        """Check that every training person is recorded, and that more labelled joints are found than by the mean pose."""
+        """Check that every training person is recorded, and that the maps are more accurate than the mean pose."""
         dataset = datamodule.train_dataset()
-        lacking = self.recording.lacks(dataset)
-        if len(lacking):
+        missing = self.recording.missing_persons(dataset)
+        if len(missing):
             raise DistilPoseError(
-                f"The recording {self.recording.path} lacks {len(lacking)} of the {len(dataset)} training persons (first "
-                f"annotation {lacking[0]}): {WAY_OUT} for these data."
+                f"The recording {self.recording.path} lacks {len(missing)} of the {len(dataset)} training persons (first "
+                f"annotation {missing[0]}): {WAY_OUT} for these data."
             )
         accuracy = recording_accuracy(self.recording, dataset)
         if self._check and accuracy is not None and accuracy[0].value < least_accuracy(accuracy[1].value):
@@ -144,14 +142,14 @@ class RecordedTeacher(Teacher):
 
 
 def _blur(sigma: Tensor, at: Tensor, size: int) -> Tensor:
-    """(N, K, size, len(at)) weights, of sum 1, of samples at `at` (in cells) in a blur to the cells 0 to size - 1."""
+    """Weights (N, K, size, len(at)) that blur samples at positions `at` (in cells) to cells 0 to size - 1; their sum is 1."""
     distance = torch.arange(size)[:, None] - at
     weights = torch.exp(-0.5 * (distance / sigma[..., None, None].clamp(min=0.02)) ** 2)
     return weights / weights.sum(-1, keepdim=True)
 
 
 def load_recorded(
-    file: str | Path | None,
+    file: str | Path,
     sigma: Annotated[float, Ge(0)] = 1.0,
     least_trust: Annotated[float, Ge(0), Le(1)] = 0.0,
     check: bool = True,
@@ -161,7 +159,7 @@ def load_recorded(
     Args:
         file: folder written by `python -m distilpose.record`.
         sigma: least width of a peak in cells of the student's map.
-        least_trust: joints with less trust are left to the labels.
-        check: reject a recording that finds hardly more labelled joints than the mean pose.
+        least_trust: joints with less trust are learnt from their labels alone.
+        check: reject a recording whose accuracy on labelled joints is near the mean pose's.
     """
     return RecordedTeacher(open_recording(file), sigma, least_trust, check)

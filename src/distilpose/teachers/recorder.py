@@ -1,4 +1,4 @@
-"""Recording a teacher: its heat maps of every person, computed once, in the view that suits the teacher."""
+"""Recording a teacher: its heat maps are computed once for every person, in the view that suits the teacher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distilpose.data.coco import CocoKeypoints, read_image
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import PCK, mean_pose, pck, predict_mean_pose
-from distilpose.teachers.base import Source, SourceOutput
+from distilpose.teachers.base import Source, SourceOutput, match_joints
 from distilpose.teachers.recording_file import FORMAT, PART, Recording, begin_recording, open_recording, part_of
 
 
@@ -27,12 +27,12 @@ def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_siz
 
     Args:
         source: the teacher.
-        dataset: its `instances` are recorded, labelled or not. Only those joints of the source are kept that the data set has.
-        output: the folder to write, under another name until it is complete.
-        batch_size: persons a call of the source.
+        dataset: its `instances` are recorded, labelled or not. Joints that the data set does not have are left out.
+        output: the folder to write. It has another name until it is complete.
+        batch_size: number of persons in one call of the source.
 
     Returns:
-        The new recording, or the one in the folder if it is of the same source and has every person.
+        The new recording, or the existing one if its source is the same and it has every person.
 
     Raises:
         DistilPoseError: the folder holds something else, or source and data set have no joint in common.
@@ -44,7 +44,7 @@ def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_siz
         return _check_same(open_recording(output), about, dataset)
     part = part_of(output)
     part.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(part.with_name(f".{part.name}.lock")):  # the processes of a training record once
+    with FileLock(part.with_name(f".{part.name}.lock")):  # only one of a training's processes records
         if not output.exists():
             _fill(part, source, dataset, about, joints, batch_size)
             os.rename(part, output)
@@ -67,7 +67,7 @@ def _fill(
 
 
 def find_recording(source: Source, dataset: CocoKeypoints, folder: str | Path) -> Path:
-    """The path of a source's recording in a folder: the first that has all these persons, else a new path.
+    """Find a source's recording in a folder: the path of the first that has all persons, else a new path.
 
     Args:
         source: the teacher.
@@ -80,10 +80,10 @@ def find_recording(source: Source, dataset: CocoKeypoints, folder: str | Path) -
         if path.suffix == PART:
             continue
         try:
-            found = open_recording(path)
-        except DistilPoseError:  # another recording is damaged
+            recording = open_recording(path)
+        except DistilPoseError:  # a damaged recording is skipped
             continue
-        if _same_source(found.about, wanted) and not len(found.lacks(dataset)):
+        if _same_source(recording.about, wanted) and not len(recording.missing_persons(dataset)):
             return path
     text = json.dumps(wanted, sort_keys=True)
     return Path(folder) / f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -100,30 +100,24 @@ def recording_accuracy(recording: Recording, dataset: CocoKeypoints) -> tuple[PC
     places = np.ascontiguousarray(recording.persons["place"][rows][:, [joint or 0 for joint in joints]])
     target, boxes = torch.from_numpy(people.keypoints), torch.from_numpy(people.boxes)
     baseline = predict_mean_pose(mean_pose(dataset), dataset).keypoints
-    own, chance = (
+    recorded, chance = (
         pck(place, target, torch.from_numpy(labelled), boxes, dataset.skeleton)
         for place in (torch.from_numpy(places), baseline)
     )
-    return own, chance
+    return recorded, chance
 
 
 def describe_accuracy(accuracy: tuple[PCK, PCK] | None) -> str:
-    """The result of `recording_accuracy` in words."""
+    """Describe the result of `recording_accuracy` in one line."""
     if accuracy is None:
         return "none with labels to compare with"
-    own, chance = accuracy
-    return f"{own.value:.1%} of labelled joints found (within {own.reference}; mean pose {chance.value:.1%})"
+    recorded, chance = accuracy
+    return f"{recorded.value:.1%} of labelled joints found (within {recorded.reference}; mean pose {chance.value:.1%})"
 
 
 def _joints_in_common(source: Source, dataset: CocoKeypoints) -> list[int]:
-    """The source's joints that the data set has too."""
-    joints = {joint for joint in dataset.skeleton.matching(source.skeleton) if joint is not None}
-    if not joints:
-        raise DistilPoseError(
-            f"{source.name} has the joints {', '.join(source.skeleton.names[:3])}, … and none of the data's joints "
-            f"{', '.join(dataset.skeleton.names[:3])}, …: record a teacher of this kind of body."
-        )
-    return sorted(joints)
+    """Indices of the source's joints that the data set has too."""
+    return sorted({joint for joint in match_joints(source.skeleton, dataset.skeleton) if joint is not None})
 
 
 def _about(source: Source, dataset: CocoKeypoints, joints: list[int]) -> dict[str, Any]:
@@ -141,22 +135,20 @@ def _about(source: Source, dataset: CocoKeypoints, joints: list[int]) -> dict[st
 
 
 def _same_source(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two recordings have the same source and joints, of any persons."""
+    """Whether two recordings have the same source and joints; their persons may differ."""
     return all(one.get(key) == other.get(key) for key in ("format", "source", "joints", "map_size"))
 
 
-def _check_same(found: Recording, about: dict[str, Any], dataset: CocoKeypoints) -> Recording:
-    """The recording itself, if it is of the same source and lacks no person."""
-    lacking = len(found.lacks(dataset))
-    if not _same_source(found.about, about) or lacking:
-        reason = (
-            f"lacks {lacking} of these {len(dataset)} persons" if lacking else "is of another source or other joints"
-        )
+def _check_same(recording: Recording, about: dict[str, Any], dataset: CocoKeypoints) -> Recording:
+    """Return a recording, or raise an error if its source differs or it lacks a person."""
+    missing = len(recording.missing_persons(dataset))
+    if not _same_source(recording.about, about) or missing:
+        reason = f"lacks {missing} of these {len(dataset)} persons" if missing else "has another source or other joints"
         raise DistilPoseError(
-            f"The recording {found.path} {reason} ({found.about['source'].get('name')}, {len(found.persons)} persons of "
-            f"{found.about.get('annotations')}): nothing is overwritten, give another folder or remove it."
+            f"The recording {recording.path} {reason} ({recording.about['source'].get('name')}, {len(recording.persons)} "
+            f"persons of {recording.about.get('annotations')}): nothing is overwritten, give another folder or remove it."
         )
-    return found
+    return recording
 
 
 def _write(
@@ -172,8 +164,8 @@ def _write(
     persons["warp"][chunk] = result.warps
     persons["place"][chunk] = np.linalg.solve(turn[:, None], (cells - shift)[..., None])[..., 0]
     persons["trust"][chunk] = result.trust[:, joints]
-    # cells below a tenth of the peak are noise; a Gaussian has nine tenths of its sum above
+    # cells below 10 % of the peak are noise; the others hold 90 % of a Gaussian's sum
     high = heatmaps * (heatmaps >= 0.1 * heatmaps.max(axis=(-2, -1), keepdims=True))
     total = high.clip(min=0).sum(axis=(-2, -1)) / 0.9
     persons["width"][chunk] = np.sqrt(total / (2 * np.pi * peaks.numpy().clip(min=1e-6)))
-    persons["done"][chunk] = True  # last, so that an interruption loses these persons only
+    persons["done"][chunk] = True  # set last, so that an interruption loses only these persons

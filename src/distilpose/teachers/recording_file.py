@@ -1,7 +1,7 @@
-"""A teacher's heat maps on disk: computed once for each person, read by any number of trainings at a time.
+"""The files of a recording: a teacher's heat maps, computed once for each person and read by any number of trainings.
 
 A recording is a folder. `maps.npy` holds all heat maps in float16. Trainings map it into memory instead of reading it, and
-those on one machine share the pages. `persons.npy` holds the position of each person's map in the image, and
+trainings on one machine share the pages. `persons.npy` holds the position of each person's map in the image, and
 `recording.json` the source of the maps.
 """
 
@@ -24,8 +24,11 @@ from distilpose.skeleton import Skeleton
 
 FORMAT = 1
 MAPS, PERSONS, ABOUT = "maps.npy", "persons.npy", "recording.json"
-PART = ".part"  # suffix of the folder of an unfinished recording
-WAY_OUT = "record one by `python -m distilpose.record teacher=blazepose|checkpoint data=… output=FOLDER`"
+PART = ".part"  # suffix of the folder while the recording is unfinished
+WAY_OUT = (
+    "record one by `python -m distilpose.record teacher=blazepose|checkpoint data=… output=FOLDER` (an interrupted recording "
+    "is continued)"
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Recording:
         skeleton: the K joints recorded.
         maps: (M, K, h, w) float16, mapped into memory; a peak near 1 at each joint.
         persons: (M,) by field
-            annotation_id: of the annotation file.
+            annotation_id: id in the annotation file.
             image: CRC-32 of the image's file name, to recognise persons of other images.
             box: (4,) x, y, width, height in image pixels.
             warp: (2, 3) affine matrix from image pixels to cells of the map.
@@ -62,14 +65,14 @@ class Recording:
         return ids[order], order
 
     def rows(self, annotation_ids: NDArray[np.int64], boxes: NDArray) -> NDArray[np.int64]:
-        """(N,) rows of persons; -1 for a person who is missing, or has another box (and is of another file)."""
+        """(N,) row of each person; -1 for a person who is missing, or whose box differs (a person of another file)."""
         ids, order = self._by_id
         place = np.searchsorted(ids, annotation_ids).clip(max=len(ids) - 1)
         same = (ids[place] == annotation_ids) & (np.abs(self.persons["box"][order[place]] - boxes) < 1).all(axis=1)
         return np.where(same, order[place], -1)
 
-    def lacks(self, dataset: CocoKeypoints) -> NDArray[np.int64]:
-        """Annotation ids of those persons of the data set who are not recorded."""
+    def missing_persons(self, dataset: CocoKeypoints) -> NDArray[np.int64]:
+        """Annotation ids of the persons of a data set who are not in the recording."""
         persons = dataset.instances
         rows = self.rows(persons.annotation_ids, persons.boxes)
         same = (rows >= 0) & (self.persons["image"][rows] == image_keys(dataset))
@@ -82,45 +85,40 @@ def image_keys(dataset: CocoKeypoints) -> NDArray[np.uint32]:
     return np.array([zlib.crc32(name.encode()) for name in names], dtype=np.uint32)
 
 
-def open_recording(path: str | Path | None) -> Recording:
+def open_recording(path: str | Path) -> Recording:
     """Open the recording in a folder.
 
     Raises:
         DistilPoseError: there is none, it is not finished, or it is damaged.
     """
-    if path is None:
-        raise DistilPoseError(f"A recorded teacher is a folder, but teacher.file is not set: {WAY_OUT}.")
     path = Path(path)
-    if not path.exists():
-        begun = " (one was begun: the same command continues it)" if part_of(path).exists() else ""
-        raise DistilPoseError(f"The recording {path} does not exist{begun}: {WAY_OUT}.")
     try:
         about = json.loads((path / ABOUT).read_text())
         names, version, _ = about["joints"], about["format"], about["source"]["name"]
         maps, persons = np.load(path / MAPS, mmap_mode="r"), np.load(path / PERSONS, mmap_mode="r")
+        if version != FORMAT or len(maps) != len(persons) or maps.shape[1] != len(names):
+            raise ValueError(f"format {version}, {len(maps)} maps of {len(persons)} persons")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DistilPoseError(f"{path} is not a readable recording ({error}): {WAY_OUT}.") from None
-    if version != FORMAT or len(maps) != len(persons) or maps.shape[1] != len(names):
-        raise DistilPoseError(f"{path} is a recording of another format, or damaged: {WAY_OUT} again.")
     return Recording(path, about, Skeleton.from_names(names), maps, persons)
 
 
 def part_of(output: Path) -> Path:
-    """The folder of a recording until it is complete."""
+    """The folder of a recording while it is unfinished."""
     return output.with_name(output.name + PART)
 
 
 def begin_recording(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -> tuple[np.memmap, np.memmap]:
-    """The writable `maps` and `persons` of an unfinished recording, which is created if necessary.
+    """Open `maps` and `persons` of an unfinished recording for writing, and create them if necessary.
 
     Raises:
-        DistilPoseError: another recording was begun there.
+        DistilPoseError: the folder holds another unfinished recording.
     """
     if not (part / ABOUT).exists():
         _create(part, about, dataset)
     if json.loads((part / ABOUT).read_text()) != about:
         raise DistilPoseError(
-            f"{part} is the beginning of another recording (other persons, settings or source): remove it or give another "
+            f"{part} is another unfinished recording (other persons, settings or source): remove it or give another "
             "folder."
         )
     maps, persons = (cast(np.memmap, np.load(part / name, mmap_mode="r+")) for name in (MAPS, PERSONS))
@@ -140,4 +138,4 @@ def _create(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -> None:
     persons["annotation_id"], persons["box"] = dataset.instances.annotation_ids, dataset.instances.boxes
     persons["image"] = image_keys(dataset)
     np.save(part / PERSONS, persons)
-    write_json(about, part / ABOUT)  # last: a folder without it is created again
+    write_json(about, part / ABOUT)  # written last: a folder without it is created again

@@ -35,7 +35,7 @@ def draw_skeleton(
         image: (H, W, 3) uint8, RGB.
         keypoints: (M, K, 2) image pixels.
         scores: (M, K); joints with a score above the threshold are drawn. None draws every finite joint.
-        skeleton: its limbs and names.
+        skeleton: limbs and names of the joints.
         threshold: see `scores`.
     """
     drawn = np.ascontiguousarray(image).copy()
@@ -48,13 +48,13 @@ def draw_skeleton(
     width = max(1, round(0.006 * max(image.shape[:2])))
     sides = [side_of(name) for name in skeleton.names]
     options: dict[str, Any] = {"lineType": cv2.LINE_AA, "shift": _SUBPIXEL_BITS}
-    for person, seen in zip(fixed.tolist(), shown.tolist(), strict=True):
+    for person, visible in zip(fixed.tolist(), shown.tolist(), strict=True):
         for start, end in skeleton.limbs:
-            if seen[start] and seen[end]:
+            if visible[start] and visible[end]:
                 colour = COLOURS[sides[start] if sides[start] == sides[end] else "centre"]
                 cv2.line(drawn, person[start], person[end], colour, width, **options)
         for joint, point in enumerate(person):
-            if seen[joint]:
+            if visible[joint]:
                 radius = round(max(2.5, 1.2 * width) * 2**_SUBPIXEL_BITS)
                 cv2.circle(drawn, point, radius, (255, 255, 255), cv2.FILLED, **options)
                 cv2.circle(drawn, point, radius, COLOURS[sides[joint]], max(1, width // 2), **options)
@@ -91,7 +91,7 @@ def heatmap_image(heatmap: ArrayLike | Tensor, size: Sequence[int] | None = None
 
     Args:
         heatmap: (h, w), or (K, h, w) whose maximum over joints is shown.
-        size: (H, W) of the image, by default that of the map.
+        size: (H, W) of the image; by default the size of the map.
         high: value of the brightest colour.
     """
     return _coloured(_flat(heatmap) / high, "magma", size)
@@ -102,7 +102,7 @@ def difference_image(difference: ArrayLike | Tensor, size: Sequence[int] | None 
 
     Args:
         difference: (h, w), or (K, h, w) whose value of largest magnitude over joints is shown.
-        size: (H, W) of the image, by default that of the map.
+        size: (H, W) of the image; by default the size of the map.
         span: difference of full red; its negative is full blue.
     """
     return _coloured(_flat(difference) / (2 * span) + 0.5, "RdBu_r", size)

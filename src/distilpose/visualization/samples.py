@@ -1,4 +1,4 @@
-"""Validation persons that pictures show, and writing and logging of pictures."""
+"""Pictures of validation persons: choosing the persons, writing and logging the pictures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def figure_to_picture(figure: Figure) -> np.ndarray:
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write an (H, W, 3) uint8 RGB picture atomically."""
-    # not imwrite, which does not report errors of the disk
+    # cv2.imwrite does not report write errors
     _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.tobytes())

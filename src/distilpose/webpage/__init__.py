@@ -1,1 +1,1 @@
-"""The page in the browser that shows what a model predicts on an image."""
+"""The web page that shows the predictions of a model."""

@@ -52,14 +52,14 @@ HEADERS = {
 def make_app(poses: Poses, limits: Limits, hosts: Iterable[str] = ()) -> Starlette:
     """The application.
 
-    It serves GET / and the page's own files, GET /about, and POST /predict. That takes a multipart form with the file `photo`
-    and optionally `boxes`, and returns what `Poses` returns, or {"error": message} with the status of the error.
+    It serves GET / and the page's own files, GET /about, and POST /predict. /predict takes a multipart form with the file
+    `photo` and optionally `boxes`. It returns the result of `Poses`, or {"error": message} with the status of the error.
 
     Args:
         poses: predicts.
         limits: limits of a request.
-        hosts: host names of the page besides those of this machine. A request to any other name gets an error, so that
-            another page cannot reach this one by a name that points here (DNS rebinding).
+        hosts: host names of the page besides those of this machine. A request to any other name gets an error. This protects
+            against DNS rebinding: another page whose host name points to this machine.
     """
     queue = PredictionQueue(limits)
     content = {**poses.about(), "limits": asdict(limits)}
@@ -166,9 +166,9 @@ async def _request_error(request: Request, error: Exception) -> Response:
 
 
 async def _disconnected(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # nobody receives it; without it the log would have a stack trace
+    return Response(status_code=400)  # no client receives it, but without it the log would have a stack trace
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
-    """A defect of the server; Starlette logs it after this response."""
-    return JSONResponse({"error": "The prediction failed; the log of the server says why."}, 500)
+    """Response to a defect of the server, which Starlette logs afterwards."""
+    return JSONResponse({"error": "The prediction failed: see the log of the server for the reason."}, 500)

@@ -6,21 +6,21 @@ const DRAG_DISTANCE = 4; // screen pixels; a shorter movement is a tap
 const MIN_SIZE = 8; // screen pixels; a smaller box is discarded
 
 export function element(name, attributes = {}, ...classes) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.classList.add(...classes.filter(Boolean));
-  return made;
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.classList.add(...classes.filter(Boolean));
+  return node;
 }
 
 export class BoxEditor {
   // changed(): a box was added, changed or removed. chosen(): the selection changed. tapped(point): returns true if it handled the tap.
-  constructor(svg, layer, { changed, chosen, tapped, room }) {
-    Object.assign(this, { svg, layer, changed, chosen, tapped, room, boxes: [], index: -1, size: [1, 1], drag: null });
+  constructor(svg, layer, { changed, chosen, tapped, canAdd }) {
+    Object.assign(this, { svg, layer, changed, chosen, tapped, canAdd, boxes: [], index: -1, size: [1, 1], drag: null });
     svg.addEventListener("pointerdown", (event) => this.begin(event));
-    const mine = (act) => (event) => event.pointerId === this.drag?.pointer && act(event); // ignore a second finger
-    svg.addEventListener("pointermove", mine((event) => this.go(event)));
-    svg.addEventListener("pointerup", mine((event) => this.end(event)));
-    svg.addEventListener("pointercancel", mine(() => this.undo()));
+    const dragging = (act) => (event) => event.pointerId === this.drag?.pointer && act(event); // ignore a second finger
+    svg.addEventListener("pointermove", dragging((event) => this.go(event)));
+    svg.addEventListener("pointerup", dragging((event) => this.end(event)));
+    svg.addEventListener("pointercancel", dragging(() => this.undo()));
   }
 
   reset(width, height) {
@@ -48,7 +48,7 @@ export class BoxEditor {
   }
 
   add(box) {
-    if (!this.room(this.boxes.length)) return;
+    if (!this.canAdd(this.boxes.length)) return;
     this.boxes.push(box);
     this.choose(this.boxes.length - 1);
     this.changed();
@@ -113,16 +113,16 @@ export class BoxEditor {
     if (!drag.moved) {
       if (Math.hypot(event.clientX - drag.at[0], event.clientY - drag.at[1]) < DRAG_DISTANCE) return;
       if (drag.kind === "new") {
-        if (!this.room(this.boxes.length)) return this.undo();
+        if (!this.canAdd(this.boxes.length)) return this.undo();
         this.boxes.push([...drag.start, 1, 1]);
         this.index = this.boxes.length - 1;
       }
       drag.moved = true;
     }
     const [x, y] = this.point(event);
-    const way = [x - drag.start[0], y - drag.start[1]];
+    const offset = [x - drag.start[0], y - drag.start[1]];
     this.boxes[this.index] =
-      drag.kind === "new" ? this.shifted([...drag.start, 0, 0], ...way, "se") : this.shifted(drag.before, ...way, drag.kind);
+      drag.kind === "new" ? this.shifted([...drag.start, 0, 0], ...offset, "se") : this.shifted(drag.before, ...offset, drag.kind);
     this.draw();
   }
 

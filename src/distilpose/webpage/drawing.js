@@ -61,11 +61,11 @@ export function nearestJoint(found, threshold, [x, y], reach) {
 }
 
 function cell(row, kind, text = "", name = "") {
-  const made = document.createElement(kind);
-  made.textContent = text;
-  if (name) made.className = name;
-  row.append(made);
-  return made;
+  const field = document.createElement(kind);
+  field.textContent = text;
+  if (name) field.className = name;
+  row.append(field);
+  return field;
 }
 
 function level(score) {
@@ -101,9 +101,9 @@ export function fillTable(section, models, result, { threshold, person, joint, p
     cell(row, "td", "", "number").append(level(score), score.toFixed(2));
     if (other) {
       const place = other.joints.indexOf(name);
-      const theirs = place < 0 ? null : result.models[1].scores[person][place];
-      const field = cell(row, "td", theirs === null ? "none" : "", "number");
-      if (theirs !== null) field.append(level(theirs), theirs.toFixed(2));
+      const otherScore = place < 0 ? null : result.models[1].scores[person][place];
+      const field = cell(row, "td", otherScore === null ? "none" : "", "number");
+      if (otherScore !== null) field.append(level(otherScore), otherScore.toFixed(2));
       const apart = result.distances[person][index];
       cell(row, "td", apart === null ? "" : apart.toFixed(1), "number");
     } else {
@@ -121,12 +121,12 @@ async function picture(uri) {
   return image;
 }
 
-// The heat map of one joint, a strip of the sheet with those of all joints, over the crop.
+// Draw the heat map of one joint over the crop. The sheet holds the maps of all joints, one below the other.
 export async function drawMap(canvas, { crop, maps }, joint, count) {
   const turn = (canvas.turn ?? 0) + 1;
   canvas.turn = turn;
   const [below, sheet] = await Promise.all([picture(crop), picture(maps)]);
-  if (canvas.turn !== turn) return; // another joint was chosen meanwhile
+  if (canvas.turn !== turn) return; // another joint was chosen in the meantime
   const factor = Math.max(1, Math.round(512 / below.height));
   [canvas.width, canvas.height] = [below.width * factor, below.height * factor];
   const brush = canvas.getContext("2d");

@@ -21,7 +21,7 @@ from distilpose.data.geometry import MAX_SIDE, given_boxes
 from distilpose.errors import DistilPoseError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-PILLOW_PIXELS = 2 * 89_478_485  # Pillow reads no header of a larger image
+PILLOW_PIXELS = 2 * 89_478_485  # Pillow does not open a larger image
 MEGABYTE = 2**20
 Result = TypeVar("Result")
 
@@ -31,7 +31,7 @@ class RequestError(Exception):
 
     Args:
         status: the HTTP status.
-        message: what is wrong and what to do, for the person at the page.
+        message: what is wrong and what to do, shown on the page.
         retry_after: seconds after which the request may be repeated.
     """
 
@@ -49,7 +49,7 @@ class Limits:
         max_pixels: pixels of the image, by its header before it is decoded.
         max_persons: boxes on an image.
         seconds: time to send an image, and again to predict.
-        waiting: requests in the queue behind the one that is predicted.
+        waiting: requests in the queue behind the running one.
     """
 
     max_megabytes: Annotated[float, Gt(0), Unit("MB")] = 10
@@ -60,9 +60,9 @@ class Limits:
 
 
 async def limit_body(stream: AsyncIterator[bytes], limits: Limits) -> AsyncGenerator[bytes, None]:
-    """The pieces of a request's body, counted as they arrive, as its header may be wrong.
+    """Yield the pieces of a request's body and count their bytes, because the length in the header may be wrong.
 
-    A body that is too large is read up to twice the limit and discarded: most clients read the response only then.
+    A body that is too large is read up to twice the limit and discarded, because most clients read the response only then.
 
     Raises:
         RequestError: 413 at the end of a body that is too large.
@@ -135,7 +135,7 @@ def read_boxes(text: str | None, size: tuple[int, int], limits: Limits) -> NDArr
 class PredictionQueue:
     """Runs one function at a time in a thread of its own, while a limited number of others wait.
 
-    A running function cannot be stopped: after its time its request gets an error, and the next one starts when it has ended.
+    A running function cannot be stopped. After the time limit its request gets an error; the next function starts when it ends.
     """
 
     def __init__(self, limits: Limits):

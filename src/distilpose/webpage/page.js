@@ -31,13 +31,13 @@ async function setUp() {
   const svg = views[0].svg;
   svg.classList.add("edited");
   svg.setAttribute("aria-describedby", "hint");
-  editor = new BoxEditor(svg, views[0].frames, { changed, chosen, tapped, room });
+  editor = new BoxEditor(svg, views[0].frames, { changed, chosen, tapped, canAdd });
   svg.addEventListener("keydown", (event) => editor.key(event));
   find("persons").addEventListener("keydown", (event) => editor.key(event));
   new ResizeObserver(() => draw()).observe(svg);
 }
 
-function room(count) {
+function canAdd(count) {
   const most = about.limits.max_persons;
   if (count >= most) fail(`There are at most ${most} boxes: delete one first.`);
   return count < most;
@@ -64,7 +64,7 @@ async function take(blob) {
     if (state.turn === turn) fail("The file is damaged or not an image: give a JPEG, PNG or WebP file.");
     return;
   }
-  if (state.turn !== turn) return URL.revokeObjectURL(url); // another image was chosen meanwhile
+  if (state.turn !== turn) return URL.revokeObjectURL(url); // another image was chosen in the meantime
   if (state.url) URL.revokeObjectURL(state.url);
   Object.assign(state, { photo: blob, url, result: null, stale: false, person: 0, joint: null });
   find("work").hidden = false;
@@ -78,7 +78,7 @@ async function take(blob) {
   predict();
 }
 
-// ---- predictions: one at a time, and another one if something changed meanwhile
+// ---- predictions: one at a time, and another one if something has changed in the meantime
 
 function changed() {
   state.stale = true;
@@ -195,7 +195,7 @@ function showMaps(maps, person) {
   const peak = maps.peaks[joint];
   const score = result.models[0].scores[person][joint].toFixed(2);
   const captions = {
-    teacher: `Teacher heat map, ${name}: ${peak === null ? "this joint is unknown to it" : `peak ${peak.toFixed(2)}`}`,
+    teacher: `Teacher heat map, ${name}: ${peak === null ? "it has no such joint" : `peak ${peak.toFixed(2)}`}`,
     student: `Simulated heat map, ${name}: sigma ${sx} x ${sy} cells, confidence ${score}`,
   };
   for (const role of ["teacher", "student"]) {

@@ -1,4 +1,4 @@
-"""Content of the page for an image: the poses of one or two models, and with a teacher the heat maps of each joint."""
+"""Predictions that the page shows for an image: the poses of one or two models, and with a teacher the heat maps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Observation(NamedTuple):
 
 
 class Poses:
-    """Turns an image and boxes into everything that the page draws, as JSON.
+    """Predicts everything that the page draws for an image and boxes, in the form of JSON.
 
     Args:
         model: the model.
@@ -61,9 +61,11 @@ class Poses:
         if teacher is not None and (teacher.model.kind, model.model.kind) != ("teacher", "student"):
             raise DistilPoseError(
                 f"teacher.checkpoint is {teacher.model.name} and checkpoint is {model.model.name}, expected a teacher and a "
-                "student: use compare=… for two models of a kind."
+                "student: use compare=… to show two models of one kind."
             )
-        self.models = {name: model} if compare is None else {name: model, _distinct(compare_name, name): compare}
+        self.models = {name: model}
+        if compare is not None:  # two runs may have one name
+            self.models[compare_name if compare_name != name else f"{name} (2)"] = compare
         self.teacher, self.teacher_name = teacher, teacher_name
 
     def about(self) -> dict[str, Any]:
@@ -110,25 +112,25 @@ class Poses:
     def _maps(self, student: Observation, teacher: Observation) -> list[dict[str, Any]]:
         """For each person the heat maps of teacher and student for the student's joints.
 
-        `teacher` and `student` have the `crop` that each network saw and its `maps` as images; `peaks` are the teacher's
-        highest values, null for a joint that it lacks, and `sigmas` those of the student, in cells.
+        `teacher` and `student` hold the input `crop` of each network and its `maps` as images. `peaks` are the highest values
+        of the teacher's maps, null for a joint that it lacks. `sigmas` are those of the student, in cells.
         """
         assert self.teacher is not None
         assert isinstance(student.output, StudentOutput)
         assert isinstance(teacher.output, TeacherOutput)
-        ours, theirs = next(iter(self.models.values())), self.teacher
+        predictor = next(iter(self.models.values()))
         keypoints, sigmas = student.output.keypoints.float(), student.output.sigmas.float()
-        simulated, _ = simulated_heatmaps(keypoints, sigmas, ours.model.heatmap_size)
-        indices = {joint: index for index, joint in enumerate(theirs.skeleton.names)}
-        order = [indices.get(joint) for joint in ours.skeleton.names]
+        simulated, _ = simulated_heatmaps(keypoints, sigmas, predictor.model.heatmap_size)
+        indices = {joint: index for index, joint in enumerate(self.teacher.skeleton.names)}
+        order = [indices.get(joint) for joint in predictor.skeleton.names]
         heatmaps = teacher.output.heatmaps.float()
         people = []
         for n in range(len(simulated)):
             maps = [heatmaps.new_zeros(heatmaps.shape[2:]) if index is None else heatmaps[n, index] for index in order]
             people.append(
                 {
-                    "teacher": {"crop": _crop(theirs, teacher.crops[n]), "maps": map_sheet(torch.stack(maps))},
-                    "student": {"crop": _crop(ours, student.crops[n]), "maps": map_sheet(simulated[n])},
+                    "teacher": {"crop": _crop(self.teacher, teacher.crops[n]), "maps": map_sheet(torch.stack(maps))},
+                    "student": {"crop": _crop(predictor, student.crops[n]), "maps": map_sheet(simulated[n])},
                     "peaks": [
                         None if i is None else round(m.max().item(), 4) for i, m in zip(order, maps, strict=True)
                     ],
@@ -139,7 +141,7 @@ class Poses:
 
 
 def observe(predictor: Predictor, image: NDArray[np.uint8], boxes: NDArray[np.float64] | None) -> Observation:
-    """The predictions of a predictor, with input and output of its network from the same forward pass."""
+    """Run a predictor, and capture the input and output of its network by a hook."""
     passes: list[tuple[Tensor, StudentOutput | TeacherOutput]] = []
     hook = predictor.model.register_forward_hook(lambda module, args, output: passes.append((args[0], output)))
     try:
@@ -186,11 +188,6 @@ def _describe(name: str, predictor: Predictor) -> dict[str, Any]:
         "limbs": [list(limb) for limb in skeleton.limbs],
         "sides": [side_of(joint) for joint in skeleton.names],
     }
-
-
-def _distinct(name: str, taken: str) -> str:
-    """A name that differs from the first model's, as two runs may have one name."""
-    return name if name != taken else f"{name} (2)"
 
 
 def _distances(one: Tensor, other: Tensor, names: Sequence[str], others: Sequence[str]) -> list[list[float | None]]:

@@ -33,7 +33,7 @@ def test_unprintable_names_are_printed_and_written(sound, tmp_path):
 
 
 def test_every_finding_has_a_rule_and_its_values():
-    """Findings that no other test has would fail at run time only."""
+    """Otherwise a finding that no other test covers would fail at run time."""
     assert tuple(RULES) == SEVERITIES
     messages = {code: message for rules in RULES.values() for code, (message, _) in rules.items()}
     assert len(messages) == sum(map(len, RULES.values()))

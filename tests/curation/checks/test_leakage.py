@@ -14,7 +14,7 @@ from distilpose.curation.checks.leakage import NEAR, look_alikes
 
 def test_leakage_between_splits(sound):
     train, val = sound(seed=0), sound(seed=1)
-    (val.folder / "3.png").write_bytes((train.folder / "2.png").read_bytes())  # the same file, named otherwise
+    (val.folder / "3.png").write_bytes((train.folder / "2.png").read_bytes())  # the same file with another name
     near = cv2.imread(str(train.folder / "5.png"))
     cv2.imwrite(str(val.folder / "4.png"), np.clip(near.astype(int) + 3, 0, 255).astype(np.uint8))
     for number in (1, 2, 5, 6):
@@ -59,7 +59,7 @@ def test_all_frames_of_a_still_camera_are_leakage(sound, first, second):
     for data, numbers in ((train, range(1, first + 1)), (val, range(1001, 1001 + second))):
         data.images.clear()
         for number in numbers:
-            frame[0, 0] = (number % 256, number // 256, 0)  # other bytes, the same look
+            frame[0, 0] = (number % 256, number // 256, 0)  # other bytes, but the image looks the same
             cv2.imwrite(str(data.folder / f"{number}.png"), frame)
             data.images.append({"id": number, "file_name": f"{number}.png", "width": 240, "height": 160})
         for person in data.people:
@@ -87,5 +87,5 @@ def test_similar_hashes_take_seconds_and_are_reported():
     assert not cut[-1]
     assert twins[-1] == -1
     _, cut = look_alikes(hashes, hashes)
-    assert not cut[:1000].any()  # of these all that are further up were compared
+    assert not cut[:1000].any()  # for these, all earlier ones were compared
     assert cut[1000:-1].mean() > 0.99

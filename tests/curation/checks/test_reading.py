@@ -1,4 +1,4 @@
-"""Files of another form, odd categories, and rubbish in every place."""
+"""Files of another format, invalid categories, and invalid values in every place."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def test_joints_without_partner_or_sigmas(sound):
     assert {"no-flip-pairs", "sigmas-missing"} == data.check().codes()
 
 
-def test_rubbish_in_every_place_is_reported(sound):
-    rubbish = [None, True, -1, 10**400, 1e308, "x", [], {}, [[]], [None] * 51, ["0"] * 51]
+def test_invalid_values_in_every_place_is_reported(sound):
+    invalid = [None, True, -1, 10**400, 1e308, "x", [], {}, [[]], [None] * 51, ["0"] * 51]
     data = sound()
     for key in ("id", "image_id", "category_id", "bbox", "keypoints", "area", "num_keypoints", "iscrowd"):
-        data.people.extend([data.people[0] | {"id": 1000 + len(data.people), key: value} for value in rubbish])
+        data.people.extend([data.people[0] | {"id": 1000 + len(data.people), key: value} for value in invalid])
     for key in ("id", "file_name", "width"):
-        data.images.extend([data.images[0] | {"id": 1000 + len(data.images), key: value} for value in rubbish])
-    data.people.extend(rubbish)
-    data.images.extend(rubbish)
+        data.images.extend([data.images[0] | {"id": 1000 + len(data.images), key: value} for value in invalid])
+    data.people.extend(invalid)
+    data.images.extend(invalid)
     assert {"annotation-id", "box-malformed", "keypoints-malformed", "image-name"} <= data.check().codes("error")
 
 
@@ -54,6 +54,6 @@ def test_a_small_file_of_many_joints_takes_no_gigabytes(sound):
     tracemalloc.start()
     try:
         assert "annotation-id" in data.check().codes("error")
-        assert tracemalloc.get_traced_memory()[1] < 100e6  # a row for each would take 1.2 GB
+        assert tracemalloc.get_traced_memory()[1] < 100e6  # one row per annotation would need 1.2 GB
     finally:
         tracemalloc.stop()

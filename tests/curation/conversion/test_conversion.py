@@ -1,4 +1,4 @@
-"""What holds for several formats: files of another kind, names, options and rubbish."""
+"""What holds for several formats: files of another kind, names, options and invalid."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from distilpose.curation.formats import FORMATS
         ("crowdpose", "a.json", b"[" * 100_000, ["JSON", "recursion"]),
         ("crowdpose", "a.json", b"{}", ["no 'images'"]),
         ("label-studio", "a.json", b'[{"image": "a.png"}]', ["'annotations'", "JSON-MIN"]),
-        ("label-studio", "a.json", b"[]", ["no key points"]),
+        ("label-studio", "a.json", b"[]", ["lists no persons"]),
         ("label-studio", "a.xml", b"", ["0 files", ".json"]),
         ("cvat", "absent", None, ["0 files", ".xml"]),
-        ("yolo-pose", "absent", None, ["no folder"]),
+        ("yolo-pose", "absent", None, ["0 YAML files"]),
     ],
 )
 def test_files_of_another_kind(rejected, tmp_path, sound, form, name, content, facts):
@@ -31,7 +31,7 @@ def test_files_of_another_kind(rejected, tmp_path, sound, form, name, content, f
     rejected(form, tmp_path / name, sound(images=1, persons=1).folder, name, *facts)
 
 
-def test_names_that_climb_out_are_skipped(converted, sound):
+def test_names_that_lead_out_are_skipped(converted, sound):
     data = sound()
     data.images[0]["file_name"] = "../images/1.png"
     content, report = converted("crowdpose", data.write(), data.folder)
@@ -51,26 +51,26 @@ def test_options_that_do_not_apply_are_rejected(rejected, sound, form, option):
     rejected(form, data.write(), data.folder, f"--{option}", form, "leave it out", **{name: OPTIONS[option]})
 
 
-RUBBISH = [None, 1, -1, 10**400, 1.5, "x", "\ud800", [], [1], {}, {"a": 1}, True, [[[]]]]
+INVALID = [None, 1, -1, 10**400, 1.5, "x", "\ud800", [], [1], {}, {"a": 1}, True, [[[]]]]
 
 
-def spoilt(content, value):
-    """Copies of nested containers with one place after the other replaced; of long lists the ends."""
+def corrupted_copies(content, value):
+    """Copies of nested containers, each with another place replaced; of long lists only the ends."""
     keys = list(content) if isinstance(content, dict) else range(len(content))
     for key in keys if len(keys) <= 8 else [keys[0], keys[-1]]:
         copy = json.loads(json.dumps(content))
         copy[key] = value
         yield copy
         if isinstance(content[key], (dict, list)) and content[key]:
-            for inner in spoilt(content[key], value):
+            for inner in corrupted_copies(content[key], value):
                 copy = json.loads(json.dumps(content))
                 copy[key] = inner
                 yield copy
 
 
 @pytest.mark.parametrize("form", ["crowdpose", "label-studio", "mpii"])
-@pytest.mark.parametrize("value", RUBBISH, ids=[str(n) for n in range(len(RUBBISH))])
-def test_rubbish_in_every_place_is_rejected_or_skipped(convert_rubbish, sound, tmp_path, form, value):
+@pytest.mark.parametrize("value", INVALID, ids=[str(n) for n in range(len(INVALID))])
+def test_invalid_values_in_every_place_is_rejected_or_skipped(convert_corrupted, sound, tmp_path, form, value):
     data = sound(images=1, persons=1)
     data.people[0]["keypoints"] = data.people[0]["keypoints"][:9]
     data.category.update(keypoints=["a", "b", "c"], skeleton=[[1, 2]])
@@ -79,8 +79,8 @@ def test_rubbish_in_every_place_is_rejected_or_skipped(convert_rubbish, sound, t
     content = {"crowdpose": data.content, "label-studio": [task], "mpii": [person]}[form]
     kept = []
     source = tmp_path / "bad.json"
-    for bad in spoilt(content, value):
+    for bad in corrupted_copies(content, value):
         source.write_text(json.dumps(bad))
-        kept.append(convert_rubbish(form, source, data.folder))
+        kept.append(convert_corrupted(form, source, data.folder))
     assert len(kept) > 10
     assert not all(kept)  # in some places nothing is left to convert

@@ -38,7 +38,7 @@ def test_the_only_label_of_boxes_is_taken_with_a_note(converted, sound, tmp_path
     source = cvat_file(tmp_path / "a.xml", SKELETON + box("car", PERSON) + box("car", EMPTY))
     content, report = converted("cvat", source, sound(images=1).folder)
     assert boxes_of(content) == [PERSON, EMPTY]
-    assert "2 rectangles labelled 'car' were taken as persons' boxes, 1 of them without joints." in report
+    assert "2 rectangles labelled 'car' are used as persons' boxes, 1 of them without joints." in report
 
 
 def test_several_labels_of_persons(converted, sound, tmp_path):
@@ -81,8 +81,8 @@ def test_rectangles_of_label_studio(converted, rejected, sound, tmp_path):
         content, report = converted("label-studio", source, folder, **options)
         assert boxes_of(content) == [PERSON]
         assert content["annotations"][0]["num_keypoints"] == 1
-        assert "1 rectangles labelled 'Person' were taken as persons' boxes, 0 of them without joints." in report
-    # with its parent, so that no joint is left where nobody's rectangle is taken
+        assert "1 rectangles labelled 'Person' are used as persons' boxes, 0 of them without joints." in report
+    # the key point has a parent, so it is skipped with its rectangle
     source = label_studio_file(tmp_path / "b.json", ("1.png", [*regions, key_point("a", 12.5, 25, parentID="p")]))
     for options in ({"box_labels": ("person",)}, {"category": "person"}):
-        rejected("label-studio", source, folder, "'person' is the label of no rectangle", "'Person', 'Vest'", **options)
+        rejected("label-studio", source, folder, "No rectangle has the label 'person'", "'Person', 'Vest'", **options)

@@ -78,7 +78,7 @@ def test_cvat_with_boxes_around_skeletons_and_loose_points(convert, sound, tmp_p
         ([100, 10, 60, 50], [120, 20, 2]),
     ]
     assert "skipped: 1 shapes of kind polygon" in report
-    assert "skipped: 1 joints that belong to nobody (no group, no box around them)" in report
+    assert "skipped: 1 joints without a person (no group, no box around them)" in report
 
 
 def test_a_joint_may_lie_outside_the_box(convert, sound, tmp_path):
@@ -125,7 +125,7 @@ def test_images_that_were_resized_are_skipped(converted, sound, tmp_path):
     source = cvat_file(tmp_path / "a.xml", hand("a", "b", "c"), more=more)
     content, report = converted("cvat", source, sound(images=2).folder)
     assert [image["file_name"] for image in content["images"]] == ["1.png"]
-    assert "skipped: 1 persons of images whose file has another size than the source says" in report
+    assert "skipped: 1 persons of images whose file has another size than the source states" in report
 
 
 def test_sizes_of_images_turned_by_exif(converted, rejected, sound, tmp_path):

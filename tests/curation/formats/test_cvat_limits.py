@@ -24,7 +24,7 @@ ENCODINGS = ("nonsense", "utf-7", "shift_jis", "idna", "hex")
         (BOMB.encode("utf-16"), "<!DOCTYPE>"),
         ("<annotations>" + "<a>" * 5000, "nested too deeply"),
         ("<annotations><track/></annotations>", "CVAT for video"),
-        ("<annotations></annotations>", "no <image>"),
+        ("<annotations></annotations>", "lists no persons"),
         ("no xml", "syntax error"),
         ('<annotations><image name="1.png"><points label="a" points="1,x"/></image></annotations>', "'x'"),
         *((f'<?xml version="1.0" encoding="{name}"?><annotations/>', "") for name in ENCODINGS),
@@ -40,7 +40,7 @@ ODD_TEXT = ["", "x", "nan", "inf", "1e400", "1e308", "-1e308", "-1", "9" * 5000,
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("odd", ODD_TEXT, ids=[str(n) for n in range(len(ODD_TEXT))])
-def test_rubbish_in_every_attribute_of_cvat(convert_rubbish, sound, tmp_path, odd):
+def test_invalid_values_in_every_attribute_of_cvat(convert_corrupted, sound, tmp_path, odd):
     data = sound(images=1)
     labels = (
         '<label><name>hand</name><type>skeleton</type><svg>&lt;circle data-node-id="1" data-label-name="a"&gt;'
@@ -54,8 +54,8 @@ def test_rubbish_in_every_attribute_of_cvat(convert_rubbish, sound, tmp_path, od
     outcomes = []
     for found in re.finditer(r'(?<==")[^"]*(?=")', good):
         (tmp_path / "bad.xml").write_text(good[: found.start()] + odd + good[found.end() :], encoding="utf-8")
-        outcomes.append(convert_rubbish("cvat", tmp_path / "bad.xml", data.folder))
-    assert convert_rubbish("cvat", tmp_path / "good.xml", data.folder)
+        outcomes.append(convert_corrupted("cvat", tmp_path / "bad.xml", data.folder))
+    assert convert_corrupted("cvat", tmp_path / "good.xml", data.folder)
     assert len(outcomes) == 24
     assert any(outcomes)
 

@@ -111,7 +111,7 @@ def test_choices_mark_hidden_key_points(converted, sound, tmp_path):
     results += [choice(name, word) for name, word in words.items()] + [choice("image", "occluded")]
     content, report = converted("label-studio", one_task(tmp_path / "a.json", results), sound(images=1).folder)
     assert content["annotations"][0]["keypoints"][2::3] == [1, 1, 2, 2, 2, 1]
-    assert "skipped: 2 choices that do not say of a key point whether it is hidden (first: 'blurred')" in report
+    assert "skipped: 2 choices that do not state whether a key point is hidden (first: 'blurred')" in report
 
 
 def test_the_joints_of_coco_that_are_labelled(convert, sound, tmp_path):
@@ -137,4 +137,4 @@ def test_an_empty_annotation_is_counted(converted, sound, tmp_path):
     source = label_studio_file(tmp_path / "a.json", ("1.png", [key_point()]), ("2.png", []))
     content, report = converted("label-studio", source, sound(images=2).folder)
     assert len(content["images"]) == 1
-    assert "skipped: 1 tasks whose annotation has no key point and no rectangle to take (first: '2.png')" in report
+    assert "skipped: 1 tasks whose annotation has no key point and no rectangle to convert (first: '2.png')" in report

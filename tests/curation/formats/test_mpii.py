@@ -79,7 +79,7 @@ def test_mpii_json(convert, sound, tmp_path):
 @pytest.mark.parametrize(
     "value", [np.zeros((0, 0)), "x", 1.0, np.ones((2, 2)), np.array([["a", 1]], dtype=object), 1e308, np.nan]
 )
-def test_rubbish_in_every_field_of_mpii_mat(convert_rubbish, sound, tmp_path, value):
+def test_invalid_values_in_every_field_of_mpii_mat(convert_corrupted, sound, tmp_path, value):
     def release(bad):
         def pick(name, good):
             return value if name == bad else good
@@ -94,6 +94,6 @@ def test_rubbish_in_every_field_of_mpii_mat(convert_rubbish, sound, tmp_path, va
     data = sound(images=1)
     for bad in ("x", "y", "id", "v", "x1", "points", "point", "image", "name", "rect", "list", "train", "all"):
         savemat(tmp_path / "a.mat", {"RELEASE": release(bad)})
-        convert_rubbish("mpii", tmp_path / "a.mat", data.folder)
+        convert_corrupted("mpii", tmp_path / "a.mat", data.folder)
     savemat(tmp_path / "a.mat", {"RELEASE": release(None)})
-    assert convert_rubbish("mpii", tmp_path / "a.mat", data.folder)
+    assert convert_corrupted("mpii", tmp_path / "a.mat", data.folder)

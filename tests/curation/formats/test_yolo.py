@@ -117,20 +117,20 @@ ODD_YAML = ["null", "1", "-1", "1.5", "x", "[]", "{}", "[1]", "[[1]]", "{a: 1}",
 
 
 @pytest.mark.parametrize("odd", ODD_YAML, ids=[str(n) for n in range(len(ODD_YAML))])
-def test_rubbish_in_every_setting_of_yolo(convert_rubbish, sound, tmp_path, odd):
+def test_invalid_values_in_every_setting_of_yolo(convert_corrupted, sound, tmp_path, odd):
     data = sound(images=1)
     (tmp_path / "set").mkdir()
     (tmp_path / "set/1.txt").write_text(YOLO_LINE)
     good = ["[3, 3]", "[1, 0, 2]", "[hand]", "[a, b, c]"]
     for place in range(4):
         (tmp_path / "set/data.yaml").write_text(TEMPLATE.format(*good[:place], odd, *good[place + 1 :]))
-        convert_rubbish("yolo-pose", tmp_path / "set", data.folder)
+        convert_corrupted("yolo-pose", tmp_path / "set", data.folder)
     (tmp_path / "set/data.yaml").write_text(TEMPLATE.format(*good))
-    assert convert_rubbish("yolo-pose", tmp_path / "set", data.folder)
+    assert convert_corrupted("yolo-pose", tmp_path / "set", data.folder)
 
 
 @pytest.mark.filterwarnings("error")
-def test_rubbish_in_every_number_of_yolo(sound, tmp_path):
+def test_invalid_values_in_every_number_of_yolo(sound, tmp_path):
     data = sound(images=1)
     (tmp_path / "set").mkdir()
     (tmp_path / "set/data.yaml").write_text("kpt_shape: [1, 3]\nnames: [hand]\n")

@@ -1,4 +1,4 @@
-"""Checks of a COCO keypoint data set: its form, values, bodies, images, and what its splits have in common."""
+"""Checks of a COCO keypoint data set: file format, values, bodies, images, and images that two splits share."""
 
 from __future__ import annotations
 
@@ -10,23 +10,15 @@ from distilpose.curation.checks.images import Fingerprints, check_images
 from distilpose.curation.checks.leakage import check_between, check_within
 from distilpose.curation.checks.reading import KeypointSet, read_set
 from distilpose.curation.checks.values import check_values
-from distilpose.errors import DistilPoseError
 
 
 def check_sets(splits: list[tuple[Path, Path]], category: str | None = None) -> Findings:
     """Run all checks on each split and between the splits.
 
     Args:
-        splits: annotation file and image folder of each.
+        splits: annotation file and image folder of each split.
         category: name or id, if several have keypoints.
-
-    Raises:
-        DistilPoseError: a file or a folder does not exist.
     """
-    for file, folder in splits:
-        for path, exists, kind in ((file, file.is_file(), "file"), (folder, folder.is_dir(), "folder")):
-            if not exists:
-                raise DistilPoseError(f"{path} is no {kind}: give an annotation file, then the folder of its images.")
     findings = Findings()
     checked: list[tuple[str, KeypointSet, Fingerprints]] = []
     for file, folder in splits:

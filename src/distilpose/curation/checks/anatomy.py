@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 
 from distilpose.curation.checks.findings import Findings
 from distilpose.curation.checks.reading import KeypointSet
+from distilpose.evaluation.pck import joint_pair
 from distilpose.skeleton import side_of
 
-ENOUGH = 20  # persons, to judge a joint
-_ALONG = 0.5  # cosine from which two pairs point the same way
-_WIDE = 0.1  # of the person's size, from which left and right can be told apart
-_SOME = 0.1
-_LONG = 4.0  # times the usual, from which a bone is odd
+ENOUGH = 20  # persons that are needed to judge a joint
+_MIN_COSINE = 0.5  # two pairs with a smaller cosine between them are not compared
+_MIN_PAIR_DISTANCE = 0.1  # share of the person's size; closer pairs are not judged
+_MANY = 0.1  # share of the judged persons from which a problem is a warning
+_LONG = 4.0  # a bone of more than this many times the usual length is reported
 
 
 def check_anatomy(data: KeypointSet, findings: Findings) -> None:
-    """Everything that rests on the names, pairs and limbs of the joints."""
+    """All checks that use the names, pairs and limbs of the joints."""
     _check_skeleton(data, findings)
     if data.labelled.any():
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -39,10 +40,10 @@ def _check_skeleton(data: KeypointSet, findings: Findings) -> None:
 
 
 def _check_sides(data: KeypointSet, findings: Findings) -> None:
-    """Pairs of joints that point the other way than the person's other pairs.
+    """Find pairs of joints that point in the opposite direction to the person's other pairs.
 
-    On a body seen from anywhere, right to left is nearly the same direction at the eyes, the shoulders and the hips; arms and
-    legs may cross, but not in most persons.
+    From any viewpoint, the directions from right to left at the eyes, the shoulders and the hips are nearly the same. Arms
+    and legs can cross, but not in most persons.
     """
     pairs = data.skeleton.flip_pairs
     if len(pairs) < 2:
@@ -51,7 +52,7 @@ def _check_sides(data: KeypointSet, findings: Findings) -> None:
     both = data.labelled[:, first] & data.labelled[:, second]
     across = np.where(both[..., None], data.joints[:, first, :2] - data.joints[:, second, :2], 0)
     length = np.linalg.norm(across, axis=2)
-    both = both & (length > _WIDE * _person_size(data)[:, None] / 2)
+    both = both & (length > _MIN_PAIR_DISTANCE * _person_size(data)[:, None] / 2)
     unit = across / np.maximum(length, 1e-9)[..., None]
     swapped = _swapped_pairs(both, unit)
     names = [_pair_name(data, pair) for pair in swapped]
@@ -60,32 +61,32 @@ def _check_sides(data: KeypointSet, findings: Findings) -> None:
     turned, known = np.zeros((2, len(both)), dtype=np.bool_)
     for one, other in combinations(trunk, 2):
         cosine = (unit[:, one] * unit[:, other]).sum(1)
-        sure = both[:, one] & both[:, other] & (np.abs(cosine) > _ALONG)
+        sure = both[:, one] & both[:, other] & (np.abs(cosine) > _MIN_COSINE)
         known |= sure
         turned |= sure & (cosine < -0.8)
-    many = known.sum() >= ENOUGH and turned.sum() > _SOME * known.sum()
+    many = known.sum() >= ENOUGH and turned.sum() > _MANY * known.sum()
     findings.add(
         "sides-disagree", data.ids[turned], "warning" if many else None, turned=turned.sum(), known=known.sum()
     )
 
 
 def _swapped_pairs(both: NDArray[np.bool_], unit: NDArray[np.float64]) -> list[int]:
-    """Pairs that most other pairs contradict in most persons.
+    """Indices of the pairs that most other pairs contradict in most persons.
 
     Args:
-        both: (M, P) whether both joints of a pair are labelled and apart.
+        both: (M, P) whether both joints of a pair are labelled and not too close.
         unit: (M, P, 2) direction from the second joint to the first.
     """
     count = both.shape[1]
     against, judged = np.zeros((2, count, count))
     for one in range(count):
         cosine = np.einsum("nd,npd->np", unit[:, one], unit)
-        sure = both[:, one, None] & both & (np.abs(cosine) > _ALONG)
+        sure = both[:, one, None] & both & (np.abs(cosine) > _MIN_COSINE)
         judged[one], against[one] = sure.sum(0), (sure & (cosine < 0)).sum(0)
     np.fill_diagonal(judged, 0)
     share = np.where(judged >= ENOUGH, against / np.maximum(judged, 1), np.nan)
     swapped: list[int] = []
-    # the pair that most others contradict goes first, and no longer counts against the rest
+    # the pair that most others contradict is removed first, so that it does not count against the others
     while True:
         rest = [pair for pair in range(count) if pair not in swapped]
         votes = {pair: np.sum(share[pair, rest] > 0.5) / max(1, np.isfinite(share[pair, rest]).sum()) for pair in rest}
@@ -96,32 +97,32 @@ def _swapped_pairs(both: NDArray[np.bool_], unit: NDArray[np.float64]) -> list[i
 
 
 def _check_facing(data: KeypointSet, findings: Findings) -> None:
-    """Whether left is the person's left: in a face seen from the front, it is on the right of the picture."""
-    eyes = _named_pair(data, "eye") or _named_pair(data, "ear")
+    """Find persons whose left is the viewer's left: in a face from the front, the person's left eye is on the right."""
+    eyes = joint_pair(data.skeleton, "eye") or joint_pair(data.skeleton, "ear")
     nose = next((k for k, name in enumerate(data.skeleton.names) if "nose" in name.lower()), None)
     if eyes is None or nose is None:
         where = [data.file.name] if data.skeleton.flip_pairs else []
         findings.add("sides-untold", where)
         return
     up = np.tile([0.0, -1.0], (len(data.ids), 1))
-    shoulders, hips = _named_pair(data, "shoulder"), _named_pair(data, "hip")
+    shoulders, hips = joint_pair(data.skeleton, "shoulder"), joint_pair(data.skeleton, "hip")
     labelled = data.labelled
     if shoulders and hips:
         torso = data.joints[:, shoulders, :2].mean(1) - data.joints[:, hips, :2].mean(1)
         up = np.where(np.all(labelled[:, [*shoulders, *hips]], axis=1, keepdims=True), torso, up)
     across = data.joints[:, eyes[0], :2] - data.joints[:, eyes[1], :2]
     turn = up[:, 0] * across[:, 1] - up[:, 1] * across[:, 0]
-    wide = np.abs(turn) > _ALONG * np.linalg.norm(up, axis=1) * np.linalg.norm(across, axis=1)
+    wide = np.abs(turn) > _MIN_COSINE * np.linalg.norm(up, axis=1) * np.linalg.norm(across, axis=1)
     face: NDArray[np.bool_] = np.all(labelled[:, [*eyes, nose]], axis=1)
     judged = face & wide & (np.linalg.norm(across, axis=1) > 2)
     wrong = judged & (turn < 0)
-    if judged.sum() >= ENOUGH and wrong.sum() > _SOME * judged.sum():
+    if judged.sum() >= ENOUGH and wrong.sum() > _MANY * judged.sum():
         severity = "error" if wrong.sum() > 0.5 * judged.sum() else "warning"
         findings.add("sides-mirrored", data.ids[wrong], severity, wrong=wrong.sum(), faces=judged.sum())
 
 
 def _check_bones(data: KeypointSet, findings: Findings) -> None:
-    """Bones much longer than usual for the person's size."""
+    """Find bones that are much longer than usual for the person's size."""
     if not data.skeleton.limbs:
         return
     first, second = np.array(data.skeleton.limbs).T
@@ -138,18 +139,12 @@ def _check_bones(data: KeypointSet, findings: Findings) -> None:
 
 
 def _person_size(data: KeypointSet) -> NDArray[np.float64]:
-    """(M,) square root of the box, or of the extent of the labelled joints if there is no box."""
+    """(M,) square root of the area of the box, or of the extent of the labelled joints if there is no box."""
     box = np.sqrt(np.maximum(data.boxes[:, 2] * data.boxes[:, 3], 0))
     low = np.where(data.labelled[..., None], data.joints[..., :2], np.inf).min(1)
     high = np.where(data.labelled[..., None], data.joints[..., :2], -np.inf).max(1)
     extent = np.sqrt(np.maximum(high - low, 0).prod(1))
     return np.where(np.isfinite(box) & (box > 0), box, np.where(np.isfinite(extent), extent, np.nan))
-
-
-def _named_pair(data: KeypointSet, part: str) -> list[int] | None:
-    """Left and right joint of a part of the body, by their names."""
-    found = {side_of(name): k for k, name in enumerate(data.skeleton.names) if part in name.lower()}
-    return [found["left"], found["right"]] if {"left", "right"} <= found.keys() else None
 
 
 def _pair_name(data: KeypointSet, pair: int) -> str:

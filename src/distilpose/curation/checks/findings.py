@@ -1,4 +1,4 @@
-"""What the checks find, and its report: a table, JSON and Markdown."""
+"""Findings of the checks, and their report as a table, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONGEST = 80
 
 
 class Rule(NamedTuple):
-    """What is said of a fault: how bad it is, one sentence on what it is, and what to do."""
+    """Text for one type of problem: severity, message, advice."""
 
     severity: str
     message: str
@@ -41,15 +41,15 @@ def _rules() -> dict[str, Rule]:
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault that was found.
+    """A problem of the data.
 
     Attributes:
         severity: one of `SEVERITIES`, explained in rules.yaml.
-        code: of its rule.
-        split: file that it is about, or two of them.
-        count: number of annotations, images or joints with the fault.
+        code: code of its rule.
+        split: name of the file, or of two files.
+        count: number of annotations, images or joints with the problem.
         examples: a few of them, by id or name.
-        message: one sentence on what was found.
+        message: one sentence on the problem.
         advice: what to do.
     """
 
@@ -64,12 +64,12 @@ class Finding:
 
 @dataclass
 class Findings:
-    """Collects findings, of one file at a time.
+    """Collects the findings of all files, one file after the other.
 
     Attributes:
-        split: name of the file that is checked now.
-        found: everything so far.
-        facts: figures of each file, such as its number of persons.
+        split: name of the file that is being checked.
+        found: the findings so far.
+        facts: statistics of each file, such as its number of persons.
     """
 
     split: str = ""
@@ -87,11 +87,11 @@ class Findings:
         """Add a finding, unless its count is 0.
 
         Args:
-            code: of a rule in rules.yaml.
-            where: ids or names of everything with the fault, or a few of them if `count` is given.
-            severity: that of the rule by default.
-            count: number of places with the fault; the length of `where` by default.
-            **values: for the message of the rule.
+            code: code of a rule in rules.yaml.
+            where: ids or names of everything with the problem, or a few of them if `count` is given.
+            severity: by default the severity of the rule.
+            count: number of places with the problem; by default the length of `where`.
+            **values: values for the placeholders in the rule's message.
         """
         count = len(where) if count is None else count
         if count:
@@ -116,7 +116,7 @@ class Findings:
         return {finding.code for finding in self.found if not severities or finding.severity in severities}
 
     def ordered(self) -> list[Finding]:
-        """Errors first, and the most frequent first."""
+        """Findings by severity, errors first, then by falling count."""
         return sorted(self.found, key=lambda one: (SEVERITIES.index(one.severity), -one.count))
 
     def verdict(self) -> str:
@@ -125,19 +125,19 @@ class Findings:
         return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
 
     def summaries(self) -> list[tuple[str, str]]:
-        """Name of each file, and its figures in words."""
+        """Name of each file, and its statistics in words."""
         return [(split, ", ".join(f"{n} {name}" for name, n in facts.items())) for split, facts in self.facts.items()]
 
 
 class Tally:
-    """Counts faults of rows, and keeps the first few places of each."""
+    """Counts the problems of rows by code, and keeps the first few places of each."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.places: dict[str, list[Any]] = {}
 
     def add(self, code: str, place: Any) -> None:
-        """Count a fault at a place, such as an id."""
+        """Count a problem at a place, such as an id."""
         self.counts[code] += 1
         places = self.places.setdefault(code, [])
         if len(places) < _MOST_EXAMPLES:
@@ -145,7 +145,7 @@ class Tally:
 
 
 def print_findings(findings: Findings, console: Console) -> None:
-    """Print the findings as a table, below the figures of each file."""
+    """Print the findings as a table, below the statistics of each file."""
     for split, summary in findings.summaries():
         console.print(Text(f"{_shortened(split)}: {summary}"))
     if findings.found:
@@ -178,17 +178,17 @@ def write_findings(findings: Findings, folder: Path) -> None:
 
 
 def _shortened(place: Any) -> str:
-    """A name or id in one line of printable characters."""
+    """A name or id as one short line of printable characters."""
     text = _printable(str(place)[: 2 * _LONGEST])
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _printable(text: str) -> str:
-    """Any text, such as halves of a surrogate pair, with escapes for what cannot be printed."""
+    """The text with escapes for characters that cannot be printed, such as half a surrogate pair."""
     return text if text.isprintable() else json.dumps(text)[1:-1]
 
 
 def _markdown(cell: Any) -> str:
-    """Text that stays in its cell and is no HTML."""
+    """Text escaped for a cell of a Markdown table, without HTML."""
     text = _printable(str(cell)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace("|", "\\|").replace("`", "\\`").replace("[", "\\[")

@@ -1,4 +1,4 @@
-"""Checks of the image files, each read once: present, complete, of the stated size, upright, and not twice."""
+"""Checks of the image files: missing, damaged, of another size than stated, turned by EXIF. Each file is read once."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from distilpose.errors import DistilPoseError
 
 _USUAL = ("RGB", "L")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "CMYK", "LAB", "HSV", "YCbCr")
-_BLOCK, _TOGETHER = 1024, 16  # files submitted at a time, and to one thread: a future costs as much as a missing file
+_BLOCK, _TOGETHER = 1024, 16  # files submitted at a time, and files per future
 
 
 @dataclass
 class Fingerprints:
-    """What identifies the images that could be read.
+    """Digests and hashes of the images that could be read.
 
     Attributes:
         names: N file names.
         digests: N digests of the bytes.
-        hashes: (N,) uint64, similar for images that look alike; 0 for images without contrast.
+        hashes: (N,) uint64 perceptual hashes, similar for images that look alike; 0 for images without contrast.
     """
 
     names: list[str]
@@ -41,7 +41,7 @@ class Fingerprints:
 
 
 def check_images(data: KeypointSet, findings: Findings) -> Fingerprints:
-    """Open every image of the file and add what is wrong with it."""
+    """Read every image of the file and add the findings."""
     tally = Tally()
     names, digests, hashes = [], [], []
     jobs = list({name: index for index, name in enumerate(data.names)}.items())
@@ -57,7 +57,7 @@ def check_images(data: KeypointSet, findings: Findings) -> Fingerprints:
 
 
 def _check_all(data: KeypointSet, jobs: list[tuple[str, int]]) -> Iterator[tuple[str, list[str], bytes, int]]:
-    """Name, faults, digest and hash of each image, read by threads."""
+    """Name, problem codes, digest and hash of each image, read by threads."""
 
     def check(some: list[tuple[str, int]]) -> list[tuple[str, list[str], bytes, int]]:
         return [(name, *_check_image(data, name, index)) for name, index in some]
@@ -70,7 +70,7 @@ def _check_all(data: KeypointSet, jobs: list[tuple[str, int]]) -> Iterator[tuple
 
 
 def _check_image(data: KeypointSet, name: str, index: int) -> tuple[list[str], bytes, int]:
-    """Codes of what is wrong with one file, its digest (empty if it cannot be used) and its hash."""
+    """Codes of the problems of one file, its digest (empty if it cannot be used) and its hash."""
     try:
         path = find_inside(data.folder, name)
         header = read_header(path)
@@ -89,10 +89,10 @@ def _check_image(data: KeypointSet, name: str, index: int) -> tuple[list[str], b
     codes = []
     stated = tuple(data.sizes[index].tolist())
     if header.orientation != 1:
-        stored, shown = (header.width, header.height), header.shown
+        stored, shown = (header.width, header.height), header.displayed_size
         unclear = stored == shown or stated not in (stored, shown)
         codes.append("image-exif-unclear" if unclear else "image-exif" if stated == shown else "image-rotated")
-    if np.isfinite(stated).all() and stated != header.shown and "image-rotated" not in codes:
+    if np.isfinite(stated).all() and stated != header.displayed_size and "image-rotated" not in codes:
         codes.append("image-size")
     if header.mode not in _USUAL:
         codes.append("image-deep" if header.mode in _DEEP else "image-mode")
@@ -100,7 +100,7 @@ def _check_image(data: KeypointSet, name: str, index: int) -> tuple[list[str], b
 
 
 def _decode_small(content: bytes, side: int) -> NDArray[Any] | None:
-    """A small grey version: JPEG's decoder skips what it does not need, and finds broken files all the same."""
+    """A small grey version. It is faster to decode from a JPEG than the full image, and still shows damaged files."""
     eighth, quarter = cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_GRAYSCALE_4
     flag = eighth if side >= 400 else quarter if side >= 100 else cv2.IMREAD_GRAYSCALE
     try:
@@ -110,7 +110,7 @@ def _decode_small(content: bytes, side: int) -> NDArray[Any] | None:
 
 
 def _difference_hash(grey: NDArray[Any]) -> int:
-    """64 bits that say where the image gets brighter from left to right (dHash); 0 without contrast."""
+    """64-bit difference hash (dHash): where the image gets brighter from left to right; 0 without contrast."""
     small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     if small.max() - small.min() < 16:
         return 0

@@ -1,4 +1,4 @@
-"""Duplicate images, within a file or in two splits that should have none in common."""
+"""Duplicate and similar images, within a file and between two splits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from distilpose.curation.checks.findings import Findings
 from distilpose.curation.checks.images import Fingerprints
 from distilpose.curation.checks.reading import KeypointSet
 
-NEAR = 3  # bits of 64 in which the hashes of two images that look alike may differ
-_MOST = 1000  # hashes to compare one with; more share half their bits only in sets of one still scene
+NEAR = 3  # images look alike if at most this many of the 64 bits of their hashes differ
+_MOST = 1000  # hashes that one is compared with; only sets of one still scene have more that share half their bits
 _EDGES = np.linspace(0, 64, 2 * NEAR + 1).astype(int).tolist()
 _PARTS = [sum(1 << bit for bit in range(low, high)) for low, high in pairwise(_EDGES)]
-# of six parts, hashes that differ in at most three bits share three
+# hashes that differ in at most three bits are equal in at least three of six parts
 _MASKS = [np.uint64(sum(parts)) for parts in combinations(_PARTS, NEAR)]
 
 
 def check_within(prints: Fingerprints, findings: Findings) -> None:
-    """Images of one file that are duplicates or look alike."""
+    """Find images of one file that are duplicates or look alike."""
     groups: dict[bytes, list[str]] = defaultdict(list)
     for name, digest in zip(prints.names, prints.digests, strict=True):
         groups[digest].append(name)
@@ -39,11 +39,11 @@ def check_within(prints: Fingerprints, findings: Findings) -> None:
 
 
 def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: Findings) -> None:
-    """Images that two splits have in common, and joints that differ.
+    """Find images that two splits have in common, and joints that differ.
 
     Args:
         sets: name, set and fingerprints of each split.
-        findings: gets what is wrong.
+        findings: the findings are added to it.
     """
     for (name, data, prints), (other_name, other, other_prints) in combinations(sets, 2):
         findings.split = f"{name} and {other_name}"
@@ -67,17 +67,17 @@ def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: F
 
 
 def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Which image each of the others looks like: their hashes differ in at most `NEAR` bits; 0 is like nothing.
+    """Find the first image that each of the others looks like: their hashes differ in at most `NEAR` bits.
 
-    Equal hashes are compared once, and only hashes that share half their bits, each with `_MOST` at most.
+    A hash of 0 looks like no other. Only hashes that share half their bits are compared, each with at most `_MOST` others.
 
     Args:
-        hashes: (N,) of the images.
-        others: (M,) of the others.
+        hashes: (N,) hashes of the images.
+        others: (M,) hashes of the other images.
 
     Returns:
-        (M,) the first index in `hashes` found to be near each of the `others`, -1 if there is none; (M,) whether an earlier
-        one may have been missed.
+        (M,) for each of `others` the first index in `hashes` that it looks like, -1 if there is none; (M,) whether an
+        earlier one may have been missed.
     """
     queries, back = np.unique(others, return_inverse=True)
     known, first = np.unique(hashes, return_index=True)
@@ -86,7 +86,7 @@ def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple
     none = len(hashes)
     best, incomplete = np.full(len(queries), none), np.zeros(len(queries), dtype=np.bool_)
     for mask in _MASKS:
-        order = np.argsort(known & mask, kind="stable")  # stable: of equal keys the first in the list comes first
+        order = np.argsort(known & mask, kind="stable")  # stable: equal keys stay in the order of the list
         ranked = (known & mask)[order]
         at = np.searchsorted(ranked, queries & mask, "left")
         end = np.searchsorted(ranked, queries & mask, "right")
@@ -97,7 +97,7 @@ def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple
             twins = order[at[rows]]
             near = (_count_bits(known[twins] ^ queries[rows]) <= NEAR) & (known[twins] != 0)
             best[rows[near]] = np.minimum(best[rows[near]], first[twins[near]])
-            short[rows[near]] = False  # those further down in the list cannot come first
+            short[rows[near]] = False  # the remaining candidates come later in the list
             at[rows] += 1
             rows = rows[~near & (at[rows] < end[rows])]
         incomplete |= short
@@ -105,7 +105,7 @@ def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple
 
 
 def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.integer[Any]]:
-    """Number of bits that are set in each."""
+    """Number of bits that are set in each value."""
     if hasattr(np, "bitwise_count"):  # since numpy 2.0
         return np.bitwise_count(values)
     return np.unpackbits(values.view(np.uint8).reshape(len(values), 8), axis=1).sum(1)

@@ -1,4 +1,4 @@
-"""Tolerant reading of a COCO keypoint file: what can be read becomes arrays, what cannot becomes findings."""
+"""Tolerant reading of a COCO keypoint file: valid rows become arrays, invalid rows become findings."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from distilpose.skeleton import Skeleton
 
 @dataclass
 class KeypointSet:
-    """Content of a file, as far as it can be read.
+    """Content of a COCO keypoint file, without the rows that cannot be read.
 
     Attributes:
         file: the annotation file.
-        folder: of its images.
-        skeleton: of the category.
+        folder: folder of its images.
+        skeleton: skeleton of the category.
         names: I file names of the images.
         sizes: (I, 2) width and height; NaN if missing.
-        ids: (M,) int64 ids of the persons that are no crowd.
+        ids: (M,) int64 ids of the persons, without crowds.
         images: (M,) indices into the images.
         boxes: (M, 4) x, y, width, height; NaN if missing.
         areas: (M,) NaN if missing.
@@ -53,12 +53,12 @@ class KeypointSet:
 
 
 def read_set(file: Path, folder: Path, findings: Findings, category: str | None = None) -> KeypointSet | None:
-    """Read a file and add what is wrong with its form; None if nothing can be checked further.
+    """Read a file and add the findings on its format; None if nothing else can be checked.
 
     Args:
         file: COCO keypoint file.
-        folder: of its images.
-        findings: gets what is wrong.
+        folder: folder of its images.
+        findings: the findings are added to it.
         category: name or id, if several have keypoints.
     """
     try:
@@ -107,7 +107,7 @@ def _choose_category(
         return None, set()
     joints = matches[0]["keypoints"]
     if not isinstance(joints, list) or not all(isinstance(name, str) for name in joints):
-        findings.add("skeleton", names, reason="'keypoints' is no list of names.")
+        findings.add("skeleton", names, reason="'keypoints' is not a list of names.")
         return None, set()
     if len(joints) > MOST_JOINTS:
         findings.add("joints-too-many", names, joints=len(joints), most=MOST_JOINTS)

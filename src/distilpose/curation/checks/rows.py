@@ -40,7 +40,7 @@ def read_images(entries: list[Any], findings: Findings) -> tuple[NDArray[np.int6
 def read_annotations(
     entries: list[Any], category: int, known: set[int], joints: int, image_ids: NDArray[np.int64], findings: Findings
 ) -> tuple[NDArray[Any], ...]:
-    """Arrays of `KeypointSet` from `ids` on. The list is emptied on the way, to save memory."""
+    """The arrays of `KeypointSet`, from `ids` to `counts`. The list `entries` is emptied, to save memory."""
     tally, ids_seen = Tally(), set()
     indices = {number: index for index, number in enumerate(image_ids.tolist())}
     kept, count = 0, sum(isinstance(entry, dict) and entry.get("category_id") == category for entry in entries)
@@ -75,7 +75,7 @@ def read_annotations(
 
 
 def _fill(row: NDArray[np.float64], values: Any, what: str, number: int, tally: Tally) -> None:
-    """Write a list of numbers into its row, or count why it cannot be."""
+    """Write a list of numbers into its row, or count the reason why it is invalid."""
     is_packed = isinstance(values, array)
     if values is None:
         tally.add(f"{what}-missing", number)

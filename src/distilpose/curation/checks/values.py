@@ -1,4 +1,4 @@
-"""Checks of boxes, areas and joints against each other and against their images, on whole arrays."""
+"""Checks of boxes, areas and joints against each other and against the image size."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from distilpose.curation.checks.findings import Findings
 from distilpose.curation.checks.reading import KeypointSet
 
-ABSURD = 1e5  # pixels; no photograph is that wide
+ABSURD = 1e5  # pixels; no photograph is so wide
 FEW_LABELS = 20
 SMALL_SET = 100
-_BEYOND_BOX = 0.25  # of the box's longer side, that a joint may lie outside
-_SLACK = 1.0  # pixels that tools round away at an image's edge
+_BEYOND_BOX = 0.25  # share of the box's longer side that a joint may lie outside the box
+_SLACK = 1.0  # pixels that a coordinate may lie outside the image because of rounding
 
 
 def check_values(data: KeypointSet, findings: Findings) -> None:
-    """Everything that the numbers of the file tell without its images."""
+    """All checks that need only the annotation file, not the images."""
     with np.errstate(invalid="ignore"):
         _check_numbers(data, findings)
         _check_boxes(data, findings)
@@ -78,7 +78,7 @@ def _check_duplicates(data: KeypointSet, findings: Findings) -> None:
     seen: set[tuple[int, int]] = set()
     duplicates = []
     for person, image in zip(readable.tolist(), data.images[readable].tolist(), strict=True):
-        # a hash and not the numbers: sorting a million rows takes minutes, keeping them a gigabyte
+        # compares hashes: sorting a million rows would take minutes, and keeping them a gigabyte
         key = (image, hash(data.joints[person].tobytes()))
         if key in seen:
             duplicates.append(person)

@@ -34,13 +34,13 @@ def convert_set(
         skeleton: file with names, limbs, pairs and sigmas of the joints.
         category: name or number of the category to convert, if there are several.
         split: split to convert, if there are several.
-        box_labels: labels of the rectangles that are persons' boxes, if others are drawn too.
+        box_labels: labels of the rectangles that are persons' boxes, if other rectangles are drawn too.
 
     Returns:
         Lines on what was converted and what was skipped.
 
     Raises:
-        DistilPoseError: the source has another format, lacks what was chosen, or nothing of it can be used.
+        DistilPoseError: the source has another format, lacks the chosen category or split, or has no person to convert.
     """
     module, suffixes, options = FORMATS[form]
     chosen = {"skeleton": skeleton, "category": category, "split": split, "box-label": ", ".join(box_labels) or None}
@@ -54,9 +54,9 @@ def convert_set(
             if path.suffix.lower() == ".zip":
                 labels = unpack(path, folder)
             source = Source(_find_labels(labels, suffixes), images, entry, category, split, box_labels)
-            persons, found = import_module(f"distilpose.curation.formats.{module}").read(source)
-            content = to_coco(source, persons, found)
-        except DistilPoseError as error:  # name the zip, and not the folder that it is unpacked to
+            persons, source_category = import_module(f"distilpose.curation.formats.{module}").read(source)
+            content = to_coco(source, persons, source_category)
+        except DistilPoseError as error:  # name the zip in place of the folder that it is unpacked to
             raise DistilPoseError(str(error).replace(str(folder), str(path))) from None
     write_json(content, output)
     joints = len(content["categories"][0]["keypoints"])
@@ -67,8 +67,6 @@ def convert_set(
 def _find_labels(path: Path, suffixes: tuple[str, ...]) -> Path:
     """The folder itself, the file itself, or the only file of the format in a folder."""
     if not suffixes:
-        if not path.is_dir():
-            raise DistilPoseError(f"{path} is no folder: give the folder of the labels.")
         return path
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
     matches = [one for one in files if one.suffix.lower() in suffixes]

@@ -1,4 +1,4 @@
-"""Archives of labels from strangers: nothing is written outside the folder, and no more than a limit."""
+"""Untrusted archives of labels: files are written only inside the folder, and only up to a total size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import stat
 import zipfile
 from pathlib import Path
 
-from distilpose.curation.image_files import climbs_out
+from distilpose.curation.image_files import leads_out
 from distilpose.curation.parsing import parsing
 from distilpose.errors import DistilPoseError
 
@@ -19,22 +19,20 @@ def unpack(path: Path, folder: Path) -> Path:
     """Unpack the label files of a zip into an empty folder; images in it are skipped.
 
     Raises:
-        DistilPoseError: the zip is damaged or too large, or a member is a link, is there twice or leads out of the folder.
+        DistilPoseError: the zip is damaged or too large, or a member is a link or leads out of the folder.
     """
     with parsing(path, "a zip archive"), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         for member in members:
-            if climbs_out(member.filename) or stat.S_ISLNK(member.external_attr >> 16):
+            if leads_out(member.filename) or stat.S_ISLNK(member.external_attr >> 16):
                 raise DistilPoseError(f"Archive {path} holds {member.filename[:80]!r}, which leads out of its folder.")
         labels = [one for one in members if not one.is_dir() and one.filename.lower().endswith(_LABELS)]
-        # a member is never unpacked beyond the size that it states
+        # zipfile never unpacks a member beyond its stated size
         if len(members) > MOST_FILES or sum(member.file_size for member in labels) > MOST_BYTES:
             raise DistilPoseError(
                 f"Archive {path} holds more than {MOST_FILES} files or more than {MOST_BYTES >> 30} GiB of labels: "
                 "if you trust it, unpack it and give the folder."
             )
-        if len({member.filename for member in labels}) < len(labels):
-            raise DistilPoseError(f"Archive {path} holds a file twice: pack it again.")
         for member in labels:
             archive.extract(member, folder)
     return folder

@@ -17,7 +17,7 @@ from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import KNOWN_SIGMAS, side_free
 
-_MARGIN = 0.1  # of their extent, around joints without a box
+_MARGIN = 0.1  # margin around joints without a box, as a share of their extent
 _DEFAULT_SIGMA = KNOWN_SIGMAS["shoulder"]
 
 
@@ -27,20 +27,20 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any])
     Args:
         source: gets the counts of what is skipped.
         persons: in the order of their new ids.
-        category: keypoints, and what else the format says of them.
+        category: COCO category with 'keypoints', and their limbs, pairs and sigmas if the format has them.
 
     Raises:
-        DistilPoseError: nobody is left.
+        DistilPoseError: no person with a labelled joint is left.
     """
     persons = list(persons)
     references: dict[str, ImageReference] = {}
     for person in persons:
         references.setdefault(person.image, ImageReference([person.image])).count += 1
-    found = find_images(source, references, "persons of images")
+    image_of = find_images(source, references, "persons of images")
     by_image: dict[str, list[Person]] = defaultdict(list)
     for person in persons:
-        if person.image in found:
-            by_image[found[person.image]].append(person)
+        if person.image in image_of:
+            by_image[image_of[person.image]].append(person)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for name, group in show_progress(sorted(by_image.items()), len(by_image), "images"):
@@ -48,7 +48,7 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any])
         if size is None:
             continue
         if any(person.size not in (None, size) for person in group):
-            source.skip("persons of images whose file has another size than the source says", len(group))
+            source.skip("persons of images whose file has another size than the source states", len(group))
             continue
         images.append({"id": len(images) + 1, "file_name": name, "width": size[0], "height": size[1]})
         for person in group:
@@ -56,25 +56,29 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any])
             if row is not None:
                 annotations.append({"id": len(annotations) + 1, "image_id": len(images), "category_id": 1, **row})
     if not any(row["num_keypoints"] for row in annotations):
-        reasons = "; ".join(source.reasons()) or ("nobody has a labelled joint" if annotations else "it lists nobody")
-        raise DistilPoseError(f"Nobody in {source.path} could be converted ({reasons}): check the source and --images.")
+        reasons = "; ".join(source.reasons()) or (
+            "no person has a labelled joint" if annotations else "it lists no persons"
+        )
+        raise DistilPoseError(
+            f"No person in {source.path} could be converted ({reasons}): check the source and --images."
+        )
     entry = {"id": 1, "name": source.category or "person", **category}
     _complete(entry, source)
     return {"images": images, "annotations": annotations, "categories": [entry]}
 
 
 def box_around(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x, y, width, height around (N, 2) points, on each side a tenth of the longer side wider."""
+    """Box x, y, width, height around (N, 2) points, with a margin of a tenth of its longer side on each side."""
     corner, opposite = points.min(0), points.max(0)
-    margin = _MARGIN * max((opposite - corner).max(), 10.0)  # one joint, or joints in a line, have no extent
+    margin = _MARGIN * max((opposite - corner).max(), 10.0)  # a single joint has no extent
     return np.concatenate([corner - margin, opposite - corner + 2 * margin])
 
 
 def _annotation(source: Source, person: Person, size: tuple[int, int]) -> dict[str, Any] | None:
-    """Fields of a person, or None with the reason counted."""
+    """COCO fields of a person. If it cannot be used, None, and the reason is counted."""
     joints = np.where(person.joints[:, 2:] > 0, person.joints, 0.0)
     if not np.isfinite(joints).all() or not np.isin(joints[:, 2], (0, 1, 2)).all():
-        source.skip("persons with coordinates that are no numbers, or a visibility other than 0, 1, 2")
+        source.skip("persons with coordinates that are not numbers, or a visibility other than 0, 1, 2")
         return None
     visible = joints[:, 2] > 0
     outside = visible & ((joints[:, :2] < -1) | (joints[:, :2] > np.array(size) + 1)).any(1)
@@ -112,7 +116,7 @@ def _complete(entry: dict[str, Any], source: Source) -> None:
         sigmas = tuple(value or _DEFAULT_SIGMA for value in known.values())
         unknown = [name for name, value in known.items() if value is None]
         source.notes.append(
-            f"No OKS sigma is known for {len(unknown)} of {len(known)} joints (first {unknown[0][:50]!r}): a shoulder's, "
-            f"{_DEFAULT_SIGMA}, is written. Measure them by `dataset sigmas` before you compare AP with others."
+            f"No OKS sigma is known for {len(unknown)} of {len(known)} joints (first {unknown[0][:50]!r}): the sigma of a "
+            f"shoulder, {_DEFAULT_SIGMA}, is written. Measure them by `dataset sigmas` before you compare AP with others."
         )
     entry["OKS_sigmas"] = list(sigmas)

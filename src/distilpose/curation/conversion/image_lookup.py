@@ -1,4 +1,4 @@
-"""Which image below --images a name in the labels means, alike for all formats."""
+"""Finds the images below --images that the labels name; the same for all formats."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from distilpose.curation.conversion.source import Source
-from distilpose.curation.image_files import climbs_out, find_inside, read_header
+from distilpose.curation.image_files import find_inside, leads_out, read_header
 from distilpose.errors import DistilPoseError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-# rank of a match: between the two, how many parts the ends of its path and of the name share
+# rank of a match; between these two it is the number of parts that the ends of both paths share
 _SANITISED, _EXACT = 0, 1_000_000
-_PARTS_OF_ROOT = 3  # folders above the images that a name may have too
+_PARTS_OF_ROOT = 3  # folders above the image folder that a name may include
 # start of an absolute path of any system
 _ABSOLUTE = re.compile(r"^(?:[A-Za-z]:[\\/]*|[\\/]+)")
 
@@ -28,9 +28,9 @@ class ImageReference:
     """An image that the labels name.
 
     Attributes:
-        readings: paths that the name may mean, the likeliest first.
+        readings: paths that the name can mean, the likeliest first.
         count: number of persons or tasks that are skipped without it.
-        uploaded: name of a file uploaded to Label Studio, without the prefix that it puts before.
+        uploaded: name of a file uploaded to Label Studio, without the prefix that Label Studio adds.
     """
 
     readings: Sequence[str]
@@ -52,16 +52,16 @@ def image_names(folder: Path) -> Iterator[str]:
 
 
 def image_size(source: Source, name: str, what: str, count: int = 1) -> tuple[int, int] | None:
-    """Width and height of an image as viewers show it, or None with the reason counted.
+    """Width and height of an image as viewers show it. If it cannot be used, None, and the reason is counted.
 
     Args:
-        source: has the image folder, and gets the count.
-        name: of the image, relative to the folder.
-        what: is skipped with it, such as "persons of images".
-        count: how many of these.
+        source: gives the image folder, and gets the count.
+        name: name of the image, relative to the folder.
+        what: what is skipped with it, such as "persons of images".
+        count: number of persons or tasks that are skipped.
     """
     try:
-        return read_header(find_inside(source.images, name)).shown
+        return read_header(find_inside(source.images, name)).displayed_size
     except PermissionError:
         reason = "whose names lead out of the image folder"
     except DistilPoseError:
@@ -73,18 +73,19 @@ def image_size(source: Source, name: str, what: str, count: int = 1) -> tuple[in
 
 
 def find_images(source: Source, references: Mapping[str, ImageReference], what: str) -> dict[str, str]:
-    """Images of all names that mean exactly one; the others are counted with an example.
+    """Find the image of each name. Names with no image or with several are counted, with an example.
 
-    A name means the file of that path below the folder, or else the only image whose path ends most alike, at least with
-    the same base name. Of several names for one image, the one that shares most of its path gets it.
+    A name means the file of that path below the folder. If there is none, it means the image that shares the longest end
+    of its path with the name, at least the base name. If several names fit one image, the name that shares the longest end
+    gets it.
 
     Args:
-        source: has the image folder, and gets the counts.
-        references: by the name in the labels.
-        what: is counted, such as "persons of images".
+        source: gives the image folder, and gets the counts.
+        references: the images by their name in the labels.
+        what: what is counted, such as "persons of images".
 
     Returns:
-        The image of each name that was found, relative to the folder.
+        Image by name in the labels; images are relative to the folder.
     """
     index = _ImageIndex(source.images)
     claims: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -107,7 +108,7 @@ def find_images(source: Source, references: Mapping[str, ImageReference], what: 
 def _best_claims(
     claims: Mapping[str, list[tuple[int, str]]], references: Mapping[str, ImageReference], what: str, source: Source
 ) -> Iterator[tuple[str, str]]:
-    """Name and image of each claim that no other name has as well or better."""
+    """(name, image) of the name that fits each image best; ties and worse names are counted."""
     for image, names in claims.items():
         best = max(rank for rank, _ in names)
         ties = sum(rank == best for rank, _ in names)
@@ -116,7 +117,7 @@ def _best_claims(
             if rank < best:
                 example = f"no {reference.shown} below --images but that of another name"
                 source.skip(f"{what} that are missing", reference.count, example)
-            elif ties > 1 and best < _EXACT:  # two images of one base name, of which one is there
+            elif ties > 1 and best < _EXACT:  # two images of one base name, of which only one exists
                 example = f"{image!r} fits {reference.shown}"
                 source.skip(f"{what} with different names that one image fits", reference.count, example)
             else:
@@ -124,7 +125,7 @@ def _best_claims(
 
 
 class _ImageIndex:
-    """Images below a folder; the folder is searched only for names that are no path in it."""
+    """Index of the images below a folder. The folder is searched only if a name is not a path in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -132,11 +133,11 @@ class _ImageIndex:
 
     def _index(self, keys: Callable[[str], Iterator[str]]) -> dict[str, list[str]]:
         """Names of the images by their keys."""
-        found: dict[str, list[str]] = defaultdict(list)
+        index: dict[str, list[str]] = defaultdict(list)
         for name in self._names:
             for key in keys(_composed(name)):
-                found[key].append(name)
-        return dict(found)
+                index[key].append(name)
+        return dict(index)
 
     @cached_property
     def _names(self) -> list[str]:
@@ -144,16 +145,16 @@ class _ImageIndex:
 
     @cached_property
     def _by_end(self) -> dict[str, list[str]]:
-        """By each end of their path: x.jpg, a/x.jpg and so on, up to some folders above --images."""
+        """Images by each end of their path: x.jpg, a/x.jpg and so on, up to some folders above --images."""
         return self._index(lambda name: _ends(f"{self.root}/{name}"))
 
     @cached_property
     def _by_sanitised(self) -> dict[str, list[str]]:
-        """By the base name that Label Studio gives to an uploaded file."""
+        """Images by the base name that Label Studio gives to an uploaded file."""
         return self._index(lambda name: iter([re.sub(r"[^-\w.]", "", name.rpartition("/")[2].replace(" ", "_"))]))
 
     def find(self, reference: ImageReference) -> tuple[int, list[str]]:
-        """Rank of the match, and the images that match so well.
+        """Rank of the best match, and the images of that rank.
 
         Raises:
             PermissionError: the path leads out of the folder.
@@ -171,8 +172,8 @@ class _ImageIndex:
     def _find_path(self, name: str) -> tuple[int, list[str]]:
         relative = _ABSOLUTE.sub("", name)
         path = _composed(PurePosixPath(relative.replace("\\", "/")).as_posix())
-        if relative != name:  # a path of another machine: never opened, only its ends are compared
-            if climbs_out(relative):
+        if relative != name:  # a path of another machine is never opened; only its end is compared
+            if leads_out(relative):
                 raise PermissionError(name)
             return self._find_end(path)
         try:
@@ -180,7 +181,7 @@ class _ImageIndex:
             return _EXACT, [PurePosixPath(name).as_posix()]
         except PermissionError:
             raise
-        except (OSError, ValueError):  # it is not there, or no name that a file can have
+        except (OSError, ValueError):  # it does not exist, or is not a valid file name
             matches = [match for match in self._by_end.get(path, []) if _composed(match) == path]
         return (_EXACT, matches) if matches else self._find_end(path)
 
@@ -199,5 +200,5 @@ def _ends(path: str) -> Iterator[str]:
 
 
 def _composed(name: str) -> str:
-    """The name with accents as one character each: some systems write them as two."""
+    """The name with each accented letter as one character; macOS uses two."""
     return unicodedata.normalize("NFC", name)

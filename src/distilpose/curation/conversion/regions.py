@@ -15,12 +15,12 @@ from distilpose.curation.parsing import MOST_JOINTS
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO
 
-MOST_PAIRS = 10_000_000  # of a point and a box on one image; more take seconds
+MOST_PAIRS = 10_000_000  # pairs of a point and a box on one image; more take seconds
 
 
 @dataclass
 class Point:
-    """A joint: name, pixels, visibility, and the group it belongs to (None if the source says nothing)."""
+    """A joint: name, pixels, visibility, and the group it belongs to (None if the source does not state it)."""
 
     name: str
     x: float
@@ -51,20 +51,20 @@ class Regions:
 def category_of_names(source: Source, names: set[str]) -> dict[str, Any]:
     """Category for joints that have names but no order.
 
-    It is that of --skeleton, or COCO's joints that occur if all names are COCO's, or the names in alphabetical order.
-    COCO's joints that nobody labelled are left out, as a network learns nothing of them.
+    With --skeleton it is that category. If all names are COCO's, it has the labelled joints in COCO's order; joints without
+    labels are left out, because a network cannot learn them. Otherwise it has the names in alphabetical order.
     """
     if source.skeleton is not None:
         return dict(source.skeleton)
     if not names or not names <= set(COCO.names):
         source.notes.append(
-            f"{len(names)} joints in alphabetical order, without limbs: give --skeleton to set both alike for all splits."
+            f"{len(names)} joints in alphabetical order, without limbs: give the same --skeleton for all splits to set both."
         )
         return {"keypoints": sorted(names)}
     if len(names) < len(COCO.names):
         source.notes.append(
-            f"{len(names)} of COCO's {len(COCO.names)} joints are labelled and taken, in COCO's order: give --skeleton "
-            "for others, and the same one for all exports that belong together."
+            f"{len(names)} of COCO's {len(COCO.names)} joints are labelled and used, in COCO's order: give --skeleton "
+            "for other joints, and the same file for all exports that belong together."
         )
     ordered = [name for name in COCO.names if name in names]
     limbs = [(COCO.names[a], COCO.names[b]) for a, b in COCO.limbs]
@@ -75,16 +75,16 @@ def category_of_names(source: Source, names: set[str]) -> dict[str, Any]:
 
 
 def no_such_label(wanted: Collection[str], labels: Collection[str], source: Source) -> DistilPoseError:
-    """Error for labels that no rectangle has."""
+    """The error for chosen labels that no rectangle has."""
     choices = f"choose from {quoted(labels)}" if labels else "there are no rectangles, leave the option out"
-    return DistilPoseError(f"{quoted(wanted)} is the label of no rectangle in {source.path}: {choices}.")
+    return DistilPoseError(f"No rectangle has the label {quoted(wanted)} in {source.path}: {choices}.")
 
 
 def choose_boxes(images: Sequence[Regions], source: Source) -> None:
-    """Keep the boxes of persons: those of --box-label, or all if they have one label.
+    """Keep the boxes of persons: those with a label of --box-label, or all boxes if they have one label.
 
     Raises:
-        DistilPoseError: boxes have several labels and none is chosen, or no box has a label that is chosen.
+        DistilPoseError: boxes have several labels and none is chosen, or no box has a chosen label.
     """
     labels = {box.label for image in images for box in image.boxes}
     if not source.box_labels:
@@ -103,16 +103,16 @@ def choose_boxes(images: Sequence[Regions], source: Source) -> None:
 
 
 def group_persons(images: Sequence[Regions], names: Sequence[str], source: Source) -> list[Person]:
-    """Persons of all images, with a note on the rectangles that were taken as their boxes."""
+    """Persons of all images, with a note on the rectangles that are used as their boxes."""
     if len(names) > MOST_JOINTS:  # before arrays are allocated for them
-        raise DistilPoseError(f"{source.path} has {len(names)} joints: expected at most {MOST_JOINTS} a person.")
+        raise DistilPoseError(f"{source.path} has {len(names)} joints: expected at most {MOST_JOINTS} per person.")
     persons = [person for image in images for person in _persons_of(image, names, source)]
     boxed = [person for person in persons if person.box is not None]
     if boxed:
         labels = {box.label for image in images for box in image.boxes}
         empty = sum(not person.joints[:, 2].any() for person in boxed)
         source.notes.append(
-            f"{len(boxed)} rectangles labelled {quoted(labels)} were taken as persons' boxes, {empty} of them without joints."
+            f"{len(boxed)} rectangles labelled {quoted(labels)} are used as persons' boxes, {empty} of them without joints."
         )
     return persons
 
@@ -138,7 +138,7 @@ def _persons_of(image: Regions, names: Sequence[str], source: Source) -> list[Pe
     if loose and not boxes and not groups and len({point.name for point in loose}) == len(loose):
         groups["the only person"] = loose
     elif loose:
-        source.skip("joints that belong to nobody (no group, no box around them)", len(loose))
+        source.skip("joints without a person (no group, no box around them)", len(loose))
     persons = []
     for key in list(dict.fromkeys([*boxes, *groups])):
         joints = np.zeros((len(names), 3))
@@ -162,7 +162,7 @@ def smallest_box_around(
         points: (N, 2) pixels.
         boxes: (B, 4) x, y, width, height in pixels.
         slack: pixels that a point may lie outside the box.
-        share: of the points that must lie in the box.
+        share: share of the points that must lie in the box.
     """
     lowest, highest = boxes[:, :2] - slack, boxes[:, :2] + boxes[:, 2:] + slack
     if share == 1:

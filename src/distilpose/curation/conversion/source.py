@@ -1,4 +1,4 @@
-"""What every format gets and returns: the source with the options of the conversion, and persons."""
+"""Input and output of every format: the source with the options of the conversion, and the persons."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Person:
 
 @dataclass
 class Source:
-    """Labels to convert, the options of the conversion, and its report.
+    """Labels to convert, options of the conversion, and its report.
 
     Attributes:
         path: file or folder of the labels.
@@ -50,9 +50,9 @@ class Source:
         category: name of the category to convert, if there are several.
         split: split to convert, if there are several.
         box_labels: labels of the rectangles that are persons' boxes.
-        skipped: how often each reason to skip something applied.
+        skipped: count of each reason to skip something.
         examples: first example of some reasons.
-        notes: choices that were made.
+        notes: lines of the report on choices of the conversion.
     """
 
     path: Path
@@ -66,13 +66,13 @@ class Source:
     notes: list[str] = field(default_factory=list)
 
     def skip(self, reason: str, count: int = 1, example: str = "") -> None:
-        """Count what is skipped, and keep the first example of each reason."""
+        """Count something that is skipped, and keep the first example of each reason."""
         self.skipped[reason] += count
         if example:
             self.examples.setdefault(reason, example)
 
     def reasons(self) -> list[str]:
-        """What was skipped, one phrase a reason."""
+        """The skipped things: a phrase for each reason."""
         return [
             f"{count} {reason}" + (f" (first: {self.examples[reason]})" if reason in self.examples else "")
             for reason, count in self.skipped.items()
@@ -86,10 +86,10 @@ class Source:
         """
         if self.split is not None and self.split not in known:
             choices = f"choose from {quoted(known)}" if known else "the source has no splits, leave the option out"
-            raise DistilPoseError(f"--split {self.split[:40]!r} is no split of {self.path}: {choices}.")
+            raise DistilPoseError(f"--split {self.split[:40]!r} is not a split of {self.path}: {choices}.")
 
     def category_of_count(self, count: int) -> dict[str, Any]:
-        """Category for joints without names: that of --skeleton, COCO's for 17 joints, else numbered joints.
+        """Category for joints without names: from --skeleton, COCO's for 17 joints, otherwise with numbered joints.
 
         Raises:
             DistilPoseError: --skeleton has another number of joints.
@@ -100,7 +100,9 @@ class Source:
                 raise DistilPoseError(f"--skeleton has {listed} joints, but {self.path} has {count}: list all of them.")
             return dict(self.skeleton)
         if count == 17:
-            self.notes.append("17 joints without names: taken as COCO's, nose to right ankle (else give --skeleton).")
+            self.notes.append(
+                "17 joints without names: used as COCO's, nose to right ankle (give --skeleton if they are not)."
+            )
         else:
             self.notes.append(f"{count} joints without names: named joint_0 and so on (give --skeleton to name them).")
         return category_of(Skeleton.unnamed(count))
@@ -134,11 +136,11 @@ def read_skeleton(path: Path) -> dict[str, Any]:
 
 
 def joint_fields(category: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a COCO category about joints; empty 'flip_pairs' are kept, as they state that there are none."""
+    """Fields of a COCO category about joints. Empty 'flip_pairs' are kept: they state that there are no pairs."""
     fields = {key: category.get(key) for key in ("keypoints", "skeleton", "flip_pairs", "OKS_sigmas")}
     return {key: value for key, value in fields.items() if value or (key == "flip_pairs" and value is not None)}
 
 
 def is_size(value: Any) -> TypeGuard[float]:
-    """Whether a value is a number that fits a coordinate, a length or an area of a photograph."""
+    """Whether a value is a number that can be a coordinate, a length or an area of a photograph."""
     return type(value) in (int, float) and abs(value) < MOST_PIXELS

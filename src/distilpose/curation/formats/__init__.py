@@ -5,10 +5,10 @@ To add a format:
 1. Write a module here with a function `read(source)`. It returns the persons, with joints in pixels of the image
    (`conversion.source.Person`), and a COCO category: 'keypoints', and 'skeleton', 'flip_pairs' or 'OKS_sigmas' if the
    format has them. It calls `source.skip(reason)` for what it cannot use, and raises `DistilPoseError` if nothing of the
-   file can be used. `curation.parsing` reads and validates files; `conversion.regions` makes persons of single points.
+   file can be used. `curation.parsing` reads and validates files; `conversion.regions` builds persons from single points.
 2. List it in `FORMATS`.
-3. Test it in tests/curation/formats: write a sound set in the format, convert it with the fixture `convert` and compare
-   it with the truth; spoil every field and convert the file with `convert_rubbish`.
+3. Test it in tests/curation/formats: write a valid set in the format, convert it with the fixture `convert` and compare
+   it with the truth; corrupt every field and convert the file with `convert_corrupted`.
 """
 
 from __future__ import annotations

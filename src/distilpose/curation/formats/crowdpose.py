@@ -1,4 +1,4 @@
-"""CrowdPose: COCO's form with 14 joints and without areas; completes other COCO keypoint files likewise."""
+"""CrowdPose: COCO format with 14 joints and without areas. Other incomplete COCO keypoint files are completed too."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _has_joints(category: dict[str, Any]) -> bool:
 
 
 def _repair_limbs(category: dict[str, Any], source: Source) -> None:
-    """Replace limbs of joints that do not exist: CrowdPose's own files have 14 joints and the limbs of COCO's 17."""
+    """Replace limbs of joints that do not exist: CrowdPose's files have 14 joints, but the limbs of COCO's 17."""
     limbs, joints = category.get("skeleton", []), range(1, len(category["keypoints"]) + 1)
     limbs = limbs if isinstance(limbs, list) else [limbs]
     valid = [
@@ -82,4 +82,4 @@ def _repair_limbs(category: dict[str, Any], source: Source) -> None:
         source.notes.append("The file's limbs are those of COCO's 17 joints: replaced by those of CrowdPose's 14.")
     else:
         category["skeleton"] = valid
-        source.notes.append(f"{len(limbs) - len(valid)} of {len(limbs)} limbs join joints that do not exist: dropped.")
+        source.notes.append(f"{len(limbs) - len(valid)} of {len(limbs)} limbs have joints that do not exist: dropped.")

@@ -25,16 +25,14 @@ from distilpose.errors import DistilPoseError
 
 _DEEPEST = 50
 _SKELETON = "skeleton "
-MOST_JOINTS_INSIDE = 0.75  # of a skeleton's joints: hands often reach out of the box that was drawn
+MOST_JOINTS_INSIDE = 0.75  # share of a skeleton's joints in its box: hands often extend beyond the box
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
-    """Persons of all images; order and limbs of the joints come from the labels at the head of the file."""
+    """Persons of all images. Order and limbs of the joints come from the labels at the start of the file."""
     file = _Document(source)
     with parsing(source.path, "CVAT for images 1.1"):
         ElementTree.parse(source.path, ElementTree.XMLParser(target=file))
-    if not file.images:
-        raise DistilPoseError(f"{source.path} lists no <image>: export it as 'CVAT for images 1.1'.")
     source.check_split(file.subsets)
     points = [point for image in file.images for point in image.points]
     has_skeletons = any((point.group or "").startswith(_SKELETON) for point in points)
@@ -54,11 +52,11 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
 
 
 class _Document(ElementTree.TreeBuilder):
-    """Collects what an export holds while it is parsed, and frees each image once it is read.
+    """Collects the content of an export while it is parsed, and frees the memory of each image.
 
     Attributes:
-        category: of the labels, empty without a skeleton label.
-        images: what is drawn on each image.
+        category: category of the labels, empty without a skeleton label.
+        images: points and boxes of each image.
         lists: label and person of each list of points.
         subsets: names of the splits.
     """
@@ -73,7 +71,7 @@ class _Document(ElementTree.TreeBuilder):
         self._depth = 0
 
     def doctype(self, *_: Any) -> None:
-        """Reject entities, which can grow without limit or fetch files: CVAT writes no document type."""
+        """Reject entities, which can grow without limit or fetch files. CVAT writes no document type."""
         raise DistilPoseError(f"{self.source.path} has a document type (<!DOCTYPE>), which CVAT never writes.")
 
     def start(self, tag: Any, attrs: Any) -> ElementTree.Element:
@@ -97,7 +95,7 @@ class _Document(ElementTree.TreeBuilder):
         return element
 
     def _read_image(self, element: ElementTree.Element) -> None:
-        """Read what is drawn on an image."""
+        """Read the shapes of an image."""
         source, subset = self.source, element.get("subset", "")
         self.subsets |= {subset} - {""}
         image = Regions(element.get("name", ""), _size(element))
@@ -108,7 +106,7 @@ class _Document(ElementTree.TreeBuilder):
             label, group = shape.get("label", "").strip(), shape.get("group_id")
             group = None if group in (None, "0", "") else f"group {group}"
             places = _pairs(shape) if shape.tag == "points" else []
-            if len(places) == 1:  # labelled with the name of a joint, not of a kind of person
+            if len(places) == 1:  # its label is the name of a joint, not of a person
                 image.points.append(_point(shape, places[0], group))
             elif shape.tag in ("skeleton", "points") and source.category not in (None, label):
                 source.skip("skeletons and lists of points of other labels")
@@ -121,9 +119,9 @@ class _Document(ElementTree.TreeBuilder):
                     if len(places := _pairs(joint)) == 1:
                         image.points.append(_point(joint, places[0], f"{_SKELETON}{number}"))
                     else:
-                        source.skip("joints that are not one point")
+                        source.skip("joints that are not a single point")
             elif shape.tag == "points" and not places:
-                source.skip("points without a place")
+                source.skip("points without coordinates")
             elif shape.tag == "points":
                 rows = np.array([[*place, _visibility(shape)] for place in places], dtype=np.float64)
                 self.lists.append((label, Person(image.image, rows, size=image.size)))
@@ -149,7 +147,7 @@ def _persons_of_lists(lists: list[tuple[str, Person]], source: Source) -> tuple[
 
 
 def _box_skeletons(image: Regions) -> None:
-    """Give each skeleton the smallest free box around it, or around most of it; other boxes stay persons without joints."""
+    """Assign to each skeleton the smallest free box around its joints. The other boxes are persons without joints."""
     groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for point in image.points:
         if point.group is not None and point.group.startswith(_SKELETON):
@@ -183,7 +181,7 @@ def _point(element: ElementTree.Element, place: tuple[float, float], group: str 
 
 
 def _pairs(element: ElementTree.Element) -> list[tuple[float, float]]:
-    """Coordinates, which are written as x,y;x,y and so on."""
+    """Coordinates of a shape, written as x,y;x,y and so on."""
     pairs = [pair.split(",") for pair in element.get("points", "").split(";") if pair]
     return [(_number(x), _number(y)) for x, y in pairs]
 
@@ -192,9 +190,9 @@ def _number(text: str) -> float:
     """A finite number that fits a coordinate.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not such a number.
     """
     value = float(text)
     if not is_size(value):
-        raise ValueError(f"{text[:60]!r} is no coordinate")
+        raise ValueError(f"{text[:60]!r} is not a coordinate")
     return value

@@ -1,4 +1,4 @@
-"""Labels at the head of an export of CVAT: joints and limbs of a skeleton."""
+"""Labels at the start of a CVAT export: joints and limbs of a skeleton."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from distilpose.errors import DistilPoseError
 
 
 def read_labels(element: ElementTree.Element, source: Source) -> dict[str, Any]:
-    """Joints and limbs of the skeleton label, that of --category if there are several; empty if there is none.
+    """Joints and limbs of the skeleton label, empty if there is none. --category chooses one of several.
 
     Raises:
-        DistilPoseError: there are several.
+        DistilPoseError: there are several, and none is chosen.
     """
     labels = [(_text(label, "name"), _text(label, "type"), label) for label in element.findall("label")]
     joints: dict[str, list[str]] = {name: [] for name, kind, _ in labels if kind == "skeleton"}
@@ -40,7 +40,7 @@ def _text(label: ElementTree.Element, name: str) -> str:
 
 
 def _limbs(drawing: str, joints: list[str], source: Source) -> list[list[int]]:
-    """Limbs from the edges of the drawing, whose nodes name the joints, or number them from 1 if none has a name."""
+    """Limbs from the edges of the drawing. Its nodes have the names of joints, or numbers from 1 if none has a name."""
     tags = re.findall(r"<[^<>]*>", html.unescape(drawing))
     nodes = {_value(tag, "node-id"): _value(tag, "label-name") for tag in tags}
     numbers = {name: number for number, name in enumerate(joints, start=1)}
@@ -49,11 +49,11 @@ def _limbs(drawing: str, joints: list[str], source: Source) -> list[list[int]]:
     edges = [(_value(tag, "node-from"), _value(tag, "node-to")) for tag in tags]
     limbs = [(places.get(start), places.get(end)) for start, end in edges if start and end]
     if any(None in limb for limb in limbs):
-        source.notes.append("The drawing of the skeleton names joints that it does not have: written without limbs.")
+        source.notes.append("The drawing of the skeleton has joints that the skeleton lacks: written without limbs.")
         return []
     return [[start, end] for start, end in limbs if start and end]
 
 
 def _value(tag: str, name: str) -> str | None:
-    found = re.search(rf"""\bdata-{name}=(["'])(.*?)\1""", tag)
-    return None if found is None else found[2].strip()
+    match = re.search(rf"""\bdata-{name}=(["'])(.*?)\1""", tag)
+    return None if match is None else match[2].strip()

@@ -29,16 +29,16 @@ _POINTS = ("keypointlabels", "keypoint")
 
 
 class _Region:
-    """A region, choice or relation of an annotation; parts of a wrong type count as empty.
+    """A region, choice or relation of an annotation. Values of a wrong type are replaced by empty ones.
 
     Attributes:
-        content: as exported.
-        id: of the region.
-        type: such as "keypointlabels".
+        content: the exported dictionary.
+        id: id of the region.
+        type: type of the region, such as "keypointlabels".
         value: its values.
         is_rectangle: whether it is a rectangle.
-        group: id of the rectangle that it belongs to, None if it has none.
-        is_wanted: whether it is, or belongs to, a rectangle of --box-label or --category; true without these.
+        group: id of the rectangle that it belongs to; None if it belongs to none.
+        is_wanted: whether it is, or belongs to, a rectangle of --box-label or --category; true without these options.
     """
 
     def __init__(self, content: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class _Region:
         self.is_wanted = True
 
     def listed(self, key: str) -> list[Any]:
-        """A list of its values."""
+        """The value of that key, which is a list."""
         return _typed(self.value.get(key), list)
 
     @property
@@ -72,7 +72,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     if tasks and not any("annotations" in task for task in tasks):
         raise DistilPoseError(f"{source.path} has no 'annotations' in its tasks: export as JSON, not JSON-MIN.")
     regions = [_read_regions(task, source) for task in tasks]
-    # names of all tasks, so that two image folders of one export give two splits with the same joints
+    # the names in all tasks, so that two splits made from one export have the same joints
     points = [one for row in regions for one in row if one.type == "keypointlabels" and one.is_wanted]
     names = {one.joint for one in points if one.joint is not None}
     if not names:
@@ -80,19 +80,16 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         wanted = _wanted_labels(source)
         if labels and wanted and wanted.isdisjoint(labels):
             raise no_such_label(wanted, labels, source)
-        raise DistilPoseError(
-            f"{source.path} has no key points (regions of type 'keypointlabels'): nothing to convert."
-        )
     references: dict[str, ImageReference] = {}
     for task in tasks:
         if address := address_of(task):
             references.setdefault(address, parse_address(address)).count += 1
         else:
             source.skip("tasks without the address of an image")
-    found = find_images(source, references, "tasks of images")
+    image_of = find_images(source, references, "tasks of images")
     images = []
     for task, row in zip(tasks, regions, strict=True):
-        name = found.get(address_of(task))
+        name = image_of.get(address_of(task))
         image = None if name is None else _read_task(task, row, name, source)
         if image is not None:
             images.append(image)
@@ -102,7 +99,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
 
 
 def _wanted_labels(source: Source) -> set[str]:
-    """Labels of the rectangles to take; empty for all."""
+    """Labels of the rectangles to convert; empty for all."""
     return set(source.box_labels or filter(None, [source.category]))
 
 
@@ -113,7 +110,7 @@ def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _read_regions(task: dict[str, Any], source: Source) -> list[_Region]:
-    """Regions of the annotation that is taken, with the rectangles that they belong to."""
+    """Regions of the first annotation, each with the rectangle that it belongs to."""
     results = next((one.get("result") for one in _annotations(task)), None)
     regions = [_Region(one) for one in _typed(results, list) if isinstance(one, dict)]
     boxes = [one for one in regions if one.is_rectangle]
@@ -134,7 +131,7 @@ def _read_regions(task: dict[str, Any], source: Source) -> list[_Region]:
 
 
 def _read_task(task: dict[str, Any], regions: list[_Region], name: str, source: Source) -> Regions | None:
-    """Points and boxes of a task, or None with the reason counted."""
+    """Points and boxes of a task. If there are none, None, and the reason is counted."""
     annotations = _annotations(task)
     if not annotations:
         source.skip("tasks without an annotation")
@@ -149,15 +146,15 @@ def _read_task(task: dict[str, Any], regions: list[_Region], name: str, source: 
         if isinstance(region.content.get("value"), dict):
             _add_region(region, image, size, hidden, source)
     if not image.points and not image.boxes:
-        source.skip("tasks whose annotation has no key point and no rectangle to take", example=repr(name[-60:]))
+        source.skip("tasks whose annotation has no key point and no rectangle to convert", example=repr(name[-60:]))
         return None
     return image
 
 
 def _add_region(region: _Region, image: Regions, size: tuple[int, int], hidden: set[str], source: Source) -> None:
-    """Add a rectangle or a key point; percents count of the image file, which may be smaller than what was labelled."""
+    """Add a rectangle or a key point. Percents refer to the image file, which may be smaller than the labelled image."""
     if region.type not in _POINTS + _RECTANGLES:
-        if region.type not in (None, "choices"):  # choices are counted where they are read
+        if region.type not in (None, "choices"):  # choices are counted in _hidden
             source.skip(f"regions of type {str(region.type)[:40]}")
         return
     if not region.is_wanted:
@@ -188,7 +185,7 @@ def _add_region(region: _Region, image: Regions, size: tuple[int, int], hidden: 
 
 
 def _hidden(regions: list[_Region], source: Source) -> set[str]:
-    """Key points whose own choice is one of HIDDEN; choices that say something else are counted."""
+    """Ids of the key points that have a choice of HIDDEN. Choices that are neither in HIDDEN nor VISIBLE are counted."""
     points = {one.id for one in regions if one.type in _POINTS}
     hidden = set()
     for region in regions:
@@ -199,7 +196,7 @@ def _hidden(regions: list[_Region], source: Source) -> set[str]:
             if region.id in points and text in HIDDEN:
                 hidden.add(region.id)
             elif region.id not in points or text not in VISIBLE:
-                reason = "choices that do not say of a key point whether it is hidden"
+                reason = "choices that do not state whether a key point is hidden"
                 source.skip(reason, example=repr(str(choice)[:40]))
     return hidden
 

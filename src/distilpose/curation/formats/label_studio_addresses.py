@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from distilpose.curation.conversion.image_lookup import ImageReference
 
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # prefix of the name of an uploaded file
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # prefix that Label Studio adds to the name of an uploaded file
 
 
 def address_of(task: dict[str, Any]) -> str:
@@ -21,7 +21,7 @@ def address_of(task: dict[str, Any]) -> str:
 
 
 def parse_address(address: str) -> ImageReference:
-    """Paths that an address can mean: an upload, a local file, a URL or a path, encoded for a URL or not."""
+    """Paths that an address can mean: an upload, a local file, a URL or a path, URL-encoded or not."""
     try:
         parts = urlsplit(address)
     except ValueError:
@@ -36,6 +36,6 @@ def parse_address(address: str) -> ImageReference:
 
 
 def _relative(path: str) -> str:
-    """The path without drive, root and steps up, to look it up below a folder."""
+    """The path without drive, root and "..", for a search below a folder."""
     parts = re.sub(r"^[A-Za-z]:", "", path.replace("\0", "")).replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", ".", "..")) or "."

@@ -21,10 +21,10 @@ LIMBS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (9, 10)
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
-    """Persons, one an image: joints n of the file belong to im0001.jpg, or im00001.jpg, of that number.
+    """Persons, one per image. The number in the name of the image, such as im0001.jpg, is the index of its joints from 1.
 
-    The third value of a joint means *hidden* in the first set, whose joints are all labelled, and *visible* in the extended
-    set, whose other joints are not labelled.
+    The third value of a joint means *hidden* in the first set, where all joints are labelled. It means *visible* in the
+    extended set, where the other joints are not labelled.
     """
     joints = read_mat(source.path, "joints")
     joints = joints[..., None] if joints.ndim == 2 else joints
@@ -47,8 +47,8 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         match = re.fullmatch(r"im(\d{4,6})\.\w+", name.rpartition("/")[2])
         if match and (other := images.setdefault(int(match[1]), name)) != name:
             raise DistilPoseError(
-                f"{source.images} holds {other} and {name}, both number {int(match[1])}: give as --images the one folder of "
-                "the set's photographs."
+                f"{source.images} holds {other} and {name}, both number {int(match[1])}: give --images the folder that "
+                "holds only the photographs of the set."
             )
     persons = [Person(images[number], row) for number, row in enumerate(rows, start=1) if number in images]
     if len(persons) < len(rows):

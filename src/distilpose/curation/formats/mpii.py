@@ -1,4 +1,4 @@
-"""MPII Human Pose: the .mat of the release, and the .json that the authors of HRNet made of it."""
+"""MPII Human Pose: the .mat file of the release, and the .json files of the authors of HRNet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 from distilpose.curation.conversion.coco import box_around
 from distilpose.curation.conversion.matlab import read_mat
 from distilpose.curation.conversion.source import Person, Source, category_of, is_size
-from distilpose.curation.parsing import read_json, validated
-from distilpose.errors import DistilPoseError
+from distilpose.curation.parsing import parsing, read_json, validated
 from distilpose.skeleton import Skeleton
 
 NAMES = (
@@ -25,17 +24,15 @@ LIMBS = (
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
-    """Persons with joints; both files count pixels from 1, COCO from 0. Boxes are drawn around joints and head."""
+    """Persons with joints. Both files count pixels from 1, COCO from 0. Boxes enclose the joints and the head."""
     persons = list(_of_mat(source) if source.path.suffix.lower() == ".mat" else _of_json(source))
     return persons, category_of(Skeleton.from_names(NAMES, LIMBS))
 
 
 def _of_mat(source: Source) -> Iterator[Person]:
     release = read_mat(source.path, "RELEASE")
-    try:
+    with parsing(source.path, "MPII's release"):
         entries, training = release[0, 0].annolist.ravel(), release[0, 0].img_train.ravel()
-    except (AttributeError, IndexError, TypeError):
-        raise DistilPoseError(f"RELEASE in {source.path} has no 'annolist' and 'img_train': expected MPII's.") from None
     for entry, train in zip(entries, training, strict=False):
         image = _text(_first(getattr(entry, "image", None), "name"))
         rects = getattr(entry, "annorect", None)
@@ -52,7 +49,7 @@ def _of_mat(source: Source) -> Iterator[Person]:
 
 
 def _first(value: Any, name: str) -> Any:
-    """An attribute of a structure, or of the first of an array of them."""
+    """An attribute of a structure, or of the first structure of an array."""
     if isinstance(value, np.ndarray):
         value = value.ravel()[0] if value.size else None
     return getattr(value, name, None)
@@ -64,7 +61,7 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float:
-    """A number, which the release writes as a 1 x 1 array, a text or an empty array (NaN)."""
+    """A number. The release writes it as a 1 x 1 array, as text, or as an empty array (NaN)."""
     try:
         return float(np.asarray(value).ravel()[0])
     except (IndexError, TypeError, ValueError):
@@ -72,7 +69,7 @@ def _number(value: Any) -> float:
 
 
 def _points(points: Any) -> np.ndarray | None:
-    """(16, 3), from structures of x, y, id and is_visible; the head's two have no is_visible and count as visible."""
+    """(16, 3) joints from structures of x, y, id and is_visible. The two of the head lack is_visible and count as visible."""
     if not isinstance(points, np.ndarray):
         return None
     joints = np.zeros((len(NAMES), 3))
@@ -85,7 +82,7 @@ def _points(points: Any) -> np.ndarray | None:
 
 
 def _box(joints: np.ndarray, rect: Any) -> np.ndarray:
-    """Box around the joints and the head's box, a tenth wider on each side."""
+    """Box around the joints and the head's box, with a margin of a tenth on each side."""
     visible = joints[joints[:, 2] > 0, :2]
     head = np.array([[_number(getattr(rect, f"{axis}{end}", None)) - 1 for axis in "xy"] for end in (1, 2)])
     visible = np.concatenate([visible, head]) if all(map(is_size, head.ravel().tolist())) else visible

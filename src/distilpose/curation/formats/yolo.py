@@ -1,4 +1,4 @@
-"""YOLO-pose: data.yaml and one text file an image, in shares of the image's size."""
+"""YOLO-pose: data.yaml and one text file per image, with coordinates divided by the image's size."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from distilpose.curation.formats.yolo_files import LabelFiles
 from distilpose.curation.parsing import MOST_JOINTS, parsing, validated
 from distilpose.errors import DistilPoseError
 
-_MOST_BYTES = 2**20  # of data.yaml
-_LARGEST_SHARE = 1e6  # of an image's side; larger numbers can overflow
+_MAX_COORDINATE = 1e6  # multiples of the image's side; larger numbers can overflow
 
 Number = Annotated[StrictInt, Ge(0), Le(10**9)]
 Name = StrictStr | Number
 
 
 class Settings(BaseModel):
-    """What data.yaml says of the labels.
+    """Settings of data.yaml.
 
     Attributes:
-        kpt_shape: number of joints, and of values of each (2: x, y; 3: x, y, v).
+        kpt_shape: number of joints, and number of values per joint (2: x, y; 3: x, y, v).
         names: names of the classes, by their number.
-        kpt_names: names of the joints, or these by the number of the class.
-        flip_idx: for each joint its counterpart on the other side.
+        kpt_names: names of the joints, or a list of them for each class number.
+        flip_idx: for each joint the index of its left-right counterpart.
     """
 
     kpt_shape: tuple[Annotated[StrictInt, Ge(1), Le(MOST_JOINTS)], Literal[2, 3]]
@@ -46,7 +45,7 @@ class Settings(BaseModel):
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
-    """Persons of all images below --images whose labels lie in the folder."""
+    """Persons of all images below --images that have labels in the folder."""
     file, root = _find_settings(source.path)
     with parsing(file, "YAML"):
         content = yaml.load(file.read_text(encoding="utf-8"), _NoAliases)
@@ -75,26 +74,22 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
 
 
 class _NoAliases(yaml.SafeLoader):
-    """YAML without aliases, by which a few lines can grow to gigabytes."""
+    """A YAML loader that rejects aliases, which can expand a few lines to gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Compose the next node."""
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has aliases, which are not read")
+            raise yaml.YAMLError("it has aliases, which are not supported")
         return super().compose_node(parent, index)
 
 
 def _find_settings(folder: Path) -> tuple[Path, Path]:
-    """data.yaml, and the root of the labels: its folder, or the source if the labels lie outside of that."""
-    found = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
-    found = [path for path in found if path.name == "data.yaml"] or found
-    if len(found) != 1:
-        raise DistilPoseError(f"{folder} holds {len(found)} YAML files: expected one data.yaml with 'kpt_shape'.")
-    if found[0].stat().st_size > _MOST_BYTES:
-        raise DistilPoseError(
-            f"{found[0]} is larger than {_MOST_BYTES >> 20} MiB: expected a data.yaml of a few lines."
-        )
-    return found[0], found[0].parent if any(found[0].parent.rglob("*.txt")) else folder
+    """data.yaml, and the root of the labels: its folder, or the source folder if that folder has no labels."""
+    files = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
+    files = [path for path in files if path.name == "data.yaml"] or files
+    if len(files) != 1:
+        raise DistilPoseError(f"{folder} holds {len(files)} YAML files: expected one data.yaml with 'kpt_shape'.")
+    return files[0], files[0].parent if any(files[0].parent.rglob("*.txt")) else folder
 
 
 def _choose_class(classes: dict[int, str], file: Path, source: Source) -> int:
@@ -108,7 +103,7 @@ def _choose_class(classes: dict[int, str], file: Path, source: Source) -> int:
 
 
 def _category(settings: Settings, kind: int, file: Path, source: Source) -> dict[str, Any]:
-    """Joints by --skeleton or kpt_names, and left-right pairs by flip_idx."""
+    """Joints from --skeleton or kpt_names, and left-right pairs from flip_idx."""
     count, names, order = settings.kpt_shape[0], settings.kpt_names, settings.flip_idx
     if source.skeleton is not None or not names:
         category = source.category_of_count(count)
@@ -131,7 +126,7 @@ def _category(settings: Settings, kind: int, file: Path, source: Source) -> dict
 def _persons(
     file: Path, image: str, size: tuple[int, int], shape: tuple[int, int], kind: int, source: Source
 ) -> Iterator[Person]:
-    """Persons of one file of labels, one a line: class, box (centre, width, height) and joints."""
+    """Persons of one label file, one per line: class, box (centre, width, height) and joints."""
     scale, length = np.array(size, dtype=np.float64), 5 + shape[0] * shape[1]
     with open(file, encoding="utf-8", errors="replace") as lines:
         for line in filter(str.strip, lines):
@@ -139,14 +134,14 @@ def _persons(
                 row = np.array([float(word) for word in line.split()])
             except ValueError:
                 row = np.zeros(0)
-            if len(row) != length or not (np.abs(row) < _LARGEST_SHARE).all():
+            if len(row) != length or not (np.abs(row) < _MAX_COORDINATE).all():
                 source.skip(f"lines without {length} numbers")
                 continue
             if row[0] != kind:
                 source.skip("objects of other classes")
                 continue
             points = row[5:].reshape(shape)
-            # without a third value, (0, 0) stands for a joint that is not labelled
+            # without a third value, (0, 0) is a joint without a label
             visible = points[:, 2:] if shape[1] == 3 else np.where(points.any(1, keepdims=True), 2.0, 0.0)
             box = np.concatenate([(row[1:3] - row[3:5] / 2) * scale, row[3:5] * scale])
             yield Person(image, np.concatenate([points[:, :2] * scale, np.clip(np.round(visible), 0, 2)], axis=1), box)

@@ -1,4 +1,4 @@
-"""Which label file belongs to which image of a YOLO folder, in any of the usual layouts."""
+"""Pairs the label files and the images of a YOLO folder, in any of the usual layouts."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from distilpose.errors import DistilPoseError
 Key = tuple[str, ...]
 _SPLITS = {"train", "val", "valid", "validation", "test"}
 _NUMBER = re.compile(r"[+-]?(\.?\d|(nan|inf)\b)", re.IGNORECASE)
-_START = 4096  # characters, in which the first line begins
+_START = 4096  # characters read to find the first line
 
 
 @dataclass
 class LabelFiles:
-    """Label files below the root of a set, by their path there without the folder 'labels'.
+    """Label files below the root of a set, by their path relative to it without the folder 'labels'.
 
     Images and labels lie in images/train and labels/train, in train/images and train/labels, or side by side: without
-    'images' and 'labels', an image and its labels have the same path. Images kept elsewhere, such as beside a zip of
-    labels, are matched by as much of their path as the labels have; if no image matches so, by their path below the image
-    folder, or by base names that occur once.
+    'images' and 'labels', an image and its labels have the same path. Images outside the root, such as beside a zip of
+    labels, are matched by the end of their path. If no image matches, they are matched by their path below the image
+    folder, or by unique base names.
 
     Attributes:
         root: folder of data.yaml.
         images: folder of the images.
-        split: split that is chosen, if any.
-        by_key: the files.
+        split: the chosen split, if any.
+        by_key: the label files by their key.
     """
 
     root: Path
@@ -40,7 +40,7 @@ class LabelFiles:
     by_key: dict[Key, Path] = field(init=False)
 
     def __post_init__(self):
-        """Find the files; links, lists of images or classes, and notes are skipped.
+        """Find the label files. Links, lists of images or classes, and notes are skipped.
 
         Raises:
             DistilPoseError: two files are labels of one image.
@@ -57,11 +57,10 @@ class LabelFiles:
         """Label files of the images that have one.
 
         Args:
-            names: of the images, relative to their folder.
+            names: names of the images, relative to their folder.
 
         Raises:
-            DistilPoseError: a file matches two images; or no image has the path of its labels, and an image matches several
-                files or those of another split.
+            DistilPoseError: a file matches two images, or an image matches several files or only files of another split.
         """
         matched: dict[Path, str] = {}
         for name in names:
@@ -81,10 +80,10 @@ class LabelFiles:
 
     def _match_whole_path(self, name: str) -> Path | None:
         path, relative = self.images / name, _key(PurePosixPath(name), "images")
-        whole = _key(path, "images")
+        full = _key(path, "images")
         keys = [_key(path.relative_to(self.root), "images")] if path.is_relative_to(self.root) else []
-        keys += [whole[start:] for start in range(len(whole) - len(relative) + 1)]
-        if self.split is not None:  # images of one split in a folder that does not name it
+        keys += [full[start:] for start in range(len(full) - len(relative) + 1)]
+        if self.split is not None:  # for image folders without the name of the split
             keys.append((self.split, *relative))
         return next((self.by_key[key] for key in keys if key in self.by_key), None)
 
@@ -112,12 +111,12 @@ class LabelFiles:
         other = matched.setdefault(file, name)
         if other != name:
             raise DistilPoseError(
-                f"{file} can be the labels of {other} or {name}: give as --images a folder that is laid out as the labels "
-                "are, without the other."
+                f"{file} can be the labels of {other} or {name}: give --images a folder with the layout of the "
+                "labels, without the other image."
             )
 
     def _check_split(self, name: str, key: Key) -> None:
-        """Numbers as names start anew in each split: an image in a folder 'val' has no labels in 'train'."""
+        """Raise if an image in a folder such as 'val' matches only labels of another split, such as 'train'."""
         folders = _key(self.images / name, "images")[-len(PurePosixPath(name).parts) - 1 : -1]
         other = _SPLITS.intersection(folders).difference(key)
         if self.split is None and other and _SPLITS.intersection(key[:-1]):
@@ -128,14 +127,14 @@ class LabelFiles:
 
 
 def _holds_labels(path: Path) -> bool:
-    """Whether a file starts with a number, as rows of labels do, or is empty; lists of images and notes do not."""
+    """Whether a file is empty or starts with a number, as labels do, in contrast to lists of images and notes."""
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         line = file.read(_START).lstrip().partition("\n")[0].rstrip()
     return not line or (_NUMBER.match(line) is not None and not line.lower().endswith(SUFFIXES))
 
 
 def _key(path: Path | PurePosixPath, folder: str) -> Key:
-    """Parts of a path without suffix and without the last folder of that name; accents are one character each."""
+    """Parts of a path without suffix and without the last folder of that name, with each accented letter as one character."""
     parts: Sequence[str] = [unicodedata.normalize("NFC", part) for part in path.with_suffix("").parts]
     places = [place for place, part in enumerate(parts[:-1]) if part == folder]
     return tuple(part for place, part in enumerate(parts) if place not in places[-1:])

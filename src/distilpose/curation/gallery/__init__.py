@@ -19,13 +19,12 @@ from distilpose.curation.progress import show_progress
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.data.coco import MEAN, STD, CocoKeypoints, read_image
-from distilpose.errors import DistilPoseError
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
 from distilpose.visualization.drawing import crop_image, draw_skeleton
 
-VIEWS = 2  # augmented crops a person
-_LONGEST = 640  # pixels of an image's longer side
+VIEWS = 2  # augmented crops per person
+_LONGEST = 640  # pixels of the longer side of an image
 _BOX = (255, 220, 60)
 _PAGE = Path(__file__).with_name("page.html")
 
@@ -43,8 +42,8 @@ def write_gallery(
     Args:
         file: COCO keypoint file.
         images: folder of its images.
-        output: folder to write; appears when it is complete.
-        persons: number of persons to show, drawn from the whole file.
+        output: folder to write; it is renamed to this name when it is complete.
+        persons: number of persons to show, drawn at random from the file.
         input_size: (H, W) of the crops.
         category: name or id, if several have keypoints.
 
@@ -52,7 +51,8 @@ def write_gallery(
         Number of persons in the gallery.
 
     Raises:
-        DistilPoseError: the file or an image cannot be used; `check_sets` finds everything that is wrong.
+        DistilPoseError: the file or an image cannot be used; `check_sets` reports all problems.
+        PermissionError: the name of an image leads out of the folder.
     """
     annotations = load_annotations(file, category)
     chosen = _choose(annotations, persons)
@@ -75,7 +75,7 @@ def write_gallery(
 
 
 def _choose(annotations: KeypointAnnotations, persons: int) -> KeypointAnnotations:
-    """Some persons of the whole file, in its order."""
+    """Random persons of the file, in its order."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(annotations.annotation_ids))[:persons])
     rows = ("annotation_ids", "image_ids", "boxes", "areas", "keypoints", "labelled")
     return replace(annotations, **{name: getattr(annotations, name)[chosen] for name in rows})
@@ -93,12 +93,7 @@ def _person(
     image_id = int(plain.instances.image_ids[index])
     number = int(plain.instances.annotation_ids[index])
     name = annotations.images[image_id].file_name
-    try:
-        read_header(find_inside(images, name))  # before anything is unpacked
-    except (PermissionError, FileNotFoundError):
-        raise DistilPoseError(
-            f"Image {name!r} is missing or its name leads out of {images}: `dataset check` finds everything that is wrong."
-        ) from None
+    read_header(find_inside(images, name))  # rejects untrusted files before they are decoded
     picture = _save(folder / f"{index}.jpg", _scene(annotations, image_id, number, plain.image_file(image_id)))
     crops = [("plain", plain[index])]
     crops += [(f"augmented {view + 1}", augmented[(index, VIEWS * index + view)]) for view in range(VIEWS)]
@@ -118,7 +113,7 @@ def _figure(path: str, caption: str) -> str:
 
 
 def _scene(annotations: KeypointAnnotations, image_id: int, number: int, path: Path) -> NDArray[np.uint8]:
-    """The image with everybody's skeleton and box; the person's own box is thicker."""
+    """The image with the skeletons and boxes of all persons; the box of the shown person is thicker."""
     image = read_image(path)[..., ::-1]
     scale = min(1.0, _LONGEST / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
@@ -127,10 +122,10 @@ def _scene(annotations: KeypointAnnotations, image_id: int, number: int, path: P
     for row in rows:
         x, y, width, height = np.clip(annotations.boxes[row] * scale, -10_000, 10_000)
         corners = (round(x), round(y)), (round(x + width), round(y + height))
-        own = annotations.annotation_ids[row] == number
-        cv2.rectangle(image, *corners, _BOX, 3 if own else 1, cv2.LINE_AA)
-    seen = annotations.labelled[rows].astype(float)
-    return draw_skeleton(image, annotations.keypoints[rows] * scale, seen, annotations.skeleton)
+        thickness = 3 if annotations.annotation_ids[row] == number else 1
+        cv2.rectangle(image, *corners, _BOX, thickness, cv2.LINE_AA)
+    labelled = annotations.labelled[rows].astype(float)
+    return draw_skeleton(image, annotations.keypoints[rows] * scale, labelled, annotations.skeleton)
 
 
 def _crop(item: PoseBatch, skeleton: Skeleton) -> NDArray[np.uint8]:
@@ -149,7 +144,7 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> str:
 
 
 def _page(annotations: KeypointAnnotations, figures: list[tuple[str, str]], blocks: list[str]) -> str:
-    """The page; all text of the data is escaped, and nothing is fetched from elsewhere."""
+    """The HTML page. All text of the data is escaped, and the page loads no other resources."""
     persons, images = len(annotations.annotation_ids), len(annotations.images)
     return Template(_PAGE.read_text(encoding="utf-8")).substitute(
         title=html.escape(annotations.path.name),

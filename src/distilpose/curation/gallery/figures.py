@@ -12,13 +12,13 @@ from distilpose.data.annotations import KeypointAnnotations
 from distilpose.skeleton import side_of
 from distilpose.visualization.drawing import COLOURS
 
-_MOST_POINTS = 2000  # of each joint in the figure of positions
+_MOST_POINTS = 2000  # points drawn for each joint in the figure of positions
 
 
 def draw_figures(annotations: KeypointAnnotations, folder: Path) -> list[tuple[str, str]]:
-    """Write the figures as PNG; returns the path of each relative to the page, and its caption."""
+    """Write the figures as PNG. Returns the path of each, relative to the page, and its caption."""
     parts = [
-        ("persons", "Persons an image", _persons),
+        ("persons", "Persons per image", _persons),
         ("boxes", "Boxes: square root of width times height, in pixels", _boxes),
         ("joints", "Share of persons in which each joint is labelled", _joints),
         ("positions", "Where joints lie in the box (0 to 1 is inside)", _positions),

@@ -22,16 +22,16 @@ def draw_clip(
     """One person in front of one background: a new pose every `pace` seconds, splines in between, new noise each frame.
 
     Args:
-        rng: decides everything.
+        rng: random generator that decides everything.
         frames: number of frames.
         fps: frames per second.
         size: width and height in pixels.
-        variety: of poses and clutter, 0 to 1.
+        variety: variety of poses and clutter, 0 to 1.
         pace: seconds from one pose to the next.
 
     Returns:
         The frames (size, size, 3) uint8 RGB, drawn lazily, and the content of a COCO annotation file: image ids from 0,
-        all 17 joints labelled, boxes around everything that is drawn of the person.
+        all 17 joints labelled, boxes around all drawn parts of the person.
     """
     seconds = np.arange(frames) / fps
     persons = _movement(rng, seconds, size, variety, pace)
@@ -39,7 +39,7 @@ def draw_clip(
     light = np.array((np.cos(angle), np.sin(angle)))
     empty = Canvas(background(rng, size, variety), light)
     clutter(empty, rng, round(variety * rng.integers(3, 9)), 0)
-    look = int(rng.integers(1 << 32))
+    seed = int(rng.integers(1 << 32))
     bodies = []
     for person in persons:
         canvas = Canvas(empty.image.copy(), light)
@@ -51,8 +51,8 @@ def draw_clip(
             canvas = Canvas(empty.image.copy(), light)
             person.draw(canvas, 0)
             # the same exposure and blur in all frames, but other noise
-            noise = np.random.default_rng((look, number))
-            yield photograph(np.random.default_rng(look), canvas.image, variety, noise)
+            noise = np.random.default_rng((seed, number))
+            yield photograph(np.random.default_rng(seed), canvas.image, variety, noise)
 
     annotations = [_annotation(n, person, body) for n, (person, body) in enumerate(zip(persons, bodies, strict=True))]
     images = [{"id": n, "file_name": f"{n:06d}.jpg", "width": size, "height": size} for n in range(frames)]

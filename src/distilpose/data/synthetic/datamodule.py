@@ -21,11 +21,11 @@ class SyntheticDataModule(CocoDataModule):
         num_train: training images, with 1.6 persons each on average.
         num_val: validation images.
         image_size: width and height of an image in pixels.
-        max_persons: an image has one to this many persons.
-        variety: of poses, views and clutter. A small network learns a set of less variety sooner.
+        max_persons: largest number of persons in an image; the smallest is one.
+        variety: variety of poses, views and clutter. A small network learns a set of less variety sooner.
         drawing_seed: seed of the images; `seed` decides the order of training.
-        **options: of `CocoDataModule`. The skeleton is fixed; annotation files and image folders are the drawn ones by
-            default.
+        **options: options of `CocoDataModule`. The skeleton is fixed. The default annotation files and image folders are
+            the drawn ones.
     """
 
     def __init__(

@@ -36,10 +36,10 @@ class SyntheticSpec:
 
     Attributes:
         num_train: training images; with at most three persons an image has 1.6 on average.
-        num_val: validation images, from a random stream of their own.
+        num_val: validation images, drawn from another random stream.
         image_size: width and height of an image in pixels, at least 48.
-        max_persons: an image has one to this many persons.
-        variety: of poses, views and clutter, 0 to 1. A small network learns a set of less variety sooner.
+        max_persons: largest number of persons in an image; the smallest is one.
+        variety: variety of poses, views and clutter, 0 to 1. A small network learns a set of less variety sooner.
         drawing_seed: seed of the images.
     """
 
@@ -69,18 +69,13 @@ def write_synthetic(root: str | Path, spec: SyntheticSpec, workers: int | None =
         workers: number of processes, by default one per core; the result does not depend on it.
 
     Raises:
-        DistilPoseError: `root` holds something else, or cannot be written.
+        DistilPoseError: `root` holds something else.
     """
     root = Path(root)
     if _holds(root, spec):
         return root
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    except OSError as error:
-        raise DistilPoseError(
-            f"The synthetic set cannot be written to {root} ({error.strerror}): give a writable folder by data.root."
-        ) from error
+    root.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         _draw_all(draft, spec, workers or _num_cores())
         draft.chmod(0o755)
@@ -95,30 +90,31 @@ def write_synthetic(root: str | Path, spec: SyntheticSpec, workers: int | None =
 
 
 def _holds(root: Path, spec: SyntheticSpec) -> bool:
-    """Whether the folder holds this set; False if it is missing or empty, an error if it holds anything else."""
+    """Whether the folder holds this set; False if it is missing or empty.
+
+    Raises:
+        DistilPoseError: it holds anything else.
+    """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / "spec.json").read_text())
-        parameters, version = dict(found["parameters"]), found["format"]
+        content = json.loads((root / "spec.json").read_text())
+        recorded = {"format": content["format"], **content["parameters"]}
     except (OSError, ValueError, KeyError, TypeError):
-        raise DistilPoseError(
-            f"{root} exists and is not a synthetic set (it has no readable spec.json): "
-            "give another data.root, or data.root=null for a folder named after the parameters."
-        ) from None
-    expected = {"format": FORMAT, **asdict(spec)}
-    found = {"format": version, **parameters}
-    differing = [
-        f"{name} is {found.get(name)} there and {expected.get(name)} here"
-        for name in sorted(expected.keys() | found.keys())
-        if found.get(name) != expected.get(name)
-    ]
-    if differing:
-        raise DistilPoseError(
-            f"{root} was drawn with other parameters ({', '.join(differing)}): give another data.root, "
-            "data.root=null for a folder named after the parameters, or delete the folder."
-        )
-    return True
+        problem = "is not a synthetic set (it has no readable spec.json)"
+    else:
+        expected = {"format": FORMAT, **asdict(spec)}
+        differing = [
+            f"{name} {recorded.get(name)} instead of {expected.get(name)}"
+            for name in sorted(expected.keys() | recorded.keys())
+            if recorded.get(name) != expected.get(name)
+        ]
+        if not differing:
+            return True
+        problem = f"was drawn with other parameters ({', '.join(differing)})"
+    raise DistilPoseError(
+        f"{root} {problem}: give another data.root, or data.root=null for a folder named after the parameters."
+    )
 
 
 def _draw_all(folder: Path, spec: SyntheticSpec, workers: int) -> None:
@@ -144,8 +140,8 @@ def _draw_all(folder: Path, spec: SyntheticSpec, workers: int) -> None:
             "categories": [_category()],
         }
         (folder / "annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(content))
-    made_with = {"numpy": np.__version__, "opencv": cv2.__version__}
-    record = {"format": FORMAT, "digest": spec.digest, "parameters": asdict(spec), "made_with": made_with}
+    versions = {"numpy": np.__version__, "opencv": cv2.__version__}
+    record = {"format": FORMAT, "digest": spec.digest, "parameters": asdict(spec), "made_with": versions}
     (folder / "spec.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -165,7 +161,7 @@ def _run(draw: partial, jobs: list[tuple[str, int]], workers: int) -> Iterator[A
 
 
 def _draw_one(folder: str, spec: SyntheticSpec, job: tuple[str, int]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Draw and save one image. It has a random stream of its own, so it does not depend on the other images."""
+    """Draw and save one image. Its random stream depends on its number only, not on the other images."""
     split, number = job
     rng = np.random.default_rng((spec.drawing_seed, SPLITS.index(split), number))
     image, persons = draw_scene(rng, spec.image_size, spec.max_persons, spec.variety)

@@ -19,7 +19,7 @@ class Material:
         colour: (3,) RGB in 0..255.
         second: (3,) colour of the pattern.
         pattern: plain, rings (across the limb), stripes (along it), checks or dots.
-        period: of the pattern, in pixels.
+        period: period of the pattern in pixels.
         outline: how much darker the rim is, 0 to 1.
     """
 

@@ -26,7 +26,8 @@ LIMITS = {
     }.items()
 }  # fmt: skip
 
-# mean and standard deviation of the angles: of the default pose, then of each family's own; left and right are independent
+# mean and standard deviation of each angle: in the default pose, then those that a family of poses replaces; left and right
+# are independent
 _RESTING = {
     "spine_bend": (4, 7), "spine_lean": (0, 5), "spine_twist": (0, 9), "head_pitch": (3, 12), "head_yaw": (0, 24),
     "head_tilt": (0, 8), "arm_flexion": (4, 18), "arm_abduction": (12, 9), "arm_twist": (0, 30), "elbow": (18, 22),
@@ -90,14 +91,9 @@ class Figure:
     chest: np.ndarray
     head: np.ndarray
 
-    @property
-    def facing(self) -> float:
-        """1 if the chest faces the viewer, -1 if the back does, 0 in profile."""
-        return float(self.chest[2, 2])
-
 
 def sample_body(rng: np.random.Generator) -> Body:
-    """An adult of random build; one in six is a child, with a larger head and shorter legs."""
+    """A body of random build; one in six is a child, with a larger head and shorter legs."""
     factors = np.clip(rng.normal(1, 0.06, len(fields(Body))), 0.85, 1.15).tolist()
     lengths = {field.name: field.default * factor for field, factor in zip(fields(Body), factors, strict=True)}
     lengths["girth"] *= rng.uniform(0.8, 1.3)
@@ -110,7 +106,7 @@ def sample_body(rng: np.random.Generator) -> Body:
 def sample_pose(rng: np.random.Generator, variety: float = 1.0) -> dict[str, float]:
     """Joint angles in degrees, within `LIMITS`, of a random family of movements.
 
-    A variety below 1 moves every angle towards that of the default pose; at 0 all persons have the default pose.
+    A variety below 1 moves every angle towards the default pose; at 0 all persons have the default pose.
     """
     names = list(_FAMILY_WEIGHTS)
     weights = np.array(list(_FAMILY_WEIGHTS.values()))

@@ -192,7 +192,7 @@ class Person:
         canvas.blend(rows, columns, mask, (colour * lit[..., None]).astype(np.float32), part)
 
     def visible(self, canvas: Canvas, index: int) -> np.ndarray:
-        """(17,) bool: the joint is inside the image and one of its own parts is topmost there."""
+        """(17,) bool: the joint is inside the image, and a part that it belongs to is topmost there."""
         height, width = canvas.labels.shape
         depth = self.figure.points
         seen = np.zeros(len(COCO_NAMES), bool)

@@ -16,7 +16,7 @@ _OBSTACLE = 1 << 20  # canvas label of occluding objects
 _FACE_JOINTS = slice(0, 5)
 # a person of whom a smaller share is visible has a box but no joints, like barely visible persons in COCO
 _LEAST_SHOWN = 0.3
-# probability that an occluded joint is not labelled: of the body; of the face
+# probability that an occluded joint has no label, for the body and for the face
 _UNLABELLED, _UNLABELLED_FACE = 0.12, 0.75
 
 
@@ -26,10 +26,10 @@ def draw_scene(
     """Draw one image.
 
     Args:
-        rng: decides everything.
+        rng: random generator that decides everything.
         size: width and height in pixels.
-        max_persons: the image has one to this many; fewer are more likely.
-        variety: of poses, views and clutter, 0 to 1.
+        max_persons: largest number of persons; fewer are more likely.
+        variety: variety of poses, views and clutter, 0 to 1.
 
     Returns:
         The image (size, size, 3) uint8 RGB, and a COCO annotation without ids for each person: keypoints,
@@ -140,25 +140,27 @@ def clutter(canvas: Canvas, rng: np.random.Generator, count: int, label: int) ->
         extent = size * rng.uniform(0.05, 0.25)
         pattern = str(rng.choice(["plain", "rings", "stripes", "checks"], p=[0.6, 0.15, 0.15, 0.1]))
         colours = _colours(rng, 2)
-        look = Material(colours[0], colours[1], pattern, size * rng.uniform(0.02, 0.1), rng.uniform(0, 0.5))
+        material = Material(colours[0], colours[1], pattern, size * rng.uniform(0.02, 0.1), rng.uniform(0, 0.5))
         kind = rng.integers(4)
         if kind == 0:
             corners = hull(centre + rng.uniform(-extent, extent, (int(rng.integers(3, 7)), 2)))
-            canvas.paint(Shape(corners, centre, centre + rng.normal(0, extent, 2), extent, look), label)
+            canvas.paint(Shape(corners, centre, centre + rng.normal(0, extent, 2), extent, material), label)
         elif kind == 1:
-            canvas.paint(capsule(centre, centre + 0.01, (extent * 0.6, extent * 0.6), look), label)
+            canvas.paint(capsule(centre, centre + 0.01, (extent * 0.6, extent * 0.6), material), label)
         elif kind == 2:
             reach = size * rng.uniform(0.3, 0.9)
             turn = rng.normal(np.pi / 2, 0.3) if rng.random() < 0.6 else rng.uniform(0, np.pi)
             tip = centre + reach * np.array((np.cos(turn), np.sin(turn)))
-            canvas.paint(capsule(centre, tip, (size * rng.uniform(0.008, 0.03),) * 2, look), label)
+            canvas.paint(capsule(centre, tip, (size * rng.uniform(0.008, 0.03),) * 2, material), label)
         else:
             # two or three segments with the size, and often the colour, of an arm or a leg
-            skin = Material(rng.uniform((90, 60, 40), (245, 205, 175)), outline=look.outline)
+            skin = Material(rng.uniform((90, 60, 40), (245, 205, 175)), outline=material.outline)
             radius = size * rng.uniform(0.012, 0.035)
             for _ in range(int(rng.integers(2, 4))):
                 tip = centre + rng.normal(0, extent * 0.9, 2)
-                canvas.paint(capsule(centre, tip, (radius, radius * 0.75), skin if rng.random() < 0.6 else look), label)
+                canvas.paint(
+                    capsule(centre, tip, (radius, radius * 0.75), skin if rng.random() < 0.6 else material), label
+                )
                 centre, radius = tip, radius * 0.75
 
 
