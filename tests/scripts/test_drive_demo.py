@@ -1,4 +1,4 @@
-"""The page in a real browser; networks with random weights, since what they find does not matter to the page."""
+"""The page in a real browser, with networks of random weights: the page must work for any prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distilpose.models import create_model, save_model
     reason="no Chromium or no playwright",
 )
 def test_the_page_in_chromium(load_script, tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "scripts")  # as where a script is run
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "scripts")  # a script finds the modules beside it
     torch.manual_seed(0)
     models = {}
     for role, kind in (("student", "student_xs"), ("compare", "student_xs"), ("teacher", "teacher_xs")):

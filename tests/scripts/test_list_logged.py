@@ -1,4 +1,4 @@
-"""What a run logged, listed on the command line."""
+"""Listing what a run logged."""
 
 from __future__ import annotations
 

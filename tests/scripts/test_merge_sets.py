@@ -45,18 +45,20 @@ def test_persons_of_both_sets_with_the_joints_of_the_first(script, tiny_coco, tm
         assert person.labelled.sum() == theirs.labelled[1:].sum()
 
 
-def test_mistakes_are_named(script, tiny_coco, tmp_path, capsys):
+def test_errors_name_the_cause(script, tiny_coco, tmp_path, capsys):
     root = tiny_coco()
     one = f"{root}/annotations/train.json={root}/train"
     tail = tiny_coco(skeleton=Skeleton.from_names(["tail", "horn"]))
     (tmp_path / "there.json").touch()
     for arguments, message in (
         ([tmp_path / "there.json", one], "there.json exists"),
-        ([tmp_path / "new.json", root], "FILE=FOLDER"),
         ([tmp_path / "new.json", one, f"{tail}/annotations/train.json={tail}/train"], "has none of the joints"),
     ):
         with pytest.raises(SystemExit, match=message):
             script.main([str(argument) for argument in arguments])
+    with pytest.raises(SystemExit, match="2"):
+        script.main([str(tmp_path / "new.json"), str(root)])
+    assert "FILE=FOLDER" in capsys.readouterr().err
     assert not (tmp_path / "new.json").exists()
 
 
