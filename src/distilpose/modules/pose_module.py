@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from distilpose.errors import DistilPoseError
 from distilpose.evaluation import Evaluation, check_finite, concatenate, evaluate_dataset, predict_batch
 from distilpose.models import PoseModel
 from distilpose.modules.divergence import check_divergence
@@ -99,7 +100,20 @@ class PoseModule(LightningModule):
         checkpoint["train_sums"] = {"terms": sums, "persons": self._epoch_persons}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read the generator's state and the epoch's sums. Without weight averaging, choose the raw weights."""
+        """Read the generator's state and the epoch's sums. Without weight averaging, choose the raw weights.
+
+        Raises:
+            DistilPoseError: the checkpoint was trained with another loss.
+        """
+        own, saved = (
+            {name for name in state if name.startswith("loss.")}
+            for state in (self.state_dict(), checkpoint["state_dict"])
+        )
+        if own != saved:
+            raise DistilPoseError(
+                f"The checkpoint was trained with another loss: {len(saved)} of its tensors belong to the loss, expected "
+                f"{len(own)}. Resume with that loss, or start a new run with weights=FILE."
+            )
         if "current_model_state" in checkpoint and not self._averages():
             # the optimiser's state belongs to the raw weights
             checkpoint["state_dict"] = checkpoint["current_model_state"]
