@@ -23,7 +23,9 @@ def test_a_clip_drawn_and_measured(load_script, tmp_path, capsys):
     capsys.readouterr()
     measure = load_script("measure_smoothing").main
     measure([str(name), "--min-cutoff", "2", "--beta", "0"])
-    raw, smoothed = ([float(cell) for cell in line.split("|")[3:6]] for line in capsys.readouterr().out.splitlines()[2:])
+    raw, smoothed = (
+        [float(cell) for cell in line.split("|")[3:6]] for line in capsys.readouterr().out.splitlines()[2:]
+    )
     assert raw[2] == pytest.approx(1, abs=0.01)  # the noise added to the truth
     assert raw[1] == pytest.approx(4, abs=0.01)
     assert smoothed[0] < 0.5 * raw[0]
