@@ -7,6 +7,7 @@ specification to a file instead. Each call creates a new workspace view and a ne
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="write the specification to this JSON file, and send nothing")
     options = parser.parse_args(arguments)
     if options.output is not None:
+        if options.output.exists():
+            sys.exit(f"error: --output {options.output} already exists: choose another name.")
         write_json(specification(options.entity, options.project), options.output)
         print(f"Written to {options.output}; nothing was sent")
         return

@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     try:
+        for path in (args.video, args.truth):
+            if path.exists():
+                raise DistilPoseError(f"{path} exists and is not overwritten: give another name.")
         rng = np.random.default_rng(args.seed)
         images, truth = draw_clip(rng, args.frames, args.fps, args.size, args.variety, args.pace)
         with atomic_video(args.video, args.fps) as video:

@@ -17,7 +17,7 @@ from torch.utils.data import default_collate
 
 from distilpose.benchmark import latencies
 from distilpose.cli.command import command
-from distilpose.cli.validate_settings import validate
+from distilpose.cli.validate_settings import validate_command
 from distilpose.data.coco import CocoKeypoints
 from distilpose.evaluation import evaluate_dataset, markdown_table, predict_batches, predict_crops
 from distilpose.files import check_new_folder, write_json, write_text
@@ -97,7 +97,7 @@ def train(cfg: DictConfig, folder: Path, recipe: list[str], title: str) -> tuple
     overrides = [*recipe, f"seed={cfg.seed}", *cfg.overrides]
     log.info(f"\n[{title}] python -m distilpose.train {' '.join(overrides)} hydra.run.dir={folder}")
     config = hydra.compose("train", [*overrides, f"folder={folder}"])
-    validate(config, TrainSettings)
+    validate_command(config, TrainSettings)
     fit(config)
     return load_model(folder / "checkpoints" / "last.ckpt"), config
 

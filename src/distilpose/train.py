@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose.cli.command import command
 from distilpose.data import CocoDataModule
+from distilpose.errors import DistilPoseError
 from distilpose.loggers.wandb_logger import finish_wandb
 from distilpose.models import fit_weights, load_model
 from distilpose.modules.pose_module import PoseModule
@@ -114,8 +118,21 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
             f"The loss does not use a teacher: teacher.checkpoint={cfg.teacher.checkpoint} is not read."
         )
     parts["optimizer"] = instantiate(cfg.optimizer, lr=preflight.scaled_rate(cfg))
-    parts["scheduler"] = instantiate(cfg.scheduler) if cfg.scheduler else None
+    parts["scheduler"] = instantiate(cfg.scheduler) if cfg.get("scheduler") else None
+    _check_recipe(parts["optimizer"], parts["scheduler"])
     return instantiate(cfg.method, _partial_=True)(**parts)
+
+
+def _check_recipe(optimizer: Callable[..., Optimizer], scheduler: Callable[..., LRScheduler] | None) -> None:
+    """Build optimizer and schedule for a single number, as Lightning would only after the data has been read."""
+    try:
+        built = optimizer([torch.nn.Parameter(torch.zeros(1))])
+        if scheduler is not None:
+            scheduler(built, steps_per_epoch=1, total_steps=1)
+    except (TypeError, ValueError) as error:
+        raise DistilPoseError(
+            f"The optimizer or the scheduler rejects its settings ({error}): correct optimizer.… or scheduler.…"
+        ) from error
 
 
 def build_trainer(cfg: DictConfig) -> Trainer:

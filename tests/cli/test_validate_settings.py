@@ -18,7 +18,7 @@ from distilpose.cli.help import compose_outside_job
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.resolvers import register_resolvers
 from distilpose.cli.setting_descriptions import describe
-from distilpose.cli.validate_settings import check, settings_of, validate
+from distilpose.cli.validate_settings import check, settings_of, validate, validate_command
 from distilpose.errors import DistilPoseError
 
 Size = tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]]
@@ -169,7 +169,7 @@ def no_job_afterwards():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_is_valid_as_composed(name):
-    validate(composed(name), declared_by(name) or Settings)
+    validate_command(composed(name), declared_by(name) or Settings)
 
 
 @pytest.mark.parametrize(("group", "choice"), GROUPS)
@@ -217,3 +217,27 @@ def test_each_declared_bound_is_enforced():
                     check(setting.name, outside, annotation)
                 checked += 1
     assert checked > 10
+
+
+@pytest.mark.parametrize(
+    ("override", "facts"),
+    [
+        ("+foo=5", ["foo", "~foo"]),
+        ("+callbacks.x=3", ["callbacks.x", "~callbacks.x"]),
+        ("callbacks.checkpoint=3", ["callbacks.checkpoint"]),
+        ("data.augmentation=5", ["data.augmentation=5"]),
+        ("~seed", ["seed", "missing"]),
+        ("+callbacks.pictures.foo=1", ["callbacks.pictures.foo", "Pictures"]),
+    ],
+)
+def test_a_setting_that_nothing_declares_is_an_error(override, facts):
+    with pytest.raises(DistilPoseError) as error:
+        validate_command(composed("train", override), declared_by("train"))
+    assert all(fact in str(error.value) for fact in facts)
+
+
+@pytest.mark.parametrize(
+    "override", ["~scheduler", "callbacks.pictures=null", "data.augmentation=null", "trainer.devices=[0]"]
+)
+def test_groups_may_be_removed(override):
+    validate_command(composed("train", override), declared_by("train"))

@@ -25,7 +25,7 @@ from distilpose.cli.help import print_settings
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.process import log_to_stderr, silence_stdout
 from distilpose.cli.resolvers import register_resolvers
-from distilpose.cli.validate_settings import validate
+from distilpose.cli.validate_settings import validate_command
 from distilpose.errors import DistilPoseError
 
 # Hydra's ValueError for a group that is set to null
@@ -120,7 +120,7 @@ def _make_job(
             try:
                 with translate_distributed_errors():
                     if declared is not None:
-                        validate(effective(cfg), declared)
+                        validate_command(effective(cfg), declared)
                     return task(cfg)
             except BrokenPipeError:
                 silence_stdout()

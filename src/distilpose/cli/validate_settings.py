@@ -43,6 +43,16 @@ class Setting(NamedTuple):
     description: str
 
 
+def validate_command(cfg: DictConfig, declared: type) -> None:
+    """`validate`, and check that the command's own settings are those that `declared` has, no more and no less."""
+    content: Any = OmegaConf.to_container(cfg, resolve=True)
+    _check_declared_names(content, declared, "")
+    missing = [name for name, hint in _hints(declared).items() if name not in content and not _takes_null(hint)]
+    if missing:
+        raise DistilPoseError(f"{missing[0]} is missing: leave ~{missing[0]} out, or give {missing[0]}=….")
+    validate(cfg, declared)
+
+
 def validate(cfg: DictConfig, declared: type) -> None:
     """Check all settings of a command before any of them is used.
 
@@ -96,11 +106,22 @@ def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any],
         name, annotation = f"{prefix}{key}", annotations.get(key)
         if key in RESERVED:
             continue
+        declaring = _declaring_class(annotation)
+        if (
+            declaring is not None
+            and not isinstance(value, dict)
+            and not (value is None and declaring is not annotation)
+        ):
+            raise DistilPoseError(
+                f"{name}={json.dumps(value)} must be settings by name, such as {name}.NAME=VALUE: --help lists them."
+            )
         if not isinstance(value, dict) or (annotation is not None and is_plain(annotation)):
             yield Setting(name, value, annotation, about.get(key, ""))
             continue
-        inner = _hints(annotation) if isinstance(annotation, type) else {}
-        described = descriptions(annotation) if isinstance(annotation, type) else {}
+        inner = _hints(declaring) if declaring is not None else {}
+        described = descriptions(declaring) if declaring is not None else {}
+        if declaring is not None and "_target_" not in value:
+            _check_declared_names(value, declaring, f"{name}.")
         if "_target_" in value:
             target = _load_target(name, value["_target_"])
             known, takes_more = _parameters(target)
@@ -108,6 +129,25 @@ def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any],
                 _check_names(value, known, f"{name}.", value["_target_"])
             inner, described = {**known, **inner}, {**descriptions(target), **described}
         yield from _below(value, f"{name}.", inner, described)
+
+
+def _declaring_class(annotation: Any) -> type | None:
+    """The class of this package that declares a group's settings, also where null is allowed in its place."""
+    parts = [part for part in typing.get_args(annotation) or (annotation,) if part is not type(None)]
+    (only,) = parts if len(parts) == 1 else (None,)
+    return only if isinstance(only, type) and only.__module__.startswith(("distilpose", "__main__")) else None
+
+
+def _takes_null(annotation: Any) -> bool:
+    return annotation is None or type(None) in typing.get_args(annotation)
+
+
+def _check_declared_names(node: Mapping[str, Any], declaring: type, prefix: str) -> None:
+    """Raise an error for a plain setting that the class does not declare. Groups may be added, or removed by null."""
+    plain = {
+        key: value for key, value in node.items() if not isinstance(value, dict) and not (prefix and value is None)
+    }
+    _check_names(plain, _hints(declaring), prefix, prefix.removesuffix(".") or "this command")
 
 
 def _load_target(name: str, path: str) -> Callable[..., Any]:

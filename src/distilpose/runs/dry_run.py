@@ -109,7 +109,7 @@ def dry_run(
     loader: Any = datamodule.train_dataloader()
     in_epoch, in_validation = _batches(cfg, "train", loader), _batches(cfg, "val", datamodule.val_dataloader())
     validations, batches = _counts(cfg, in_epoch)
-    steps, warmup = batches / cfg.trainer.accumulate_grad_batches, (cfg.scheduler or {}).get("warmup_steps", 0)
+    steps, warmup = batches / cfg.trainer.accumulate_grad_batches, (cfg.get("scheduler") or {}).get("warmup_steps", 0)
     if warmup >= steps:
         rank_zero_only(log.warning)(
             f"scheduler.warmup_steps={warmup} covers all of the {steps:.0f} steps, so the learning rate only rises: lower it "

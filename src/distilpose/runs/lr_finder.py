@@ -86,7 +86,13 @@ def rising(optimizer: Optimizer, steps_per_epoch: int, total_steps: int, steps: 
 
 
 def with_rising_rate(cfg: DictConfig) -> DictConfig:
-    """The run's configuration with a schedule that tries all rates."""
+    """The run's configuration with a schedule that tries all rates.
+
+    Raises:
+        DistilPoseError: the learning rate is 0, so that blocks have no shares of it.
+    """
+    if not cfg.optimizer.lr:
+        raise DistilPoseError("optimizer.lr=0 must be above 0 for lr_find=true: give any rate.")
     schedule = {"_target_": f"{__name__}.rising", "_partial_": True, "steps": STEPS}
     changed = copy.copy(cfg)
     changed.scheduler = OmegaConf.create(schedule)
@@ -107,6 +113,8 @@ def find_rate(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule) -
         The rate for `optimizer.lr`; None if no rate lowers the loss.
     """
     picture = Path(cfg.folder) / PICTURE
+    if picture.exists():
+        raise DistilPoseError(f"'{picture}' exists and is not overwritten: remove it, or choose another hydra.run.dir.")
     curve = Curve()
     batches = cfg.trainer.accumulate_grad_batches * count_processes(cfg.trainer)
     names = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from distilpose.errors import DistilPoseError
 from distilpose.runs import resume
 from distilpose.runs.folders import best_value
 from distilpose.runs.lr_finder import with_rising_rate
@@ -48,8 +49,10 @@ def decide(cfg: DictConfig, needs_process: bool = False) -> Plan:
         needs_process: whether this is a job of a sweep that must train in a new process.
 
     Raises:
-        DistilPoseError: the run to resume has another configuration.
+        DistilPoseError: the settings contradict each other, or the run to resume has another configuration.
     """
+    if cfg.check and cfg.lr_find:
+        raise DistilPoseError("check=true and lr_find=true cannot be combined: run one after the other.")
     effective = resume.own_configuration(cfg)
     if cfg.check:
         return Plan(Action.CHECK, _without_recording(effective))

@@ -115,5 +115,5 @@ class TrainSettings:
     trial: int | None
     trainer: TrainerSettings
     optimizer: OptimizerSettings
-    scheduler: SchedulerSettings
-    callbacks: CallbackSettings
+    scheduler: SchedulerSettings | None
+    callbacks: CallbackSettings | None
