@@ -56,5 +56,5 @@ def test_own_boxes_and_joints(script, photos, tmp_path, tiny_coco):
 
 
 def test_a_folder_without_images(script, tmp_path):
-    with pytest.raises(SystemExit, match="no image"):
+    with pytest.raises(SystemExit, match="images"):
         script.main([str(tmp_path), str(tmp_path / "out.json")])
