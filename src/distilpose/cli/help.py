@@ -19,8 +19,8 @@ from distilpose.cli.validate_settings import Setting, settings_of
 
 # shown instead of Hydra's output folder, which exists only inside a job
 FOLDER = "FOLDER"
-# width of the table in columns when the output is not a terminal
-WIDTH = 160
+# width of the table in columns when the output is not a terminal: no name or value is split, so that grep finds it
+WIDTH = 400
 
 
 def print_settings(config_name: str, declared: type, arguments: Sequence[str]) -> None:
