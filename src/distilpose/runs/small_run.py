@@ -55,7 +55,7 @@ def small(cfg: DictConfig, folder: Path) -> DictConfig:
 def _log_here(entry: DictConfig, folder: Path) -> None:
     """Make a logger write only to the folder, and print where the run would log to."""
     if entry._target_.endswith("make_wandb_logger"):
-        mode = instantiate(entry)._wandb_init["mode"]  # Lightning has no public attribute for it
+        mode = instantiate(entry).mode
         rank_zero_only(log.info)(f"W&B: the run will be {mode}.")
         entry.mode = "disabled" if mode == "disabled" else "offline"
     if "tracking_uri" in entry:
