@@ -106,7 +106,7 @@ def test_a_signal_stops_the_whole_sweep_and_the_same_command_resumes_it(tiny_coc
 
 
 def test_concurrent_jobs_end_with_their_sweep_and_resume_with_it(tiny_coco, tmp_path):
-    settings = ["-m", *TINY, *GRID, *JOBLIB, f"data.root={tiny_coco(train=100)}", "trainer.max_epochs=8", "seed=0,1,2"]
+    settings = ["-m", *TINY, *GRID, *JOBLIB, f"data.root={tiny_coco(train=100)}", "trainer.max_epochs=5", "seed=0,1,2"]
     process = start(tmp_path, *settings)
     folders = [tmp_path / "sweep" / f"seed{seed}" for seed in range(3)]
     wait_for(process, lambda: all((folder / "metrics.csv").is_file() for folder in folders[:2]))
@@ -117,24 +117,20 @@ def test_concurrent_jobs_end_with_their_sweep_and_resume_with_it(tiny_coco, tmp_
         assert time.monotonic() < deadline
         time.sleep(0.1)
     reached = [len(figures(folder)) for folder in folders[:2]]
-    assert any((folder / "checkpoints" / "recent.ckpt").is_file() for folder in folders[:2]) or reached == [8, 8]
+    assert any((folder / "checkpoints" / "recent.ckpt").is_file() for folder in folders[:2]) or reached == [5, 5]
     process.communicate()
     before = {
-        folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in folders[:2] if len(figures(folder)) == 8
+        folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in folders[:2] if len(figures(folder)) == 5
     }
     status, _, err = finish(start(tmp_path, *settings))
     assert status == 0, err
     assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done"] * 3
-    assert [len(figures(folder)) for folder in folders] == [8] * 3
+    assert [len(figures(folder)) for folder in folders] == [5] * 3
     assert all((folder / "metrics.csv").stat().st_mtime_ns == written for folder, written in before.items())
 
 
-@pytest.mark.parametrize(
-    ("launcher", "count"),
-    [(JOBLIB, 3), (["hydra/launcher=submitit_local"], 2)],  # submitit waits 15 s for each that does not come back
-    ids=["joblib", "submitit"],
-)
-def test_a_killed_job_does_not_stop_others(tiny_coco, tmp_path, launcher, count):
+@pytest.mark.parametrize("launcher", [JOBLIB, ["hydra/launcher=submitit_local"]], ids=["joblib", "submitit"])
+def test_a_killed_job_does_not_stop_others(tiny_coco, tmp_path, launcher):
     killer = tmp_path / "own" / "callbacks"
     killer.mkdir(parents=True)
     (killer / "deadly.yaml").write_text(
@@ -158,7 +154,7 @@ def test_a_killed_job_does_not_stop_others(tiny_coco, tmp_path, launcher, count)
             "own",
             "-m",
             *settings,
-            f"seed={','.join(map(str, range(count)))}",
+            "seed=0,1",
         ],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
@@ -168,8 +164,8 @@ def test_a_killed_job_does_not_stop_others(tiny_coco, tmp_path, launcher, count)
     )
     status, _, err = finish(process)
     assert status == 1
-    assert f"1 of {count} jobs failed, sweep/seed1 (its process died" in err
-    assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done", "failed", "done"][:count]
+    assert "1 of 2 jobs failed, sweep/seed1 (its process died" in err
+    assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done", "failed"]
     assert "--config-dir" in OmegaConf.load(tmp_path / "sweep" / "best.yaml").command
 
 
@@ -177,16 +173,16 @@ def test_trials_are_trainings(tiny_coco, tmp_path):
     settings = ["-m", "sweep=search", *TINY, f"data.root={tiny_coco(train=40)}", "trainer.max_epochs=3"]
     settings += ["hydra.sweep.dir=found", "hydra.sweeper.params=null", "optimizer.lr=choice(5e-3,0.0)"]
     settings += ["hydra.sweeper.startup=2"]
-    process = start(tmp_path, *settings, "hydra.sweeper.trials=6")
+    process = start(tmp_path, *settings, "hydra.sweeper.trials=5")
     wait_for(process, (tmp_path / "found" / "trial2" / "metrics.csv").is_file)
     process.kill()
     process.communicate()
     first = {n: (tmp_path / "found" / f"trial{n}" / "metrics.csv").stat().st_mtime_ns for n in (0, 1)}
-    status, _, err = finish(start(tmp_path, *settings, "hydra.sweeper.trials=6"))
+    status, _, err = finish(start(tmp_path, *settings, "hydra.sweeper.trials=5"))
     assert status == 0, err
     assert first == {n: (tmp_path / "found" / f"trial{n}" / "metrics.csv").stat().st_mtime_ns for n in (0, 1)}
     whole = [word.replace("dir=found", "dir=whole") for word in settings]
-    assert finish(start(tmp_path, *whole, "hydra.sweeper.trials=6"))[0] == 0
+    assert finish(start(tmp_path, *whole, "hydra.sweeper.trials=5"))[0] == 0
     assert table(tmp_path / "found") == table(tmp_path / "whole")
     assert {state for state, _ in table(tmp_path / "found").values()} <= {"done", "pruned"}
     best = OmegaConf.load(tmp_path / "found" / "best.yaml")
@@ -195,4 +191,4 @@ def test_trials_are_trainings(tiny_coco, tmp_path):
     status, _, err = finish(start(tmp_path, *shlex.split(best.command)[3:]))
     assert status == 0, err
     assert figures(tmp_path / "found_best") == figures(tmp_path / best.folder)
-    assert len(json.loads((tmp_path / "found" / "trials.json").read_text())["trials"]) == 6
+    assert len(json.loads((tmp_path / "found" / "trials.json").read_text())["trials"]) == 5
