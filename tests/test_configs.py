@@ -143,7 +143,8 @@ def test_optimizers_and_schedules(name, schedule):
 @pytest.mark.parametrize(
     ("trainer", "callbacks", "logger"),
     [
-        *((trainer, callbacks, "none") for trainer in options("trainer") for callbacks in options("callbacks")),
+        *((trainer, "default", "none") for trainer in options("trainer")),
+        *(("default", callbacks, "none") for callbacks in options("callbacks") if callbacks != "default"),
         *(("default", "default", logger) for logger in options("logger")),
     ],
 )
