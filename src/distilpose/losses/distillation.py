@@ -62,6 +62,9 @@ class DistillationLoss(nn.Module):
         released: reproduce the public release to the digit. It weights every sample's simulated-heat-map error by the weights
             of all samples, and reads the confidence at x (W - 1) although the Gaussian is centred at x W.
 
+    Raises:
+        DistilPoseError: all weights are 0, or the shares of a ramp do not ascend.
+
     Attributes:
         floor: noise floor of the teacher's maps. Terms that read a map as a distribution set cells below this share of its peak
             to 0. Maps trained by squared difference have noise in all cells, softmax maps have none.
@@ -101,7 +104,16 @@ class DistillationLoss(nn.Module):
             "divergence": divergence,
             "moment": moment,
         }
+        if not any(self.weights.values()):
+            raise DistilPoseError(
+                "All weights of the loss are 0, so nothing can be learnt: give one, such as loss.regression=1."
+            )
         self.ramps: dict[str, tuple[float, float]] = {str(term): shares for term, shares in (ramps or {}).items()}
+        for term, (start, end) in self.ramps.items():
+            if start >= end:
+                raise DistilPoseError(
+                    f"loss.ramps.{term}=[{start}, {end}] must be two ascending shares of the training, such as [0.2, 0.5]."
+                )
         self.beta = beta
         self.divergence_shape = divergence_shape
         self.agreement = agreement
@@ -199,7 +211,9 @@ class DistillationLoss(nn.Module):
 
     def weight(self, name: str, progress: float = 1.0) -> float:
         """The weight of a term after a share `progress` of the training."""
-        start, end = self.ramps.get(name, (0.0, 0.0))
+        if name not in self.ramps:
+            return self.weights[name]
+        start, end = self.ramps[name]
         factor = 1.0 if progress >= end else 0.0 if progress <= start else (progress - start) / (end - start)
         return self.weights[name] * factor
 
