@@ -96,9 +96,9 @@ def convert_to_released(source: Path, output: Path, weights_kind: WeightsKind = 
 def _read_released(source: Path) -> Mapping[str, Tensor]:
     content = read_torch_file(source)
     state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DistilPoseError(
-            f"{source} has no 'state_dict': a released checkpoint is {{'meta', 'state_dict', 'optimizer'}}."
+            f"{source} has no 'state_dict' of tensors: a released checkpoint is {{'meta', 'state_dict', 'optimizer'}}."
         )
     return state
 
