@@ -123,7 +123,7 @@ class CocoKeypoints(Dataset[PoseBatch]):
             )
             warp = view.warp
             crop = cv2.cvtColor(warp_image(image, warp, self.input_size), cv2.COLOR_BGR2RGB)
-            crop = self.augmentation.change_colours(crop, view.seed)
+            crop = self.augmentation.apply_photometric(crop, view.seed)
             if view.flipped:
                 keypoints, labelled = keypoints[self._flip_order], labelled[self._flip_order]
         pixels = np.where(labelled[:, None], warp_points(keypoints, warp), np.float32(0))

@@ -14,7 +14,6 @@ from distilpose.data.annotations import read_json
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import Predictions
 
-
 _FIELDS = ("image_id", "category_id", "keypoints", "score")
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError
-from distilpose.losses import DistillationLoss
+from distilpose.losses import DistillationLoss, TokenShape
 from distilpose.models import PoseModel, copy_backbone, model_spec
 from distilpose.modules.pose_module import PoseModule
 from distilpose.outputs import PoseBatch, StudentOutput
@@ -97,7 +97,7 @@ class DistillationModule(PoseModule):
         return terms["total"]
 
 
-def _token_shape(model: PoseModel | None) -> Any:
+def _token_shape(model: PoseModel | None) -> TokenShape | None:
     """Shape of a model's tokens; None if it has no tokens."""
     return None if model is None or model.encoder is None else model.encoder.token_shape
 
