@@ -118,3 +118,5 @@ def test_unsuitable_backbones_raise_an_error():
         create_model("student_timm", backbone="inception_v3", input_size=(128, 96))
     with pytest.raises(DistilPoseError, match=r"resnet18.*no_such_option"):
         create_model("student_timm", backbone="resnet18", backbone_options={"no_such_option": 1})
+    with pytest.raises(DistilPoseError, match=r"resnet18.*pretrained"):
+        create_model("student_timm", backbone="resnet18", backbone_options={"pretrained": True})

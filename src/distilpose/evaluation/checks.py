@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from distilpose.data.coco import MEAN, STD
 from distilpose.errors import DistilPoseError, first_line
-from distilpose.outputs import Predictions
+from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD, Predictions
 from distilpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -51,10 +50,10 @@ def check_same_joints(model: Any, skeleton: Skeleton, data: Any, expected: Skele
 
 def check_normalisation(model: PoseModel) -> None:
     """Raise unless a model takes crops as data sets normalise them, by ImageNet's mean and standard deviation of RGB."""
-    if (model.mean, model.std) != (MEAN, STD):
+    if (model.mean, model.std) != (IMAGENET_MEAN, IMAGENET_STD):
         raise DistilPoseError(
             f"{model.name} takes crops normalised by mean {model.mean} and std {model.std}, but data sets are normalised by "
-            f"ImageNet's {MEAN} and {STD}: leave model.mean and model.std at their defaults."
+            f"ImageNet's {IMAGENET_MEAN} and {IMAGENET_STD}: leave model.mean and model.std at their defaults."
         )
 
 

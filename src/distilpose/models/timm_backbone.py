@@ -44,7 +44,7 @@ class TimmBackbone(nn.Module):
                 f"need one of stride {_REDUCTION}: choose another backbone."
             )
         index = reductions.index(_REDUCTION)
-        self.network = create_features(backbone, pretrained, out_indices=(index,), **options)
+        self.network = create_features(backbone, pretrained, **{**options, "out_indices": (index,)})
         self.out_channels: int = self.network.feature_info.channels()[0]
         self.channels_last = "NHWC" in str(getattr(self.network, "output_fmt", "NCHW"))
         self._freeze_unused(backbone, input_size)

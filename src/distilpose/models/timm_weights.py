@@ -14,7 +14,7 @@ from distilpose.errors import DistilPoseError, first_line
 WITHOUT = "start without them by pretrained=False (model.pretrained=false on the command line)"
 
 
-def create_features(name: str, pretrained: bool, **options: Any) -> Any:
+def create_features(name: str, pretrained: bool, /, **options: Any) -> Any:
     """`timm.create_model(name, features_only=True, ...)`, which fails early if its weights cannot be downloaded.
 
     Args:

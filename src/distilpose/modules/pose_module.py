@@ -140,6 +140,13 @@ class PoseModule(LightningModule):
     def _averages(self) -> bool:
         return any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
 
+    def on_fit_start(self) -> None:
+        """Raise an error if no training person has a label."""
+        if not self.trainer.datamodule.train_dataset().instances.labelled.any():  # type: ignore[attr-defined]
+            raise DistilPoseError(
+                "No training person has a label and no teacher is used: give labels, or train a student with a teacher."
+            )
+
     def on_train_start(self) -> None:
         """Restore the generator's state; nothing draws random numbers between this and the first batch."""
         if self._rng_state is not None:
