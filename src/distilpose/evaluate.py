@@ -144,6 +144,8 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     if cfg.mean_pose:
         datamodule.train_dataset()
     output.mkdir(parents=True, exist_ok=True)
+    if cfg.calibration is not None:
+        Path(cfg.calibration).parent.mkdir(parents=True, exist_ok=True)
     table: list[dict[str, Any]] = []
     for kind in boxes:
         dataset = datamodule.val_dataset(detections=kind == "detections")

@@ -71,8 +71,6 @@ class DistillationLoss(nn.Module):
         projection: the learned map between tokens; None if the shapes agree.
     """
 
-    projection: TokenProjection | None
-
     def __init__(
         self,
         regression: Weight = 1.0,
@@ -94,16 +92,10 @@ class DistillationLoss(nn.Module):
     ):
         super().__init__()
         self.weights: dict[str, float] = {
-            "regression": regression,
-            "visual_token": visual_token,
-            "keypoint_token": keypoint_token,
-            "confidence": confidence,
-            "simulated_heatmap": simulated_heatmap,
-            "likelihood": likelihood,
-            "marginal": marginal,
-            "divergence": divergence,
-            "moment": moment,
-        }
+            "regression": regression, "visual_token": visual_token, "keypoint_token": keypoint_token,
+            "confidence": confidence, "simulated_heatmap": simulated_heatmap, "likelihood": likelihood,
+            "marginal": marginal, "divergence": divergence, "moment": moment,
+        }  # fmt: skip
         if not any(self.weights.values()):
             raise DistilPoseError(
                 "All weights of the loss are 0, so nothing can be learnt: give one, such as loss.regression=1."
@@ -122,7 +114,7 @@ class DistillationLoss(nn.Module):
         self.released = released
         self.floor = FLOOR
         self.flow = ResidualLogLikelihood() if likelihood > 0 else None
-        self.projection = None
+        self.projection: TokenProjection | None = None
 
     @property
     def needs_teacher(self) -> bool:
@@ -200,9 +192,8 @@ class DistillationLoss(nn.Module):
             if self.needs_teacher:
                 assert teacher is not None
                 teacher = TeacherOutput._make(None if field is None else full_precision(field) for field in teacher)
-                self._add_teacher_terms(
-                    terms, student, teacher, keypoints, weights, weights if labelled is None else labelled
-                )
+                labelled = weights if labelled is None else labelled
+                self._add_teacher_terms(terms, student, teacher, keypoints, weights, labelled)
             if self.flow is not None:
                 size = heatmap_size or teacher.heatmaps.shape[-2:]  # type: ignore[union-attr]
                 terms["likelihood"] = self.flow(student.keypoints, student.sigmas, keypoints, weights, tuple(size))
@@ -211,9 +202,7 @@ class DistillationLoss(nn.Module):
 
     def weight(self, name: str, progress: float = 1.0) -> float:
         """The weight of a term after a share `progress` of the training."""
-        if name not in self.ramps:
-            return self.weights[name]
-        start, end = self.ramps[name]
+        start, end = self.ramps.get(name, (0.0, 0.0))
         factor = 1.0 if progress >= end else 0.0 if progress <= start else (progress - start) / (end - start)
         return self.weights[name] * factor
 
@@ -253,12 +242,9 @@ class DistillationLoss(nn.Module):
         """Add the two unweighted token terms to `terms`. Joints that the teacher does not know are left out."""
         assert teacher.visual_tokens is not None
         assert teacher.keypoint_tokens is not None
-        visual, keypoint, target = student.visual_tokens, student.keypoint_tokens, teacher.visual_tokens
+        tokens = (student.visual_tokens, student.keypoint_tokens, teacher.visual_tokens)
+        visual, keypoint, target = tokens if self.projection is None else self.projection(*tokens)
         if self.weights["visual_token"] > 0:
-            if self.projection is not None:
-                visual, target = self.projection.visual(visual), self.projection.resample(target)
             terms["visual_token"] = token_loss(visual, target)
         if self.weights["keypoint_token"] > 0:
-            if self.projection is not None:
-                keypoint = self.projection.keypoint(keypoint)
             terms["keypoint_token"] = token_loss(keypoint, teacher.keypoint_tokens, teacher.known)
