@@ -65,8 +65,8 @@ class TimmBackbone(nn.Module):
             features = self(torch.zeros(1, 3, height, width))
         except Exception as error:  # the type depends on the network
             raise DistilPoseError(
-                f"Backbone {name!r} does not take crops of {height} x {width} ({first_line(error)}): give another "
-                f"model.input_size, or its size if it has that option, model.backbone_options={{img_size:[{height},{width}]}}."
+                f"Backbone {name!r} does not take crops of {height} x {width} ({first_line(error).rstrip('.')}): give "
+                f"another model.input_size, or, if it has that option, model.backbone_options={{img_size:[{height},{width}]}}."
             ) from error
         if features.shape[-2:] != (height // _REDUCTION, width // _REDUCTION):
             raise DistilPoseError(

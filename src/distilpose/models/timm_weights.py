@@ -31,8 +31,9 @@ def create_features(name: str, pretrained: bool, /, **options: Any) -> Any:
         return timm.create_model(name, features_only=True, pretrained=pretrained, **options)
     except Exception as error:  # timm passes on what its network or the download raises
         if not pretrained:
+            given = f" with {options}" if options else ""
             raise DistilPoseError(
-                f"timm cannot build backbone {name!r} with {options} ({first_line(error)}): give a name of timm.list_models(), "
+                f"timm cannot build backbone {name!r}{given} ({first_line(error)}): give a name of timm.list_models(), "
                 "such as resnet18, and options that this network takes."
             ) from error
         raise DistilPoseError(
