@@ -180,10 +180,12 @@ def test_files_that_are_not_released_checkpoints(small, tmp_path):
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     torch.save({"state_dict": {"conv.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     torch.save({"meta": {"config": torch.nn.ReLU()}, "state_dict": {}}, tmp_path / "objects.pth")
+    torch.save({"state_dict": {"keypoint_head.tokenhead.keypoint_token": [1.0]}}, tmp_path / "numbers.pth")
     for file, message in {
         "text.pth": r"text\.pth",
         "tensor.pth": r"tensor\.pth.*'state_dict'",
         "other.pth": r"keypoint_head\.tokenhead\.",
+        "numbers.pth": r"numbers\.pth.*'state_dict' of tensors",
         "objects.pth": r"objects\.pth.*state_dict",
     }.items():
         with pytest.raises(DistilPoseError, match=message):

@@ -81,6 +81,16 @@ def files(tmp_path_factory):
         (["model=student_xs", "loss=distilpose", "teacher.checkpoint={student}"], ["student_xs"]),
         (["model=student_xs", "loss=heatmap_mse"], ["HeatmapMSE"]),
         ([*ALONE, "weights=absent.ckpt"], ["absent.ckpt"]),
+        ([*ALONE, "weights={teacher}"], ["teacher.safetensors", "student_xs", "another model"]),
+        ([*ALONE, "+model.num_keypoints=5"], ["num_keypoints=5", "17 joints"]),
+        (["loss=regression", "model=student_timm", "model.backbone=resnet81"], ["'resnet81'", "timm.list_models"]),
+        ([*ALONE, "method.frozen=[backbon]"], ["method.frozen=['backbon']", "student_xs", "backbone"]),
+        ([*ALONE, "loss.regression=0"], ["weights", "loss.regression=1"]),
+        (
+            ["model=student_xs", "loss.ramps={{confidence:[0.5,0.2]}}"],
+            ["loss.ramps.confidence=[0.5, 0.2]", "ascending"],
+        ),
+        (["model=student_xs", "teacher=recorded", "teacher.file=absent"], ["absent", "distilpose.record"]),
         ([*ALONE, "model.input_size=[65,48]"], ["65 x 48"]),
         ([*ALONE, "data.monitor=val/oks"], ["data.monitor=val/oks", "val/PCK"]),
         (

@@ -41,7 +41,7 @@ class ConvertSettings:
     weights_kind: WeightsKind
 
 
-def convert_released(source: Path, output: Path, **model_options: Any) -> PoseModel:
+def convert_released(source: Path, output: Path, name: str, **options: Any) -> PoseModel:
     """Write a released checkpoint as `.safetensors` and report how each of its tensors was used.
 
     The number of joints and a teacher's hidden width are read from the file; see `from_released` for the names.
@@ -49,7 +49,8 @@ def convert_released(source: Path, output: Path, **model_options: Any) -> PoseMo
     Args:
         source: an mmpose file, `{'meta', 'state_dict', 'optimizer'}`, student or teacher.
         output: the `.safetensors` to write; must not exist.
-        **model_options: name and options for `create_model`.
+        name: registry name of the network in the file.
+        **options: options for `create_model`.
 
     Returns:
         The model written.
@@ -60,14 +61,14 @@ def convert_released(source: Path, output: Path, **model_options: Any) -> PoseMo
     state = _read_released(source)
     weights, tables = from_released(state)
     tokens = weights.get("encoder.keypoint_tokens")
-    model_options |= {"pretrained": False, "num_keypoints": None if tokens is None else tokens.shape[1]}
+    options |= {"pretrained": False, "num_keypoints": None if tokens is None else tokens.shape[1]}
     # the release's hidden width is an eighth of the map's cells, which is 2 D at 256 x 192 only
     hidden = weights.get("head.hidden.weight")
-    if hidden is not None and "hidden_dim" in model_spec(model_options["name"]).options:
-        model_options["hidden_dim"] = model_options.get("hidden_dim") or len(hidden)
-    model = create_model(**model_options)
+    if hidden is not None and "hidden_dim" in model_spec(name).options:
+        options["hidden_dim"] = options.get("hidden_dim") or len(hidden)
+    model = create_model(name, **options)
     fit_weights(model, weights, source)
-    notes = [f"  {name}: {_compare_positions(value, model, source)}" for name, value in tables.items()]
+    notes = [f"  {table}: {_compare_positions(value, model, source)}" for table, value in tables.items()]
     save_model(model, output)
     print(f"{source}: {len(state)} tensors, {len(weights)} of them loaded into {model.name}, {len(tables)} not:")
     print("\n".join(notes or [f"  (no {POSITIONS} in the file: the sine table is computed here)"]))
@@ -96,9 +97,9 @@ def convert_to_released(source: Path, output: Path, weights_kind: WeightsKind = 
 def _read_released(source: Path) -> Mapping[str, Tensor]:
     content = read_torch_file(source)
     state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DistilPoseError(
-            f"{source} has no 'state_dict': a released checkpoint is {{'meta', 'state_dict', 'optimizer'}}."
+            f"{source} has no 'state_dict' of tensors: a released checkpoint is {{'meta', 'state_dict', 'optimizer'}}."
         )
     return state
 
@@ -135,7 +136,7 @@ def main(cfg: DictConfig) -> None:
     if "model" not in cfg:
         raise DistilPoseError(f"convert needs model=NAME, the network in {source}: one of {', '.join(list_models())}.")
     options: Any = OmegaConf.to_container(cfg.model, resolve=True)
-    convert_released(source, output, **{name: value for name, value in options.items() if not name.startswith("_")})
+    convert_released(source, output, **{key: value for key, value in options.items() if not key.startswith("_")})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from distilpose.evaluation import (
     Evaluation,
     FlipTest,
     check_finite,
+    check_normalisation,
     check_same_joints,
     choose_device,
     coco_metrics,
@@ -27,7 +28,6 @@ from distilpose.evaluation import (
     load_results,
     markdown_table,
     mean_pose,
-    pck_by_orientation,
     predict_batches,
     predict_mean_pose,
     reliability,
@@ -37,13 +37,11 @@ from distilpose.evaluation import (
 from distilpose.evaluation.reliability import calibration_split, check_enough_labels
 from distilpose.files import check_new_folder, write_json
 from distilpose.models import load_model
+from distilpose.models.checkpoint import WeightsKind
 
 if TYPE_CHECKING:
-    from pycocotools.coco import COCO
-
     from distilpose.data import CocoDataModule, CocoKeypoints
     from distilpose.models.model import PoseModel
-    from distilpose.outputs import Predictions
 
 COLUMNS = (
     "model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "APM", "APL", "AR", "PCK", "PCK up", "PCK other"
@@ -71,7 +69,7 @@ class EvaluateSettings:
     """
 
     checkpoint: str | Path | None
-    weights_kind: Literal["averaged", "raw"]
+    weights_kind: WeightsKind
     predictions: str | Path | None
     protocol: Literal["gt", "detections", "all"]
     flip_test: FlipTest
@@ -134,6 +132,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
         flips = [False, True] if isinstance(cfg.flip_test, bool) else [False, True, cfg.flip_test]
         rescorings = [False, True]
     model = load_model(cfg.checkpoint, cfg.weights_kind).to(choose_device(cfg.device))
+    check_normalisation(model)
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size))
     datamodule.prepare_data()
     check_same_joints(cfg.checkpoint, model.skeleton, datamodule.val_annotations, datamodule.skeleton)
@@ -145,6 +144,8 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     if cfg.mean_pose:
         datamodule.train_dataset()
     output.mkdir(parents=True, exist_ok=True)
+    if cfg.calibration is not None:
+        Path(cfg.calibration).parent.mkdir(parents=True, exist_ok=True)
     table: list[dict[str, Any]] = []
     for kind in boxes:
         dataset = datamodule.val_dataset(detections=kind == "detections")
@@ -156,7 +157,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
             for rescored in rescorings:
                 row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
                 result = score_dataset(predictions, dataset, rescored, cfg.nms_threshold, truth)
-                table.append(_table_row(model.name, row, result, predictions, dataset, truth))
+                table.append(_table_row(model.name, row, result, dataset))
                 name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
                 write_json(result.rows, output / name)
             if cfg.calibration is not None and kind == "gt" and flip == cfg.flip_test:
@@ -187,9 +188,8 @@ def _mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str
     """Metrics of the mean-pose baseline: the mean training pose in every ground-truth box."""
     dataset = datamodule.val_dataset()
     predictions = predict_mean_pose(mean_pose(datamodule.train_dataset()), dataset)
-    truth = truth_of(dataset)
-    result = score_dataset(predictions, dataset, nms_threshold=nms_threshold, truth=truth)
-    return _table_row(MEAN_POSE, {"boxes": "gt"}, result, predictions, dataset, truth)
+    result = score_dataset(predictions, dataset, nms_threshold=nms_threshold)
+    return _table_row(MEAN_POSE, {"boxes": "gt"}, result, dataset)
 
 
 def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
@@ -221,23 +221,15 @@ def _check_calibration(cfg: DictConfig, boxes: Sequence[str], model: PoseModel, 
     check_enough_labels(persons.labelled[calibration_split(persons.image_ids)])
 
 
-def _table_row(
-    model: str,
-    protocol: dict[str, str],
-    result: Evaluation,
-    predictions: Predictions,
-    dataset: CocoKeypoints,
-    truth: COCO,
-) -> dict[str, Any]:
+def _table_row(model: str, protocol: dict[str, str], result: Evaluation, dataset: CocoKeypoints) -> dict[str, Any]:
     """Metrics of one model and protocol. With ground-truth boxes: also PCK of each joint, and PCK by orientation."""
-    row = {"model": model, **protocol, "persons": len(predictions.scores), **result.metrics}
+    row = {"model": model, **protocol, "persons": len(dataset), **result.metrics}
     if result.pck is None:
         return row
     pck = _by_name(result.pck, dataset)
-    oriented = pck_by_orientation(predictions, truth, dataset.skeleton)
-    if oriented is not None:
-        row |= {"PCK up": oriented.upright.value, "PCK other": oriented.other.value}
-        pck["upright"], pck["not_upright"] = (_by_name(part, dataset) for part in oriented)
+    if result.oriented is not None:
+        row |= {"PCK up": result.oriented.upright.value, "PCK other": result.oriented.other.value}
+        pck["upright"], pck["not_upright"] = (_by_name(part, dataset) for part in result.oriented)
     return {**row, "pck": pck}
 
 

@@ -103,13 +103,13 @@ def _finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def check_new_folder(folder: str | Path, setting: str = "output") -> Path:
-    """Check that the folder a command writes to does not exist or is empty; return its path.
+def check_new_folder(folder: str | Path) -> Path:
+    """Check that the `output` of a command does not exist or is an empty folder; return its path.
 
     Raises:
         DistilPoseError: the folder is not empty, or it is a file.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DistilPoseError(f"{setting}={folder} exists and is not an empty folder: give a new one.")
+        raise DistilPoseError(f"output={folder} exists and is not an empty folder: give a new one.")
     return folder

@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+# mean and standard deviation of RGB in [0, 1] that crops are normalised by
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class PoseBatch(NamedTuple):
     """One person crop of `CocoKeypoints`, or a batch with a first dimension N in all fields.

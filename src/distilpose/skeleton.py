@@ -76,11 +76,6 @@ class Skeleton:
         return len(self.names)
 
     @property
-    def lower_body(self) -> tuple[int, ...]:
-        """Indices that are not in the upper body."""
-        return tuple(index for index in range(self.num_keypoints) if index not in self.upper_body)
-
-    @property
     def flip_order(self) -> list[int]:
         """Order of the joints in a mirrored image: `mirrored[k]` is `original[flip_order[k]]`."""
         order = list(range(self.num_keypoints))

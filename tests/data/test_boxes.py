@@ -89,7 +89,8 @@ def test_other_categories_and_low_scores_are_skipped(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: {"boxes": rows}, "Detector box 0 .* no 'image_id'"),
+        (lambda rows: {"boxes": rows}, "is no list: expected rows of image_id"),
+        (lambda rows: 7, "is no list"),
         (lambda rows: [*rows, rows[0] | {"image_id": 501}, rows[0] | {"image_id": 502}], r"2 image\(s\).*501, 502"),
         (lambda rows: [{"image_id": 1}], "Detector box 0 .* no 'category_id'"),
         (lambda rows: [rows[0], rows[0] | {"bbox": [1, 2, 3]}], "'bbox' of detector box 1 .* 3 numbers, expected 4"),

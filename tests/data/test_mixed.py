@@ -9,11 +9,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from distilpose import create_model
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.data import CocoDataModule, CocoKeypoints, MixedDataModule, MixedPersons
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.errors import DistilPoseError
+from distilpose.evaluation import mean_pose
 from distilpose.skeleton import COCO, Skeleton
+from distilpose.teachers.frozen import CheckpointSource
+from distilpose.teachers.recorder import find_recording, record
 
 LSP = Skeleton.from_names(
     [
@@ -182,10 +186,28 @@ def test_mismatched_settings(other, first, facts):
         MixedDataModule(*paths, others=others, **OPTIONS | first)
 
 
-def test_a_teacher_is_not_recorded_for_several_sets(tiny_coco):
+def test_a_teacher_is_not_recorded_for_several_sets(tiny_coco, tmp_path):
     data = module_of(tiny_coco(), {"lsp": tiny_coco(skeleton=LSP)})
-    with pytest.raises(DistilPoseError, match="cannot be recorded for several sets at once"):
+    source = CheckpointSource(create_model("teacher_xs", depth=1), "digest")
+    several = pytest.raises(DistilPoseError, match="cannot be recorded for several sets at once")
+    with several:
+        record(source, data.train_dataset(), tmp_path / "recording")
+    with several:
+        find_recording(source, data.train_dataset(), tmp_path)
+    with several:
         data.train_dataset().image_file(1)
+
+
+def test_the_mean_pose_of_several_sets(two):
+    first, _ = two
+    pose = mean_pose(MixedPersons([first, first], COCO))
+    torch.testing.assert_close(pose, mean_pose(first))
+    assert mean_pose(MixedPersons(two, COCO)).shape == (17, 2)
+
+
+def test_sets_of_different_crop_size(two, tiny_coco):
+    with pytest.raises(DistilPoseError, match=r"\(64, 48\).*\(96, 72\).*input_size"):
+        MixedPersons([two[0], persons(tiny_coco(), input_size=(96, 72))], COCO)
 
 
 def test_coco_and_leeds_sports(shared_data):

@@ -250,7 +250,7 @@ def test_without_sigmas_every_joint_has_the_sigma_of_a_shoulder():
 
 def test_people_are_found_by_their_annotations():
     people = crowd((0, 0), (1, 0), (2, 0))._replace(annotation_id=torch.tensor([30, 10, 20]))
-    assert people.places(torch.tensor([20, 30, 10])).tolist() == [2, 0, 1]
+    assert people.indices(torch.tensor([20, 30, 10])).tolist() == [2, 0, 1]
 
 
 def test_shares_of_each_joint_sum_to_one():

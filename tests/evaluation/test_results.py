@@ -64,7 +64,7 @@ def test_invalid_results_files(tmp_path):
     with pytest.raises(DistilPoseError, match=r"absent\.json does not exist"):
         load_results(tmp_path / "absent.json", 2, [42], [1])
     path = tmp_path / "results.json"
-    for text, message in (("[{", "is not JSON"), ('{"rows": []}', "expected a list")):
+    for text, message in (("[{", "is not JSON"), ('{"rows": []}', "is no list"), ("7", "is no list")):
         path.write_text(text)
         with pytest.raises(DistilPoseError, match=message):
             load_results(path, 2, [42], [1])

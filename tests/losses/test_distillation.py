@@ -236,8 +236,18 @@ def test_a_term_rises_between_two_shares_of_the_training():
         terms = loss(student, teacher, keypoints, weights, progress=progress)
         torch.testing.assert_close(terms["simulated_heatmap"], share * plain["simulated_heatmap"])
         torch.testing.assert_close(terms["visual_token"], plain["visual_token"])
-    step = DistillationLoss(ramps={"confidence": [0.5, 0.5]})
-    assert (step.weight("confidence", 0.4), step.weight("confidence", 0.5)) == (0, 0.01)
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.5, 0.2]])
+def test_the_shares_of_a_ramp_ascend(shares):
+    with pytest.raises(DistilPoseError) as error:
+        DistillationLoss(ramps={"confidence": shares})
+    assert f"loss.ramps.confidence={shares}" in str(error.value)
+
+
+def test_one_weight_is_above_zero():
+    with pytest.raises(DistilPoseError, match=r"0.*loss\.regression=1"):
+        DistillationLoss(*5 * [0.0])
 
 
 @pytest.mark.parametrize("term", ["likelihood", "marginal", "divergence", "moment"])

@@ -108,7 +108,15 @@ def test_students_on_timm_backbones(backbone, options):
 def test_unsuitable_backbones_raise_an_error():
     with pytest.raises(DistilPoseError, match=r"vit_tiny_patch16_224.*stride 16.*stride 4"):
         create_model("student_timm", backbone="vit_tiny_patch16_224")
-    with pytest.raises(DistilPoseError, match=r"'resnet81'"):
+    with pytest.raises(DistilPoseError, match=r"'resnet81'.*timm\.list_models"):
         create_model("student_timm", backbone="resnet81")
+    with pytest.raises(
+        DistilPoseError, match=r"'swin_tiny_patch4_window7_224'.* 256 x 192 .*model\.input_size.*img_size"
+    ):
+        create_model("student_timm", backbone="swin_tiny_patch4_window7_224")
+    with pytest.raises(DistilPoseError, match=r"'inception_v3'.* 128 x 96, expected 32 x 24"):
+        create_model("student_timm", backbone="inception_v3", input_size=(128, 96))
     with pytest.raises(DistilPoseError, match=r"resnet18.*no_such_option"):
         create_model("student_timm", backbone="resnet18", backbone_options={"no_such_option": 1})
+    with pytest.raises(DistilPoseError, match=r"resnet18.*pretrained"):
+        create_model("student_timm", backbone="resnet18", backbone_options={"pretrained": True})

@@ -132,7 +132,13 @@ def test_bad_files_are_named(model, tmp_path):
     safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "foreign.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
-    for name in ("foreign.safetensors", "foreign.ckpt", "list.ckpt"):
+    torch.save({"state_dict": {}, "hyper_parameters": [1, 2]}, tmp_path / "settings.ckpt")
+    for key, value in (("input_size", [64]), ("heads", 0), ("skeleton", [])):
+        file = tmp_path / f"{key}.ckpt"
+        torch.save({"state_dict": {}, "hyper_parameters": {"model": model.config | {key: value}}}, file)
+    for name in (
+        "foreign.safetensors", "foreign.ckpt", "list.ckpt", "settings.ckpt", "input_size.ckpt", "heads.ckpt", "skeleton.ckpt"
+    ):  # fmt: skip
         with pytest.raises(DistilPoseError, match=name):
             load_model(tmp_path / name)
 

@@ -99,6 +99,9 @@ def test_skeleton_and_count():
     assert model.num_keypoints == 3
     assert create_model("student_xs", skeleton=body.to_dict(), **XS).skeleton == body
     assert create_model("student_xs", **XS).skeleton == COCO
+    assert create_model("student_xs", num_keypoints=3, skeleton=body, **XS).skeleton == body
+    with pytest.raises(DistilPoseError, match=r"num_keypoints=5 .* 3 joints \(left_hand"):
+        create_model("student_xs", num_keypoints=5, skeleton=body, **XS)
 
 
 def test_copy_backbone_takes_all_or_nothing():

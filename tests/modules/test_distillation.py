@@ -67,6 +67,12 @@ def _batch(joints=17):
     )
 
 
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_crops_are_normalised_by_imagenets_mean(whose):
+    with pytest.raises(DistilPoseError, match=rf"{whose}_xs .*\(0\.5, 0\.5, 0\.5\).*model\.mean"):
+        distillation(**{f"{whose}_options": {"mean": (0.5, 0.5, 0.5)}})
+
+
 def test_scores_are_trained_only_with_a_confidence_term():
     assert distillation().model.scores_trained
     assert not distillation(loss=DistillationLoss(confidence=0)).model.scores_trained

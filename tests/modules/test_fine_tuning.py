@@ -50,6 +50,21 @@ def test_frozen_parts_and_their_batch_statistics_do_not_change(frozen):
     assert module.model.encoder.layers[1].training
 
 
+@pytest.mark.parametrize(
+    ("frozen", "facts"),
+    [
+        (["backbon"], ["method.frozen=['backbon']", "student_xs", "backbone", "encoder.layers"]),
+        (["backbone.stem.9"], ["method.frozen=['backbone.stem.9']", "backbone.stem"]),
+        (["backbone", "encoder", "head"], ["method.frozen=['backbone', 'encoder', 'head']", "all of student_xs"]),
+        ([""], ["method.frozen=['']", "all of student_xs"]),
+    ],
+)
+def test_mistakes_in_frozen_parts(frozen, facts):
+    with pytest.raises(DistilPoseError) as error:
+        student(frozen=frozen)
+    assert all(fact in str(error.value) for fact in facts), str(error.value)
+
+
 def test_rates_fall_from_block_to_block():
     backbone = nn.Module()
     backbone.conv1, backbone.bn1 = nn.Linear(2, 2), nn.Linear(2, 2)

@@ -296,9 +296,10 @@ def test_the_error_for_a_missing_recording_names_the_command():
 
 def test_a_damaged_recording_is_named(recorded):
     _, recording = recorded
-    (recording.path / "maps.npy").write_bytes(b"none")
-    with pytest.raises(DistilPoseError, match=r"recording.*distilpose\.record"):
-        load_recorded(recording.path)
+    for content in (b"none", b""):
+        (recording.path / "maps.npy").write_bytes(content)
+        with pytest.raises(DistilPoseError, match=r"recording.*distilpose\.record"):
+            load_recorded(recording.path)
 
 
 def test_a_student_learns_from_it(recorded, monkeypatch):

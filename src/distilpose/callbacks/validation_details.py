@@ -57,7 +57,7 @@ class ValidationDetails(Callback):
         skeleton = dataset.skeleton
         if self._people is None:
             self._people = people_of(load_annotations(dataset.annotations_file, dataset.category_id, skeleton))
-        people = People(*(field[self._people.places(predictions.annotation_id)] for field in self._people))
+        people = People(*(field[self._people.indices(predictions.annotation_id)] for field in self._people))
         similarity = keypoint_similarity(predictions.keypoints.double(), people.keypoints, people.area, skeleton)
 
         if evaluation.pck is not None:

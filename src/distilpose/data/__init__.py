@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distilpose.data.mixed import MixedDataModule, MixedPersons
     from distilpose.data.synthetic import SyntheticDataModule
 
-_HOMES = {
+_MODULES = {
     "CocoDataModule": "datamodule",
     "CocoKeypoints": "coco",
     "MixedDataModule": "mixed",
@@ -36,6 +36,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -127,7 +127,7 @@ class PoseAugmentation:
         warp = warp_of_region(region, input_size, rotation, image_width if flipped else None)
         return View(warp, flipped, seed)
 
-    def change_colours(self, crop: NDArray, seed: int) -> NDArray:
+    def apply_photometric(self, crop: NDArray, seed: int) -> NDArray:
         """Apply the photometric transforms of `seed` to an (H, W, 3) RGB crop."""
         if self._compose is None:
             return crop

@@ -98,9 +98,13 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
         score_threshold: boxes with a lower score are left out.
 
     Raises:
-        DistilPoseError: a row is wrong, an image is not in the annotation file, or no box is left.
+        DistilPoseError: the file is no list, a row is wrong, an image is not in the annotation file, or no box is left.
     """
     rows = read_json(path, "Detector-box file", "give the file with data.boxes, or use ground-truth boxes")
+    if not isinstance(rows, list):
+        raise DistilPoseError(
+            f"Detector-box file {path} is no list: expected rows of image_id, category_id, bbox and score."
+        )
     image_ids, boxes, scores = [], [], []
     unknown: set[int] = set()
     for index, row in enumerate(rows):

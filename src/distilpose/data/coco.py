@@ -19,6 +19,8 @@ from distilpose.data.boxes import Instances, detector_instances, ground_truth_in
 from distilpose.data.codec import encode_regression
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
 from distilpose.errors import DistilPoseError
+from distilpose.outputs import IMAGENET_MEAN as MEAN
+from distilpose.outputs import IMAGENET_STD as STD
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
 
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from distilpose.data.augmentation import PoseAugmentation
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 class CocoKeypoints(Dataset[PoseBatch]):
@@ -123,7 +122,7 @@ class CocoKeypoints(Dataset[PoseBatch]):
             )
             warp = view.warp
             crop = cv2.cvtColor(warp_image(image, warp, self.input_size), cv2.COLOR_BGR2RGB)
-            crop = self.augmentation.change_colours(crop, view.seed)
+            crop = self.augmentation.apply_photometric(crop, view.seed)
             if view.flipped:
                 keypoints, labelled = keypoints[self._flip_order], labelled[self._flip_order]
         pixels = np.where(labelled[:, None], warp_points(keypoints, warp), np.float32(0))

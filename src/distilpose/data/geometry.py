@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from distilpose.errors import DistilPoseError
 
 MAX_SIDE = 32_766  # pixels; OpenCV before version 5 cannot warp a larger image
-LEAST, MOST = 0.01, 1e6  # side of a box in pixels; beyond these a crop's map cannot be inverted in float32
+MIN_BOX_SIDE, MAX_BOX_SIDE = 0.01, 1e6  # pixels; beyond these a crop's map cannot be inverted in float32
 UNIT = 200.0  # pixels; the release rounds box sizes in this unit
 
 
@@ -64,7 +64,7 @@ def given_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
 def can_be_cropped(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(N,) bool: the box, of (N, 4) x, y, width, height, is finite and neither too small nor too large to crop."""
     extent = boxes[:, 2:]
-    good = np.isfinite(boxes).all(1) & ((extent >= LEAST) & (extent <= MOST)).all(1)
+    good = np.isfinite(boxes).all(1) & ((extent >= MIN_BOX_SIDE) & (extent <= MAX_BOX_SIDE)).all(1)
     return np.asarray(good, dtype=np.bool_)
 
 

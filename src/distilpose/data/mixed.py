@@ -34,12 +34,23 @@ class MixedPersons(Dataset[PoseBatch]):
         sets: the data sets. Annotation ids need not be unique across sets.
         skeleton: joints of the samples.
 
+    Attributes:
+        input_size: (H, W) of the crops.
+        padding: factor on the boxes of the first set, for the mean-pose baseline.
+
     Raises:
-        DistilPoseError: a set has no joint of the skeleton.
+        DistilPoseError: a set has no joint of the skeleton, or the sets differ in input size.
     """
 
     def __init__(self, sets: Sequence[CocoKeypoints], skeleton: Skeleton):
         self.sets, self.skeleton = list(sets), skeleton
+        self.input_size, self.padding = self.sets[0].input_size, self.sets[0].padding
+        for dataset in self.sets:
+            if dataset.input_size != self.input_size:
+                raise DistilPoseError(
+                    f"The crops of {self.sets[0].annotations_file} are {self.input_size} and those of "
+                    f"{dataset.annotations_file} are {dataset.input_size} (height, width): give all sets one input_size."
+                )
         self._starts = np.cumsum([0, *(len(dataset) for dataset in self.sets)])
         self._joints = [_match_joints(dataset, skeleton) for dataset in self.sets]
 
@@ -57,11 +68,14 @@ class MixedPersons(Dataset[PoseBatch]):
         fields = {name: _take(getattr(person, name), joints) for name in ("keypoints", "weights", "labelled")}
         return person._replace(**fields)
 
+    @property
+    def annotations_file(self) -> Path:
+        """Not available, because there are several."""
+        raise _cannot_record()
+
     def image_file(self, image_id: int) -> Path:
         """Not available: images of different sets may have the same id."""
-        raise DistilPoseError(
-            "A teacher cannot be recorded for several sets at once: use teacher=checkpoint, or train on one set (data=coco)."
-        )
+        raise _cannot_record()
 
     @cached_property
     def instances(self) -> Instances:
@@ -124,6 +138,12 @@ class MixedDataModule(CocoDataModule):
                 sets += [other.train_dataset()] * self.repeats[name]
             self._mixed = MixedPersons(sets, self.skeleton)
         return self._mixed
+
+
+def _cannot_record() -> DistilPoseError:
+    return DistilPoseError(
+        "A teacher cannot be recorded for several sets at once: use teacher=checkpoint, or train on one set (data=coco)."
+    )
 
 
 def _match_joints(dataset: CocoKeypoints, skeleton: Skeleton) -> NDArray[np.int64]:

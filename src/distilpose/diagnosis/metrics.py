@@ -48,7 +48,7 @@ def diagnosis_metrics(
         `inherited` by role of a student, and `pull`, the gradients of the student's loss (None without a loss).
     """
     skeleton, students = models["student"].skeleton, [role for role in models if role != "teacher"]
-    places, bbox = people.places(collected.targets.annotation_id), collected.targets.bbox
+    places, bbox = people.indices(collected.targets.annotation_id), collected.targets.bbox
     kinds = {role: error_types(one.image_keypoints, people, places, skeleton) for role, one in collected.roles.items()}
     target, labelled = people.keypoints[places], people.labelled[places]
     _, reference = allowed_distance(target, labelled, bbox, skeleton)

@@ -1,7 +1,7 @@
 """Evaluation: flip test, rescoring, OKS, non-maximum suppression, COCO average precision and PCK."""
 
 from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
-from distilpose.evaluation.checks import check_finite, check_same_joints, choose_device
+from distilpose.evaluation.checks import check_finite, check_normalisation, check_same_joints, choose_device
 from distilpose.evaluation.coco_ap import COCO_METRICS, coco_metrics, load_coco
 from distilpose.evaluation.error_types import (
     ERROR_TYPES,
@@ -47,6 +47,7 @@ __all__ = [
     "calibration",
     "calibration_of_sigmas",
     "check_finite",
+    "check_normalisation",
     "check_same_joints",
     "choose_device",
     "coco_metrics",

@@ -39,7 +39,7 @@ class People(NamedTuple):
     image_id: Tensor
     annotation_id: Tensor
 
-    def places(self, annotation_ids: Tensor) -> Tensor:
+    def indices(self, annotation_ids: Tensor) -> Tensor:
         """(N,) int64 indices of the persons with these annotation ids."""
         order = torch.argsort(self.annotation_id)
         return order[torch.searchsorted(self.annotation_id[order], annotation_ids)]

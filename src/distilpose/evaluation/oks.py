@@ -86,9 +86,9 @@ def oks_nms(
     pairs = oks(keypoints[:, None], keypoints[None], (areas[:, None] + areas[None]) / 2, sigmas) > threshold
     same = pairs[order][:, order].cpu().numpy()
     alive = same.diagonal() | True
-    for place in range(len(same)):
-        if alive[place]:
-            alive[place + 1 :] &= ~same[place, place + 1 :]
+    for index in range(len(same)):
+        if alive[index]:
+            alive[index + 1 :] &= ~same[index, index + 1 :]
     return order[torch.from_numpy(alive).to(order.device)]
 
 

@@ -17,7 +17,7 @@ from distilpose.data.codec import keypoints_to_image
 from distilpose.evaluation.coco_ap import coco_evaluation, load_coco, subset_of
 from distilpose.evaluation.flip_test import FlipTest, predict_crops_each
 from distilpose.evaluation.oks import PADDING
-from distilpose.evaluation.orientation import pck_by_orientation
+from distilpose.evaluation.orientation import OrientedPCK, pck_by_orientation
 from distilpose.evaluation.pck import PCK, pck_of_predictions
 from distilpose.evaluation.rescoring import best_persons
 from distilpose.evaluation.results import to_rows
@@ -94,12 +94,14 @@ class Evaluation(NamedTuple):
         rows: the COCO result rows of these metrics.
         pck: PCK in detail; None with detector boxes.
         precision: (10, 101) by OKS threshold and recall, see `coco_evaluation`; None without sigmas.
+        oriented: PCK by body orientation; None with detector boxes, and for a skeleton without shoulders and hips.
     """
 
     metrics: dict[str, float]
     rows: list[dict[str, Any]]
     pck: PCK | None
     precision: NDArray[np.float64] | None = None
+    oriented: OrientedPCK | None = None
 
 
 def score_dataset(
@@ -122,13 +124,14 @@ def score_dataset(
     skeleton, category_id = dataset.skeleton, dataset.category_id
     rows = result_rows(predictions, skeleton, dataset.input_size, category_id, rescored, nms_threshold, dataset.padding)
     metrics: dict[str, float] = {}
-    detail, precision = None, None
+    detail, precision, oriented = None, None, None
     if skeleton.sigmas is not None:
         metrics, precision = coco_evaluation(truth, rows, skeleton.sigmas, category_id)
     if has_ground_truth_boxes(dataset):
         detail = pck_of_predictions(predictions, truth, skeleton)
+        oriented = pck_by_orientation(predictions, truth, skeleton)
         metrics["PCK"] = detail.value
-    return Evaluation(metrics, rows, detail, precision)
+    return Evaluation(metrics, rows, detail, precision, oriented)
 
 
 def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> Evaluation:
@@ -136,12 +139,10 @@ def evaluate_dataset(predictions: Predictions, dataset: CocoKeypoints) -> Evalua
 
     The metrics include PCK_upright and PCK_other if there are such persons (`pck_by_orientation`).
     """
-    truth = truth_of(dataset)
-    evaluation = score_dataset(predictions, dataset, truth=truth)
-    by_orientation = pck_by_orientation(predictions, truth, dataset.skeleton) if evaluation.pck is not None else None
-    parts = {} if by_orientation is None else by_orientation._asdict()
-    oriented = {f"PCK_{name}": part.value for name, part in parts.items() if part.persons > 0}
-    return evaluation._replace(metrics=evaluation.metrics | oriented)
+    evaluation = score_dataset(predictions, dataset)
+    parts = {} if evaluation.oriented is None else evaluation.oriented._asdict()
+    by_orientation = {f"PCK_{name}": part.value for name, part in parts.items() if part.persons > 0}
+    return evaluation._replace(metrics=evaluation.metrics | by_orientation)
 
 
 def has_ground_truth_boxes(dataset: CocoKeypoints) -> bool:

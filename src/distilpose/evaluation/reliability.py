@@ -171,7 +171,7 @@ def reliability(predictions: Predictions, annotations: KeypointAnnotations, skel
         skeleton: its sigmas define the similarity. Without sigmas every joint has the sigma of a shoulder.
     """
     people = people_of(annotations)
-    person = people.places(predictions.annotation_id)
+    person = people.indices(predictions.annotation_id)
     similarity = keypoint_similarity(
         predictions.keypoints.double(), people.keypoints[person], people.area[person], skeleton
     ).numpy()

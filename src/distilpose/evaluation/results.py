@@ -14,6 +14,8 @@ from distilpose.data.annotations import read_json
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import Predictions
 
+_FIELDS = ("image_id", "category_id", "keypoints", "score")
+
 
 def to_rows(predictions: Predictions, scores: Tensor, category_id: int) -> list[dict[str, Any]]:
     """COCO result rows: image_id, category_id, keypoints as a flat list of K times x, y, score, and the person's score.
@@ -67,6 +69,8 @@ def load_results(
         DistilPoseError: the file cannot be read, or a row is wrong; the message names the row.
     """
     rows = read_json(path, "Results file", "give a JSON list of COCO keypoint results")
+    if not isinstance(rows, list):
+        raise DistilPoseError(f"Results file {path} is no list: expected rows of {', '.join(_FIELDS)}.")
     image_ids, category_ids = set(image_ids), set(category_ids)
     for number, row in enumerate(rows):
         problem = _problem_of(row, num_keypoints, image_ids, category_ids)
@@ -77,12 +81,11 @@ def load_results(
 
 def _problem_of(row: Any, num_keypoints: int, image_ids: set[int], category_ids: set[int]) -> str | None:
     """What is wrong with a row, as the end of the error message; None if it is valid."""
-    fields = ("image_id", "category_id", "keypoints", "score")
     if not isinstance(row, dict):
-        return f"is a {type(row).__name__}: expected a list of objects with {', '.join(fields)}"
-    missing = [field for field in fields if field not in row]
+        return f"is a {type(row).__name__}: expected a list of objects with {', '.join(_FIELDS)}"
+    missing = [field for field in _FIELDS if field not in row]
     if missing:
-        return f"has no {', '.join(missing)}: expected {', '.join(fields)}"
+        return f"has no {', '.join(missing)}: expected {', '.join(_FIELDS)}"
     keypoints = row["keypoints"]
     if not isinstance(keypoints, Sequence) or len(keypoints) != 3 * num_keypoints:
         count = len(keypoints) if isinstance(keypoints, Sequence) else "no list of"

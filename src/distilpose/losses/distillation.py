@@ -62,13 +62,14 @@ class DistillationLoss(nn.Module):
         released: reproduce the public release to the digit. It weights every sample's simulated-heat-map error by the weights
             of all samples, and reads the confidence at x (W - 1) although the Gaussian is centred at x W.
 
+    Raises:
+        DistilPoseError: all weights are 0, or the shares of a ramp do not ascend.
+
     Attributes:
         floor: noise floor of the teacher's maps. Terms that read a map as a distribution set cells below this share of its peak
             to 0. Maps trained by squared difference have noise in all cells, softmax maps have none.
         projection: the learned map between tokens; None if the shapes agree.
     """
-
-    projection: TokenProjection | None
 
     def __init__(
         self,
@@ -91,17 +92,20 @@ class DistillationLoss(nn.Module):
     ):
         super().__init__()
         self.weights: dict[str, float] = {
-            "regression": regression,
-            "visual_token": visual_token,
-            "keypoint_token": keypoint_token,
-            "confidence": confidence,
-            "simulated_heatmap": simulated_heatmap,
-            "likelihood": likelihood,
-            "marginal": marginal,
-            "divergence": divergence,
-            "moment": moment,
-        }
+            "regression": regression, "visual_token": visual_token, "keypoint_token": keypoint_token,
+            "confidence": confidence, "simulated_heatmap": simulated_heatmap, "likelihood": likelihood,
+            "marginal": marginal, "divergence": divergence, "moment": moment,
+        }  # fmt: skip
+        if not any(self.weights.values()):
+            raise DistilPoseError(
+                "All weights of the loss are 0, so nothing can be learnt: give one, such as loss.regression=1."
+            )
         self.ramps: dict[str, tuple[float, float]] = {str(term): shares for term, shares in (ramps or {}).items()}
+        for term, (start, end) in self.ramps.items():
+            if start >= end:
+                raise DistilPoseError(
+                    f"loss.ramps.{term}=[{start}, {end}] must be two ascending shares of the training, such as [0.2, 0.5]."
+                )
         self.beta = beta
         self.divergence_shape = divergence_shape
         self.agreement = agreement
@@ -110,7 +114,7 @@ class DistillationLoss(nn.Module):
         self.released = released
         self.floor = FLOOR
         self.flow = ResidualLogLikelihood() if likelihood > 0 else None
-        self.projection = None
+        self.projection: TokenProjection | None = None
 
     @property
     def needs_teacher(self) -> bool:
@@ -188,9 +192,8 @@ class DistillationLoss(nn.Module):
             if self.needs_teacher:
                 assert teacher is not None
                 teacher = TeacherOutput._make(None if field is None else full_precision(field) for field in teacher)
-                self._add_teacher_terms(
-                    terms, student, teacher, keypoints, weights, weights if labelled is None else labelled
-                )
+                labelled = weights if labelled is None else labelled
+                self._add_teacher_terms(terms, student, teacher, keypoints, weights, labelled)
             if self.flow is not None:
                 size = heatmap_size or teacher.heatmaps.shape[-2:]  # type: ignore[union-attr]
                 terms["likelihood"] = self.flow(student.keypoints, student.sigmas, keypoints, weights, tuple(size))
@@ -239,12 +242,9 @@ class DistillationLoss(nn.Module):
         """Add the two unweighted token terms to `terms`. Joints that the teacher does not know are left out."""
         assert teacher.visual_tokens is not None
         assert teacher.keypoint_tokens is not None
-        visual, keypoint, target = student.visual_tokens, student.keypoint_tokens, teacher.visual_tokens
+        tokens = (student.visual_tokens, student.keypoint_tokens, teacher.visual_tokens)
+        visual, keypoint, target = tokens if self.projection is None else self.projection(*tokens)
         if self.weights["visual_token"] > 0:
-            if self.projection is not None:
-                visual, target = self.projection.visual(visual), self.projection.resample(target)
             terms["visual_token"] = token_loss(visual, target)
         if self.weights["keypoint_token"] > 0:
-            if self.projection is not None:
-                keypoint = self.projection.keypoint(keypoint)
             terms["keypoint_token"] = token_loss(keypoint, teacher.keypoint_tokens, teacher.known)

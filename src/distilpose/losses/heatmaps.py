@@ -16,7 +16,9 @@ DOUBT = 0.05
 
 
 def simulated_heatmaps(keypoints: Tensor, sigmas: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The Gaussians that a student predicts (paper, simulated heat maps): peak 1, over the whole map, not truncated.
+    """The Gaussians that a student predicts (paper, simulated heat maps), with a peak of 1 and not truncated.
+
+    G(i, j) = exp(-(i - W x)^2 / (2 sigma_x^2) - (j - H y)^2 / (2 sigma_y^2)) in column i and row j of a map of H x W cells.
 
     Args:
         keypoints: (N, K, 2) positions as a share of the crop.

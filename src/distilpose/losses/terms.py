@@ -1,4 +1,7 @@
-"""The paper's terms as functions: tensors in, an unweighted scalar out (paper, equations of section 3)."""
+"""The paper's terms as functions: tensors in, an unweighted scalar out.
+
+Letters: w is a joint's weight, T the teacher's heat map and G the student's simulated one (`simulated_heatmaps`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from distilpose.losses.heatmaps import simulated_heatmaps
 
 
 def regression_loss(predicted: Tensor, target: Tensor, weights: Tensor, beta: float = 1.0) -> Tensor:
-    """Smooth L1 of weighted keypoints (N, K, 2), mean over all N K 2 values, unlabelled joints included.
+    """Mean of smooth_L1(w p - w t) over all N K 2 coordinates, predicted p and target t, unlabelled joints included.
 
     Coordinates are shares of the crop, so with the paper's beta of 1 every error is in the quadratic part. A small beta makes
     it L1.
@@ -45,18 +48,17 @@ def teacher_confidence(keypoints: Tensor, heatmaps: Tensor, released: bool = Fal
 def confidence_loss(
     scores: Tensor, keypoints: Tensor, heatmaps: Tensor, weights: Tensor, released: bool = False
 ) -> Tensor:
-    """L1 between weighted scores (N, K) and the teacher's value at the student's keypoints, mean over all N K."""
+    """Mean of |w s - w T(p)| over all N K scores s; T(p) is the teacher's value at the student's keypoints."""
     return F.l1_loss(scores * weights, teacher_confidence(keypoints, heatmaps, released) * weights)
 
 
 def simulated_heatmap_loss(
     keypoints: Tensor, sigmas: Tensor, heatmaps: Tensor, weights: Tensor, released: bool = False
 ) -> Tensor:
-    """Squared difference between simulated and teacher heat maps (N, K, H, W).
+    """Mean of (w (G - T))^2 over all joints and cells of the maps (N, K, H, W).
 
-    Mean over samples and cells of (w (G - T))^2 for each joint, then the mean over joints. A joint whose 3-sigma box lies
-    completely outside the map has weight 0. With `released`, each joint's squared weights and squared differences are averaged
-    over the batch separately and then multiplied, which equals the release's N x N broadcast.
+    A joint whose 3-sigma box is completely outside the map has weight 0. With `released`, each joint's squared weights and
+    squared differences are averaged over the batch separately and then multiplied, which equals the release's N x N broadcast.
     """
     maps, on_map = simulated_heatmaps(keypoints, sigmas, (heatmaps.shape[-2], heatmaps.shape[-1]))
     weights = (weights * on_map).square()

@@ -52,6 +52,10 @@ class TokenProjection(nn.Module):
                 nn.init.trunc_normal_(linear.weight, std=0.02)
                 nn.init.zeros_(linear.bias)
 
+    def forward(self, visual: Tensor, keypoint: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The student's visual and keypoint tokens and the teacher's visual tokens, each in the shape of the comparison."""
+        return self.visual(visual), self.keypoint(keypoint), self.resample(target)
+
     def resample(self, visual_tokens: Tensor) -> Tensor:
         """Resample the teacher's visual tokens (N, P', D) to the student's grid, (N, P, D): averaged down, interpolated up."""
         if self.student_grid == self.teacher_grid:

@@ -93,7 +93,7 @@ def load_model(path: str | Path, weights_kind: WeightsKind = "averaged") -> Pose
             key: tuple(map(float, metadata[key])) for key in ("mean", "std") if key in metadata
         }
         model = create_model(**_without_other_files(metadata["config"]), **normalisation)
-    except (TypeError, KeyError, ValueError, RuntimeError, AssertionError) as error:
+    except Exception as error:  # the type depends on what is wrong with the file's configuration
         raise DistilPoseError(
             f"{path} describes a model that this version cannot build ({first_line(error)}): update distilpose."
         ) from error
@@ -172,7 +172,8 @@ def _read_lightning(path: Path, weights_kind: str) -> tuple[dict[str, Any], dict
     content = read_torch_file(path)
     content = content if isinstance(content, dict) else {}
     state = content.get(WEIGHTS[weights_kind], content.get("state_dict", content))
-    config = (content.get("hyper_parameters") or {}).get("model")
+    settings = content.get("hyper_parameters")
+    config = settings.get("model") if isinstance(settings, dict) else None
     if not isinstance(config, dict) or not isinstance(state, dict):
         raise _foreign_file(path, state if isinstance(state, dict) else {})
     tensors = {

@@ -56,7 +56,7 @@ def create_model(
 
     Args:
         name: one of `list_models()`.
-        num_keypoints: K, for joints without names; not used if a skeleton is given.
+        num_keypoints: K, for joints without names; with a skeleton it must be the skeleton's.
         skeleton: the joints, as a Skeleton or its `to_dict`. By default COCO's for 17 joints, and unnamed joints for others.
         input_size: height and width of the crops in pixels, multiples of 4 times the patch; the model's default if null.
         pretrained: whether the backbone starts from ImageNet weights (HRNet and timm backbones).
@@ -79,8 +79,8 @@ def create_model(
         heatmap_activation: activation of a teacher's maps, which its loss sets (see `TeacherHead`).
 
     Raises:
-        DistilPoseError: an unknown name, an option that the model does not take, a size that patches do not divide, or
-            ImageNet weights that cannot be downloaded.
+        DistilPoseError: an unknown name, an option that the model does not take, a skeleton with another number of joints
+            than `num_keypoints`, a size that patches do not divide, or ImageNet weights that cannot be downloaded.
     """
     spec = model_spec(name)
     values = {
@@ -107,6 +107,11 @@ def create_model(
     if skeleton is None:
         skeleton = COCO if num_keypoints is None else Skeleton.unnamed(num_keypoints)
     resolved = skeleton if isinstance(skeleton, Skeleton) else Skeleton.from_dict(skeleton)
+    if num_keypoints not in (None, resolved.num_keypoints):
+        raise DistilPoseError(
+            f"num_keypoints={num_keypoints} contradicts the skeleton, which has {resolved.num_keypoints} joints "
+            f"({', '.join(resolved.names[:3])}, …): leave num_keypoints out, or give another skeleton or data set."
+        )
     size = _check_size(spec.input_size if input_size is None else input_size, settings.get("patch_size", (1, 1)))
     network = _create_backbone(spec, settings, size, pretrained)
     parts = _encoder_and_head(spec, settings, int(network.out_channels), size, resolved.num_keypoints)

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from distilpose.errors import DistilPoseError
 from distilpose.models.encoder import TokenDistillingEncoder
 from distilpose.models.heads import Activation, ConvolutionHead, StudentHead, TeacherHead
-from distilpose.outputs import StudentOutput, TeacherOutput
+from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD, StudentOutput, TeacherOutput
 from distilpose.skeleton import Skeleton
 
 STRIDE = 4
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class PoseModel(nn.Module):

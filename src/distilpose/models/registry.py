@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from distilpose.errors import DistilPoseError
-from distilpose.models.model import IMAGENET_MEAN, IMAGENET_STD
+from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD
 
 PAPER = "Ye et al., DistilPose: Tokenized Pose Regression with Heatmap Distillation, CVPR 2023, arXiv 2303.02455"
 ENCODER = {"width": 192, "depth": 12, "heads": 8, "head_dim": None, "mlp_dim": None, "patch_size": [4, 3]}

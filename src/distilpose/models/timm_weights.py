@@ -14,7 +14,7 @@ from distilpose.errors import DistilPoseError, first_line
 WITHOUT = "start without them by pretrained=False (model.pretrained=false on the command line)"
 
 
-def create_features(name: str, pretrained: bool, **options: Any) -> Any:
+def create_features(name: str, pretrained: bool, /, **options: Any) -> Any:
     """`timm.create_model(name, features_only=True, ...)`, which fails early if its weights cannot be downloaded.
 
     Args:
@@ -31,7 +31,11 @@ def create_features(name: str, pretrained: bool, **options: Any) -> Any:
         return timm.create_model(name, features_only=True, pretrained=pretrained, **options)
     except Exception as error:  # timm passes on what its network or the download raises
         if not pretrained:
-            raise DistilPoseError(f"timm cannot build backbone {name!r} with {options}: {error}") from error
+            given = f" with {options}" if options else ""
+            raise DistilPoseError(
+                f"timm cannot build backbone {name!r}{given} ({first_line(error)}): give a name of timm.list_models(), "
+                "such as resnet18, and options that this network takes."
+            ) from error
         raise DistilPoseError(
             f"The ImageNet weights of {name} could not be loaded ({first_line(error)}): try again, or {WITHOUT}."
         ) from error

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError
-from distilpose.losses import DistillationLoss
+from distilpose.losses import DistillationLoss, TokenShape
 from distilpose.models import PoseModel, copy_backbone, model_spec
 from distilpose.modules.pose_module import PoseModule
 from distilpose.outputs import PoseBatch, StudentOutput
@@ -67,14 +67,11 @@ class DistillationModule(PoseModule):
         return super()._apply(fn, *args, **kwargs)
 
     def on_fit_start(self) -> None:
-        """Check the teacher before the training; a resumed run does not check it again."""
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        """Check the teacher before the training; a resumed run does not check it again. Without one, check the labels."""
         if self.teacher is None:
-            if not datamodule.train_dataset().instances.labelled.any():
-                raise DistilPoseError(
-                    "No training person has a label and this loss uses no teacher: give labels or a loss with a teacher."
-                )
+            super().on_fit_start()
             return
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         self.teacher.prepare(datamodule)
         if self.trainer.ckpt_path is None and (message := self.teacher.check(datamodule)) is not None:
             rank_zero_only(log.info)(message)
@@ -97,7 +94,7 @@ class DistillationModule(PoseModule):
         return terms["total"]
 
 
-def _token_shape(model: PoseModel | None) -> Any:
+def _token_shape(model: PoseModel | None) -> TokenShape | None:
     """Shape of a model's tokens; None if it has no tokens."""
     return None if model is None or model.encoder is None else model.encoder.token_shape
 

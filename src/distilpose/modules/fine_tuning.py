@@ -7,8 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from distilpose.errors import DistilPoseError, first_line
+from distilpose.models import PoseModel
 
-def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+
+def freeze(model: PoseModel, names: Sequence[str]) -> list[nn.Module]:
     """Freeze parts of a model.
 
     Args:
@@ -17,8 +20,21 @@ def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
 
     Returns:
         The frozen modules. Keep them in eval mode too, otherwise their batch statistics change.
+
+    Raises:
+        DistilPoseError: the model has no module of that name, or no parameter is left to train.
     """
-    return [model.get_submodule(name).requires_grad_(False) for name in names]
+    try:
+        frozen = [model.get_submodule(name).requires_grad_(False) for name in names]
+    except AttributeError as error:
+        known = ", ".join(name for name, _ in model.named_modules() if name and name.count(".") < 2)
+        raise DistilPoseError(
+            f"method.frozen={list(names)} must name modules of {model.name} ({first_line(error)}): give some of {known}, or "
+            "modules inside these, such as encoder.layers.0."
+        ) from error
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise DistilPoseError(f"method.frozen={list(names)} is all of {model.name}: leave a part of it to train.")
+    return frozen
 
 
 def parameter_groups(module: nn.Module, backbone: nn.Module, rate: float, decay: float) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Gt, Le
@@ -17,7 +17,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import Evaluation, check_finite, concatenate, evaluate_dataset, predict_batch
+from distilpose.evaluation import (
+    Evaluation,
+    FlipTest,
+    check_finite,
+    check_normalisation,
+    concatenate,
+    evaluate_dataset,
+    predict_batch,
+)
 from distilpose.models import PoseModel
 from distilpose.modules.divergence import check_divergence
 from distilpose.modules.fine_tuning import freeze, parameter_groups
@@ -53,17 +61,18 @@ class PoseModule(LightningModule):
         model: PoseModel,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler] | None = None,
-        flip_test: bool | Literal["released"] = True,
+        flip_test: FlipTest = True,
         compile: bool = False,
         frozen: Sequence[str] = (),
         layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
+        check_normalisation(model)
         self.model = model
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
-        self.flip_test: bool | Literal["released"] = flip_test
+        self.flip_test: FlipTest = flip_test
         self.layer_decay = layer_decay
         self._frozen = freeze(model, frozen)
         self.train()  # Lightning calls it only after the first validation
@@ -130,6 +139,13 @@ class PoseModule(LightningModule):
 
     def _averages(self) -> bool:
         return any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+
+    def on_fit_start(self) -> None:
+        """Raise an error if no training person has a label."""
+        if not self.trainer.datamodule.train_dataset().instances.labelled.any():  # type: ignore[attr-defined]
+            raise DistilPoseError(
+                "No training person has a label and no teacher is used: give labels, or train a student with a teacher."
+            )
 
     def on_train_start(self) -> None:
         """Restore the generator's state; nothing draws random numbers between this and the first batch."""

@@ -49,9 +49,9 @@ def check_teacher(
         output = teacher(batch)
         heatmaps = output.heatmaps.float()
         lowest, highest = min(lowest, heatmaps.min().item()), max(highest, heatmaps.max().item())
-        place, peak = decode_heatmaps(heatmaps)
+        keypoints, peak = decode_heatmaps(heatmaps)
         weights = batch.weights if output.trust is None else batch.weights * (output.trust > 0)
-        for values, value in zip(collected, (place, peak, batch.keypoints, weights), strict=True):
+        for values, value in zip(collected, (keypoints, peak, batch.keypoints, weights), strict=True):
             values.append(value.cpu())
     predicted, peaks, truth, weight = map(torch.cat, collected)
     mean_pose = (truth * weight[..., None]).sum(0) / weight.sum(0).clamp(min=1)[:, None]
@@ -64,7 +64,7 @@ def check_teacher(
         "joints": weight.sum().item(),
         "median_peak": peaks[weight > 0].median().item() if (weight > 0).any() else float("nan"),
     }
-    _judge(figures, count)
+    _check_figures(figures, count)
     return figures
 
 
@@ -80,7 +80,7 @@ def _accuracy(predicted: Tensor, truth: Tensor, weight: Tensor, input_size: tupl
     return ((correct * weight).sum() / weight.sum().clamp(min=1)).item()
 
 
-def _judge(figures: dict[str, float], count: int) -> None:
+def _check_figures(figures: dict[str, float], count: int) -> None:
     """Raise an error if the heat maps are out of range or the accuracy is near chance."""
     way_out = "Train it longer or use another, or pass teacher.check=false to distil from it regardless."
     if not (figures["lowest"] >= -1 and figures["highest"] <= 2 and figures["median_peak"] >= 0.01):

@@ -116,9 +116,8 @@ class RecordedTeacher(Teacher):
         sampled = F.grid_sample(maps, (2 * grid / last - 1).to(maps), padding_mode="zeros", align_corners=True)
         if margin == 0:
             return sampled
-        height = (1 + (blur / unblurred) ** 2)[..., None, None].to(
-            maps
-        )  # a blur lowers a Gaussian's peak by this factor
+        # a blur lowers a Gaussian's peak by this factor
+        height = (1 + (blur / unblurred) ** 2)[..., None, None].to(maps)
         down, across = (_blur(blur, at, size).to(maps) for at, size in ((y, rows), (x, columns)))
         return down @ sampled @ across.mT * height
 

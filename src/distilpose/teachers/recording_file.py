@@ -98,7 +98,7 @@ def open_recording(path: str | Path) -> Recording:
         maps, persons = np.load(path / MAPS, mmap_mode="r"), np.load(path / PERSONS, mmap_mode="r")
         if version != FORMAT or len(maps) != len(persons) or maps.shape[1] != len(names):
             raise ValueError(f"format {version}, {len(maps)} maps of {len(persons)} persons")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
         raise DistilPoseError(f"{path} is not a readable recording ({error}): {WAY_OUT}.") from None
     return Recording(path, about, Skeleton.from_names(names), maps, persons)
 

@@ -165,14 +165,14 @@ def _draw_one(folder: str, spec: SyntheticSpec, job: tuple[str, int]) -> tuple[d
     split, number = job
     rng = np.random.default_rng((spec.drawing_seed, SPLITS.index(split), number))
     image, persons = draw_scene(rng, spec.image_size, spec.max_persons, spec.variety)
-    identity = number + 1
-    name = f"{identity:012d}.jpg"
+    image_id = number + 1
+    name = f"{image_id:012d}.jpg"
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 97))]
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
     Path(folder, split, name).write_bytes(encoded.tobytes())
     for person in persons:
-        person.update(image_id=identity, category_id=1)
-    return {"id": identity, "file_name": name, "width": spec.image_size, "height": spec.image_size}, persons
+        person.update(image_id=image_id, category_id=1)
+    return {"id": image_id, "file_name": name, "width": spec.image_size, "height": spec.image_size}, persons
 
 
 def _category() -> dict[str, Any]:

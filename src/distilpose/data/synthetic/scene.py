@@ -15,7 +15,7 @@ from distilpose.data.synthetic.person import Person, silhouette
 _OBSTACLE = 1 << 20  # canvas label of occluding objects
 _FACE_JOINTS = slice(0, 5)
 # a person of whom a smaller share is visible has a box but no joints, like barely visible persons in COCO
-_LEAST_SHOWN = 0.3
+_MIN_VISIBLE_SHARE = 0.3
 # probability that an occluded joint has no label, for the body and for the face
 _UNLABELLED, _UNLABELLED_FACE = 0.12, 0.75
 
@@ -85,7 +85,7 @@ def _annotate(rng: np.random.Generator, person: Person, canvas: Canvas, index: i
     chance = np.full(len(flags), _UNLABELLED)
     chance[_FACE_JOINTS] = _UNLABELLED_FACE
     flags[(flags == 1) & (rng.random(len(flags)) < chance)] = 0
-    if shown.sum() < _LEAST_SHOWN * body.sum():
+    if shown.sum() < _MIN_VISIBLE_SHARE * body.sum():
         flags[:] = 0
     keypoints = np.where(flags[:, None] > 0, person.keypoints.round(2), 0)
 
