@@ -36,14 +36,14 @@ lint: setup  ## Check style with ruff
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-format: setup  ## Format, and mend what ruff can mend
+format: setup  ## Format, and apply ruff's automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 types: setup  ## Check types with mypy
 	$(BIN)/mypy
 
-check: lint types test test-slow  ## All that has to be green before a change lands
+check: lint types test test-slow  ## Everything that must pass before a change is merged
 
 lock: setup  ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --quiet --upgrade -o requirements.lock

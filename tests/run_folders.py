@@ -61,6 +61,6 @@ def write_run(
 def cells(text: str, name: str) -> dict[str, str]:
     """The cells of a row of a Markdown table, by column."""
     lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
-    found = [line for line in lines[2:] if line[0] == name]
-    assert len(found) == 1, (name, text)
-    return dict(zip(lines[0], found[0], strict=True))
+    rows = [line for line in lines[2:] if line[0] == name]
+    assert len(rows) == 1, (name, text)
+    return dict(zip(lines[0], rows[0], strict=True))

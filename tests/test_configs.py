@@ -22,9 +22,9 @@ from distilpose.skeleton import COCO
 
 
 def options(group):
-    found = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
-    assert found, group
-    return found
+    names = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+    assert names, group
+    return names
 
 
 def configured(*overrides, name="train"):

@@ -132,6 +132,14 @@ def test_user_errors_are_one_line(run, tmp_path, monkeypatch, arguments):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_is_not_a_stack_trace(run, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distilpose.curation.sigmas.estimate_sigmas", interrupt)
+    assert run("sigmas", tmp_path / "a.json", tmp_path / "b.json") == (130, "", "Interrupted.\n")
+
+
 @pytest.mark.slow
 def test_the_module_runs():
     command = [sys.executable, "-m", "distilpose.dataset", "--help"]

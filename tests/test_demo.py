@@ -148,7 +148,7 @@ def test_settings_that_are_not_as_declared(override, expected):
 def test_a_port_that_is_in_use(checkpoint):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"in use.*{port}"):
+        with pytest.raises(DistilPoseError, match=f"port={port} .*in use.*port=0"):
             demo(f"checkpoint={checkpoint}", f"port={port}")
 
 

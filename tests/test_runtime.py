@@ -88,8 +88,8 @@ def test_teacher_with_normalisation_inside(tmp_path, photograph):
 def test_whole_image_and_no_boxes(student, photograph):
     runtime = Runtime(student[1])
     height, width = photograph[0].shape[:2]
-    whole = runtime(photograph[0])
-    assert np.array_equal(whole.keypoints, runtime(photograph[0], [[0, 0, width, height]]).keypoints)
+    poses = runtime(photograph[0])
+    assert np.array_equal(poses.keypoints, runtime(photograph[0], [[0, 0, width, height]]).keypoints)
     assert runtime(photograph[0], []).keypoints.shape == (0, 17, 2)
     with pytest.raises(DistilPoseError, match=r"0\.0, 0\.0, 0\.0, 5\.0"):
         runtime(photograph[0], [[0, 0, 0, 5]])
@@ -115,15 +115,24 @@ def test_the_command_prints_a_table(student, photograph, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "photo.png"), photograph[0])
     main([str(student[1]), str(tmp_path / "photo.png")])
     assert "left_wrist" in capsys.readouterr().out
-    for arguments in (["--boxes", "1", "2", "3"], []):
-        with pytest.raises(SystemExit, match="error: "):
-            main([str(student[1]), str(tmp_path / "missing.png"), *arguments])
+    with pytest.raises(SystemExit):
+        main([str(student[1]), str(tmp_path / "photo.png"), "--boxes", "1", "2", "3"])
+    assert "four numbers for each person (x, y, width, height), got 3" in capsys.readouterr().err
     (tmp_path / "notes.png").write_text("not an image")
     for name, reason in (("missing.png", "No such file or directory"), ("notes.png", "100 million pixels")):
         with pytest.raises(SystemExit) as error:
             main([str(student[1]), str(tmp_path / name)])
+        assert str(error.value).startswith("error: ")
         assert name in str(error.value)
         assert reason in str(error.value)
+    with pytest.raises(SystemExit, match=r"missing\.onnx cannot be read"):
+        main([str(tmp_path / "missing.onnx"), str(tmp_path / "photo.png")])
+
+
+def test_onnxruntime_is_not_installed(student, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(DistilPoseError, match="pip install onnxruntime"):
+        Runtime(student[1])
 
 
 @pytest.mark.slow

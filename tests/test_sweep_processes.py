@@ -100,8 +100,8 @@ def test_a_signal_stops_the_whole_sweep_and_the_same_command_resumes_it(tiny_coc
     status, _, err = finish(start(tmp_path, *settings))
     assert status == 1
     assert [state for state, _ in table(tmp_path / "sweep").values()] == ["failed", "done", "done"]
-    whole = [word.replace("seed=-1,0,1", "seed=0").replace("dir=sweep", "dir=whole") for word in settings]
-    assert finish(start(tmp_path, *whole))[0] == 0
+    reference = [word.replace("seed=-1,0,1", "seed=0").replace("dir=sweep", "dir=whole") for word in settings]
+    assert finish(start(tmp_path, *reference))[0] == 0
     assert figures(tmp_path / "sweep" / "seed0") == figures(tmp_path / "whole" / "seed0")
 
 
@@ -181,8 +181,8 @@ def test_trials_are_trainings(tiny_coco, tmp_path):
     status, _, err = finish(start(tmp_path, *settings, "hydra.sweeper.trials=5"))
     assert status == 0, err
     assert first == {n: (tmp_path / "found" / f"trial{n}" / "metrics.csv").stat().st_mtime_ns for n in (0, 1)}
-    whole = [word.replace("dir=found", "dir=whole") for word in settings]
-    assert finish(start(tmp_path, *whole, "hydra.sweeper.trials=5"))[0] == 0
+    reference = [word.replace("dir=found", "dir=whole") for word in settings]
+    assert finish(start(tmp_path, *reference, "hydra.sweeper.trials=5"))[0] == 0
     assert table(tmp_path / "found") == table(tmp_path / "whole")
     assert {state for state, _ in table(tmp_path / "found").values()} <= {"done", "pruned"}
     best = OmegaConf.load(tmp_path / "found" / "best.yaml")

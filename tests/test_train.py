@@ -107,12 +107,12 @@ def test_teacher_then_student(trained, tmp_path):
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run_train, trained, teacher, extra):
     # random numbers: views of each person, and the likelihood's integral in each step
     drawing = ["augmentation=photometric", "loss.likelihood=0.01", *extra]
-    whole = trained("whole", *teacher, *UNDRAWN, *drawing, "trainer.max_epochs=4")
+    reference = trained("whole", *teacher, *UNDRAWN, *drawing, "trainer.max_epochs=4")
     parts = trained("parts", *teacher, *UNDRAWN, *drawing, "trainer.max_epochs=2")
     assert read(parts / "checkpoints" / "last.ckpt")["epoch"] == 1
     status, printed = run_train(f"resume={parts}", "trainer.max_epochs=4")
     assert status == 0, printed
-    first, second = (read(folder / "checkpoints" / "last.ckpt") for folder in (whole, parts))
+    first, second = (read(folder / "checkpoints" / "last.ckpt") for folder in (reference, parts))
     assert second["epoch"] == first["epoch"] == 3
     assert second["global_step"] == first["global_step"]
     states = ["state_dict", "current_model_state"] if extra else ["state_dict"]
@@ -120,7 +120,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run_train, trai
         for name, value in first[state].items():
             assert torch.equal(value, second[state][name]), name
     assert first["lr_schedulers"] == second["lr_schedulers"]
-    one, other = (read_table(folder / "metrics.csv") for folder in (whole, parts))
+    one, other = (read_table(folder / "metrics.csv") for folder in (reference, parts))
     assert [row["epoch"] for row in other] == [0, 1, 2, 3]
     for row in (*one, *other):
         del row["seconds"]
@@ -192,13 +192,13 @@ def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(trai
 
 def test_an_epoch_that_ends_in_its_middle_has_its_own_means(trained):
     still = [*ALONE, *UNDRAWN, "optimizer.lr=0", "method.frozen=[backbone]", "trainer.max_epochs=2"]
-    whole, part = trained("whole", *still), trained("part", *still, "+trainer.max_steps=3")
-    batches = int(read_table(whole / "metrics.csv")[0]["step"])
+    reference, part = trained("whole", *still), trained("part", *still, "+trainer.max_steps=3")
+    batches = int(read_table(reference / "metrics.csv")[0]["step"])
     assert batches == 2
     first, second = read_table(part / "metrics.csv")
     assert (second["epoch"], second["step"]) == (1, 3)
-    assert first["train/total"] == read_table(whole / "metrics.csv")[0]["train/total"]
-    assert second["train/total"] not in (first["train/total"], read_table(whole / "metrics.csv")[1]["train/total"])
+    assert first["train/total"] == read_table(reference / "metrics.csv")[0]["train/total"]
+    assert second["train/total"] not in (first["train/total"], read_table(reference / "metrics.csv")[1]["train/total"])
 
 
 def test_a_checkpoint_of_another_model_is_not_resumed(run_train, tiny_coco, tiny_run):

@@ -140,8 +140,8 @@ def test_averaged_and_raw_weights_of_a_checkpoint(run_train, trained, tmp_path):
     assert any(not torch.equal(value, averaged[name]) for name, value in raw.items())
     plain = trained("plain") / "checkpoints" / "last.ckpt"
     for wanted, kind in ((averaged, {}), (averaged, {"weights_kind": "averaged"}), (raw, {"weights_kind": "raw"})):
-        found = load_model(last, **kind).state_dict()
-        assert all(torch.equal(value, wanted[name]) for name, value in found.items())
+        loaded = load_model(last, **kind).state_dict()
+        assert all(torch.equal(value, wanted[name]) for name, value in loaded.items())
         assert load_model(plain, **kind)  # it has only one kind
 
     # without callbacks=ema a resumed run trains the raw weights; weights=FILE uses those that weights_kind selects
@@ -149,8 +149,8 @@ def test_averaged_and_raw_weights_of_a_checkpoint(run_train, trained, tmp_path):
     assert "current_model_state" not in torch.load(rest / "checkpoints" / "last.ckpt", weights_only=True)
     for kind, wanted in (("averaged", averaged), ("raw", raw)):
         start = trained(kind, f"weights={last}", f"weights_kind={kind}", "optimizer.lr=0", "method.frozen=[backbone]")
-        found = load_model(start / "checkpoints" / "last.ckpt").state_dict()
-        assert all(torch.equal(value, wanted[name]) for name, value in found.items()), kind
+        loaded = load_model(start / "checkpoints" / "last.ckpt").state_dict()
+        assert all(torch.equal(value, wanted[name]) for name, value in loaded.items()), kind
     # identical to a training without averaging from the start
     parts = trained("parts", "trainer.max_epochs=4")
     assert all(torch.equal(value, weights(rest)[name]) for name, value in weights(parts).items())
@@ -176,14 +176,14 @@ def test_a_run_with_all_options_ends_bit_for_bit_where_an_uninterrupted_one_does
         "trainer=deterministic", "method.gradient_checkpointing=true", "method.layer_decay=0.8",
         "method.frozen=[encoder.layers.0]", "augmentation=photometric", "trainer.check_val_every_n_epoch=1",
     ]  # fmt: skip
-    whole = trained("whole", *options, "trainer.max_epochs=4")
+    reference = trained("whole", *options, "trainer.max_epochs=4")
     parts = trained("parts", *options)
     status, printed = run_train(f"resume={parts}", "trainer.max_epochs=4")
     assert status == 0, printed
     for state in ("state_dict", "current_model_state"):
-        one, other = weights(whole, state), weights(parts, state)
+        one, other = weights(reference, state), weights(parts, state)
         assert all(torch.equal(value, other[name]) for name, value in one.items())
-    tables = [read_table(folder / "metrics.csv") for folder in (whole, parts)]
+    tables = [read_table(folder / "metrics.csv") for folder in (reference, parts)]
     assert [{**row, "seconds": 0} for row in tables[0]] == [{**row, "seconds": 0} for row in tables[1]]
 
 

@@ -55,11 +55,11 @@ def test_a_killed_training_resumes_by_the_same_command_and_ends_the_same(tiny_co
         monkeypatch.setattr(sys, "argv", ["train", *settings, f"hydra.run.dir={place}"])
         GlobalHydra.instance().clear()
         train.main()
-    rows, whole = (read_table(tmp_path / place / "metrics.csv") for place in ("run", "whole"))
+    rows, reference = (read_table(tmp_path / place / "metrics.csv") for place in ("run", "whole"))
     assert rows[0] == first
-    for row in (*rows, *whole):
+    for row in (*rows, *reference):
         del row["seconds"]
-    assert rows == whole
+    assert rows == reference
     assert [row["epoch"] for row in rows] == [0, 1, 2]
 
 

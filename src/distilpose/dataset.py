@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,8 +51,14 @@ def browse(options: argparse.Namespace) -> None:
     """Write the gallery."""
     from distilpose.curation.gallery import write_gallery
 
-    how = (options.persons, tuple(options.input_size), options.category)
-    count = write_gallery(options.file, options.images, options.output, *how)
+    count = write_gallery(
+        options.file,
+        options.images,
+        options.output,
+        persons=options.persons,
+        input_size=tuple(options.input_size),
+        category=options.category,
+    )
     print(f"{count} persons shown in {options.output / 'index.html'}")
 
 
@@ -59,8 +66,16 @@ def convert(options: argparse.Namespace) -> None:
     """Read another format and write COCO."""
     from distilpose.curation.conversion import convert_set
 
-    how = (options.skeleton, options.category, options.split, tuple(options.box_label))
-    lines = convert_set(options.format, options.source, options.images, options.output, *how)
+    lines = convert_set(
+        options.format,
+        options.source,
+        options.images,
+        options.output,
+        skeleton=options.skeleton,
+        category=options.category,
+        split=options.split,
+        box_labels=tuple(options.box_label),
+    )
     print("\n".join(lines))
 
 
@@ -82,6 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         silence_stdout()
         status = 0
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        status = 128 + signal.SIGINT
     except USER_ERRORS as error:
         sys.exit(f"error: {error_message(error)}")
     sys.exit(status)

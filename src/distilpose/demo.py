@@ -92,7 +92,14 @@ def main(cfg: DictConfig) -> None:
     )
     poses(np.zeros((64, 64, 3), np.uint8), None)  # warms up; if a model cannot predict, it fails now
     family = socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
-    listener = socket.create_server((cfg.host, cfg.port), family=family, backlog=128)
+    try:
+        listener = socket.create_server((cfg.host, cfg.port), family=family, backlog=128)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # without the address, which Python adds
+        raise DistilPoseError(
+            f"host={cfg.host} port={cfg.port} cannot be opened ({reason}): give an address of this machine, and another "
+            "port or port=0 for a free one."
+        ) from error
     host_names = [in_url(cfg.host), *cfg.names]
     config = uvicorn.Config(
         make_app(poses, limits, host_names),

@@ -77,7 +77,7 @@ def main(cfg: DictConfig) -> Difference:
     formats.check_format(cfg.format, cfg.precision, output)
     if cfg.precision == "int8" and cfg.calibration.images is None:
         raise DistilPoseError(
-            "precision=int8 needs images like those that it will see later: give calibration.images=FOLDER, and "
+            "precision=int8 needs images like those of its later use: give calibration.images=FOLDER, and "
             "calibration.annotations=FILE for the boxes of the persons on them."
         )
     checkpoint = local_file(cfg.checkpoint)

@@ -33,15 +33,16 @@ from distilpose.inference.writing import (
     draw_rows,
     drawing_paths,
     write_csv,
-    write_jpeg,
     write_rows,
 )
 from distilpose.models import load_model
 from distilpose.models.remote import local_file
 from distilpose.runs.run_of_checkpoint import run_padding
+from distilpose.visualization.drawing import write_picture
 
 # settings that do not change the poses, and may differ when a prediction resumes
 _NOT_COMPARED = ("output", "resume", "device", "draw", "draw_threshold", "csv", "frames", "max_pixels")
+JPEG_QUALITY = 92  # of the drawn images, 0 to 100
 INTERRUPTED = 130  # exit status of any command that Ctrl-C ends
 
 log = logging.getLogger(__name__)
@@ -123,8 +124,7 @@ class Outcome:
 def main(cfg: DictConfig) -> None:
     """Predict, draw, and write results.json; images that cannot be read are listed at the end."""
     output = Path(str(cfg.output))
-    source = open_source(cfg.source, cfg.frames, cfg.max_pixels)
-    boxes = make_box_source(cfg, source)
+    source, boxes = open_source_and_boxes(cfg)
     pipeline = make_pipeline(cfg, source, boxes, output)
     outcome = run(cfg, source, pipeline, output)
     write_rows(outcome.rows, output / "results.json")
@@ -133,17 +133,18 @@ def main(cfg: DictConfig) -> None:
     report(cfg, source, boxes, outcome, output)
 
 
-def make_box_source(cfg: DictConfig, source: ImageFiles | Video) -> BoxSource:
-    """The detector or the box file; images without a box in the file are skipped."""
+def open_source_and_boxes(cfg: DictConfig) -> tuple[ImageFiles | Video, BoxSource]:
+    """The source, and the detector or the box file; images without a box in the file are skipped."""
+    source = open_source(cfg.source, cfg.frames, cfg.max_pixels)
     if cfg.boxes is None:
-        return DetectedBoxes(instantiate(cfg.detector))
+        return source, DetectedBoxes(instantiate(cfg.detector))
     if not cfg.detector._target_.endswith("WholeImage"):
         raise DistilPoseError(f"boxes={cfg.boxes} and a detector are both given: remove boxes=… or detector=….")
     if isinstance(source, Video):
-        return FileBoxes(read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold))
-    boxes, source.ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold)
-    source.empty = frozenset(source.paths) - boxes.keys()
-    return FileBoxes({source.ids[path]: image_boxes for path, image_boxes in boxes.items()})
+        return source, FileBoxes(read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold))
+    boxes, ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold)
+    images = ImageFiles(source.paths, cfg.max_pixels, ids, empty=set(source.paths) - boxes.keys())
+    return images, FileBoxes({ids[path]: image_boxes for path, image_boxes in boxes.items()})
 
 
 def make_pipeline(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, output: Path) -> RowPipeline:
@@ -208,7 +209,7 @@ def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, outp
                     if video is not None:
                         video.write(image)
                     else:
-                        write_jpeg(image, paths[frame.name])
+                        write_picture(paths[frame.name], image, JPEG_QUALITY)
                 progress.advance(task)
         except KeyboardInterrupt:
             outcome.interrupted = True

@@ -26,8 +26,7 @@ from distilpose.models import PoseModel, count_gmacs, count_parameters, load_mod
 from distilpose.outputs import PoseBatch
 from distilpose.runs.train_settings import TrainSettings
 from distilpose.train import fit
-from distilpose.visualization.drawing import contact_sheet, crop_image, draw_skeleton, heatmap_image
-from distilpose.visualization.samples import write_picture
+from distilpose.visualization.drawing import contact_sheet, crop_image, draw_skeleton, heatmap_image, write_picture
 
 log = logging.getLogger(__name__)
 

@@ -24,14 +24,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from distilpose.cli.process import silence_stdout
-from distilpose.data.geometry import given_boxes, region_of_box, warp_image, warp_of_region
+from distilpose.data.geometry import check_rgb, given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError
-from distilpose.exporting.onnx_file import network_input, open_session
+from distilpose.exporting.onnx_file import INPUT, network_input, open_session, read_file
 from distilpose.skeleton import Skeleton
 
 
 class Poses(NamedTuple):
-    """Persons found on an image.
+    """Poses on an image.
 
     Attributes:
         keypoints: (N, K, 2) float32 image pixels.
@@ -65,7 +65,8 @@ class Runtime:
         input_size: (H, W) of the crops.
 
     Raises:
-        DistilPoseError: the file is not an ONNX export of this package, or refers to weights in other files.
+        DistilPoseError: the file cannot be read, is not an ONNX export of this package, or refers to weights in other
+            files; or onnxruntime is not installed.
     """
 
     def __init__(
@@ -95,9 +96,7 @@ class Runtime:
         Raises:
             DistilPoseError: the image is not RGB uint8, or a box is empty, not finite or outside the image.
         """
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {got}.")
+        check_rgb(image)
         height, width = image.shape[:2]
         regions = given_boxes([0, 0, width, height] if boxes is None else boxes, (height, width))
         count, size, padding = self.skeleton.num_keypoints, self.input_size, self.about["padding"]
@@ -126,7 +125,7 @@ class Runtime:
         return keypoints, scores
 
     def _run(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        keypoints, scores = self._session.run(["keypoints", "scores"], {"images": network_input(crops, self.about)})
+        keypoints, scores = self._session.run(["keypoints", "scores"], {INPUT: network_input(crops, self.about)})
         return keypoints, scores
 
 
@@ -147,11 +146,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--flip-test", action="store_true", help="average each crop with its mirror image (students)")
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
     args = parser.parse_args(arguments)
+    if args.boxes is not None and len(args.boxes) % 4:
+        parser.error(f"--boxes takes four numbers for each person (x, y, width, height), got {len(args.boxes)}")
     try:
         boxes = None if args.boxes is None else np.reshape(args.boxes, (-1, 4))
         runtime = Runtime(args.model, flip_test=args.flip_test)
         poses = runtime(_read_rgb(args.image), boxes)
-    except (ValueError, OSError, cv2.error) as error:
+    except DistilPoseError as error:
         sys.exit(f"error: {error}")
     try:
         _print_poses(runtime.skeleton, poses, args.json)
@@ -172,9 +173,9 @@ def _print_poses(skeleton: Skeleton, poses: Poses, as_json: bool) -> None:
 
 
 def _read_rgb(path: str) -> NDArray[np.uint8]:
-    content = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    content = read_file(path)
     try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
     if image is None:

@@ -13,7 +13,8 @@ from distilpose.callbacks.pictures import draw_persons
 from distilpose.errors import DistilPoseError
 from distilpose.losses import DistillationLoss, HeatmapCrossEntropy
 from distilpose.modules import DistillationModule, FrozenTeacher, HeatmapModule
-from distilpose.visualization.samples import sample_persons, write_picture
+from distilpose.visualization.drawing import write_picture
+from distilpose.visualization.samples import sample_persons
 
 SIZE = {"depth": 1, "width": 32, "heads": 2}
 ALONE = {"visual_token": 0, "keypoint_token": 0, "confidence": 0, "simulated_heatmap": 0}

@@ -56,9 +56,9 @@ def groups(*overrides: str):
     ],
 )
 def test_help_describes_settings(setting):
-    (found,) = [one for one in settings_of(groups(), NoSettings) if one.name == setting]
-    assert found.description
-    assert describe(found.annotation)
+    (declared,) = [one for one in settings_of(groups(), NoSettings) if one.name == setting]
+    assert declared.description
+    assert describe(declared.annotation)
 
 
 @pytest.mark.parametrize(

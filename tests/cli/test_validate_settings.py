@@ -75,11 +75,11 @@ def configured(**thing):
 
 
 def test_settings_come_with_their_declarations():
-    found = {setting.name: setting for setting in settings_of(configured(rate=2, mode="auto"), Settings)}
-    assert list(found) == ["seed", "output", "thing.turns", "thing.rate", "thing.mode", "free"]
-    assert found["thing.rate"][1:] == (2, Annotated[float, Gt(0)], "rate of something")
-    assert found["thing.mode"].description == "what it does, in words that take two lines"
-    assert found["free"].annotation is None
+    by_name = {setting.name: setting for setting in settings_of(configured(rate=2, mode="auto"), Settings)}
+    assert list(by_name) == ["seed", "output", "thing.turns", "thing.rate", "thing.mode", "free"]
+    assert by_name["thing.rate"][1:] == (2, Annotated[float, Gt(0)], "rate of something")
+    assert by_name["thing.mode"].description == "what it does, in words that take two lines"
+    assert by_name["free"].annotation is None
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,12 @@ def test_an_annotation_in_words(annotation, text):
 def declared_by(name: str) -> type | None:
     """The class that declares a command's settings; None if it has none."""
     module = importlib.import_module(f"distilpose.{name}")
-    found = [
+    matches = [
         value
         for key, value in vars(module).items()
         if key.endswith("Settings") and isinstance(value, type) and key.lower() == f"{name}settings"
     ]
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 COMMANDS = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml"))
@@ -187,13 +187,13 @@ def bounds_of(annotation) -> list[tuple[float, bool, bool]]:
     kind, *marks = get_args(annotation)
     if kind not in (int, float):
         return []
-    found = []
+    bounds = []
     for mark in marks:
         if isinstance(mark, (Ge, Gt)):
-            found.append((mark.ge if isinstance(mark, Ge) else mark.gt, isinstance(mark, Ge), True))
+            bounds.append((mark.ge if isinstance(mark, Ge) else mark.gt, isinstance(mark, Ge), True))
         if isinstance(mark, (Le, Lt)):
-            found.append((mark.le if isinstance(mark, Le) else mark.lt, isinstance(mark, Le), False))
-    return found
+            bounds.append((mark.le if isinstance(mark, Le) else mark.lt, isinstance(mark, Le), False))
+    return bounds
 
 
 def test_each_declared_bound_is_enforced():

@@ -25,7 +25,7 @@ def test_names_that_lead_out_are_never_opened(sound, tmp_path, monkeypatch):
     opened = []
     real = images.read_header
     monkeypatch.setattr(images, "read_header", lambda path: opened.append(path.name) or real(path))
-    result = data.check().found
+    result = data.check().entries
     findings = {one.code: one.count for one in result}
     assert findings["image-path-outside"] == len(names)
     assert "links" in next(one.message for one in result if one.code == "image-path-outside")

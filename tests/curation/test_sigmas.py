@@ -29,17 +29,17 @@ def test_known_sigmas_are_recovered(sound):
     relabel(one, truth, sigmas, 2)
     one.content["annotations"] = one.people[::-1]  # in another order
     two.content = one.content
-    names, found, counts = estimate_sigmas(one.file, two.write())
-    np.testing.assert_allclose(found, sigmas, rtol=0.12)  # 400 pairs: 3.5 % a standard error
+    names, estimates, counts = estimate_sigmas(one.file, two.write())
+    np.testing.assert_allclose(estimates, sigmas, rtol=0.12)  # 400 pairs: 3.5 % a standard error
     assert (counts == 400).all()
-    assert format_sigmas(names, found, counts).splitlines()[-1].startswith("data.skeleton.sigmas=[0.0")
+    assert format_sigmas(names, estimates, counts).splitlines()[-1].startswith("data.skeleton.sigmas=[0.0")
 
 
 def test_too_few_persons_give_no_sigma(sound):
     one = sound(persons=5)
-    names, found, counts = estimate_sigmas(one.write(), one.file)
-    assert np.isnan(found).all()
-    assert "label more persons twice" in format_sigmas(names, found, counts)
+    names, estimates, counts = estimate_sigmas(one.write(), one.file)
+    assert np.isnan(estimates).all()
+    assert "label more persons twice" in format_sigmas(names, estimates, counts)
 
 
 def test_other_joints_or_persons_are_rejected(sound):

@@ -42,17 +42,17 @@ def test_samples_equal_the_release(shared_data, release_fixtures):
 def test_fields_have_their_shapes_and_types(folder):
     sample = val_set(folder, input_size=(64, 48))[0]
     shapes = {name: (tuple(value.shape), value.dtype) for name, value in sample._asdict().items()}
-    real, whole = torch.float32, torch.int64
+    floating, integer = torch.float32, torch.int64
     assert shapes == {
-        "image": ((3, 64, 48), real),
-        "keypoints": ((17, 2), real),
-        "weights": ((17,), real),
-        "labelled": ((17,), real),
-        "warp": ((2, 3), real),
-        "image_id": ((), whole),
-        "annotation_id": ((), whole),
-        "bbox": ((4,), real),
-        "bbox_score": ((), real),
+        "image": ((3, 64, 48), floating),
+        "keypoints": ((17, 2), floating),
+        "weights": ((17,), floating),
+        "labelled": ((17,), floating),
+        "warp": ((2, 3), floating),
+        "image_id": ((), integer),
+        "annotation_id": ((), integer),
+        "bbox": ((4,), floating),
+        "bbox_score": ((), floating),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from urllib.error import URLError
 
 import numpy as np
@@ -178,3 +179,14 @@ def test_torchvision_without_a_network(monkeypatch):
     monkeypatch.setattr("torchvision.models.get_model", no_network)
     with pytest.raises(DistilPoseError, match=r"no network.*detector\.file=FILE"):
         TorchvisionDetector(device="cpu")
+
+
+def test_a_name_that_is_not_a_detector():
+    with pytest.raises(DistilPoseError, match=r"detector\.name=resnet50 .*fasterrcnn_resnet50_fpn"):
+        TorchvisionDetector("resnet50", device="cpu")
+
+
+def test_onnxruntime_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(DistilPoseError, match=r"detector=onnx needs onnxruntime.*distilpose\[runtime\]"):
+        OnnxDetector(tmp_path / "d.onnx")

@@ -75,7 +75,7 @@ def test_unreadable_images_of_a_folder_are_skipped(tmp_path):
     for name in ("1.png", "3.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "2.png").write_bytes(b"")
-    one, two, three = ImageFiles(tmp_path).frames(lambda path: path.name == "3.png")
+    one, two, three = ImageFiles(find_images(tmp_path)).frames(lambda path: path.name == "3.png")
     assert (one.number, two.number, three.number) == (1, 2, 3)
     assert one.image.shape == (8, 8, 3)
     assert two.image is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from distilpose.errors import DistilPoseError
@@ -16,7 +18,15 @@ def test_the_changed_setting_is_named(tmp_path):
     assert "(detector.threshold was 0.3, is 0.5)" in str(error.value)
 
 
-def test_a_damaged_journal(tmp_path):
-    (tmp_path / "journal.jsonl").write_text('{"settings": {}}\n{"number": 1}\n')
+@pytest.mark.parametrize("line", [b'{"number": 1}', b'{"number": "\xff"}', b"5", b'"text"', b"{"])
+def test_a_damaged_journal(tmp_path, line):
+    (tmp_path / "journal.jsonl").write_bytes(b'{"settings": {}}\n' + line + b"\n")
     with pytest.raises(DistilPoseError, match=r"journal\.jsonl.*damaged.*output="):
         ResultsJournal(tmp_path, {}, resume=True)
+
+
+def test_a_full_disk(tmp_path):
+    journal = ResultsJournal(tmp_path / "out", {}, resume=False)
+    journal.path = Path("/dev/full")
+    with pytest.raises(DistilPoseError, match=r"/dev/full cannot be written .*No space left.*resume=auto"):
+        journal.add([(1, [])])

@@ -139,6 +139,14 @@ class Changing:
         pass
 
 
+def test_a_file_that_does_not_state_its_number_of_frames(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Changing)
+    video = Video("clip.mjpeg", max_frames=50)
+    assert len(video) == 50
+    assert len(list(video.frames())) == 3
+    assert video.faults == []
+
+
 def test_a_camera(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Changing)
     camera = open_source("webcam")

@@ -58,11 +58,11 @@ def test_versions_and_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
     monkeypatch.setattr(provenance, "PACKAGES", ("distilpose", "torch", "no-such-package"))
-    found = environment()
-    assert set(found["packages"]) == {"distilpose", "torch"}
-    assert found["packages"]["torch"] == torch.__version__.split("+")[0]
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert found["gpus"] == ["GPU 0", "GPU 1"]
+    content = environment()
+    assert set(content["packages"]) == {"distilpose", "torch"}
+    assert content["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert content["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert content["gpus"] == ["GPU 0", "GPU 1"]
 
 
 def test_the_files_of_a_teacher_and_their_digests(tmp_path):
@@ -86,7 +86,7 @@ def test_the_files_of_a_teacher_and_their_digests(tmp_path):
     assert files == {
         "weights": start, "teacher_checkpoint": model, "teacher_recording": recording / "recording.json"
     }  # fmt: skip
-    found = digests(files)
+    content = digests(files)
     for role, file in files.items():
-        assert found[role] == {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        assert content[role] == {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     assert teacher_files({"weights": None, "teacher": {"checkpoint": str(tmp_path / "absent")}}) == {}

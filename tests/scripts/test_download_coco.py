@@ -96,8 +96,8 @@ def archive(script):
 
 def assert_complete(root: Path) -> None:
     """Exactly the expected files exist, with their content."""
-    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    assert found == {name: content for name, content in MEMBERS.items() if "captions" not in name}
+    files = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert files == {name: content for name, content in MEMBERS.items() if "captions" not in name}
     assert sorted(path.name for path in root.iterdir()) == ["annotations", "val2017"]
 
 

@@ -66,10 +66,10 @@ def test_leeds_sports_with_the_joints_of_coco(script, shared_data, tmp_path):
     lspet, coco = shared_data / "lspet", shared_data / "coco-mini" / "annotations" / "person_keypoints_val2017.json"
     source = lspet / "annotations" / "lspet_val.json"
     script.main([str(tmp_path / "lspet.json"), f"{source}={lspet}/val", "--joints", str(coco)])
-    found, theirs = persons(tmp_path / "lspet.json", tmp_path), persons(source, lspet / "val")
-    assert found.skeleton.names == COCO.names
+    merged, theirs = persons(tmp_path / "lspet.json", tmp_path), persons(source, lspet / "val")
+    assert merged.skeleton.names == COCO.names
     known = [name for name in COCO.names if name in theirs.skeleton.names]
     assert len(known) == 12
     places = [theirs.skeleton.names.index(name) for name in known]
     kept = theirs.instances.labelled[:, places].any(axis=1)
-    assert found.instances.labelled.sum() == theirs.instances.labelled[kept][:, places].sum()
+    assert merged.instances.labelled.sum() == theirs.instances.labelled[kept][:, places].sum()

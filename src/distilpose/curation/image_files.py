@@ -13,8 +13,8 @@ from PIL import Image
 from distilpose.errors import DistilPoseError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-MOST_PIXELS = 100_000_000
-MOST_BYTES = 256 * 2**20
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 256 * 2**20
 _ORIENTATION = 0x0112
 
 
@@ -77,9 +77,9 @@ def read_header(path: Path) -> Header:
         DistilPoseError: it is not an image of a supported format.
     """
     too_large = ImageTooLargeError(
-        f"Image {path} has more than {MOST_BYTES >> 20} MiB or {MOST_PIXELS / 1e6:g} million pixels: make it smaller."
+        f"Image {path} has more than {MAX_BYTES >> 20} MiB or {MAX_PIXELS / 1e6:g} million pixels: make it smaller."
     )
-    if path.stat().st_size > MOST_BYTES:
+    if path.stat().st_size > MAX_BYTES:
         raise too_large
     try:
         with warnings.catch_warnings():
@@ -92,6 +92,6 @@ def read_header(path: Path) -> Header:
         raise too_large from None
     except Exception as error:  # on damaged files Pillow's readers raise exceptions of any type
         raise DistilPoseError(f"Image {path} cannot be read ({type(error).__name__}).") from None
-    if header.width * header.height > MOST_PIXELS:
+    if header.width * header.height > MAX_PIXELS:
         raise too_large
     return header

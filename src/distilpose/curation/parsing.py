@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
-MOST_JOINTS = 1000  # whole-body sets have 133; a small file with far more would need gigabytes of memory
+MAX_JOINTS = 1000  # whole-body sets have 133; a small file with far more would need gigabytes of memory
 _MAX_REASON = 120  # characters kept of another library's message
 
 

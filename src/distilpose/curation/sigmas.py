@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.errors import DistilPoseError
 
-FEWEST = 10  # persons with two labels of a joint, to estimate its sigma
-_FAR = 0.25  # mean squared distance divided by area; from here on two labellings are of different persons
+MIN_PERSONS = 10  # persons with two labels of a joint, to estimate its sigma
+_MAX_DISTANCE = 0.25  # mean squared distance divided by area, from which two labellings are of different persons
 
 
 def estimate_sigmas(
@@ -30,7 +30,7 @@ def estimate_sigmas(
         category: name or id, if several have keypoints.
 
     Returns:
-        Names of the joints, (K,) sigmas (NaN if labelled twice in fewer than `FEWEST` persons), (K,) number of persons.
+        Names of the joints, (K,) sigmas (NaN if labelled twice in fewer than `MIN_PERSONS` persons), (K,) number of persons.
 
     Raises:
         DistilPoseError: the joints differ, or no person is in both files.
@@ -48,7 +48,7 @@ def estimate_sigmas(
     table = np.array(squares)
     counts = np.isfinite(table).sum(0)
     means = np.nansum(table, axis=0) / np.maximum(counts, 1)
-    return one.skeleton.names, np.where(counts >= FEWEST, np.sqrt(means / 2), np.nan), counts
+    return one.skeleton.names, np.where(counts >= MIN_PERSONS, np.sqrt(means / 2), np.nan), counts
 
 
 def format_sigmas(names: tuple[str, ...], sigmas: NDArray[np.float64], counts: NDArray[np.int64]) -> str:
@@ -61,7 +61,7 @@ def format_sigmas(names: tuple[str, ...], sigmas: NDArray[np.float64], counts: N
         lines.append("data.skeleton.sigmas=[" + ",".join(f"{sigma:.4f}" for sigma in sigmas) + "]")
     else:
         lines.append(
-            f"Some joints have fewer than {FEWEST} persons labelled twice, or no difference: label more persons twice."
+            f"Some joints have fewer than {MIN_PERSONS} persons labelled twice, or no difference: label more persons twice."
         )
     return "\n".join(lines)
 
@@ -99,8 +99,8 @@ def _match_persons(
     table /= one.areas[persons][:, None, None]
     shared = np.isfinite(table)
     cost = np.where(shared, table, 0).sum(2) / np.maximum(shared.sum(2), 1)
-    cost = np.where(shared.any(2), np.minimum(cost, _FAR), _FAR)
-    return [table[pair] for pair in zip(*linear_sum_assignment(cost), strict=True) if cost[pair] < _FAR]
+    cost = np.where(shared.any(2), np.minimum(cost, _MAX_DISTANCE), _MAX_DISTANCE)
+    return [table[pair] for pair in zip(*linear_sum_assignment(cost), strict=True) if cost[pair] < _MAX_DISTANCE]
 
 
 def _differences(one: KeypointAnnotations, person: int, two: KeypointAnnotations, twin: int) -> NDArray[np.float64]:

@@ -61,6 +61,17 @@ def given_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
     return table
 
 
+def check_rgb(image: object) -> None:
+    """Check that an image from a user is (H, W, 3) uint8.
+
+    Raises:
+        DistilPoseError: it is not.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {got}.")
+
+
 def can_be_cropped(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(N,) bool: the box, of (N, 4) x, y, width, height, is finite and neither too small nor too large to crop."""
     extent = boxes[:, 2:]

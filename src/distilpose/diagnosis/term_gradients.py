@@ -79,28 +79,25 @@ def concatenate_gradients(parts: list[TermGradients]) -> TermGradients:
     )
 
 
-def bin_by_distance(
-    gradients: TermGradients, distance: Tensor, edges: tuple[float, ...] = EDGES
-) -> list[dict[str, Any]]:
-    """Mean strength and direction of the gradients in bins of a distance, without empty bins.
+def bin_by_distance(gradients: TermGradients, distance: Tensor) -> list[dict[str, Any]]:
+    """Mean strength and direction of the gradients in the bins `EDGES` of a distance, without empty bins.
 
     Args:
         gradients: gradients of J joints.
         distance: (J,) distance of each joint: `gradients.cells` or `gradients.error`.
-        edges: edges of the bins, from 0 to infinity.
 
     Returns:
         For each bin `from` and `to` (None for the open bin), the number of `joints`, their mean `distance`, and
         `strength` and `towards` by term.
     """
-    index = torch.bucketize(distance, torch.tensor(edges[1:-1]), right=True)
+    index = torch.bucketize(distance, torch.tensor(EDGES[1:-1]), right=True)
     rows = []
     for number in index.unique().tolist():
         chosen = index == number
         rows.append(
             {
-                "from": edges[number],
-                "to": edges[number + 1] if edges[number + 1] < float("inf") else None,
+                "from": EDGES[number],
+                "to": EDGES[number + 1] if EDGES[number + 1] < float("inf") else None,
                 "joints": int(chosen.sum()),
                 "distance": distance[chosen].mean().item(),
                 "strength": {name: values[chosen].mean().item() for name, values in gradients.strength.items()},

@@ -117,7 +117,6 @@ def _difference(
     model: PoseModel, expected: list[NDArray], exported: list[NDArray], crops: Crops, precision: str
 ) -> Difference:
     size = np.array([model.input_size[1], model.input_size[0]])
-    finite = all(np.isfinite(output).all() for output in exported)
     shifts = np.linalg.norm((expected[0] - exported[0]) * size, axis=-1)
     scores = np.abs(expected[1] - exported[1])
     decided, heatmaps = np.ones_like(shifts, dtype=bool), None
@@ -129,11 +128,18 @@ def _difference(
             )
     relative = scores / max(1.0, float(np.abs(expected[1]).max()))
     compared = shifts[decided] if decided.any() else np.zeros(1)
-    difference = Difference(
-        float(compared.max()), float(compared.mean()), float(relative.max()), float(relative.mean()), heatmaps,
-        shifts.size, int((~decided).sum()), crops.description, _pck(model, expected[0], exported[0], crops),
-    )  # fmt: skip
-    return difference if finite else difference._replace(pixels_largest=np.inf, pixels_mean=np.inf)
+    finite = all(np.isfinite(output).all() for output in exported)
+    return Difference(
+        pixels_largest=float(compared.max()) if finite else np.inf,
+        pixels_mean=float(compared.mean()) if finite else np.inf,
+        scores_largest=float(relative.max()),
+        scores_mean=float(relative.mean()),
+        heatmaps_largest=heatmaps,
+        joints=shifts.size,
+        undecided=int((~decided).sum()),
+        crops=crops.description,
+        pck=_pck(model, expected[0], exported[0], crops),
+    )
 
 
 def _has_clear_peak(expected: NDArray, exported: NDArray, size: NDArray, allowed: float) -> NDArray[np.bool_]:

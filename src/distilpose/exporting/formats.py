@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
 from distilpose.errors import DistilPoseError
-from distilpose.exporting.graph import INPUT
-from distilpose.exporting.onnx_file import METADATA_KEY, open_session
+from distilpose.exporting.onnx_file import INPUT, METADATA_KEY, open_session
 from distilpose.files import atomic_write
 
 Format = Literal["onnx", "torch_export", "openvino"]
@@ -117,7 +116,8 @@ def atomic_export(name: str, output: Path) -> Iterator[Path]:
 
 
 def _onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
-    """Convert to an onnx.ModelProto. Of the node metadata only the module's name stays, because quantisation needs it."""
+    """Convert to an onnx.ModelProto. Only the module's name stays in a node's metadata, because quantisation needs it."""
+    import onnxruntime  # noqa: F401 - quantisation and the comparison need it
     import onnxscript  # noqa: F401 - torch.onnx fails later without it
 
     program_file = torch.onnx.export(program, dynamo=True, optimize=True, verbose=False, output_names=list(outputs))

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from distilpose.data.codec import decode_heatmaps
+from distilpose.exporting.onnx_file import INPUT
 from distilpose.models.model import PoseModel
 
-INPUT = "images"
 OUTPUTS = {"student": ("keypoints", "scores", "sigmas"), "teacher": ("keypoints", "scores", "heatmaps")}
 MAX_BATCH = 1024  # crops
 

@@ -17,7 +17,22 @@ from distilpose.skeleton import Skeleton
 
 METADATA_KEY = "distilpose"
 FORMAT = 1
-_LONGEST_SIDE = 4096  # pixels of a crop; a malicious file could request more memory than available
+INPUT = "images"  # name of the graph's input
+_MAX_SIDE = 4096  # pixels of a crop; a malicious file could request more memory than available
+
+
+def read_file(file: str | Path) -> bytes:
+    """Content of a file.
+
+    Raises:
+        DistilPoseError: the file cannot be read.
+    """
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise DistilPoseError(
+            f"{file} cannot be read ({error.strerror}): give a file that exists and is readable."
+        ) from None
 
 
 def network_input(crops: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray:
@@ -37,11 +52,16 @@ def open_session(
     """An onnxruntime session of an exported file, and its metadata.
 
     Raises:
-        DistilPoseError: the file is not an ONNX file, not an export of this package, or refers to other files.
+        DistilPoseError: the file cannot be read, is not an ONNX export of this package, or refers to other files; or
+            onnxruntime is not installed.
     """
-    import onnxruntime
-
-    content = Path(file).read_bytes()
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DistilPoseError(
+            f"{file} needs onnxruntime, which cannot be imported ({error}): pip install onnxruntime."
+        ) from error
+    content = read_file(file)
     # Safety: a reference to another file could point anywhere on this machine, and exports have none. The key of a reference is
     # "location" after its length 8; in every encoding of the length, the last byte is at most 8.
     if re.search(rb"[\x00-\x08]location", content):
@@ -63,7 +83,7 @@ def open_session(
     inputs = [(value.name, list(value.shape[1:])) for value in session.get_inputs()]
     outputs = {value.name: list(value.shape[1:]) for value in session.get_outputs()}
     joints = len(about["skeleton"]["names"])
-    if inputs != [("images", shape)] or (outputs.get("keypoints"), outputs.get("scores")) != ([joints, 2], [joints]):
+    if inputs != [(INPUT, shape)] or (outputs.get("keypoints"), outputs.get("scores")) != ([joints, 2], [joints]):
         raise DistilPoseError(f"{file} has other inputs or outputs than its metadata: export it again.")
     return session, about
 
@@ -83,7 +103,7 @@ def parse_metadata(text: str | None, file: str | Path) -> dict[str, Any]:
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']}, this version reads {FORMAT}")
         size, numbers = about["input_size"], [*about["mean"], *about["std"], about["padding"]]
-        good = len(size) == 2 and all(type(side) is int and 0 < side <= _LONGEST_SIDE for side in size)
+        good = len(size) == 2 and all(type(side) is int and 0 < side <= _MAX_SIDE for side in size)
         good = (
             good and len(about["mean"]) == len(about["std"]) == 3 and all(math.isfinite(number) for number in numbers)
         )

@@ -11,8 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from distilpose.exporting.graph import INPUT
-from distilpose.exporting.onnx_file import network_input
+from distilpose.exporting.onnx_file import INPUT, network_input
 
 _BATCH = 8
 

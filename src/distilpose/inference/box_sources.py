@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,8 +15,8 @@ from distilpose.inference.images import Frame
 from distilpose.inference.tracking import boxes_of_poses
 
 
-class BoxSource:
-    """Gives the boxes of the persons on each frame of a source.
+class BoxSource(ABC):
+    """Finds the boxes of the persons on each frame.
 
     Attributes:
         dropped: number of boxes so far that have no size or lie outside their frame.
@@ -25,16 +26,16 @@ class BoxSource:
     dropped = 0
     needs_poses = False
 
+    @abstractmethod
     def locate(self, frame: Frame) -> Boxes:
         """The boxes of a frame's persons; none on a frame without an image."""
-        raise NotImplementedError
 
-    def update(self, keypoints: NDArray, scores: NDArray) -> None:
+    def update(self, keypoints: NDArray, scores: NDArray) -> None:  # noqa: B027 - a source may ignore the poses
         """Use the poses of the last frame for the next: keypoints (N, K, 2) in pixels and scores (N, K)."""
 
 
 class DetectedBoxes(BoxSource):
-    """Runs a detector in every N-th frame (`detector.every`), and uses boxes around the last poses in between.
+    """Runs a detector on every N-th frame (`detector.every`), and uses boxes around the last poses in between.
 
     If the last frame had no person, the detector also runs on the next frame.
 
@@ -55,7 +56,7 @@ class DetectedBoxes(BoxSource):
             if len(tracked):
                 return Boxes(tracked, np.ones(len(tracked)))
         boxes, scores = self.detector(frame.image)
-        valid = on_image(boxes, frame.image.shape[:2])  # detectors also find slivers, and boxes outside the image
+        valid = on_image(boxes, frame.image.shape[:2])  # some detectors return boxes without size or outside the image
         return Boxes(boxes[valid], scores[valid])
 
     def update(self, keypoints: NDArray, scores: NDArray) -> None:
@@ -67,7 +68,7 @@ class FileBoxes(BoxSource):
     """Boxes read from a file.
 
     Args:
-        boxes: by the number of the image or frame; all others have no persons.
+        boxes: by the number of the image or frame; images without an entry have no persons.
     """
 
     def __init__(self, boxes: Mapping[int, Boxes]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,8 +31,8 @@ NO_BOXES = Boxes(np.zeros((0, 4)), np.zeros(0))
 
 
 def read_boxes(
-    path: str | Path, ids: dict[Path, int], category_id: int, threshold: float = 0.0
-) -> tuple[dict[Path, Boxes], dict[Path, int]]:
+    path: str | Path, ids: Mapping[Path, int], category_id: int, threshold: float = 0.0
+) -> tuple[dict[Path, Boxes], Mapping[Path, int]]:
     """The boxes of the images, from a COCO annotation file or a detector's list.
 
     Rows of other images or of another category, crowds, and boxes below the threshold are skipped. Boxes without size are kept:
@@ -89,7 +89,7 @@ def _read(path: str | Path) -> Any:
     return content
 
 
-def _listed_images(content: dict[str, Any], ids: dict[Path, int], path: str | Path) -> dict[Any, Path]:
+def _listed_images(content: dict[str, Any], ids: Mapping[Path, int], path: str | Path) -> dict[Any, Path]:
     """The images that an annotation file lists, by their numbers there."""
     entries = [entry for entry in content.get("images") or () if isinstance(entry, dict)]
     listed = {Path(str(entry.get("file_name"))).name: entry.get("id") for entry in entries}

@@ -24,7 +24,7 @@ class Detector(Protocol):
     """Finds the persons on an image.
 
     Attributes:
-        every: in a video the detector runs in every N-th frame; other frames take boxes around the last poses.
+        every: the detector runs on every N-th frame of a video; other frames use boxes around the last poses.
     """
 
     every: int
@@ -51,11 +51,11 @@ class TorchvisionDetector:
         name: a model of torchvision.models.detection.
         file: downloaded weights; null downloads them.
         threshold: lowest score of a person.
-        every: run in every N-th frame of a video; other frames take boxes around the last poses.
+        every: run on every N-th frame of a video; other frames use boxes around the last poses.
         device: auto, cpu, cuda, ….
 
     Raises:
-        DistilPoseError: the weights cannot be downloaded or read.
+        DistilPoseError: torchvision has no such detector, or its weights cannot be downloaded or read.
     """
 
     def __init__(
@@ -80,8 +80,12 @@ class TorchvisionDetector:
 
 
 def _torchvision_model(name: str, file: str | Path | None) -> nn.Module:
-    from torchvision.models import get_model
+    from torchvision.models import detection, get_model, list_models
 
+    if name not in (known := list_models(module=detection)):
+        raise DistilPoseError(
+            f"detector.name={name} is not a detector of torchvision: expected one of {', '.join(known)}."
+        )
     if file is None:
         try:
             return get_model(name, weights="DEFAULT")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -107,27 +107,30 @@ def too_large_error(name: str, width: int, height: int, max_pixels: int) -> Dist
 
 
 class ImageFiles:
-    """An image, or the images of a folder sorted by name.
+    """Image files, read one at a time.
 
     Args:
-        source: image file or folder.
+        paths: the images, such as those of `find_images`.
         max_pixels: see `read_rgb`.
+        ids: their numbers; by default those of `image_ids`.
+        empty: images that have no persons according to the box file; they are not read.
 
     Attributes:
-        paths: the images.
-        ids: their numbers, see `image_ids`.
-        empty: images that have no persons according to the box file; they are not read.
         live: False.
         noun: name of one of its frames.
     """
 
     live, noun = False, "image"
 
-    def __init__(self, source: str | Path, max_pixels: int = MAX_PIXELS) -> None:
-        self.paths = find_images(source)
-        self.ids = image_ids(self.paths)
-        self.empty: frozenset[Path] = frozenset()
-        self.max_pixels = max_pixels
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        max_pixels: int = MAX_PIXELS,
+        ids: Mapping[Path, int] | None = None,
+        empty: Collection[Path] = (),
+    ) -> None:
+        self.paths, self.max_pixels, self.empty = paths, max_pixels, empty
+        self.ids = image_ids(paths) if ids is None else ids
 
     def __len__(self) -> int:
         """Number of images."""

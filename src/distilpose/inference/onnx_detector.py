@@ -26,7 +26,7 @@ class OnnxDetector:
     Args:
         file: ONNX file with one image input, (1, 3, H, W).
         layout: layout of the outputs, see `detector_outputs`.
-        input_size: height and width of the input where the file leaves them free.
+        input_size: height and width of the input, if the file does not fix them.
         letterbox: resize the image with its proportions kept and grey (114) around it; false stretches it.
         scale: pixels, 0 to 255, are divided by this.
         mean: subtracted after that division, in RGB order.
@@ -37,10 +37,10 @@ class OnnxDetector:
         relative: whether boxes are fractions of the input's width and height instead of pixels.
         threshold: lowest score of a person.
         overlap: of two boxes with a larger intersection over union only the better is kept; null keeps all.
-        every: run in every N-th frame of a video; other frames take boxes around the last poses.
+        every: run on every N-th frame of a video; other frames use boxes around the last poses.
 
     Raises:
-        DistilPoseError: the file is not such a detector.
+        DistilPoseError: the file is not such a detector, or onnxruntime is not installed.
     """
 
     def __init__(
@@ -75,7 +75,9 @@ class OnnxDetector:
                 "(1, 3, height, width)."
             )
         self.input_size = (sides[2] or input_size[0], sides[3] or input_size[1])
-        self(np.zeros((*self.input_size, 3), np.uint8))  # if it cannot run, it fails now and not during the prediction
+        self(
+            np.zeros((*self.input_size, 3), np.uint8)
+        )  # a file that cannot run raises its error now, not during the prediction
 
     def __call__(self, image: Image) -> Boxes:
         """The persons whose score reaches the threshold, best first."""
@@ -121,8 +123,12 @@ class OnnxDetector:
 
 
 def _open(file: str | Path) -> Any:
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DistilPoseError(
+            f"detector=onnx needs onnxruntime, which cannot be imported ({error}): pip install 'distilpose[runtime]'."
+        ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     available = set(onnxruntime.get_available_providers())

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from distilpose.data.geometry import given_boxes, region_of_box, warp_image, warp_of_region
-from distilpose.errors import DistilPoseError
+from distilpose.data.geometry import check_rgb, given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.evaluation import FlipTest, ScoreMap, choose_device, concatenate, predict_batch
 from distilpose.evaluation.oks import PADDING
 from distilpose.inference.box_sources import DetectedBoxes
@@ -50,7 +49,7 @@ class VideoFrame(NamedTuple):
 
 
 class Predictor:
-    """A trained model that takes images and videos as they are.
+    """Predicts poses on images and in videos with a trained model.
 
     Example:
         >>> predictor = Predictor("student.ckpt")
@@ -64,7 +63,7 @@ class Predictor:
         flip_test: average each crop with its mirror image; this takes twice the time.
         padding: factor on the box around a person, as in training; None takes the value of the run of the file,
             else 1.25.
-        detector: finds the persons if no boxes are given; by default the whole image is one person.
+        detector: finds the persons if no boxes are given; by default each image is one person.
         calibration: file that evaluate wrote, or its content; scores are then the similarity (OKS) to expect.
         max_pixels: images of more pixels are not decoded.
     """
@@ -111,16 +110,14 @@ class Predictor:
             image: (H, W, 3) uint8, RGB, or an image file.
             boxes: (N, 4) x, y, width, height in image pixels; by default those that the detector finds.
             scores: (N,) scores of the boxes; 1 by default.
-            image_id: number that the predictions carry.
+            image_id: image id of the predictions.
 
         Raises:
             DistilPoseError: the image cannot be read or is not RGB uint8, or a box is empty, not finite or outside the image.
         """
         if isinstance(image, (str, Path)):
             image = read_rgb(image, self.max_pixels)
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise DistilPoseError(f"Expected an RGB image, uint8 of shape (height, width, 3), got {got}.")
+        check_rgb(image)
         frame = Frame(image_id, image=image)
         if boxes is None:
             detections = DetectedBoxes(self.detector).locate(frame)

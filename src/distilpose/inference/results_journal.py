@@ -43,37 +43,47 @@ class ResultsJournal:
             way = "give a new one" + (", or resume it with resume=auto" if self.path.is_file() else "")
             raise DistilPoseError(f"output={folder} is not an empty folder and nothing is overwritten: {way}.")
         folder.mkdir(parents=True, exist_ok=True)
-        if occupied:
-            self._read()
-        else:
+        if not (occupied and self._read()):
             self._append([{"settings": self._settings}])
 
     def add(self, finished: Sequence[tuple[int, list[dict[str, Any]]]]) -> None:
-        """Append the numbers and rows of finished images."""
+        """Append the numbers and rows of finished images.
+
+        Raises:
+            DistilPoseError: the journal cannot be written, as on a full disk.
+        """
         self._append([{"number": number, "rows": rows} for number, rows in finished])
         if self.remember:
             self.rows.update(finished)
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write("".join(json.dumps(line) + "\n" for line in lines))
+        except OSError as error:
+            raise DistilPoseError(
+                f"{self.path} cannot be written ({error.strerror}): free some space or restore access, then continue with "
+                "resume=auto."
+            ) from error
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Read the journal, and drop an incomplete last line. Returns whether the line with the settings is complete."""
         content = self.path.read_bytes()
         complete = content[: content.rfind(b"\n") + 1]
-        try:
-            first, *lines = [json.loads(line) for line in complete.splitlines()] or [{"settings": self._settings}]
-            self._compare_settings(first["settings"])
-            self.rows = {int(line["number"]): list(line["rows"]) for line in lines}
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise DistilPoseError(f"{self.path} is damaged ({error}): give a new output=FOLDER.") from None
+        if complete:
+            try:
+                first, *lines = [json.loads(line) for line in complete.splitlines()]
+                recorded = flatten(first["settings"])
+                self.rows = {int(line["number"]): list(line["rows"]) for line in lines}
+            except (KeyError, TypeError, ValueError) as error:
+                raise DistilPoseError(f"{self.path} is damaged ({error}): give a new output=FOLDER.") from None
+            self._compare_settings(recorded)
         if len(complete) < len(content):
             os.truncate(self.path, len(complete))
-        if not complete:
-            self._append([{"settings": self._settings}])
+        return bool(complete)
 
-    def _compare_settings(self, recorded: Mapping[str, Any]) -> None:
-        before, now = flatten(recorded), flatten(self._settings)
+    def _compare_settings(self, before: Mapping[str, Any]) -> None:
+        now = flatten(self._settings)
         changes = [
             f"{key} was {_shorten(before.get(key))}, is {_shorten(now.get(key))}"
             for key in sorted(before.keys() | now.keys())

@@ -16,6 +16,8 @@ from distilpose.evaluation import oks, oks_sigmas
 from distilpose.inference.smoothing import OneEuroFilter
 from distilpose.skeleton import Skeleton
 
+_MIN_SCORE = 0.2  # of the joints that a box around a pose contains
+
 
 class TrackingSettings:
     """Settings of `Tracker`.
@@ -126,23 +128,22 @@ def box_iou(first: NDArray, second: NDArray) -> NDArray:
     return shared / np.maximum(union, 1e-9)
 
 
-def boxes_of_poses(keypoints: NDArray, scores: NDArray, size: Sequence[int], threshold: float = 0.2) -> NDArray:
-    """Boxes for the next frame: around the joints above the threshold, a tenth wider on each side.
+def boxes_of_poses(keypoints: NDArray, scores: NDArray, size: Sequence[int]) -> NDArray:
+    """Boxes for the next frame: around the joints with a score above 0.2, a tenth wider on each side.
 
     A person with fewer than three such joints, or with all of them outside the image, is skipped.
 
     Args:
         keypoints: (N, K, 2) pixels.
-        scores: (N, K); joints at or below the threshold do not count.
+        scores: (N, K).
         size: (H, W) of the image.
-        threshold: see `scores`.
 
     Returns:
         (M, 4) x, y, width, height, inside the image.
     """
     boxes = []
     for person, person_scores in zip(keypoints, scores, strict=True):
-        points = person[(person_scores > threshold) & np.isfinite(person).all(-1)]
+        points = person[(person_scores > _MIN_SCORE) & np.isfinite(person).all(-1)]
         if len(points) < 3:
             continue
         low, high = points.min(0), points.max(0)

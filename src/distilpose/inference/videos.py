@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from distilpose.errors import DistilPoseError
-from distilpose.inference.images import MAX_PIXELS, SUFFIXES, Frame, ImageFiles, read_rgb, too_large_error
+from distilpose.inference.images import MAX_PIXELS, SUFFIXES, Frame, ImageFiles, find_images, read_rgb, too_large_error
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".mjpeg", ".mjpg",
@@ -71,7 +71,7 @@ class Video:
     def __len__(self) -> int:
         """Number of frames to expect; 0 if unknown."""
         known = [count for count in (self._count, self.max_frames) if count]
-        return min(known) if known and (self.live or self._count) else self.max_frames or 0
+        return min(known, default=0)
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, once."""
@@ -107,8 +107,8 @@ class Video:
         return position if last < position < last + 3600 else (number / self.fps if last < 0 else last + 1 / self.fps)
 
     def _report_end(self, number: int) -> None:
-        expected = len(self)
-        if not self.live and number < _COMPLETE * expected:
+        expected = len(self) if self._count else 0
+        if number < _COMPLETE * expected:
             self.faults.append(
                 f"{self.source} ended after {number} of {expected} frames: it is damaged or cut off; the poses of "
                 "these frames are kept."
@@ -144,7 +144,7 @@ def open_source(
         )
     if Path(text).is_file() and Path(text).suffix.lower() not in SUFFIXES:
         read_rgb(text, max_pixels)  # raises before the output folder is created
-    return ImageFiles(text, max_pixels)
+    return ImageFiles(find_images(text), max_pixels)
 
 
 def _camera_number(source: str | int | Path) -> int | None:

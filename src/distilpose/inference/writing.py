@@ -88,13 +88,6 @@ def drawing_paths(output: Path, images: Sequence[Path]) -> dict[str, Path]:
     return {image.name: output / f"{image.name if ambiguous else image.stem}.jpg" for image in images}
 
 
-def write_jpeg(image: Image, path: Path) -> None:
-    """Write an RGB image as JPEG, atomically."""
-    _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.tobytes())
-
-
 class VideoWriter:
     """Writes MPEG-4 video in the size of the first frame, rounded down to even numbers; other frames are scaled to it.
 

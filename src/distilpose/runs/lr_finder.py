@@ -24,7 +24,8 @@ from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.modules.pose_module import PoseModule
 from distilpose.runs.preflight import count_processes, effective_batch
-from distilpose.visualization.samples import figure_to_picture, write_picture
+from distilpose.visualization.drawing import write_picture
+from distilpose.visualization.samples import figure_to_picture
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 # weight of the previous running mean of the loss at each step

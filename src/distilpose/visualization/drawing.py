@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,12 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from distilpose.files import atomic_write
 from distilpose.skeleton import Skeleton, side_of
 
 Image = NDArray[np.uint8]
 
 COLOURS = {"left": (64, 156, 255), "right": (255, 140, 43), "centre": (90, 214, 110)}
 _INK, _PAPER = (40, 40, 40), 255
+_GAP, _TITLE = 8, 20  # pixels between the images of a sheet, and of the line of titles
 _SUBPIXEL_BITS = 4
 
 
@@ -86,68 +89,56 @@ def crop_image(image: Tensor, mean: Sequence[float], std: Sequence[float], size:
     return picture if size is None else cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
 
 
-def heatmap_image(heatmap: ArrayLike | Tensor, size: Sequence[int] | None = None, high: float = 1.0) -> Image:
-    """A heat map in colour, black at 0 and bright at `high`.
+def heatmap_image(heatmap: ArrayLike | Tensor, size: Sequence[int] | None = None) -> Image:
+    """A heat map in colour, black at 0 and bright at 1.
 
     Args:
         heatmap: (h, w), or (K, h, w) whose maximum over joints is shown.
         size: (H, W) of the image; by default the size of the map.
-        high: value of the brightest colour.
     """
-    return _coloured(_flat(heatmap) / high, "magma", size)
+    return _coloured(_flat(heatmap), "magma", size)
 
 
-def difference_image(difference: ArrayLike | Tensor, size: Sequence[int] | None = None, span: float = 1.0) -> Image:
-    """A signed difference in colour: white at 0, red above, blue below.
+def difference_image(difference: ArrayLike | Tensor, size: Sequence[int] | None = None) -> Image:
+    """A difference of two heat maps in colour: white at 0, full red at 1, full blue at -1.
 
     Args:
         difference: (h, w), or (K, h, w) whose value of largest magnitude over joints is shown.
         size: (H, W) of the image; by default the size of the map.
-        span: difference of full red; its negative is full blue.
     """
-    return _coloured(_flat(difference) / (2 * span) + 0.5, "RdBu_r", size)
+    return _coloured(_flat(difference) / 2.0 + 0.5, "RdBu_r", size)
 
 
-def overlay_heatmap(image: Image, heatmap: ArrayLike | Tensor, high: float = 1.0) -> Image:
-    """The image with a heat map (h, w), or the maximum of (K, h, w), on top."""
-    height, width = image.shape[:2]
-    glow = heatmap_image(heatmap, (height, width), high).astype(np.float32)
-    strength = cv2.resize(np.clip(_flat(heatmap) / high, 0, 1), (width, height), interpolation=cv2.INTER_LINEAR)
-    share = 0.25 + 0.6 * strength[..., None]
-    return np.round(image * (1 - share) + glow * share).astype(np.uint8)
-
-
-def contact_sheet(
-    rows: Sequence[Sequence[Image]],
-    titles: Sequence[str] = (),
-    row_titles: Sequence[str] = (),
-    gap: int = 8,
-) -> Image:
+def contact_sheet(rows: Sequence[Sequence[Image]], titles: Sequence[str]) -> Image:
     """Images in rows and columns on white, each centred in its cell.
 
     Args:
         rows: rows of images. Sizes and lengths of rows may differ.
         titles: headings of the columns (ASCII).
-        row_titles: headings above the rows (ASCII).
-        gap: pixels between images.
     """
     columns = max(len(row) for row in rows)
     widths = [max(row[c].shape[1] for row in rows if c < len(row)) for c in range(columns)]
     heights = [max(picture.shape[0] for picture in row) for row in rows]
-    title, row_title = (20 if titles else 0), (20 if row_titles else 0)
-    left = np.cumsum([gap, *(width + gap for width in widths)])
-    top = np.cumsum([gap + title + row_title, *(height + gap + row_title for height in heights)])
-    sheet = np.full((top[-1] - row_title, left[-1], 3), _PAPER, dtype=np.uint8)
+    left = np.cumsum([_GAP, *(width + _GAP for width in widths)])
+    top = np.cumsum([_GAP + _TITLE, *(height + _GAP for height in heights)])
+    sheet = np.full((top[-1], left[-1], 3), _PAPER, dtype=np.uint8)
     for column, text in enumerate(titles):
-        _write(sheet, text, left[column], gap + 12, widths[column])
+        _write(sheet, text, left[column], _GAP + 12, widths[column])
     for number, row in enumerate(rows):
-        if number < len(row_titles):
-            _write(sheet, row_titles[number], gap, top[number] - 8, left[-1] - 2 * gap)
         for column, picture in enumerate(row):
             y = top[number] + (heights[number] - picture.shape[0]) // 2
             x = left[column] + (widths[column] - picture.shape[1]) // 2
             sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return sheet
+
+
+def write_picture(path: Path, picture: Image, quality: int = 95) -> None:
+    """Write an image atomically, in the format of the file's suffix; `quality` is that of a JPEG, 0 to 100."""
+    # cv2.imwrite does not report write errors
+    pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.tobytes())
 
 
 def _write(sheet: Image, text: str, x: int, y: int, room: int) -> None:

@@ -1,10 +1,9 @@
-"""Pictures of validation persons: choosing the persons, writing and logging the pictures."""
+"""Pictures of a training: the validation persons to show, and logging to the run's folder and its loggers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import matplotlib
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogg
 from matplotlib.figure import Figure
 from torch.utils.data import default_collate
 
-from distilpose.files import atomic_write
 from distilpose.outputs import PoseBatch
+from distilpose.visualization.drawing import write_picture
 
 matplotlib.use("Agg")  # no display is needed; set here once for all modules that draw
 from matplotlib import pyplot as plt
@@ -34,14 +33,6 @@ def figure_to_picture(figure: Figure) -> np.ndarray:
     picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
     plt.close(figure)
     return picture
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 RGB picture atomically."""
-    # cv2.imwrite does not report write errors
-    _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.tobytes())
 
 
 def log_picture(trainer: Trainer, path: Path, picture: np.ndarray) -> None:

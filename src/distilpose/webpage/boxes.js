@@ -1,4 +1,4 @@
-// Draw, move and resize boxes on an image by mouse, pen, finger or keys. A box is [x, y, width, height] in image pixels.
+// Draw, move and resize boxes on an image with mouse, pen, finger or keys. A box is [x, y, width, height] in image pixels.
 
 const SVG = "http://www.w3.org/2000/svg";
 const EDGES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
@@ -145,8 +145,8 @@ export class BoxEditor {
 
   tap(point) {
     if (this.tapped(point)) return;
-    const found = this.boxes.map((box, index) => [box[2] * box[3], index]).filter(([, index]) => this.holds(this.boxes[index], point));
-    this.choose(found.length ? found.sort((a, b) => a[0] - b[0])[0][1] : -1);
+    const hits = this.boxes.map((box, index) => [box[2] * box[3], index]).filter(([, index]) => this.holds(this.boxes[index], point));
+    this.choose(hits.length ? hits.sort((a, b) => a[0] - b[0])[0][1] : -1);
   }
 
   undo() {

@@ -10,7 +10,7 @@ export function makeView(place, model, first) {
   const image = document.createElement("img");
   image.alt = "the photograph";
   const svg = element("svg", first ? { role: "application", tabindex: 0 } : { role: "img" });
-  svg.setAttribute("aria-label", `Poses found by ${model.name}`);
+  svg.setAttribute("aria-label", `Poses of ${model.name}`);
   const [frames, skeletons] = [element("g"), element("g")];
   svg.append(frames, skeletons);
   stage.append(image, svg);
@@ -21,11 +21,11 @@ export function makeView(place, model, first) {
   return { model, stage, image, svg, frames, skeletons };
 }
 
-// Draw the skeletons of all persons into an SVG layer. model: an entry of /about; found: its keypoints and scores.
-export function drawSkeletons(layer, model, found, { threshold, unit, person, joint }) {
+// Draw the skeletons of all persons into an SVG layer. model: an entry of /about; poses: its keypoints and scores.
+export function drawSkeletons(layer, model, poses, { threshold, unit, person, joint }) {
   layer.replaceChildren();
-  found.keypoints.forEach((places, number) => {
-    const scores = found.scores[number];
+  poses.keypoints.forEach((places, number) => {
+    const scores = poses.scores[number];
     const shown = scores.map((score) => score > threshold);
     const width = (number === person ? 3 : 2) * unit;
     for (const [start, end] of model.limbs) {
@@ -49,12 +49,12 @@ export function drawSkeletons(layer, model, found, { threshold, unit, person, jo
 }
 
 // The joint nearest to a point, as { person, joint }, within a distance in image pixels; null if there is none.
-export function nearestJoint(found, threshold, [x, y], reach) {
+export function nearestJoint(poses, threshold, [x, y], reach) {
   let best = null;
-  found.keypoints.forEach((places, person) =>
+  poses.keypoints.forEach((places, person) =>
     places.forEach(([u, v], joint) => {
       const distance = Math.hypot(u - x, v - y);
-      if (found.scores[person][joint] > threshold && distance <= (best?.distance ?? reach)) best = { person, joint, distance };
+      if (poses.scores[person][joint] > threshold && distance <= (best?.distance ?? reach)) best = { person, joint, distance };
     }),
   );
   return best;

@@ -113,7 +113,7 @@ def read_boxes(text: str | None, size: tuple[int, int], limits: Limits) -> NDArr
     """The boxes of a request.
 
     Args:
-        text: JSON list of [x, y, width, height] in pixels; None, "null" and an empty list stand for the whole image.
+        text: JSON list of [x, y, width, height] in pixels; None, "null" and an empty list mean the whole image.
         size: height and width of the image.
         limits: largest number of boxes.
 

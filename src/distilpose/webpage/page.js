@@ -51,7 +51,7 @@ async function take(blob) {
   fail("");
   const most = about.limits.max_megabytes;
   if (blob.size > most * 2 ** 20) {
-    fail(`The image has ${(blob.size / 2 ** 20).toFixed(1)} MB, more than the limit of at most ${most} MB: send a smaller one.`);
+    fail(`The image has ${(blob.size / 2 ** 20).toFixed(1)} MB: send one of at most ${most} MB.`);
     return;
   }
   const url = URL.createObjectURL(blob);
@@ -145,11 +145,11 @@ function chosen() {
 
 function tapped(point) {
   if (!state.result || state.stale) return false;
-  const found = nearestJoint(state.result.models[0], threshold(), point, 14 * editor.unit());
-  if (!found) return false;
-  state.joint = found.joint;
-  state.person = found.person;
-  editor.choose(editor.boxes.length ? found.person : -1);
+  const nearest = nearestJoint(state.result.models[0], threshold(), point, 14 * editor.unit());
+  if (!nearest) return false;
+  state.joint = nearest.joint;
+  state.person = nearest.person;
+  editor.choose(editor.boxes.length ? nearest.person : -1);
   return true;
 }
 

@@ -16,7 +16,7 @@ from distilpose.curation.checks import check_sets
 def test_a_sound_set_has_no_finding(sound):
     data = sound()
     findings = data.check()
-    assert findings.found == []
+    assert findings.entries == []
     assert findings.facts == {
         "set.json": {"images": 6, "persons": 120, "persons with labelled joints": 120, "labelled joints": 2040}
     }
@@ -67,8 +67,8 @@ PROBLEMS = {
     "area-large": ("warning", lambda d: d.people[4].update(area=15000), ["5"]),
     "joint-outside-image": ("warning", lambda d: put(d.people[4], 10, 245, 80), ["5"]),
     "joint-at-zero": ("warning", lambda d: [put(d.people[4], 10, 0, 0), d.people[4].update(bbox=[0, 0, 150, 150])], ["5"]),
-    "annotation-double": ("warning", lambda d: d.people.append(d.people[4] | {"id": 500}), ["500"]),
-    "image-double": ("warning", lambda d: duplicate(d), ["1.png = 7.png"]),
+    "annotation-duplicate": ("warning", lambda d: d.people.append(d.people[4] | {"id": 500}), ["500"]),
+    "image-duplicate": ("warning", lambda d: duplicate(d), ["1.png = 7.png"]),
     "image-without-person": ("note", lambda d: picture(d, "7.png", 99), ["7.png"]),
     "joint-never": ("warning", lambda d: [unlabel(person, 0) for person in d.people], ["nose"]),
     "joint-rare": ("warning", lambda d: [unlabel(person, 0) for person in d.people[5:]], ["nose (5)"]),
@@ -117,7 +117,7 @@ def test_a_problem_is_found_and_nothing_else(sound, code):
     severity, corrupt, examples = PROBLEMS[code]
     corrupt(data)
     findings = data.check()
-    (one,) = [finding for finding in findings.found if finding.code == code]
+    (one,) = [finding for finding in findings.entries if finding.code == code]
     assert (one.severity, list(one.examples)) == (severity, examples)
     assert findings.codes() - SIDE_EFFECTS.get(code, set()) == {code}
 
@@ -132,7 +132,7 @@ def test_splits_with_other_joints(sound):
 def test_a_category_is_chosen(sound):
     data = sound()
     data.content["categories"].append(data.category | {"id": 2, "name": "dog"})
-    assert check_sets([(data.write(), data.folder)], category="person").found == []
+    assert check_sets([(data.write(), data.folder)], category="person").entries == []
     assert "no-persons" in check_sets([(data.file, data.folder)], category="dog").codes("error")
 
 
@@ -156,4 +156,4 @@ def test_many_persons_take_seconds(sound):
     start = time.process_time()
     findings = check_sets([(data.file, data.folder)])
     assert time.process_time() - start < 20
-    assert {one.code: one.count for one in findings.found}["annotation-double"] == 29_999
+    assert {one.code: one.count for one in findings.entries}["annotation-duplicate"] == 29_999

@@ -21,9 +21,9 @@ def test_unprintable_names_are_printed_and_written(sound, tmp_path):
     data = sound()
     data.images[0]["file_name"] = "\ud800.jpg"
     findings = data.check()
-    assert findings.found[0].examples == ("\\ud800.jpg",)
+    assert findings.entries[0].examples == ("\\ud800.jpg",)
     data.category["keypoints"][1] = data.category["keypoints"][0] = "\ud800"
-    findings.found += data.check().found  # this one has the name in its message
+    findings.entries += data.check().entries  # this one has the name in its message
     assert "skeleton" in findings.codes("error")
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     print_findings(findings, Console(file=stream, width=200))

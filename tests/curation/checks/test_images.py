@@ -8,7 +8,7 @@ import zlib
 import cv2
 from PIL import Image
 
-from distilpose.curation.image_files import MOST_PIXELS
+from distilpose.curation.image_files import MAX_PIXELS
 
 
 def test_images_turned_by_exif(sound):
@@ -20,7 +20,7 @@ def test_images_turned_by_exif(sound):
         picture.save(data.folder / f"{number}.jpg", exif=exif)
         data.images[number - 1].update(file_name=f"{number}.jpg", width=stated[0], height=stated[1])
         assert (cv2.imread(str(data.folder / f"{number}.jpg")).shape[:2] == (240, 160)) == (orientation == 6)
-    findings = {one.code: one.examples for one in data.check().found if one.code.startswith("image")}
+    findings = {one.code: one.examples for one in data.check().entries if one.code.startswith("image")}
     assert findings == {"image-rotated": ("1.jpg",), "image-exif": ("2.jpg",), "image-exif-unclear": ("3.jpg",)}
 
 
@@ -32,14 +32,14 @@ def test_unusual_modes_and_cut_off_files(sound):
     content = cv2.imencode(".jpg", cv2.imread(str(data.folder / "3.png")))[1].tobytes()
     (data.folder / "3.jpg").write_bytes(content[: len(content) // 2])
     data.images[2]["file_name"] = "3.jpg"
-    findings = {one.code: one.examples for one in data.check().found}
+    findings = {one.code: one.examples for one in data.check().entries}
     assert findings == {"image-deep": ("1.jpg",), "image-mode": ("2.png",), "image-unreadable": ("3.jpg",)}
 
 
 def test_an_image_that_unpacks_to_gigabytes_is_not_unpacked(sound):
     data = sound()
     width = height = 40_000
-    assert width * height > MOST_PIXELS
+    assert width * height > MAX_PIXELS
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -48,11 +48,11 @@ def test_an_image_that_unpacks_to_gigabytes_is_not_unpacked(sound):
     body = zlib.compress(bytes(3_000_000))
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
     (data.folder / "1.png").write_bytes(bomb)
-    assert {(one.code, one.examples) for one in data.check().found} == {("image-huge", ("1.png",))}
+    assert {(one.code, one.examples) for one in data.check().entries} == {("image-huge", ("1.png",))}
 
 
 def test_a_broken_image_is_unreadable_and_not_huge(sound):
     data = sound()
     (data.folder / "smaller.png").write_bytes(b"no picture")
     data.images[0]["file_name"] = "smaller.png"
-    assert {one.code: one.examples for one in data.check().found} == {"image-unreadable": ("smaller.png",)}
+    assert {one.code: one.examples for one in data.check().entries} == {"image-unreadable": ("smaller.png",)}

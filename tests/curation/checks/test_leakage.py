@@ -22,9 +22,9 @@ def test_leakage_between_splits(sound):
         val.images[number - 1]["file_name"] = f"v{number}.png"
     val.file = val.root / "val.json"
     findings = check_sets([(train.write(), train.folder), (val.write(), val.folder)])
-    found = {one.code: (one.severity, one.split, one.examples) for one in findings.found}
+    by_code = {one.code: (one.severity, one.split, one.examples) for one in findings.entries}
     both = "set.json and val.json"
-    assert found == {
+    assert by_code == {
         "leakage": ("error", both, ("2.png = 3.png",)),
         "leakage-alike": ("warning", both, ("5.png ~ 4.png",)),
         "names-shared": ("note", both, ("4.png",)),
@@ -66,7 +66,7 @@ def test_all_frames_of_a_still_camera_are_leakage(sound, first, second):
             person["image_id"] = numbers[0]
     val.file = val.root / "val.json"
     findings = check_sets([(train.write(), train.folder), (val.write(), val.folder)])
-    counts = {(one.code, one.split): one.count for one in findings.found if "alike" in one.code}
+    counts = {(one.code, one.split): one.count for one in findings.entries if "alike" in one.code}
     expected = {
         ("image-alike", "set.json"): first - 1,
         ("image-alike", "val.json"): second - 1,

@@ -8,7 +8,7 @@ def test_boxes_over_the_edge_outside_and_as_corners(sound):
     data.people[0]["bbox"][2] = 300
     data.people[1]["bbox"][0] = 250
     findings = data.check()
-    by_code = {finding.code: finding for finding in findings.found}
+    by_code = {finding.code: finding for finding in findings.entries}
     assert by_code["box-over-edge"].examples == ("1",)
     assert by_code["box-outside"].examples == ("2",)
     assert "box-corners" not in by_code

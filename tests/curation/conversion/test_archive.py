@@ -35,7 +35,7 @@ def test_archives_that_lead_out(rejected, sound, zipped, name, link):
 
 
 def test_archives_that_unpack_to_too_much(rejected, sound, zipped, monkeypatch):
-    monkeypatch.setattr(archive, "MOST_BYTES", 2_000_000)
+    monkeypatch.setattr(archive, "MAX_BYTES", 2_000_000)
     rejected("crowdpose", zipped("a.json", " " * 3_000_000), sound().folder, "GiB of labels", "unpack it")
 
 

@@ -21,11 +21,13 @@ from distilpose.curation.formats import FORMATS
         ("label-studio", "a.json", b'[{"image": "a.png"}]', ["'annotations'", "JSON-MIN"]),
         ("label-studio", "a.json", b"[]", ["lists no persons"]),
         ("label-studio", "a.xml", b"", ["0 files", ".json"]),
-        ("cvat", "absent", None, ["0 files", ".xml"]),
-        ("yolo-pose", "absent", None, ["0 YAML files"]),
+        ("cvat", "empty", None, ["0 files", ".xml"]),
+        ("yolo-pose", "empty", None, ["0 YAML files"]),
+        ("yolo-pose", "absent", None, ["does not exist"]),
     ],
 )
 def test_files_of_another_kind(rejected, tmp_path, sound, form, name, content, facts):
+    (tmp_path / "empty").mkdir()
     if content is not None:
         (tmp_path / name).write_bytes(content)
     rejected(form, tmp_path / name, sound(images=1, persons=1).folder, name, *facts)

@@ -20,8 +20,8 @@ def look(tmp_path):
             (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "photos" / name).touch()
         source = Source(tmp_path, tmp_path / "photos" / below)
-        found = find_images(source, {name: ImageReference([name], 1) for name in names}, "persons of images")
-        return found, source.reasons()
+        matches = find_images(source, {name: ImageReference([name], 1) for name in names}, "persons of images")
+        return matches, source.reasons()
 
     return call
 
@@ -45,8 +45,8 @@ def test_a_name_that_means_one_image(look, files, name, below, image):
 
 
 def test_missing_and_ambiguous_names_have_reasons_with_an_example(look):
-    found, reasons = look(["a/x.jpg", "b/x.jpg", "y.jpg"], ["x.jpg", "c/x.jpg", "z.jpg", "y.jpg"])
-    assert found == {"y.jpg": "y.jpg"}
+    matches, reasons = look(["a/x.jpg", "b/x.jpg", "y.jpg"], ["x.jpg", "c/x.jpg", "z.jpg", "y.jpg"])
+    assert matches == {"y.jpg": "y.jpg"}
     assert reasons == [
         "2 persons of images whose name several images have (first: 'x.jpg' is 'a/x.jpg' or 'b/x.jpg')",
         "1 persons of images that are missing (first: no 'z.jpg' below --images)",
@@ -54,13 +54,13 @@ def test_missing_and_ambiguous_names_have_reasons_with_an_example(look):
 
 
 def test_two_names_never_share_the_image_of_one(look):
-    found, reasons = look(["val/x.jpg"], ["train/x.jpg", "val/x.jpg"], "val")
-    assert found == {"val/x.jpg": "x.jpg"}
+    matches, reasons = look(["val/x.jpg"], ["train/x.jpg", "val/x.jpg"], "val")
+    assert matches == {"val/x.jpg": "x.jpg"}
     assert reasons == [
         "1 persons of images that are missing (first: no 'train/x.jpg' below --images but that of another name)"
     ]
-    found, reasons = look(["val/x.jpg"], ["a/x.jpg", "b/x.jpg"], "val")
-    assert found == {}
+    matches, reasons = look(["val/x.jpg"], ["a/x.jpg", "b/x.jpg"], "val")
+    assert matches == {}
     assert reasons == [
         "2 persons of images with different names that one image fits (first: 'x.jpg' fits 'a/x.jpg')",
     ]
@@ -76,8 +76,8 @@ def test_two_names_never_share_the_image_of_one(look):
     ],
 )
 def test_the_name_that_shares_most_of_the_path_gets_the_image(look, file, names, below, meant):
-    found, reasons = look([file], names, below)
-    assert found == {meant: file.removeprefix(f"{below}/")}
+    matches, reasons = look([file], names, below)
+    assert matches == {meant: file.removeprefix(f"{below}/")}
     first = next(name for name in names if name != meant)
     assert reasons == [
         f"{len(names) - 1} persons of images that are missing "
@@ -86,20 +86,20 @@ def test_the_name_that_shares_most_of_the_path_gets_the_image(look, file, names,
 
 
 def test_names_that_share_as_much_of_the_path_are_skipped(look):
-    found, reasons = look(["p/a/x.jpg"], ["q/a/x.jpg", "a/x.jpg", "x.jpg"])
-    assert found == {}
+    matches, reasons = look(["p/a/x.jpg"], ["q/a/x.jpg", "a/x.jpg", "x.jpg"])
+    assert matches == {}
     assert reasons[0].startswith("2 persons of images with different names that one image fits")
 
 
 def test_a_second_image_that_fits_makes_a_name_ambiguous(look):
-    found, reasons = look(["train/x.jpg", "train/a/train/x.jpg"], ["train/x.jpg"], "train")
-    assert found == {}
+    matches, reasons = look(["train/x.jpg", "train/a/train/x.jpg"], ["train/x.jpg"], "train")
+    assert matches == {}
     assert "several images" in reasons[0]
 
 
 def test_spellings_of_one_path_share_the_image(look):
-    found, reasons = look(["a/x.jpg"], ["a/x.jpg", "./a/x.jpg", "a\\x.jpg"])
-    assert (set(found.values()), len(found), reasons) == ({"a/x.jpg"}, 3, [])
+    matches, reasons = look(["a/x.jpg"], ["a/x.jpg", "./a/x.jpg", "a\\x.jpg"])
+    assert (set(matches.values()), len(matches), reasons) == ({"a/x.jpg"}, 3, [])
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_absolute_names_are_found_by_their_ends(look, name):
 
 
 def test_an_absolute_name_is_no_path_in_the_folder(look):
-    found, reasons = look(["x.jpg"], ["/x.jpg", "x.jpg"])
-    assert found == {"x.jpg": "x.jpg"}
+    matches, reasons = look(["x.jpg"], ["/x.jpg", "x.jpg"])
+    assert matches == {"x.jpg": "x.jpg"}
     assert reasons == [
         "1 persons of images that are missing (first: no '/x.jpg' below --images but that of another name)"
     ]

@@ -14,5 +14,5 @@ def test_a_structure_that_unpacks_to_too_much(rejected, sound, tmp_path, monkeyp
     savemat(tmp_path / "mpii.mat", release, do_compression=True)
     assert (tmp_path / "mpii.mat").stat().st_size < 100_000
     for mebibytes, fact in ((15, "more than 15 MiB"), (17, "lists no persons")):
-        monkeypatch.setattr(matlab, "MOST_BYTES", mebibytes * 2**20)
+        monkeypatch.setattr(matlab, "MAX_BYTES", mebibytes * 2**20)
         rejected("mpii", tmp_path / "mpii.mat", data.folder, fact)

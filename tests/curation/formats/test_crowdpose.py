@@ -80,3 +80,4 @@ def test_category_of_crowdpose_by_its_id(converted, sound):
     data.content["categories"].append(data.category | {"id": 2, "name": "dog"})
     content, _ = converted("crowdpose", data.write(), data.folder, category="1")
     assert len(content["annotations"]) == 120
+    assert content["categories"][0]["name"] == "person"

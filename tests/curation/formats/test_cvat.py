@@ -71,8 +71,8 @@ def test_cvat_with_boxes_around_skeletons_and_loose_points(convert, sound, tmp_p
         "</image></annotations>"
     )
     content, report = convert("cvat", tmp_path / "annotations.xml", data.folder)
-    found = [(row["bbox"], row["keypoints"][:3]) for row in content["annotations"]]
-    assert found == [
+    persons = [(row["bbox"], row["keypoints"][:3]) for row in content["annotations"]]
+    assert persons == [
         ([30, 20, 60, 100], [50, 40, 2]),
         ([10, 10, 50, 50], [20, 20, 2]),
         ([100, 10, 60, 50], [120, 20, 2]),
@@ -96,8 +96,8 @@ def test_a_joint_may_lie_outside_the_box(convert, sound, tmp_path):
     )
     (tmp_path / "a.xml").write_text(f'<annotations><image name="1.png">{boxes}{skeletons}</image></annotations>')
     content, _ = convert("cvat", tmp_path / "a.xml", data.folder)
-    found = {tuple(row["bbox"]): row["keypoints"][9:11] for row in content["annotations"]}
-    assert found == {(45, 45, 30, 30): [56, 56], (40, 40, 40, 40): [99, 60]}
+    persons = {tuple(row["bbox"]): row["keypoints"][9:11] for row in content["annotations"]}
+    assert persons == {(45, 45, 30, 30): [56, 56], (40, 40, 40, 40): [99, 60]}
 
 
 def hand(*names):

@@ -52,8 +52,8 @@ def test_invalid_values_in_every_attribute_of_cvat(convert_corrupted, sound, tmp
     cvat_file(tmp_path / "good.xml", shapes, labels)
     good = (tmp_path / "good.xml").read_text()
     outcomes = []
-    for found in re.finditer(r'(?<==")[^"]*(?=")', good):
-        (tmp_path / "bad.xml").write_text(good[: found.start()] + odd + good[found.end() :], encoding="utf-8")
+    for match in re.finditer(r'(?<==")[^"]*(?=")', good):
+        (tmp_path / "bad.xml").write_text(good[: match.start()] + odd + good[match.end() :], encoding="utf-8")
         outcomes.append(convert_corrupted("cvat", tmp_path / "bad.xml", data.folder))
     assert convert_corrupted("cvat", tmp_path / "good.xml", data.folder)
     assert len(outcomes) == 24

@@ -33,8 +33,8 @@ def splits(tmp_path, sound):
 def test_each_layout_of_yolo_and_each_place_for_its_images(converted, splits, layout):
     root = splits(layout)
     train = "train/images" if layout == "roboflow" else "images/train"
-    whole, part = (converted("yolo-pose", root, root, **how)[0] for how in ({}, {"split": "train"}))
-    assert (len(whole["annotations"]), len(part["annotations"])) == (2, 1)
+    complete, part = (converted("yolo-pose", root, root, **how)[0] for how in ({}, {"split": "train"}))
+    assert (len(complete["annotations"]), len(part["annotations"])) == (2, 1)
     assert [image["file_name"] for image in part["images"]] == [f"{train}/1.png"]
     alone, _ = converted("yolo-pose", root, root / train)
     assert [image["file_name"] for image in alone["images"]] == ["1.png"]

@@ -12,11 +12,11 @@ from distilpose.curation.checks.reading import KeypointSet
 from distilpose.evaluation.pck import joint_pair
 from distilpose.skeleton import side_of
 
-ENOUGH = 20  # persons that are needed to judge a joint
+MIN_PERSONS = 20  # persons that are needed to judge a joint
 _MIN_COSINE = 0.5  # two pairs with a smaller cosine between them are not compared
 _MIN_PAIR_DISTANCE = 0.1  # share of the person's size; closer pairs are not judged
-_MANY = 0.1  # share of the judged persons from which a problem is a warning
-_LONG = 4.0  # a bone of more than this many times the usual length is reported
+_WARNING_SHARE = 0.1  # share of the judged persons from which a problem is a warning
+_MAX_BONE_RATIO = 4.0  # a bone of more than this many times the usual length is reported
 
 
 def check_anatomy(data: KeypointSet, findings: Findings) -> None:
@@ -64,7 +64,7 @@ def _check_sides(data: KeypointSet, findings: Findings) -> None:
         sure = both[:, one] & both[:, other] & (np.abs(cosine) > _MIN_COSINE)
         known |= sure
         turned |= sure & (cosine < -0.8)
-    many = known.sum() >= ENOUGH and turned.sum() > _MANY * known.sum()
+    many = known.sum() >= MIN_PERSONS and turned.sum() > _WARNING_SHARE * known.sum()
     findings.add(
         "sides-disagree", data.ids[turned], "warning" if many else None, turned=turned.sum(), known=known.sum()
     )
@@ -84,7 +84,7 @@ def _swapped_pairs(both: NDArray[np.bool_], unit: NDArray[np.float64]) -> list[i
         sure = both[:, one, None] & both & (np.abs(cosine) > _MIN_COSINE)
         judged[one], against[one] = sure.sum(0), (sure & (cosine < 0)).sum(0)
     np.fill_diagonal(judged, 0)
-    share = np.where(judged >= ENOUGH, against / np.maximum(judged, 1), np.nan)
+    share = np.where(judged >= MIN_PERSONS, against / np.maximum(judged, 1), np.nan)
     swapped: list[int] = []
     # the pair that most others contradict is removed first, so that it does not count against the others
     while True:
@@ -102,7 +102,7 @@ def _check_facing(data: KeypointSet, findings: Findings) -> None:
     nose = next((k for k, name in enumerate(data.skeleton.names) if "nose" in name.lower()), None)
     if eyes is None or nose is None:
         where = [data.file.name] if data.skeleton.flip_pairs else []
-        findings.add("sides-untold", where)
+        findings.add("sides-unknown", where)
         return
     up = np.tile([0.0, -1.0], (len(data.ids), 1))
     shoulders, hips = joint_pair(data.skeleton, "shoulder"), joint_pair(data.skeleton, "hip")
@@ -116,7 +116,7 @@ def _check_facing(data: KeypointSet, findings: Findings) -> None:
     face: NDArray[np.bool_] = np.all(labelled[:, [*eyes, nose]], axis=1)
     judged = face & wide & (np.linalg.norm(across, axis=1) > 2)
     wrong = judged & (turn < 0)
-    if judged.sum() >= ENOUGH and wrong.sum() > _MANY * judged.sum():
+    if judged.sum() >= MIN_PERSONS and wrong.sum() > _WARNING_SHARE * judged.sum():
         severity = "error" if wrong.sum() > 0.5 * judged.sum() else "warning"
         findings.add("sides-mirrored", data.ids[wrong], severity, wrong=wrong.sum(), faces=judged.sum())
 
@@ -132,10 +132,10 @@ def _check_bones(data: KeypointSet, findings: Findings) -> None:
     odd = np.zeros(len(both), dtype=bool)
     for values in relative.T:
         known = np.isfinite(values)
-        if known.sum() >= ENOUGH:
-            odd |= known & (values > max(_LONG * np.quantile(values[known], 0.75), 0.3))
+        if known.sum() >= MIN_PERSONS:
+            odd |= known & (values > max(_MAX_BONE_RATIO * np.quantile(values[known], 0.75), 0.3))
     severity = "warning" if odd.sum() > 0.02 * len(odd) else "note"
-    findings.add("bone-long", data.ids[odd], severity, persons=odd.sum(), times=_LONG)
+    findings.add("bone-long", data.ids[odd], severity, persons=odd.sum(), times=_MAX_BONE_RATIO)
 
 
 def _person_size(data: KeypointSet) -> NDArray[np.float64]:

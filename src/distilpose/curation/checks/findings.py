@@ -20,8 +20,8 @@ from distilpose.files import write_json, write_text
 
 SEVERITIES = ("error", "warning", "note")
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-_MOST_EXAMPLES = 5
-_LONGEST = 80
+_MAX_EXAMPLES = 5
+_MAX_LENGTH = 80  # characters of a name
 
 
 class Rule(NamedTuple):
@@ -68,12 +68,12 @@ class Findings:
 
     Attributes:
         split: name of the file that is being checked.
-        found: the findings so far.
+        entries: the findings so far.
         facts: statistics of each file, such as its number of persons.
     """
 
     split: str = ""
-    found: list[Finding] = field(default_factory=list)
+    entries: list[Finding] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(
@@ -96,9 +96,9 @@ class Findings:
         count = len(where) if count is None else count
         if count:
             rule = _rules()[code]
-            examples = tuple(_shortened(place) for place in where[:_MOST_EXAMPLES])
+            examples = tuple(_shortened(place) for place in where[:_MAX_EXAMPLES])
             message = _printable(rule.message.format(**values))
-            self.found.append(
+            self.entries.append(
                 Finding(severity or rule.severity, code, self.split, count, examples, message, rule.advice)
             )
 
@@ -109,15 +109,15 @@ class Findings:
 
     def count(self, severity: str) -> int:
         """Number of findings of that severity."""
-        return sum(finding.severity == severity for finding in self.found)
+        return sum(finding.severity == severity for finding in self.entries)
 
     def codes(self, *severities: str) -> set[str]:
         """Codes of the findings of these severities, or of all."""
-        return {finding.code for finding in self.found if not severities or finding.severity in severities}
+        return {finding.code for finding in self.entries if not severities or finding.severity in severities}
 
     def ordered(self) -> list[Finding]:
         """Findings by severity, errors first, then by falling count."""
-        return sorted(self.found, key=lambda one: (SEVERITIES.index(one.severity), -one.count))
+        return sorted(self.entries, key=lambda one: (SEVERITIES.index(one.severity), -one.count))
 
     def verdict(self) -> str:
         """Number of findings of each severity, in words."""
@@ -140,7 +140,7 @@ class Tally:
         """Count a problem at a place, such as an id."""
         self.counts[code] += 1
         places = self.places.setdefault(code, [])
-        if len(places) < _MOST_EXAMPLES:
+        if len(places) < _MAX_EXAMPLES:
             places.append(place)
 
 
@@ -148,8 +148,8 @@ def print_findings(findings: Findings, console: Console) -> None:
     """Print the findings as a table, below the statistics of each file."""
     for split, summary in findings.summaries():
         console.print(Text(f"{_shortened(split)}: {summary}"))
-    if findings.found:
-        table = Table("", "code", "count", "found", "advice", show_lines=True)
+    if findings.entries:
+        table = Table("", "code", "count", "problem", "advice", show_lines=True)
         for one in findings.ordered():
             message = Text(one.message + (f" E.g. {', '.join(one.examples)}." if one.examples else ""))
             if len(findings.facts) > 1:
@@ -169,7 +169,7 @@ def write_findings(findings: Findings, folder: Path) -> None:
     for severity in SEVERITIES:
         rows = [one for one in findings.ordered() if one.severity == severity]
         if rows:
-            lines += ["", f"## {severity.capitalize()}s", "", "| code | file | count | found | examples | advice |"]
+            lines += ["", f"## {severity.capitalize()}s", "", "| code | file | count | problem | examples | advice |"]
             lines.append("| --- | --- | --- | --- | --- | --- |")
             for one in rows:
                 cells = (one.code, one.split, one.count, one.message, ", ".join(one.examples), one.advice)
@@ -179,8 +179,8 @@ def write_findings(findings: Findings, folder: Path) -> None:
 
 def _shortened(place: Any) -> str:
     """A name or id as one short line of printable characters."""
-    text = _printable(str(place)[: 2 * _LONGEST])
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    text = _printable(str(place)[: 2 * _MAX_LENGTH])
+    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
 
 
 def _printable(text: str) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distilpose.curation.checks.findings import Findings, Tally
 from distilpose.curation.checks.reading import KeypointSet
-from distilpose.curation.image_files import MOST_BYTES, MOST_PIXELS, ImageTooLargeError, find_inside, read_header
+from distilpose.curation.image_files import MAX_BYTES, MAX_PIXELS, ImageTooLargeError, find_inside, read_header
 from distilpose.curation.progress import show_progress
 from distilpose.data.coco import is_cut_off
 from distilpose.errors import DistilPoseError
@@ -52,7 +52,7 @@ def check_images(data: KeypointSet, findings: Findings) -> Fingerprints:
             names.append(name)
             digests.append(digest)
             hashes.append(look)
-    findings.add_all(tally, megapixels=MOST_PIXELS / 1e6, mebibytes=MOST_BYTES >> 20)
+    findings.add_all(tally, megapixels=MAX_PIXELS / 1e6, mebibytes=MAX_BYTES >> 20)
     return Fingerprints(names, digests, np.array(hashes, dtype=np.uint64))
 
 

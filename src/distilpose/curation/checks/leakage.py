@@ -15,7 +15,8 @@ from distilpose.curation.checks.images import Fingerprints
 from distilpose.curation.checks.reading import KeypointSet
 
 NEAR = 3  # images look alike if at most this many of the 64 bits of their hashes differ
-_MOST = 1000  # hashes that one is compared with; only sets of one still scene have more that share half their bits
+# hashes to compare one hash with; only sets of a still scene have more that share half their bits
+_MAX_COMPARED = 1000
 _EDGES = np.linspace(0, 64, 2 * NEAR + 1).astype(int).tolist()
 _PARTS = [sum(1 << bit for bit in range(low, high)) for low, high in pairwise(_EDGES)]
 # hashes that differ in at most three bits are equal in at least three of six parts
@@ -28,14 +29,16 @@ def check_within(prints: Fingerprints, findings: Findings) -> None:
     for name, digest in zip(prints.names, prints.digests, strict=True):
         groups[digest].append(name)
     duplicates = [f"{names[0]} = {other}" for names in groups.values() for other in names[1:]]
-    findings.add("image-double", duplicates)
+    findings.add("image-duplicate", duplicates)
     singles = [index for index, name in enumerate(prints.names) if groups[prints.digests[index]][0] == name]
     names, hashes = [prints.names[index] for index in singles], prints.hashes[singles]
     twins, incomplete = look_alikes(hashes, hashes)
     has_twin = (twins >= 0) & (twins < np.arange(len(twins)))
     alike = [f"{names[twins[index]]} ~ {names[index]}" for index in np.flatnonzero(has_twin)]
     findings.add("image-alike", alike)
-    findings.add("alike-unsure", [names[index] for index in np.flatnonzero(incomplete & ~has_twin)], most=_MOST)
+    findings.add(
+        "alike-incomplete", [names[index] for index in np.flatnonzero(incomplete & ~has_twin)], most=_MAX_COMPARED
+    )
 
 
 def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: Findings) -> None:
@@ -59,7 +62,7 @@ def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: F
         alike = [f"{prints.names[twins[index]]} ~ {second[index][1]}" for index in rest if twins[index] >= 0]
         findings.add("leakage-alike", alike)
         unsure = [second[index][1] for index in rest if incomplete[index] and twins[index] < 0]
-        findings.add("alike-unsure", unsure, most=_MOST)
+        findings.add("alike-incomplete", unsure, most=_MAX_COMPARED)
         bases = {PurePosixPath(image).name for image in data.names}
         known = {PurePosixPath(twin).name for digest, twin in second if digest in first}
         shared = sorted({PurePosixPath(image).name for image in other.names} & bases - known)
@@ -69,7 +72,7 @@ def check_between(sets: list[tuple[str, KeypointSet, Fingerprints]], findings: F
 def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Find the first image that each of the others looks like: their hashes differ in at most `NEAR` bits.
 
-    A hash of 0 looks like no other. Only hashes that share half their bits are compared, each with at most `_MOST` others.
+    A hash of 0 looks like no other. Only hashes that share half their bits are compared, each with at most 1,000 others.
 
     Args:
         hashes: (N,) hashes of the images.
@@ -90,8 +93,8 @@ def look_alikes(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple
         ranked = (known & mask)[order]
         at = np.searchsorted(ranked, queries & mask, "left")
         end = np.searchsorted(ranked, queries & mask, "right")
-        short = (end - at > _MOST) & (queries != 0)
-        end = np.minimum(end, at + _MOST)
+        short = (end - at > _MAX_COMPARED) & (queries != 0)
+        end = np.minimum(end, at + _MAX_COMPARED)
         rows = np.flatnonzero((at < end) & (queries != 0))
         while len(rows):
             twins = order[at[rows]]

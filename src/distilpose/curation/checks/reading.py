@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from distilpose.curation.checks.findings import Findings
 from distilpose.curation.checks.rows import read_annotations, read_images
-from distilpose.curation.parsing import MOST_JOINTS, is_id, read_json, skeleton_of
+from distilpose.curation.parsing import MAX_JOINTS, is_id, read_json, skeleton_of
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
@@ -109,7 +109,7 @@ def _choose_category(
     if not isinstance(joints, list) or not all(isinstance(name, str) for name in joints):
         findings.add("skeleton", names, reason="'keypoints' is not a list of names.")
         return None, set()
-    if len(joints) > MOST_JOINTS:
-        findings.add("joints-too-many", names, joints=len(joints), most=MOST_JOINTS)
+    if len(joints) > MAX_JOINTS:
+        findings.add("joints-too-many", names, joints=len(joints), most=MAX_JOINTS)
         return None, set()
     return matches[0], set(ids)

@@ -83,7 +83,7 @@ def _check_duplicates(data: KeypointSet, findings: Findings) -> None:
         if key in seen:
             duplicates.append(person)
         seen.add(key)
-    findings.add("annotation-double", data.ids[duplicates])
+    findings.add("annotation-duplicate", data.ids[duplicates])
     repeated = [name for name, count in Counter(data.names).items() if count > 1]
     findings.add("image-listed-twice", repeated)
 

@@ -40,13 +40,16 @@ def convert_set(
         Lines on what was converted and what was skipped.
 
     Raises:
-        DistilPoseError: the source has another format, lacks the chosen category or split, or has no person to convert.
+        DistilPoseError: the source does not exist, has another format, lacks the chosen category or split, or has no person
+            to convert.
     """
     module, suffixes, options = FORMATS[form]
     chosen = {"skeleton": skeleton, "category": category, "split": split, "box-label": ", ".join(box_labels) or None}
     for option, value in chosen.items():
         if value is not None and option not in options:
             raise DistilPoseError(f"--{option} does not apply to {form}, got {value}: leave it out.")
+    if not path.exists():
+        raise DistilPoseError(f"{path} does not exist: give the file or folder of the labels.")
     entry = None if skeleton is None else read_skeleton(skeleton)
     with tempfile.TemporaryDirectory() as temporary:
         folder, labels = Path(temporary).resolve(), path

@@ -10,8 +10,8 @@ from distilpose.curation.image_files import leads_out
 from distilpose.curation.parsing import parsing
 from distilpose.errors import DistilPoseError
 
-MOST_BYTES = 2 * 2**30
-MOST_FILES = 200_000
+MAX_BYTES = 2 * 2**30
+MAX_FILES = 200_000
 _LABELS = (".mat", ".json", ".xml", ".txt", ".yaml", ".yml")
 
 
@@ -28,9 +28,9 @@ def unpack(path: Path, folder: Path) -> Path:
                 raise DistilPoseError(f"Archive {path} holds {member.filename[:80]!r}, which leads out of its folder.")
         labels = [one for one in members if not one.is_dir() and one.filename.lower().endswith(_LABELS)]
         # zipfile never unpacks a member beyond its stated size
-        if len(members) > MOST_FILES or sum(member.file_size for member in labels) > MOST_BYTES:
+        if len(members) > MAX_FILES or sum(member.file_size for member in labels) > MAX_BYTES:
             raise DistilPoseError(
-                f"Archive {path} holds more than {MOST_FILES} files or more than {MOST_BYTES >> 30} GiB of labels: "
+                f"Archive {path} holds more than {MAX_FILES} files or more than {MAX_BYTES >> 30} GiB of labels: "
                 "if you trust it, unpack it and give the folder."
             )
         for member in labels:

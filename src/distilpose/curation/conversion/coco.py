@@ -27,7 +27,7 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any])
     Args:
         source: gets the counts of what is skipped.
         persons: in the order of their new ids.
-        category: COCO category with 'keypoints', and their limbs, pairs and sigmas if the format has them.
+        category: COCO category with 'keypoints', and 'name', 'skeleton', 'flip_pairs' and 'OKS_sigmas' if the format has them.
 
     Raises:
         DistilPoseError: no person with a labelled joint is left.

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from distilpose.curation.conversion.source import Source
 from distilpose.curation.image_files import find_inside, leads_out, read_header
 from distilpose.errors import DistilPoseError
+from distilpose.inference.images import SUFFIXES
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # rank of a match; between these two it is the number of parts that the ends of both paths share
 _SANITISED, _EXACT = 0, 1_000_000
 _PARTS_OF_ROOT = 3  # folders above the image folder that a name may include

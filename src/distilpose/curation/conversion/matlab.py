@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from distilpose.curation.parsing import parsing
 from distilpose.errors import DistilPoseError
 
-MOST_BYTES = 2**30  # unpacked; MPII's release needs far less
+MAX_BYTES = 2**30  # unpacked; MPII's release needs far less
 _HEAD, _COMPRESSED, _CHUNK = 128, 15, 2**20
 
 
@@ -47,7 +47,7 @@ def _check_unpacked_size(path: Path) -> None:
             while packed and not unpacker.eof:
                 unpacked += len(unpacker.decompress(packed, _CHUNK))
                 packed = unpacker.unconsumed_tail
-                if unpacked > MOST_BYTES:
+                if unpacked > MAX_BYTES:
                     raise DistilPoseError(
-                        f"{path} unpacks to more than {MOST_BYTES >> 20} MiB: expected labels of a set."
+                        f"{path} unpacks to more than {MAX_BYTES >> 20} MiB: expected labels of a set."
                     )

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.curation.conversion.source import Person, Source, quoted
-from distilpose.curation.parsing import MOST_JOINTS
+from distilpose.curation.parsing import MAX_JOINTS
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO
 
-MOST_PAIRS = 10_000_000  # pairs of a point and a box on one image; more take seconds
+MAX_PAIRS = 10_000_000  # pairs of a point and a box on one image; more take seconds
 
 
 @dataclass
@@ -104,8 +104,8 @@ def choose_boxes(images: Sequence[Regions], source: Source) -> None:
 
 def group_persons(images: Sequence[Regions], names: Sequence[str], source: Source) -> list[Person]:
     """Persons of all images, with a note on the rectangles that are used as their boxes."""
-    if len(names) > MOST_JOINTS:  # before arrays are allocated for them
-        raise DistilPoseError(f"{source.path} has {len(names)} joints: expected at most {MOST_JOINTS} per person.")
+    if len(names) > MAX_JOINTS:  # before arrays are allocated for them
+        raise DistilPoseError(f"{source.path} has {len(names)} joints: expected at most {MAX_JOINTS} per person.")
     persons = [person for image in images for person in _persons_of(image, names, source)]
     boxed = [person for person in persons if person.box is not None]
     if boxed:
@@ -119,7 +119,7 @@ def group_persons(images: Sequence[Regions], names: Sequence[str], source: Sourc
 
 def _persons_of(image: Regions, names: Sequence[str], source: Source) -> list[Person]:
     """Persons by group; joints without a group belong to the smallest box around them, or to the only person."""
-    if len(image.points) * len(image.boxes) > MOST_PAIRS:
+    if len(image.points) * len(image.boxes) > MAX_PAIRS:
         source.skip("images with thousands of boxes and points")
         return []
     groups: dict[Any, list[Point]] = defaultdict(list)

@@ -15,7 +15,7 @@ from distilpose.curation.parsing import read_json, skeleton_of
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
-MOST_PIXELS = 1e9  # no coordinate, size or area of a photograph is larger; larger numbers can overflow
+MAX_VALUE = 1e9  # no coordinate, size or area of a photograph is larger; larger numbers can overflow
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Source:
         path: file or folder of the labels.
         images: folder of the images.
         skeleton: COCO category that overrides the joints of the source.
-        category: name of the category to convert, if there are several.
+        category: name, or number, of the category to convert, if there are several.
         split: split to convert, if there are several.
         box_labels: labels of the rectangles that are persons' boxes.
         skipped: count of each reason to skip something.
@@ -143,4 +143,4 @@ def joint_fields(category: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_size(value: Any) -> TypeGuard[float]:
     """Whether a value is a number that can be a coordinate, a length or an area of a photograph."""
-    return type(value) in (int, float) and abs(value) < MOST_PIXELS
+    return type(value) in (int, float) and abs(value) < MAX_VALUE

@@ -36,6 +36,8 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     if len(matches) != 1:
         raise DistilPoseError(f"{source.path} has {len(matches)} categories with joints: choose one by --category.")
     category = joint_fields(matches[0])
+    if source.category is not None:  # --category may be the id
+        category["name"] = str(matches[0].get("name") or source.category)
     _repair_limbs(category, source)
     images = {one["id"]: one for one in content.images if isinstance(one, dict) and is_id(one.get("id"))}
     count = len(category["keypoints"])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from distilpose.curation.conversion.regions import (
-    MOST_PAIRS,
+    MAX_PAIRS,
     Box,
     Point,
     Regions,
@@ -17,15 +17,15 @@ from distilpose.curation.conversion.regions import (
     choose_boxes,
     group_persons,
     smallest_box_around,
-)  # fmt: skip
+)
 from distilpose.curation.conversion.source import Person, Source, is_size, quoted
 from distilpose.curation.formats.cvat_labels import read_labels
 from distilpose.curation.parsing import parsing
 from distilpose.errors import DistilPoseError
 
-_DEEPEST = 50
+_MAX_DEPTH = 50
 _SKELETON = "skeleton "
-MOST_JOINTS_INSIDE = 0.75  # share of a skeleton's joints in its box: hands often extend beyond the box
+MIN_SHARE_INSIDE = 0.75  # share of a skeleton's joints in its box: hands often extend beyond the box
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
@@ -77,7 +77,7 @@ class _Document(ElementTree.TreeBuilder):
     def start(self, tag: Any, attrs: Any) -> ElementTree.Element:
         """Start an element."""
         self._depth += 1
-        if self._depth > _DEEPEST:
+        if self._depth > _MAX_DEPTH:
             raise DistilPoseError(f"{self.source.path} is nested too deeply for CVAT's format: export it again.")
         if tag == "track":
             raise DistilPoseError(f"{self.source.path} is 'CVAT for video': export it as 'CVAT for images 1.1'.")
@@ -152,10 +152,10 @@ def _box_skeletons(image: Regions) -> None:
     for point in image.points:
         if point.group is not None and point.group.startswith(_SKELETON):
             groups[point.group].append((point.x, point.y))
-    if not groups or len(image.points) * len(image.boxes) > MOST_PAIRS:
+    if not groups or len(image.points) * len(image.boxes) > MAX_PAIRS:
         return
     values = np.array([box.values for box in image.boxes]).reshape(-1, 4)
-    for share in (1.0, MOST_JOINTS_INSIDE):
+    for share in (1.0, MIN_SHARE_INSIDE):
         for group, places in list(groups.items()):
             index = smallest_box_around(np.array(places), values, slack=1, share=share)
             if index is not None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, StrictInt, StrictStr
 from distilpose.curation.conversion.image_lookup import image_names, image_size
 from distilpose.curation.conversion.source import Person, Source
 from distilpose.curation.formats.yolo_files import LabelFiles
-from distilpose.curation.parsing import MOST_JOINTS, parsing, validated
+from distilpose.curation.parsing import MAX_JOINTS, parsing, validated
 from distilpose.errors import DistilPoseError
 
 _MAX_COORDINATE = 1e6  # multiples of the image's side; larger numbers can overflow
@@ -33,7 +33,7 @@ class Settings(BaseModel):
         flip_idx: for each joint the index of its left-right counterpart.
     """
 
-    kpt_shape: tuple[Annotated[StrictInt, Ge(1), Le(MOST_JOINTS)], Literal[2, 3]]
+    kpt_shape: tuple[Annotated[StrictInt, Ge(1), Le(MAX_JOINTS)], Literal[2, 3]]
     names: list[Name] | dict[Number, Name] = ["person"]
     kpt_names: Any = None
     flip_idx: list[Number] | None = None
@@ -50,8 +50,8 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     with parsing(file, "YAML"):
         content = yaml.load(file.read_text(encoding="utf-8"), _NoAliases)
     settings = validated(Settings, content, file)
-    kind = _choose_class(settings.classes(), file, source)
-    category = _category(settings, kind, file, source)
+    kind, name = _choose_class(settings.classes(), file, source)
+    category = {"name": name, **_category(settings, kind, file, source)}
     labels = LabelFiles(root, source.images, source.split)
     source.check_split(labels.splits())
     chosen = labels.chosen()
@@ -59,15 +59,15 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     names = sorted(image_names(source.images))
     files = labels.of(names)
     used = set()
-    for name in names:
-        labelled = files.get(name)
+    for image in names:
+        labelled = files.get(image)
         if labelled not in chosen:
             source.skip("images without labels" if labelled is None else "images of other splits")
             continue
         used.add(labelled)
-        size = image_size(source, name, "images")
+        size = image_size(source, image, "images")
         if size is not None:
-            persons += _persons(labelled, name, size, settings.kpt_shape, kind, source)
+            persons += _persons(labelled, image, size, settings.kpt_shape, kind, source)
     if len(used) < len(chosen):
         source.skip("files of labels without an image in --images", len(chosen) - len(used))
     return persons, category
@@ -92,14 +92,13 @@ def _find_settings(folder: Path) -> tuple[Path, Path]:
     return files[0], files[0].parent if any(files[0].parent.rglob("*.txt")) else folder
 
 
-def _choose_class(classes: dict[int, str], file: Path, source: Source) -> int:
-    """Number of the class to convert."""
+def _choose_class(classes: dict[int, str], file: Path, source: Source) -> tuple[int, str]:
+    """Number and name of the class to convert."""
     matches = [number for number, name in classes.items() if source.category in (None, name, str(number))]
     if len(matches) != 1:
         listed = ", ".join(name[:40] for name in list(classes.values())[:10])
         raise DistilPoseError(f"{file} has the classes {listed}: choose one by --category.")
-    source.category = classes[matches[0]][:80]
-    return matches[0]
+    return matches[0], classes[matches[0]][:80]
 
 
 def _category(settings: Settings, kind: int, file: Path, source: Source) -> dict[str, Any]:

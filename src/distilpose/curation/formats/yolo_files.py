@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from distilpose.curation.conversion.image_lookup import SUFFIXES
 from distilpose.errors import DistilPoseError
+from distilpose.inference.images import SUFFIXES
 
 Key = tuple[str, ...]
 _SPLITS = {"train", "val", "valid", "validation", "test"}
@@ -39,7 +39,7 @@ class LabelFiles:
     split: str | None = None
     by_key: dict[Key, Path] = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Find the label files. Links, lists of images or classes, and notes are skipped.
 
         Raises:

@@ -24,7 +24,7 @@ from distilpose.skeleton import Skeleton
 from distilpose.visualization.drawing import crop_image, draw_skeleton
 
 VIEWS = 2  # augmented crops per person
-_LONGEST = 640  # pixels of the longer side of an image
+_MAX_SIDE = 640  # pixels of the longer side of an image
 _BOX = (255, 220, 60)
 _PAGE = Path(__file__).with_name("page.html")
 
@@ -115,7 +115,7 @@ def _figure(path: str, caption: str) -> str:
 def _scene(annotations: KeypointAnnotations, image_id: int, number: int, path: Path) -> NDArray[np.uint8]:
     """The image with the skeletons and boxes of all persons; the box of the shown person is thicker."""
     image = read_image(path)[..., ::-1]
-    scale = min(1.0, _LONGEST / max(image.shape[:2]))
+    scale = min(1.0, _MAX_SIDE / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     image = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     rows = np.flatnonzero(annotations.image_ids == image_id)

@@ -12,7 +12,7 @@ from distilpose.data.annotations import KeypointAnnotations
 from distilpose.skeleton import side_of
 from distilpose.visualization.drawing import COLOURS
 
-_MOST_POINTS = 2000  # points drawn for each joint in the figure of positions
+_MAX_POINTS = 2000  # points drawn for each joint in the figure of positions
 
 
 def draw_figures(annotations: KeypointAnnotations, folder: Path) -> list[tuple[str, str]]:
@@ -61,7 +61,7 @@ def _positions(axes: Axes, data: KeypointAnnotations) -> None:
     places = (data.keypoints - data.boxes[:, None, :2]) / sides
     for joint, colour in enumerate(_colours(data)):
         rows = places[data.labelled[:, joint], joint]
-        rows = rows[:: max(1, len(rows) // _MOST_POINTS)]
+        rows = rows[:: max(1, len(rows) // _MAX_POINTS)]
         axes.plot(*rows.T, ".", color=colour, markersize=2, alpha=0.15)
     for joint, colour in enumerate(_colours(data)):
         rows = places[data.labelled[:, joint], joint]
