@@ -19,13 +19,11 @@ from wandb_workspaces.reports import v2 as wr
 from distilpose.files import write_json
 
 STEP = "trainer/global_step"
-# keys that are only logged on GPUs, with method.layer_decay, and with callbacks=diagnosis
-OPTIONAL = ("speed/gpu_memory_gib", "learning_rate/.*", "train/share_.*")
 SWEEPS = "Sweeps"
 
 
 def line(title: str, *keys: str, **options: Any) -> Any:
-    """A plot of numbers over steps; a key that ends in ".*" stands for all keys with that beginning."""
+    """A plot of numbers over steps; a key that ends in ".*" matches all keys with that start."""
     if keys[0].endswith(".*"):
         return wr.LinePlot(title=title, x=STEP, metric_regex=keys[0], **options)
     return wr.LinePlot(title=title, x=STEP, y=list(keys), **options)
@@ -150,9 +148,12 @@ def main(arguments: list[str] | None = None) -> None:
         write_json(specification(options.entity, options.project), options.output)
         print(f"Written to {options.output}; nothing was sent")
         return
-    entity = options.entity or wandb.Api().default_entity
-    for create in (report, workspace):  # the report first: it creates a missing project
-        print(create(entity, options.project).save().url)
+    try:
+        entity = options.entity or wandb.Api().default_entity
+        for create in (report, workspace):  # the report first: it creates a missing project
+            print(create(entity, options.project).save().url)
+    except wandb.errors.Error as error:
+        sys.exit(f"error: W&B rejects the request ({error}): run wandb login, and check --entity and the network.")
 
 
 if __name__ == "__main__":

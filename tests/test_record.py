@@ -79,11 +79,12 @@ def test_recordings_are_named_after_teacher_and_data(tiny_coco, checkpoint, tmp_
     [
         ([], r"teacher\.checkpoint is not set"),
         (["teacher=recorded"], "load_recorded.*teacher=checkpoint"),
+        (["teacher.checkpoint=absent.ckpt"], r"absent\.ckpt"),
     ],
 )
-def test_mistakes(tiny_coco, overrides, facts):
+def test_mistakes_in_the_teacher_are_found_before_the_data_is_read(overrides, facts):
     with pytest.raises(Exception, match=facts):  # Hydra wraps some
-        record(tiny_coco(train=2, val=2), *overrides)
+        record("no such folder", *overrides)
 
 
 def test_a_recorded_teacher_trains_a_smaller_student(tiny_coco, checkpoint, tmp_path, run_train):

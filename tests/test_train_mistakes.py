@@ -34,7 +34,15 @@ def composed(*overrides: object):
         (["scheduler.warmup_steps=abc"], ["scheduler.warmup_steps=abc", "whole number of at least 0 steps"]),
         (["scale_lr=yes please"], ["scale_lr=yes please", "true or false"]),
         (["reference_batch=0"], ["reference_batch=0", "at least 1"]),
-        (["threads=0"], ["threads=0", "at least 1"]),
+        (["threads=0"], ["threads=0", "from 1 to"]),
+        (["threads=1000000"], ["threads=1000000", "from 1 to"]),
+        (["data.num_workers=100000"], ["data.num_workers=100000", "from 0 to"]),
+        (["data.score_threshold=7"], ["data.score_threshold=7", "from 0 to 1"]),
+        (["+optimizer.betas=[0.9]"], ["optimizer.betas=[0.9]", "a list of 2"]),
+        (["+trainer.max_time=5"], ["trainer.max_time=5", "text"]),
+        (["callbacks.checkpoint.mode=best"], ["callbacks.checkpoint.mode=best", "max or min"]),
+        (["resume=true"], ["resume=true", "null or text"]),
+        (["resume=[a]"], ["resume=['a']", "null or text"]),
         (["weights_kind=mean"], ["weights_kind=mean", "averaged or raw"]),
         (["check=1"], ["check=1", "true or false"]),
         (["trainer.precision=bf61"], ["trainer.precision=bf61", "bf16-mixed"]),
@@ -97,6 +105,11 @@ def files(tmp_path_factory):
             [*ALONE, "callbacks=early_stopping", "callbacks.early_stopping.monitor=val/foo"],
             ["callbacks.early_stopping.monitor=val/foo", "val/PCK"],
         ),
+        (
+            [*ALONE, "callbacks=early_stopping", "callbacks.early_stopping.monitor=foo"],
+            ["callbacks.early_stopping.monitor=foo", "val/PCK"],
+        ),
+        ([*ALONE, "callbacks.checkpoint.monitor=val/none"], ["callbacks.checkpoint.monitor=val/none", "val/PCK"]),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else None,
 )
@@ -120,13 +133,15 @@ def test_errors_while_data_and_module_are_built(tiny_coco, files, overrides, fac
             ["diverged", "optimizer.lr"],
         ),
         ([*ALONE, "+trainer.val_check_interval=50"], ["Lightning", "val_check_interval"]),
+        ([*ALONE, "trainer.accelerator=tpu"], ["Lightning", "torch_xla"]),
+        ([*ALONE, "logger=wandb", "logger.wandb.mode=offline", "+logger.wandb.group=7"], ["W&B", "group"]),
     ],
-    ids=["untrained teacher", "divergence", "interval beyond the epoch"],
+    ids=["untrained teacher", "divergence", "interval beyond the epoch", "accelerator", "W&B"],
 )
 def test_errors_in_training_are_one_line(run_train, tiny_coco, files, overrides, facts):
     arguments = [*TINY, f"data.root={tiny_coco(train=2, val=3)}", "trainer.accelerator=cpu"]
     status, printed = run_train(*arguments, *(word.format(**files) for word in overrides))
-    assert status == 1
+    assert status == 1, printed
     message = printed.splitlines()[-1]
     assert message.startswith("error: ")
     assert all(fact in message for fact in facts), message

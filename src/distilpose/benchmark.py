@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
@@ -36,7 +36,7 @@ class BenchmarkSettings:
     batch_size: Annotated[int, Ge(1)]
     rounds: Annotated[int, Ge(1)]
     warmup: Annotated[int, Ge(0)]
-    threads: Annotated[int, Ge(1)] | None
+    threads: Annotated[int, Ge(1), Le(1024)] | None
     device: str
 
 

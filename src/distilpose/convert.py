@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from distilpose.cli.command import command
+from distilpose.cli.validate_settings import Group
 from distilpose.errors import DistilPoseError
 from distilpose.files import atomic_write
 from distilpose.models import PoseModel, create_model, list_models, load_model, model_spec, save_model
@@ -39,6 +40,9 @@ class ConvertSettings:
     output: str
     reverse: bool
     weights_kind: WeightsKind
+    model: Group | None
+    loss: Group | None
+    method: Group | None
 
 
 def convert_released(source: Path, output: Path, name: str, **options: Any) -> PoseModel:

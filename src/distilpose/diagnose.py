@@ -13,6 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from distilpose.cli.command import command
+from distilpose.cli.validate_settings import Group
 from distilpose.data.annotations import load_annotations
 from distilpose.diagnosis.metrics import diagnosis_metrics
 from distilpose.diagnosis.plots import draw_diagnosis
@@ -73,6 +74,8 @@ class DiagnoseSettings:
     flip_test: FlipTest
     device: str
     output: str | Path
+    data: Group
+    loss: Group
 
 
 @command("diagnose", DiagnoseSettings)

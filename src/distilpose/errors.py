@@ -13,4 +13,4 @@ class DistilPoseError(ValueError):
 
 def first_line(error: BaseException) -> str:
     """First line of an error message, without the explanations that some libraries add; the error's type if it is empty."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

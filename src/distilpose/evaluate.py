@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from distilpose.cli.command import command
+from distilpose.cli.validate_settings import Group
 from distilpose.data.annotations import load_annotations
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import (
@@ -79,6 +80,7 @@ class EvaluateSettings:
     calibration: str | Path | None
     device: str
     output: str | Path
+    data: Group
 
 
 @command("evaluate", EvaluateSettings)
@@ -93,9 +95,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         raise DistilPoseError(f"calibration={cfg.calibration} needs a model: give checkpoint=FILE.")
     report = evaluate_file(cfg) if cfg.checkpoint is None else evaluate_model(cfg, output)
     write_json(report, output / "metrics.json")
-    print(f"\n{report['source']} on {report['annotations']}")
-    print(markdown_table(report["rows"], COLUMNS))
-    print(*report["notes"], f"Written to {output}", sep="\n")
+    table = markdown_table(report["rows"], COLUMNS)
+    print(f"\n{report['source']} on {report['annotations']}", table, *report["notes"], f"Written to {output}", sep="\n")
     return report
 
 
@@ -129,8 +130,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     flips: Sequence[FlipTest] = [cfg.flip_test]
     rescorings = [cfg.rescoring]
     if cfg.protocol == "all":
-        flips = [False, True] if isinstance(cfg.flip_test, bool) else [False, True, cfg.flip_test]
-        rescorings = [False, True]
+        flips, rescorings = list(dict.fromkeys([False, True, cfg.flip_test])), [False, True]
     model = load_model(cfg.checkpoint, cfg.weights_kind).to(choose_device(cfg.device))
     check_normalisation(model)
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size))

@@ -79,6 +79,13 @@ def remove_parts(folder: str | Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def remove_if_empty(folder: str | Path) -> None:
+    """Remove an empty folder, and those of its parents inside the working directory that are then empty."""
+    relative = os.path.relpath(folder)
+    with contextlib.suppress(OSError):  # it is not empty
+        (os.rmdir if relative.startswith("..") else os.removedirs)(relative)
+
+
 def write_text(text: str, path: str | Path) -> Path:
     """Write a text file atomically."""
     with atomic_write(path) as temporary:

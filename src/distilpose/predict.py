@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from distilpose.cli.command import command
+from distilpose.cli.validate_settings import Group
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import FlipTest
 from distilpose.files import remove_parts, write_text
@@ -85,7 +86,7 @@ class PredictSettings:
     frames: Annotated[int, Ge(1)] | None
     boxes: Path | None
     category_id: int
-    box_threshold: float
+    box_threshold: Annotated[float, Ge(0), Le(1)]
     flip_test: FlipTest
     padding: Annotated[float, Gt(0)] | None
     nms_threshold: Annotated[float, Ge(0)]
@@ -97,10 +98,11 @@ class PredictSettings:
     smoothing: OneEuroFilter
     draw: bool
     csv: bool
-    draw_threshold: float
+    draw_threshold: Annotated[float, Ge(0), Le(1)]
     max_pixels: Annotated[int, Ge(1), Le(OPENCV_PIXELS)]
     batch_size: Annotated[int, Ge(1)]
     device: str
+    detector: Group
 
 
 @dataclass

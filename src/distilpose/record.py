@@ -12,6 +12,7 @@ from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig
 
 from distilpose.cli.command import command
+from distilpose.cli.validate_settings import Group
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import choose_device
 from distilpose.modules import load_blazepose, load_teacher
@@ -22,7 +23,7 @@ from distilpose.teachers.recorder import describe_accuracy, find_recording, reco
 from distilpose.teachers.recording_file import Recording
 
 if TYPE_CHECKING:
-    from distilpose.data import CocoDataModule, CocoKeypoints
+    from distilpose.data import CocoDataModule
 
 # for each loader of a teacher, the function that makes its source from the same settings, the boxes' padding and a device
 SOURCES: dict[Any, Callable[[DictConfig, float, torch.device], Source]] = {
@@ -47,26 +48,23 @@ class RecordSettings:
     folder: str
     batch_size: Annotated[int, Ge(1), Unit("persons")]
     device: str
+    teacher: Group
+    data: Group
 
 
 @command("record", RecordSettings)
 def main(cfg: DictConfig) -> Recording:
     """Record a teacher on every person of a split; the same command continues an interrupted recording."""
-    dataset = load_persons(cfg)
-    source = make_source(cfg, dataset.padding)
+    datamodule: CocoDataModule = instantiate(cfg.data, unlabelled=True)  # recording needs only boxes, no labels
+    source = make_source(cfg, datamodule.padding)
+    datamodule.prepare_data()
+    dataset = datamodule.train_dataset() if cfg.split == "train" else datamodule.val_dataset()
     output = find_recording(source, dataset, cfg.folder) if cfg.output is None else Path(cfg.output)
     recording = record(source, dataset, output, cfg.batch_size)
     accuracy = describe_accuracy(recording_accuracy(recording, dataset))
     print(f"{recording.path}: {len(dataset)} persons, {accuracy}")
     print(f"Distil from it by teacher=recorded teacher.file={recording.path}")
     return recording
-
-
-def load_persons(cfg: DictConfig) -> CocoKeypoints:
-    """All persons of the split, also those without labels: recording needs only a box."""
-    datamodule: CocoDataModule = instantiate(cfg.data, unlabelled=True)
-    datamodule.prepare_data()
-    return datamodule.train_dataset() if cfg.split == "train" else datamodule.val_dataset()
 
 
 def make_source(cfg: DictConfig, padding: float) -> Source:

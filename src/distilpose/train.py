@@ -137,9 +137,9 @@ def _check_recipe(optimizer: Callable[..., Optimizer], scheduler: Callable[..., 
 
 def build_trainer(cfg: DictConfig) -> Trainer:
     """Build the Trainer with all callbacks and loggers of the configuration."""
-    callbacks = [instantiate(entry) for entry in (cfg.callbacks or {}).values() if entry]
-    loggers = [instantiate(entry) for entry in (cfg.logger or {}).values() if entry]
-    create = instantiate(cfg.trainer, _partial_=True)
+    callbacks = [instantiate(entry) for entry in (cfg.get("callbacks") or {}).values() if entry]
+    loggers = [instantiate(entry) for entry in (cfg.get("logger") or {}).values() if entry]
+    create = instantiate(cfg.trainer, _partial_=True, _convert_="all")
     interval = cfg.trainer.check_val_every_n_epoch
     if interval is not None:  # validate a short run at its end, for a best checkpoint and pictures
         interval = min(interval, cfg.trainer.max_epochs)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 
 from distilpose.cli.command import ProcessSetup, command
@@ -32,7 +33,8 @@ def run(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr()
         return status, printed.out, printed.err + message
 
-    return call
+    yield call
+    HydraConfig.instance().cfg = None
 
 
 def raising(error):
@@ -86,7 +88,9 @@ def test_a_task_gets_its_configuration(run, tmp_path):
         (["--config-name", "nothing"], ["'nothing'"]),
         (["trainer.max_epochs=[3"], ["[3"]),
         (["hydra.run.dir=file/run"], ["file/run"]),
-        (["logger=null"], ["null", "logger=none"]),
+        (["logger=null"], ["logger=null", "none, tensorboard"]),
+        (["model=student_s", "loss=5"], ["loss=5", "distilpose"]),
+        (["hydra.run.dir=null"], ["hydra.run.dir=null", "not Optional"]),
     ],
     ids=lambda value: value[-1] if len(value) == 1 else None,
 )
@@ -117,8 +121,9 @@ def test_user_errors_in_the_task_are_one_line(run, error, message):
 
 
 def test_a_user_error_removes_an_empty_folder_and_no_other(run, tmp_path):
-    assert run(raising(DistilPoseError("no")), "hydra.run.dir=empty")[0] == 1
-    assert list(tmp_path.iterdir()) == []
+    for folder in ("empty", "runs/name/time"):
+        assert run(raising(DistilPoseError("no")), f"hydra.run.dir={folder}")[0] == 1
+        assert list(tmp_path.iterdir()) == []
 
     def task(cfg):
         (Path(cfg.folder) / "metrics.csv").write_text("epoch\n")

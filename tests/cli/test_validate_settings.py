@@ -123,6 +123,7 @@ def test_a_violation_is_one_sentence_with_name_value_and_expectation(changed, fa
         (Annotated[list[int], Len(2, 2)], "a list, each a whole number with 2 entries"),
         (Literal[1, "1", "one"], "1 or one"),
         (str | Path | None, "null or a path"),
+        (list[str] | str, "text or a list, each text"),
         (int | float | dict[str, int], "a number or settings by name"),
         (float | OmegaConf, "a number"),
     ],
@@ -227,6 +228,10 @@ def test_each_declared_bound_is_enforced():
         ("callbacks.checkpoint=3", ["callbacks.checkpoint"]),
         ("data.augmentation=5", ["data.augmentation=5"]),
         ("~seed", ["seed", "missing"]),
+        ("~method", ["method", "missing"]),
+        ("~model._target_", ["model has no _target_"]),
+        ("+trainer.logger=true", ["trainer.logger=true", "null"]),
+        ("+foo.bar=5", ["foo is not a setting"]),
         ("+callbacks.pictures.foo=1", ["callbacks.pictures.foo", "Pictures"]),
     ],
 )
@@ -237,7 +242,16 @@ def test_a_setting_that_nothing_declares_is_an_error(override, facts):
 
 
 @pytest.mark.parametrize(
-    "override", ["~scheduler", "callbacks.pictures=null", "data.augmentation=null", "trainer.devices=[0]"]
+    "override",
+    [
+        "~scheduler",
+        "~callbacks",
+        "~logger",
+        "callbacks.pictures=null",
+        "callbacks.checkpoint=null",
+        "data.augmentation=null",
+        "trainer.devices=[0]",
+    ],
 )
 def test_groups_may_be_removed(override):
     validate_command(composed("train", override), declared_by("train"))

@@ -84,7 +84,7 @@ class Fails(Callback):
     ("fault", "message"),
     [
         ([f"+callbacks.fails._target_={__name__}.Fails"], "the file"),
-        (["callbacks.checkpoint.monitor=val/APP"], "Lightning .*val/APP"),
+        (["callbacks.checkpoint.monitor=val/APP"], "callbacks.checkpoint.monitor=val/APP"),
         (["hydra.run.dir=/proc/run"], "/proc/run"),
         (["trainer=ddp", "trainer.devices=2"], "trainer.sync_batchnorm=false"),
         (["+trainer.val_check_interval=50"], "trainer.val_check_interval=50 is more than the"),
@@ -172,7 +172,7 @@ def test_only_rank_zero_prints(monkeypatch, capsys):
     for rank in (0, 1):
         monkeypatch.setattr(rank_zero_only, "rank", rank)
         dry_run._print_table(figures, "memory")
-        assert ("the whole run" in capsys.readouterr().out) == (rank == 0)
+        assert ("the complete run" in capsys.readouterr().out) == (rank == 0)
 
 
 def test_a_damaged_picture_of_the_validation_is_found(run_train, tiny_coco):

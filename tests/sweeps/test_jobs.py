@@ -32,10 +32,10 @@ def composed(monkeypatch):
     HydraConfig.instance().cfg = before
 
 
-@pytest.mark.parametrize("name", ["losses", "search"])
-def test_a_sweep_needs_m(composed, name):
-    with pytest.raises(DistilPoseError, match=rf"sweep={name}.* -m "):
-        jobs.check_folder(composed(f"sweep={name}"))
+@pytest.mark.parametrize("choice", ["sweep=losses", "sweep=search", "launcher=local"])
+def test_a_sweep_and_a_launcher_need_m(composed, choice):
+    with pytest.raises(DistilPoseError, match=rf"{choice}.* -m "):
+        jobs.check_folder(composed(choice))
 
 
 def test_a_single_job_a_check_and_a_multirun_are_allowed(composed):

@@ -1,7 +1,7 @@
 """The optuna study of a search: a journal file that processes on several machines may share.
 
 Optuna's study and storage are used, with two additions. Optuna's file backend does not repair a line that was written only in
-part when a process was killed. And a training process reports to the study by the number of its trial alone.
+part when a process was killed. And a training process knows only the number of its trial.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, MissingConfigException
+from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -26,10 +26,11 @@ from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.process import log_to_stderr, silence_stdout
 from distilpose.cli.resolvers import register_resolvers
 from distilpose.cli.validate_settings import validate_command
-from distilpose.errors import DistilPoseError
+from distilpose.errors import DistilPoseError, first_line
+from distilpose.files import remove_if_empty
 
-# Hydra's ValueError for a group that is set to null
-NULL_GROUP = "Config group override must be a string or a list"
+# start of Hydra's ValueErrors for a group whose value is not text, such as null
+WRONG_GROUP = "Config group override"
 TRACE = "HYDRA_FULL_ERROR"
 CRASH_LOG = "crash.log"
 USER_ERRORS = (DistilPoseError, CompactHydraException, OmegaConfBaseException, OSError)
@@ -92,7 +93,9 @@ def command(
                     print("Interrupted.", file=sys.stderr)
                     sys.exit(128 + signal.SIGINT)
                 except (*USER_ERRORS, ValueError) as error:
-                    if show_traces not in ("", "0") or not (isinstance(error, USER_ERRORS) or NULL_GROUP in str(error)):
+                    if show_traces not in ("", "0") or not (
+                        isinstance(error, USER_ERRORS) or WRONG_GROUP in str(error)
+                    ):
                         raise
                     sys.exit(f"error: {error_message(error)}")
 
@@ -130,7 +133,8 @@ def _make_job(
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     print(f"error: {error_message(error)}", file=sys.stderr, flush=True)
                     raise
-                _remove_empty_folder()
+                if (folder := _run_folder()) is not None:
+                    remove_if_empty(folder)
                 sys.exit(f"error: {error_message(error)}")
             except Exception:
                 _write_crash_log()
@@ -145,12 +149,6 @@ def _run_folder() -> Path | None:
     """The folder that Hydra made for the run; None for a command that runs in the current folder."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     return folder if folder.is_dir() and folder != Path.cwd() else None
-
-
-def _remove_empty_folder() -> None:
-    if (folder := _run_folder()) is not None:
-        with suppress(OSError):  # it is not empty
-            folder.rmdir()
 
 
 def _write_crash_log() -> None:
@@ -182,28 +180,44 @@ def error_message(error: BaseException) -> str:
         cause = cause.__cause__
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is not set: give {error.full_key}=…, and see --help for what it takes."
-    if isinstance(error, MissingConfigException):
+    if isinstance(error, MissingConfigException) or WRONG_GROUP in str(error):
         return _unknown_choice(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"Cannot use '{error.filename}': {error.strerror}; give a path that exists and may be read and written."
-    if NULL_GROUP in str(error):
-        return "A group takes the name of one of its files, not null: give one that --help lists, such as logger=none."
-    return _near_name(error) or " ".join(_without_worker_trace(str(error)).split())
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        name = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else "a setting"
+        return f"{name} is rejected ({first_line(error.__cause__)}): correct it, --help lists what each setting takes."
+    shown = error if str(error) or error.__cause__ is None else error.__cause__
+    if isinstance(shown, OmegaConfBaseException) and shown.full_key:
+        text = f"{shown.full_key} cannot be used ({first_line(shown)}): give it, or the setting that it refers to; see --help."
+        return _near_name(error) or text
+    text = " ".join(_without_worker_trace(str(shown)).split())
+    if text.startswith("Error merging override"):
+        text += f" ({first_line(error.__cause__ or error)}): correct it, see --help."
+    return _near_name(error) or text
 
 
-def _unknown_choice(error: MissingConfigException) -> str:
-    """The choices of a group; Hydra's own message lists the folders it searched."""
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
-    options = error.options or sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml") if group)
-    if not options:
-        return " ".join(str(error).partition("Config search path:")[0].split())
-    return f"{group}={name} is not known: expected one of {', '.join(options)}."
+def _unknown_choice(error: BaseException) -> str:
+    """The choices of a group; Hydra's own messages list the folders it searched, or do not name the group."""
+    if isinstance(error, MissingConfigException):
+        choices = [str(error.missing_cfg_file).rpartition("/")]
+    else:
+        choices = [argument.lstrip("+~").partition("=") for argument in sys.argv[1:] if "=" in argument]
+    for group, _, name in choices:
+        options = getattr(error, "options", None) or [
+            path.stem for path in (CONFIG_DIR / group).glob("*.yaml") if group
+        ]
+        if options and name not in options:
+            return f"{group}={name} is not known: expected one of {', '.join(sorted(options))}."
+    return " ".join(str(error).partition("Config search path:")[0].split())
 
 
 def _near_name(error: BaseException) -> str | None:
     """A message with similar names for an override of an unknown setting; None if there are no similar names."""
     cause = error.__cause__
     if not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
+        return None
+    if cause.key in cause.parent_node:  # the name is right, and the value is wrong
         return None
     name = str(cause.full_key)
     group = name.rpartition(".")[0]

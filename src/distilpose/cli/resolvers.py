@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -10,11 +11,11 @@ from omegaconf import OmegaConf
 AUTO = "auto"
 
 
-def run_directory(resume: str | None, fresh: str) -> str:
+def run_directory(resume: Any, fresh: str) -> str:
     """The folder that a run writes to.
 
     Args:
-        resume: the setting of that name.
+        resume: the setting of that name, which is not validated yet.
         fresh: folder of a new run: NAME/TIME.
 
     Returns:
@@ -22,7 +23,7 @@ def run_directory(resume: str | None, fresh: str) -> str:
     """
     if resume == AUTO:
         return str(Path(fresh).parent)
-    return resume if resume and Path(resume).is_dir() else fresh
+    return resume if isinstance(resume, str) and Path(resume).is_dir() else fresh
 
 
 def register_resolvers() -> None:

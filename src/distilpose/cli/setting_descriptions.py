@@ -34,9 +34,10 @@ def is_plain(annotation: Any) -> bool:
 
 def describe(annotation: Any) -> str:
     """Describe the allowed values: "a whole number of at least 1", "cpu or cuda", "null or a path"."""
-    texts = list(dict.fromkeys(_alternatives(annotation)))
-    if "null" in texts:
-        texts = ["null", *(text for text in texts if text != "null")]
+    # null first, and a list with its entries last
+    texts = sorted(
+        dict.fromkeys(_alternatives(annotation)), key=lambda text: (text != "null", text.startswith("a list"))
+    )
     return " or ".join([", ".join(texts[:-1]), texts[-1]] if texts[:-1] else texts)
 
 

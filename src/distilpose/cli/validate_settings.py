@@ -20,11 +20,15 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from distilpose.cli.setting_descriptions import describe, descriptions, is_plain
-from distilpose.errors import DistilPoseError, first_line
+from distilpose.errors import DistilPoseError
 
 MISSING = "???"
 # keys of Hydra's instantiate
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+
+
+class Group:
+    """A group of settings with a `_target_`, which declares those that a subclass of this class does not declare."""
 
 
 class Setting(NamedTuple):
@@ -46,7 +50,7 @@ class Setting(NamedTuple):
 def validate_command(cfg: DictConfig, declared: type) -> None:
     """`validate`, and check that the command's own settings are those that `declared` has, no more and no less."""
     content: Any = OmegaConf.to_container(cfg, resolve=True)
-    _check_declared_names(content, declared, "")
+    _check_names(content, _hints(declared), "", "this command")
     missing = [name for name, hint in _hints(declared).items() if name not in content and not _takes_null(hint)]
     if missing:
         raise DistilPoseError(f"{missing[0]} is missing: leave ~{missing[0]} out, or give {missing[0]}=….")
@@ -107,11 +111,8 @@ def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any],
         if key in RESERVED:
             continue
         declaring = _declaring_class(annotation)
-        if (
-            declaring is not None
-            and not isinstance(value, dict)
-            and not (value is None and declaring is not annotation)
-        ):
+        is_group = isinstance(value, dict) or (value is None and _takes_null(annotation))
+        if declaring is not None and not is_group:
             raise DistilPoseError(
                 f"{name}={json.dumps(value)} must be settings by name, such as {name}.NAME=VALUE: --help lists them."
             )
@@ -120,13 +121,17 @@ def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any],
             continue
         inner = _hints(declaring) if declaring is not None else {}
         described = descriptions(declaring) if declaring is not None else {}
-        if declaring is not None and "_target_" not in value:
-            _check_declared_names(value, declaring, f"{name}.")
+        if "_target_" not in value and declaring is not None:
+            if issubclass(declaring, Group):
+                raise DistilPoseError(f"{name} has no _target_: leave ~{name}._target_ out, or give {name}._target_=….")
+            # groups may be added to it, or removed by null
+            plain = {key: part for key, part in value.items() if part is not None and not isinstance(part, dict)}
+            _check_names(plain, inner, name, name)
         if "_target_" in value:
             target = _load_target(name, value["_target_"])
             known, takes_more = _parameters(target)
             if not takes_more:
-                _check_names(value, known, f"{name}.", value["_target_"])
+                _check_names(value, known, name, value["_target_"])
             inner, described = {**known, **inner}, {**descriptions(target), **described}
         yield from _below(value, f"{name}.", inner, described)
 
@@ -142,29 +147,23 @@ def _takes_null(annotation: Any) -> bool:
     return annotation is None or type(None) in typing.get_args(annotation)
 
 
-def _check_declared_names(node: Mapping[str, Any], declaring: type, prefix: str) -> None:
-    """Raise an error for a plain setting that the class does not declare. Groups may be added, or removed by null."""
-    plain = {
-        key: value for key, value in node.items() if not isinstance(value, dict) and not (prefix and value is None)
-    }
-    _check_names(plain, _hints(declaring), prefix, prefix.removesuffix(".") or "this command")
-
-
 def _load_target(name: str, path: str) -> Callable[..., Any]:
     try:
-        return get_object(path)
+        return get_object(str(path))
     except (ImportError, AttributeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
         raise DistilPoseError(
-            f"{name}._target_={path} cannot be imported ({first_line(error)}): correct it, or install what it needs."
+            f"{name}._target_={path} cannot be imported ({reason}): correct it, or install what it needs."
         ) from error
 
 
-def _check_names(node: Mapping[str, Any], known: Mapping[str, Any], prefix: str, target: str) -> None:
-    """Raise an error for a setting that the target has no parameter for."""
+def _check_names(node: Mapping[str, Any], known: Mapping[str, Any], group: str, target: str) -> None:
+    """Raise an error for a setting of a group (or, with group "", of the command) that is not known."""
+    prefix = f"{group}." if group else ""
     for key in node:
         if key not in known and key not in RESERVED:
             near = " or ".join(prefix + name for name in get_close_matches(key, known))
-            way = f"take it out by ~{prefix}{key}{f', or did you mean {near}?' if near else '.'}"
+            way = f"leave it out, or remove it by ~{prefix}{key}{f'; did you mean {near}?' if near else '.'}"
             raise DistilPoseError(f"{prefix}{key} is not a setting of {target.rpartition('.')[2]}: {way}")
 
 
@@ -175,6 +174,8 @@ def _parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """
     annotations: dict[str, Any] = {}
     for owner in inspect.getmro(target) if isinstance(target, type) else (target,):
+        if owner is object:
+            return annotations, False
         function = vars(owner).get("__init__") if isinstance(owner, type) else owner
         if function is None:
             continue

@@ -95,7 +95,9 @@ def load_annotations(
         DistilPoseError: something in the file is missing, contradictory or not a number; the message names its place.
     """
     content = read_json(
-        path, "Annotation file", "set data.root to the folder of the data set (scripts/download_coco.py downloads COCO)"
+        path,
+        "Annotation file",
+        "set data.root, or data.others.NAME.root in a mixture, to its folder (scripts/download_coco.py downloads COCO)",
     )
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):

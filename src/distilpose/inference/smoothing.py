@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt, Unit
+from annotated_types import Ge, Gt, Le, Unit
 from numpy.typing import NDArray
 
 
@@ -29,7 +29,7 @@ class OneEuroFilter:
     min_cutoff: Annotated[float, Gt(0), Unit("Hz")] = 4.0
     beta: Annotated[float, Ge(0)] = 8.0
     derivative_cutoff: Annotated[float, Gt(0), Unit("Hz")] = 1.0
-    threshold: float = 0.2
+    threshold: Annotated[float, Ge(0), Le(1)] = 0.2
 
     def __post_init__(self) -> None:
         self._smoothed: NDArray | None = None

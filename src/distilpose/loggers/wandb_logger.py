@@ -24,7 +24,7 @@ from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from distilpose.errors import first_line
+from distilpose.errors import DistilPoseError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,16 @@ class ResilientWandbLogger(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """W&B's run, started at the first call; offline if the server rejects it or does not answer."""
+        """W&B's run, started at the first call; offline if the server rejects it or does not answer.
+
+        Raises:
+            DistilPoseError: W&B rejects a setting.
+        """
         try:
             return super().experiment
+        except (TypeError, ValueError, wandb.errors.UsageError) as error:  # pydantic's error is a ValueError
+            reason = " ".join(str(error).split())
+            raise DistilPoseError(f"W&B rejects its settings ({reason}): correct logger.wandb.….") from error
         except wandb.errors.CommError as error:
             log.warning(f"W&B rejects the run ({first_line(error)}): it is offline, send it later by wandb sync.")
             self._options["mode"] = "offline"
@@ -112,7 +119,7 @@ def make_wandb_logger(
     chosen = os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode
     server = server_url()
     if chosen == "auto":
-        chosen = "online" if unavailable_reason() is None else "offline"
+        chosen = "online" if _has_account(server) and accepts_connections(server) else "offline"
     elif chosen == "online" and not accepts_connections(server):
         rank_zero_only(log.warning)(
             f"W&B does not answer at {server}: the run is offline, send it later by wandb sync."
@@ -142,14 +149,6 @@ def server_url() -> str:
     settings.update_from_system_settings()
     settings.update_from_env_vars(dict(os.environ))
     return str(settings.base_url)
-
-
-def unavailable_reason() -> str | None:
-    """Why W&B's server cannot be used from here; None if it can."""
-    server = server_url()
-    if not _has_account(server):
-        return f"no account is set up for {server}"
-    return None if accepts_connections(server) else f"{server} does not answer"
 
 
 def sweep_name() -> str | None:

@@ -48,6 +48,6 @@ def deciding_settings(config: Mapping[str, Any], ignored: Sequence[str]) -> dict
     copies = [copy for copy, source in COPIES.items() if below(config, copy) == below(config, source)]
     observers = [key for key, observes in callbacks_of(config).items() if observes]
     kept = {key: value for key, value in config.items() if not is_in(key, [*ignored, *copies, *observers])}
-    if kept.get("data.root"):  # the same data may lie elsewhere on another machine
+    if kept.get("data.root"):  # the same data may be in another folder on another machine
         kept["data.root"] = Path(str(kept["data.root"])).name
     return kept

@@ -26,6 +26,7 @@ from torch.utils.data import default_collate
 
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
+from distilpose.files import remove_if_empty
 from distilpose.loggers.wandb_logger import finish_wandb
 from distilpose.modules.pose_module import PoseModule
 from distilpose.runs.preflight import count_processes, effective_batch, translate_lightning_errors
@@ -84,7 +85,7 @@ def _peak_memory() -> int:
 def dry_run(
     cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule, build_trainer: Callable[[DictConfig], Trainer]
 ) -> dict[str, float]:
-    """Read ten batches, train two steps, validate and save once, and print an estimate for the whole run.
+    """Read ten batches, train two steps, validate and save once, and print an estimate for the complete run.
 
     All callbacks and loggers of the run are used, in a temporary folder inside the run's folder. This finds a folder that
     cannot be written, or a full disk. Only one device is used; the estimate assumes that all devices share the batches. On
@@ -164,8 +165,7 @@ def _folder_within(folder: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=".check_", dir=folder) as inside:
             yield Path(inside)
     finally:
-        with contextlib.suppress(OSError):  # it is not empty
-            folder.rmdir()
+        remove_if_empty(folder)
 
 
 def _reading_time(loader: Any) -> float:
@@ -238,5 +238,5 @@ def _print_table(figures: dict[str, float], memory: str) -> None:
     table.add_row(memory, f"{figures['memory_gib']:.2f} GiB")
     table.add_row("disk", f"{figures['disk_gib']:.2f} GiB")
     hours = figures["hours"]
-    table.add_row("the whole run", f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes")
+    table.add_row("the complete run", f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes")
     rank_zero_only(Console().print)(table)  # torchrun starts several processes

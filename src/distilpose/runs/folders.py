@@ -69,22 +69,22 @@ def collect_runs(folders: Iterable[str], unfinished: bool = False) -> tuple[list
     runs, notes, seen = [], [], set()
     for given in map(Path, folders):
         try:
-            places = _runs_below(given)
+            below = _runs_below(given)
         except OSError as error:
             notes.append(f"{given} is left out: {error.filename or given} cannot be read ({error.strerror}).")
             continue
-        if not places:
+        if not below:
             what = "holds no run" if given.is_dir() else "is not a folder" if given.exists() else "does not exist"
             notes.append(f"{given} is left out: it {what}.")
-        elif given not in places:  # the folder of a sweep's job that failed at its start is empty
-            empty = [place for place in given.iterdir() if place.is_dir() and not any(place.iterdir())]
-            notes += [f"{place} is left out: it is empty." for place in sorted(empty)]
-        for place in places:
-            if place.resolve() in seen:
+        elif given not in below:  # the folder of a sweep's job that failed at its start is empty
+            empty = [folder for folder in given.iterdir() if folder.is_dir() and not any(folder.iterdir())]
+            notes += [f"{folder} is left out: it is empty." for folder in sorted(empty)]
+        for folder in below:
+            if folder.resolve() in seen:
                 continue
-            seen.add(place.resolve())
+            seen.add(folder.resolve())
             try:
-                runs.append(read_run(place, unfinished))
+                runs.append(read_run(folder, unfinished))
             except DistilPoseError as error:
                 notes.append(str(error))
     return runs, notes
@@ -94,9 +94,9 @@ def _runs_below(folder: Path, levels: int = 2) -> list[Path]:
     """The folder itself if it is a run, else the runs up to `levels` below it, sorted by the numbers in their names."""
     if any((folder / name).is_file() for name in (CONFIG, TABLE)):
         return [folder]
-    inside = [place for place in folder.iterdir() if place.is_dir()] if levels and folder.is_dir() else []
-    inside.sort(key=lambda place: re.sub(r"\d+(\.\d+)?", lambda number: f"{float(number[0]):030.9f}", place.name))
-    return [run for place in inside for run in _runs_below(place, levels - 1)]
+    inside = [path for path in folder.iterdir() if path.is_dir()] if levels and folder.is_dir() else []
+    inside.sort(key=lambda path: re.sub(r"\d+(\.\d+)?", lambda number: f"{float(number[0]):030.9f}", path.name))
+    return [run for path in inside for run in _runs_below(path, levels - 1)]
 
 
 def read_run(folder: Path, unfinished: bool = False) -> Run:
@@ -134,7 +134,7 @@ def _read_complete_text(file: Path) -> str:
     """Text of a file. Raises ValueError if its last line has no newline, as after an interrupted copy."""
     text = file.read_text(encoding="utf-8")
     if text and not text.endswith("\n"):
-        raise ValueError("it is cut off in its last line: copy it again, or end that line if the file is whole")
+        raise ValueError("it is cut off in its last line: copy it again, or end that line if the file is complete")
     return text
 
 

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
-    """Hold a lock inside the block. Yields whether another process held it before.
+def held(file: Path, wait: float = math.inf) -> Iterator[None]:
+    """Hold a lock inside the block.
 
     The lock also works between machines if their shared disk supports locks, as NFS does. A disk without locks is used
     without one.
@@ -29,13 +29,12 @@ def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
     Raises:
         DistilPoseError: another process still holds the lock.
     """
-    lock, waited = FileLock(file), False
+    lock = FileLock(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            waited = True
             if wait == math.inf:
                 log.info("Another process works in '%s': waiting until it ends.", file.parent)
             lock.acquire(timeout=-1 if wait == math.inf else wait, poll_interval=0.5)
@@ -46,9 +45,11 @@ def held(file: Path, wait: float = math.inf) -> Iterator[bool]:
     except (OSError, NotImplementedError):
         log.debug("'%s' is on a disk without locks.", file)
     try:
-        yield waited
+        yield
     finally:
-        with contextlib.suppress(OSError):  # the disk may be gone; the error inside the block must be the one reported
+        with contextlib.suppress(
+            OSError
+        ):  # the disk may have failed; the error inside the block must be the one reported
             if lock.is_locked:
                 file.unlink()  # before the release, so that no other process holds the removed file
             lock.release()

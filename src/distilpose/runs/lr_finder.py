@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.modules.pose_module import PoseModule
-from distilpose.runs.preflight import count_processes, effective_batch
+from distilpose.runs.preflight import count_processes, effective_batch, translate_lightning_errors
 from distilpose.visualization.drawing import write_picture
 from distilpose.visualization.samples import figure_to_picture
 
@@ -120,13 +120,13 @@ def find_rate(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule) -
     batches = cfg.trainer.accumulate_grad_batches * count_processes(cfg.trainer)
     names = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
     settings = {name: cfg.trainer[name] for name in names if name in cfg.trainer}
-    trainer = Trainer(
-        **settings, devices=1, accumulate_grad_batches=batches, max_epochs=STEPS, max_steps=STEPS, limit_val_batches=0,
-        num_sanity_val_steps=0, callbacks=[curve], logger=False, enable_checkpointing=False,
-        enable_model_summary=False, use_distributed_sampler=False, default_root_dir=cfg.folder,
-    )  # fmt: skip
     try:
-        trainer.fit(module, datamodule)
+        with translate_lightning_errors():
+            Trainer(
+                **settings, devices=1, accumulate_grad_batches=batches, max_epochs=STEPS, max_steps=STEPS,
+                limit_val_batches=0, num_sanity_val_steps=0, callbacks=[curve], logger=False, enable_checkpointing=False,
+                enable_model_summary=False, use_distributed_sampler=False, default_root_dir=cfg.folder,
+            ).fit(module, datamodule)  # fmt: skip
     except DistilPoseError:
         if not curve.diverged:  # the module raises an error at the end of an epoch that has diverged
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,10 @@ from distilpose.skeleton import Skeleton
 log = logging.getLogger(__name__)
 
 LIGHTNING = Path(lightning.__file__).parent
+# errors of Lightning that are about its arguments; others, such as a subclass for a lost process, have another cause
+BUILTIN = (ValueError, TypeError, RuntimeError, AttributeError, ModuleNotFoundError)
+# logged values that callbacks can monitor, besides the metrics that every validation computes
+LOGGED = re.compile(r"train/\w+_(epoch|step)|train/(learning_rate|share_\w+)|health/\w+|val/PCK_(upright|other)")
 
 
 def check_devices(trainer: DictConfig) -> None:
@@ -54,13 +59,18 @@ def check_devices(trainer: DictConfig) -> None:
 
 
 def check_monitors(cfg: DictConfig, datamodule: CocoDataModule) -> None:
-    """Check the metric of the best checkpoint and the metric of early stopping."""
+    """Check data.monitor and the metric of each callback that monitors one.
+
+    Callbacks of other packages may log values of their own, which then may be monitored.
+    """
     check_monitor(datamodule.monitor, datamodule.skeleton)
-    for name, entry in (cfg.callbacks or {}).items():
-        if entry and str(entry.get("_target_", "")).endswith("EarlyStopping"):
-            monitor = str(entry.get("monitor"))
-            if monitor.startswith("val/"):
-                check_monitor(monitor, datamodule.skeleton, f"callbacks.{name}.monitor")
+    callbacks = {name: entry for name, entry in (cfg.get("callbacks") or {}).items() if entry}
+    known = all(str(entry.get("_target_")).startswith(("distilpose.", "lightning.")) for entry in callbacks.values())
+    for name, entry in callbacks.items():
+        monitor = entry.get("monitor")
+        checked = monitor is not None and (known or monitor.startswith("val/"))
+        if checked and not LOGGED.fullmatch(monitor):
+            check_monitor(monitor, datamodule.skeleton, f"callbacks.{name}.monitor")
 
 
 def check_monitor(monitor: str, skeleton: Skeleton, setting: str = "data.monitor") -> None:
@@ -109,9 +119,9 @@ def translate_lightning_errors() -> Iterator[None]:
     """Raise a `DistilPoseError` for an error that Lightning itself raises, and leave errors of other code as they are."""
     try:
         yield
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, *BUILTIN) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        builtin = type(error) in (ValueError, TypeError, RuntimeError) and raised_in.is_relative_to(LIGHTNING)
+        builtin = type(error) in BUILTIN and raised_in.is_relative_to(LIGHTNING)
         if not builtin and not isinstance(error, MisconfigurationException):
             raise
         message = " ".join(str(error).split()).rstrip(".")

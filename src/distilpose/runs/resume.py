@@ -76,7 +76,8 @@ def own_configuration(cfg: DictConfig) -> DictConfig:
     Raises:
         DistilPoseError: the folder holds no run, or the command line changes a fixed setting (see `RULES`).
     """
-    if cfg.resume in (None, AUTO) or Path(cfg.resume).is_file():
+    # a value of another type is an error in the validation of the configuration
+    if not isinstance(cfg.resume, str) or cfg.resume == AUTO or Path(cfg.resume).is_file():
         return cfg
     folder = Path(cfg.resume)
     if newest_intact(folder) is None or not (folder / CONFIG).is_file():

@@ -45,9 +45,9 @@ def small(cfg: DictConfig, folder: Path) -> DictConfig:
         enable_model_summary=False,
     )  # fmt: skip
     changed.callbacks = {
-        name: entry for name, entry in (changed.callbacks or {}).items() if entry and entry._target_ != SKIPPED
+        name: entry for name, entry in (changed.get("callbacks") or {}).items() if entry and entry._target_ != SKIPPED
     }
-    for entry in (changed.logger or {}).values():
+    for entry in (changed.get("logger") or {}).values():
         _log_here(entry, folder)
     return changed
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Unit
+from annotated_types import Ge, Gt, Le, Lt, Unit
+
+from distilpose.cli.validate_settings import Group
 
 Share = Annotated[float, Gt(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 
 
-class TrainerSettings:
+class TrainerSettings(Group):
     """Arguments of `lightning.Trainer`, with the bounds that its own annotations do not give.
 
     Attributes:
         max_epochs: epochs of the training. The run ends earlier if it reaches trainer.max_steps.
         max_steps: optimizer steps after which the training ends; -1 trains for all epochs.
+        max_time: time after which the training ends, as DD:HH:MM:SS or as {hours: 12}.
         devices: number of devices of a machine, a list of their indices, or auto (or -1) for all.
         num_nodes: number of machines.
         accumulate_grad_batches: batches whose gradients are summed for one optimizer step.
@@ -31,6 +35,7 @@ class TrainerSettings:
 
     max_epochs: Annotated[int, Ge(1), Unit("epochs")]
     max_steps: Literal[-1] | Annotated[int, Ge(1), Unit("steps")]
+    max_time: str | Mapping[str, int] | None
     devices: Literal[-1] | Annotated[int, Ge(1)] | str | list[int]
     num_nodes: Count
     accumulate_grad_batches: Annotated[int, Ge(1), Unit("batches")]
@@ -43,21 +48,27 @@ class TrainerSettings:
     check_val_every_n_epoch: Annotated[int, Ge(1), Unit("epochs")] | None
     num_sanity_val_steps: Annotated[int, Ge(-1), Unit("batches")] | None
     log_every_n_steps: Annotated[int, Ge(0), Unit("steps")] | None
+    # given by the groups callbacks and logger, and by `distilpose.train`
+    callbacks: None
+    logger: None
+    plugins: None
 
 
-class OptimizerSettings:
+class OptimizerSettings(Group):
     """Arguments of torch's optimizers.
 
     Attributes:
         lr: highest learning rate; see scale_lr.
+        betas: decay factors of Adam's running means of the gradient and of its square.
         weight_decay: weight decay factor.
     """
 
     lr: Annotated[float, Ge(0)]
+    betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]]
     weight_decay: Annotated[float, Ge(0)]
 
 
-class SchedulerSettings:
+class SchedulerSettings(Group):
     """Arguments of learning rate schedules.
 
     Attributes:
@@ -67,10 +78,23 @@ class SchedulerSettings:
     warmup_steps: Annotated[int, Ge(0), Unit("steps")]
 
 
-class EarlyStoppingSettings:
+class CheckpointSettings:
+    """Arguments of Lightning's ModelCheckpoint.
+
+    Attributes:
+        monitor: metric of the best checkpoint.
+        mode: whether the best value of the metric is the highest or the lowest.
+    """
+
+    monitor: str
+    mode: Literal["max", "min"]
+
+
+class EarlyStoppingSettings(CheckpointSettings):
     """Arguments of Lightning's EarlyStopping.
 
     Attributes:
+        monitor: metric that must improve.
         patience: validations without an improvement after which the training ends.
     """
 
@@ -80,7 +104,12 @@ class EarlyStoppingSettings:
 class CallbackSettings:
     """Callbacks of libraries."""
 
-    early_stopping: EarlyStoppingSettings
+    checkpoint: CheckpointSettings | None
+    early_stopping: EarlyStoppingSettings | None
+
+
+class LoggerSettings:
+    """Loggers, each with a `_target_`."""
 
 
 class TrainSettings:
@@ -107,13 +136,20 @@ class TrainSettings:
     check: bool
     lr_find: bool
     resume: str | None
-    threads: Annotated[int, Ge(1)] | None
+    threads: Annotated[int, Ge(1), Le(1024)] | None
     weights: str | None
     weights_kind: Literal["averaged", "raw"]
     scale_lr: bool
     reference_batch: Annotated[int, Ge(1), Unit("crops")]
     trial: int | None
+    method: Group
+    model: Group
+    loss: Group
+    teacher: Group
+    data: Group
+    augmentation: Group | None
     trainer: TrainerSettings
     optimizer: OptimizerSettings
     scheduler: SchedulerSettings | None
     callbacks: CallbackSettings | None
+    logger: LoggerSettings | None

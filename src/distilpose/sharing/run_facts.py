@@ -61,21 +61,21 @@ def read_facts(model: PoseModel, run: Path | None, checkpoint: Path, cfg: DictCo
         kind = MEASURED.get(Path(os.path.relpath(checkpoint, run)).as_posix())
         if kind is not None and cfg.weights_kind == "averaged" and (run / SUMMARY).is_file():
             figures = _read(run / SUMMARY).get(kind) or {}
-    places = [cfg.evaluations] if isinstance(cfg.evaluations, str) else cfg.evaluations
-    evaluations = [_read_evaluation(Path(place), checkpoint) for place in places]
+    paths = [cfg.evaluations] if isinstance(cfg.evaluations, str) else cfg.evaluations
+    evaluations = [_read_evaluation(Path(path), checkpoint) for path in paths]
     validation = {key.removeprefix("val/"): value for key, value in figures.items() if key.startswith("val/")}
     name = cfg.name or config.get("name") or model.name
     return RunFacts(str(name), cfg.licence, cfg.data_note, config, environment, validation, evaluations)
 
 
-def _read_evaluation(place: Path, checkpoint: Path) -> dict[str, Any]:
-    content = _read(place / SUMMARY if place.is_dir() else place)
+def _read_evaluation(path: Path, checkpoint: Path) -> dict[str, Any]:
+    content = _read(path / SUMMARY if path.is_dir() else path)
     source = str(content.get("source")).partition(" (")[2].removesuffix(")")
     shared, evaluated = checkpoint.resolve(), Path(source)  # the second may be relative to another folder
     same = evaluated.resolve() == shared or (source and shared.parts[-len(evaluated.parts) :] == evaluated.parts)
     if not content.get("rows") or not same:
         raise DistilPoseError(
-            f"{place} has no figures of {checkpoint} (its model is {source or 'unknown'}): give the folder that "
+            f"{path} has no figures of {checkpoint} (its model is {source or 'unknown'}): give the folder that "
             "distilpose.evaluate wrote for that checkpoint."
         )
     return content

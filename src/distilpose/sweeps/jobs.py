@@ -91,24 +91,24 @@ def build_command_line(hydra: Any, overrides: Sequence[str], folder: Path, witho
 
 
 @contextmanager
-def exclusive_run(cfg: DictConfig) -> Iterator[bool]:
-    """Lock a run's folder. Yields whether another process held the lock before.
+def exclusive_run(cfg: DictConfig) -> Iterator[None]:
+    """Lock a run's folder.
 
     With `resume=auto`, wait until that process ends, and resume its run: it may belong to a killed sweep, or run on a
     cluster. Processes of torchrun and srun do not wait: each chooses a checkpoint, and after a wait they could choose
     different ones.
     """
     if getattr(rank_zero_only, "rank", 0):  # rank zero holds the lock for all processes of a run
-        yield False
+        yield
         return
     waits = cfg.resume == AUTO and not _has_cluster_launcher()
     # otherwise wait some seconds, until the workers of a killed process have ended
-    with locks.held(Path(cfg.folder) / "run.lock", math.inf if waits else 10.0) as waited:
-        yield waited
+    with locks.held(Path(cfg.folder) / "run.lock", math.inf if waits else 10.0):
+        yield
 
 
 def check_folder(cfg: DictConfig) -> None:
-    """Check that all processes of the run use the same folder, and that a sweep is started with -m.
+    """Check that all processes of the run use the same folder, and that a sweep or a launcher is used with -m.
 
     Raises:
         DistilPoseError: the name of the folder depends on the clock of each process, or -m is missing.
@@ -126,15 +126,15 @@ def check_folder(cfg: DictConfig) -> None:
 
 
 def _check_multirun(cfg: DictConfig) -> None:
-    """Raise an error for a sweep without -m: it would train a single run with the settings that its jobs share."""
+    """Raise an error for a sweep or a launcher without -m: it would start a single run on this machine."""
     hydra = HydraConfig.get()
-    name = hydra.runtime.choices.get("sweep")
+    chosen = [f"{group}={name}" for group in ("sweep", "launcher") if (name := hydra.runtime.choices.get(group))]
     # true for a job of the sweep, and for the command that retrains the best trial
     has_folder = any(override.startswith("hydra.run.dir=") for override in hydra.overrides.hydra)
-    if name is not None and not has_folder and not cfg.check and not cfg.lr_find:
+    if chosen and not has_folder and not cfg.check and not cfg.lr_find:
         raise DistilPoseError(
-            f"sweep={name} needs -m, as in python -m distilpose.train -m sweep={name} …; leave sweep={name} out for a "
-            "single run."
+            f"{chosen[0]} needs -m, as in python -m distilpose.train -m {chosen[0]} …; leave {chosen[0]} out for a single "
+            "run."
         )
 
 

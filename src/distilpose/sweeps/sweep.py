@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from distilpose.cli.command import USER_ERRORS, error_message
 from distilpose.errors import DistilPoseError
-from distilpose.files import write_text
+from distilpose.files import remove_if_empty, write_text
 from distilpose.runs import locks, resume
 from distilpose.runs.folders import CONFIG, read_run
 from distilpose.sweeps import jobs
@@ -66,8 +66,7 @@ class Sweep:
             with locks.held(self.folder / "sweep.lock", wait=10):  # workers of a killed sweep end after some seconds
                 yield
         finally:
-            with contextlib.suppress(OSError):  # it is empty only after check=true
-                self.folder.rmdir()
+            remove_if_empty(self.folder)  # it is empty after check=true
 
     @property
     def writes_results(self) -> bool:
@@ -83,7 +82,7 @@ class Sweep:
         """Run jobs, and return the outcome of each.
 
         If one process dies, the launcher stops the complete batch. With resume=auto, each half of the batch is then launched
-        again, until the job that kills its process is alone.
+        again, until the batch is only the job that kills its process.
 
         Args:
             batch: overrides of each job.
