@@ -27,7 +27,8 @@ test: setup  ## Run the tests (at most 6 minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --durations 10
 
 test-slow: setup  ## Run the tests that need processes, signals, browsers or clocks (at most 12 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m slow --durations 10
+	@# three workers: these tests often wait, and two leave the cores idle then
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m slow --durations 10
 
 docs: setup  ## Build the site of the documents into site/, and check its links
 	$(BIN)/python -m mkdocs build --strict

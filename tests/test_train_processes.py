@@ -202,15 +202,13 @@ def test_a_multirun_has_a_folder_and_a_wandb_run_for_each(tiny_coco, tmp_path):
     assert len(identities) == 2
 
 
-@pytest.mark.parametrize("launcher", [[], ["launcher=local"]], ids=["one by one", "joblib"])
-def test_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, launcher, monkeypatch):
+def test_concurrent_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, monkeypatch):
+    """Jobs one after the other: tests/test_logged.py."""
     monkeypatch.setenv("MASTER_PORT", "29517")  # left by an earlier training; two concurrent jobs cannot share it
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco()}", "logger=none", "model=student_xs", "trainer.max_epochs=1"]
-    two = ["trainer.devices=2", "trainer.strategy=ddp", "seed=0,1", "hydra.sweep.dir=sweep", "resume=auto"]
-    for again in (False,) if launcher else (False, True):
-        status, _, err = finish(start(tmp_path, "-m", *settings, *two, *launcher, "hydra.sweep.subdir=seed${seed}"))
-        assert status == 0, err
-        assert not again or err.count("is already finished") == 2
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "seed=0,1", "hydra.sweep.dir=sweep", "launcher=local"]
+    status, _, err = finish(start(tmp_path, "-m", *settings, *two, "hydra.sweep.subdir=seed${seed}"))
+    assert status == 0, err
     for seed in (0, 1):
         folder = tmp_path / "sweep" / f"seed{seed}"
         assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == seed
