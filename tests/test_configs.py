@@ -15,7 +15,7 @@ from distilpose import list_models, train
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.data.augmentation import PoseAugmentation
 from distilpose.losses import DistillationLoss, HeatmapCrossEntropy, HeatmapMSE
-from distilpose.losses.distillation import PAPER
+from distilpose.losses.term_names import LABELS_ONLY, PAPER
 from distilpose.modules import DistillationModule, HeatmapModule
 from distilpose.runs import preflight
 from distilpose.skeleton import COCO
@@ -84,7 +84,7 @@ def test_losses(name):
         return
     # exactly the terms in the file's name have a weight
     terms = {term for term, weight in loss.weights.items() if weight > 0}
-    promised = {"likelihood"} if "rle" in name or "plus" in name else {"regression"}
+    promised = {"likelihood"} if "rle" in name or "plus" in name else {name} & {*LABELS_ONLY} or {"regression"}
     if "tokens" in name and name != "without_tokens":
         promised |= {"visual_token", "keypoint_token"}
     promised |= {term for term in ("simulated_heatmap", "confidence") if term in name}
@@ -96,7 +96,8 @@ def test_losses(name):
         promised |= {"simulated_heatmap", "confidence", "divergence"}
     assert terms == (set(PAPER) if name in ("distilpose", "released") else promised)
     assert (loss.agreement > 0) == (name in ("distilpose_agreement", "without_tokens"))
-    assert loss.needs_teacher == (name not in ("regression", "l1", "rle"))
+    assert loss.needs_teacher == (not terms <= {*LABELS_ONLY})
+    assert loss.needs_teacher or name in ("regression", "l1", "rle", *LABELS_ONLY)
     assert loss.released == (name == "released")
     assert loss.beta == ("l1" not in name)
 

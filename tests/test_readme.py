@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from distilpose import dataset, report
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.losses.distillation import PAPER
+from distilpose.losses.term_names import PAPER
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +23,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.evaluation import FlipTest, check_finite, check_same_joints, choose_device, people_of
 from distilpose.files import check_new_folder, write_json, write_text
 from distilpose.losses import DistillationLoss
+from distilpose.losses.term_names import WITHOUT_KEYPOINTS, Term
 from distilpose.models import load_model
 from distilpose.models.checkpoint import read_torch_file
 from distilpose.models.remote import local_file
@@ -37,9 +38,6 @@ log = logging.getLogger(__name__)
 
 # name of the setting with the file of each role
 SETTINGS = {"student": "checkpoint", "teacher": "teacher.checkpoint", "baseline": "baseline"}
-# terms that do not depend on the keypoints, whose gradients are not measured
-OTHER_TERMS = {"visual_token": 0, "keypoint_token": 0, "confidence": 0}
-KEYPOINT_TERMS = ("regression", "simulated_heatmap", "likelihood", "marginal", "divergence", "moment")
 # prefix of the flow's weights in training checkpoints
 FLOW = "loss.flow."
 
@@ -108,11 +106,13 @@ def main(cfg: DictConfig) -> dict[str, Any]:
 
 def _loss(cfg: DictConfig, teacher: PoseModel) -> DistillationLoss | None:
     """The loss whose gradients are measured; None if all its terms are off."""
+    if "likelihood" not in cfg.loss:
+        raise DistilPoseError("diagnose measures the gradients of a student's loss: give one such as loss=distilpose.")
     flow = _flow(local_file(cfg.checkpoint)) if cfg.loss.likelihood > 0 else {}
     if cfg.loss.likelihood > 0 and not flow:
         log.warning(f"{cfg.checkpoint} has no flow for the likelihood term: the gradients do not include that term.")
-    disabled = OTHER_TERMS | ({} if flow else {"likelihood": 0})
-    if not any({**cfg.loss, **disabled}[term] for term in KEYPOINT_TERMS):
+    disabled = dict.fromkeys(WITHOUT_KEYPOINTS, 0) | ({} if flow else {"likelihood": 0})
+    if not any({**cfg.loss, **disabled}.get(term) for term in get_args(Term)):
         return None
     loss: DistillationLoss = instantiate(cfg.loss, **disabled)
     if loss.flow is not None:

@@ -14,6 +14,7 @@ from distilpose.losses.distributions import FLOOR, divergence_loss, marginal_los
 from distilpose.losses.float_precision import full_precision
 from distilpose.losses.heatmaps import informed_heatmaps
 from distilpose.losses.likelihood import ResidualLogLikelihood
+from distilpose.losses.term_names import LABELS_ONLY, PAPER, Term
 from distilpose.losses.terms import (
     confidence_loss,
     regression_loss,
@@ -23,13 +24,6 @@ from distilpose.losses.terms import (
 )
 from distilpose.losses.tokens import TokenProjection, TokenShape
 from distilpose.outputs import StudentOutput, TeacherOutput
-
-PAPER = ("regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap")
-LABELS_ONLY = ("regression", "likelihood")
-Term = Literal[
-    "regression", "visual_token", "keypoint_token", "confidence", "simulated_heatmap", "likelihood", "marginal", "divergence",
-    "moment",
-]  # fmt: skip
 
 Weight = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]

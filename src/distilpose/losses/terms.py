@@ -1,4 +1,4 @@
-"""The paper's terms as functions: tensors in, an unweighted scalar out.
+"""The terms as functions: tensors in, an unweighted scalar out.
 
 Letters: w is a joint's weight, T the teacher's heat map and G the student's simulated one (`simulated_heatmaps`).
 """
