@@ -243,6 +243,15 @@ def test_ranges(tmp_path, text, low, high):
     assert getattr(kind, "log", False) == ("log" in text)
 
 
+@pytest.mark.parametrize(
+    "text", ["x=interval(3,1)", "x=interval(0.2,0.1)", "x=tag(log,interval(0,1))", "x=tag(log,interval(-1.0,1.0))"]
+)
+def test_an_impossible_interval(tmp_path, text):
+    with pytest.raises(DistilPoseError) as error:
+        search(tmp_path, text)
+    assert all(fact in str(error.value) for fact in (text, "LOW below HIGH"))
+
+
 def test_the_command_line_fixes_what_the_file_searches(tmp_path):
     created = search(tmp_path, "x=interval(0.0,1.0)", "y=interval(0.0,1.0)", "y=0.5")
     assert list(created.space) == ["x"]

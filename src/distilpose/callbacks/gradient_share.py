@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Unit
 from lightning import Callback, LightningModule, Trainer
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
@@ -89,7 +89,8 @@ def draw_shares(epochs: list[dict[str, float]]) -> np.ndarray:
         (H, W, 3) uint8 RGB.
     """
     names = [name for name in epochs[-1] if name != "epoch" and any(epoch.get(name, 0.0) for epoch in epochs)]
-    figure, axes = plt.subplots(figsize=(7, 4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
+    axes = figure.subplots()
     heights = [[100 * epoch.get(name, 0.0) for epoch in epochs] for name in names]
     x = [epoch["epoch"] for epoch in epochs]
     if len(x) == 1:  # an area needs two edges

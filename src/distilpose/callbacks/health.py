@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 from lightning import Callback, LightningModule, Trainer
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.evaluation import calibration, keypoint_similarity
@@ -80,7 +80,8 @@ class DistillationHealth(Callback):
 
     def _draw(self, sigmas: np.ndarray, scores: np.ndarray, similarity: np.ndarray, trained: bool) -> np.ndarray:
         """The three plots as one (H, W, 3) uint8 RGB picture."""
-        figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), dpi=100, layout="constrained")
+        figure = Figure(figsize=(13, 3.8), dpi=100, layout="constrained")
+        (left, middle, right) = figure.subplots(1, 3)
         for name in dict.fromkeys(key for row in self.terms for key in row if key != "epoch"):
             points = [(row["epoch"], row[name]) for row in self.terms if name in row]
             left.plot(*zip(*points, strict=True), marker=".", label=name.replace("_", " "))

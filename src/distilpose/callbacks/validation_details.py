@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 from lightning import Callback, Trainer
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -131,7 +131,8 @@ def draw_curves(precision: Curves, confidences: NDArray | None, similarity: NDAr
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), dpi=100, layout="constrained")
+    figure = Figure(figsize=(13, 3.8), dpi=100, layout="constrained")
+    (left, middle, right) = figure.subplots(1, 3)
     for name, (recall, values) in precision.items():
         left.plot(recall, values, label=f"{name}: {values.mean():.3f}")
     left.set(title="precision by recall", xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))

@@ -59,6 +59,8 @@ def _alternatives(annotation: Any) -> list[str]:
         return ["null"]
     if origin is tuple and Ellipsis not in parts:
         return [f"a list of {len(parts)}, each {describe(parts[0])}"]
+    if origin in (dict, Mapping) and get_origin(parts[0]) is Literal:
+        return [f"settings by name ({', '.join(map(str, get_args(parts[0])))}), each {describe(parts[1])}"]
     if origin in (list, tuple, Sequence):
         return [f"a list, each {describe(parts[0])}"]
     return [WORDS.get(annotation, "a list" if annotation in (list, tuple, Sequence) else "settings by name")]
@@ -87,7 +89,7 @@ def _bounded(what: str, bounds: Sequence[Any]) -> str:
     for bound in bounds:
         if isinstance(bound, (Len, MinLen)):
             exact = bound.min_length == getattr(bound, "max_length", None)
-            conditions.append(f"with {'' if exact else 'at least '}{bound.min_length} entries")
+            what = what.replace("a list", f"a list of {'' if exact else 'at least '}{bound.min_length}", 1)
     return " ".join([what, *conditions])
 
 

@@ -126,7 +126,7 @@ def fit_weights(model: PoseModel, state: Mapping[str, Tensor], source: str | Pat
         raise DistilPoseError(
             f"{source} does not fit {model.name} with {model.num_keypoints} keypoints and crops of "
             f"{model.input_size[0]} x {model.input_size[1]}: is it the checkpoint of another model? "
-            f"({textwrap.shorten(str(error), 500)})"
+            f"({textwrap.shorten(str(error), 200)})"
         ) from error
 
 

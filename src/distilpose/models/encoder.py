@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from distilpose.errors import DistilPoseError
 from distilpose.losses.tokens import TokenShape
 
 _TEMPERATURE = 10000
@@ -106,6 +107,10 @@ class TokenDistillingEncoder(nn.Module):
         patch_size: tuple[int, int] = (4, 3),
     ):
         super().__init__()
+        if head_dim is None and heads > width:
+            raise DistilPoseError(
+                f"model.heads={heads} is more than model.width={width}: lower it, or give model.head_dim."
+            )
         head_dim = width // heads if head_dim is None else head_dim
         mlp_dim = 3 * width if mlp_dim is None else mlp_dim
         self.num_keypoints, self.width, self.patch_size = num_keypoints, width, patch_size

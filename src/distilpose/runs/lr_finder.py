@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -142,7 +142,8 @@ def find_rate(cfg: DictConfig, module: PoseModule, datamodule: CocoDataModule) -
 
 def draw(curve: Curve, rate: float | None) -> np.ndarray:
     """Draw the curve as an (H, W, 3) uint8 RGB picture, with a line at the suggested rate."""
-    figure, axes = plt.subplots(figsize=(7, 4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
+    axes = figure.subplots()
     axes.plot(curve.rates, curve.losses)
     if rate is not None:
         axes.axvline(rate, color="0.6", linestyle="--")

@@ -108,14 +108,16 @@ def exclusive_run(cfg: DictConfig) -> Iterator[None]:
 
 
 def check_folder(cfg: DictConfig) -> None:
-    """Check that all processes of the run use the same folder, and that a sweep or a launcher is used with -m.
+    """Check that the run has a folder, the same in all its processes, and that a sweep or a launcher is used with -m.
 
     Raises:
-        DistilPoseError: the name of the folder depends on the clock of each process, or -m is missing.
+        DistilPoseError: the folder has no name or one that depends on the clock of each process, or -m is missing.
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN:
         return
     _check_multirun(cfg)
+    if not HydraConfig.get().run.dir:
+        raise DistilPoseError("hydra.run.dir is empty: give the folder of the run, such as hydra.run.dir=runs/NAME.")
     if not _has_cluster_launcher():
         return
     run = OmegaConf.to_container(HydraConfig.instance().cfg.hydra.run, resolve=False)  # type: ignore[union-attr]

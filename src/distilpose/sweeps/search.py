@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -166,14 +166,21 @@ class Search:
 
 
 def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
-    """Optuna's distribution for a searched setting."""
+    """Optuna's distribution for a searched setting; an interval that optuna rejects is an error."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
     if isinstance(value, IntervalSweep):
         low, high = value.start, value.end
         is_integer = isinstance(low, int) and isinstance(high, int)
-        return (IntDistribution if is_integer else FloatDistribution)(low, high, log="log" in value.tags)  # type: ignore[arg-type]
+        kind: Any = IntDistribution if is_integer else FloatDistribution
+        try:
+            return kind(low, high, log="log" in value.tags)
+        except ValueError as error:
+            raise DistilPoseError(
+                f"{override.input_line} cannot be searched ({error}): give interval(LOW,HIGH) with LOW below HIGH, and LOW "
+                "above 0 with tag(log,…)."
+            ) from error
     if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
         return IntDistribution(value.start, int(value.stop or 0) - 1, step=value.step)
     key = override.get_key_element()

@@ -66,7 +66,7 @@ class FrozenTeacher(Teacher):
         self.forward: Callable[[Tensor], TeacherOutput] = torch.compile(self.model) if compile else self.model
         self.student = model
         self._dtype = DTYPES[str(precision)]
-        self._check, self._check_persons = check, check_persons
+        self._check, self.check_persons = check, check_persons
         self._resize = resize
         # the teacher's joints in the student's order; None if both have the same joints
         self._joints: list[int | None] | None = None
@@ -116,7 +116,7 @@ class FrozenTeacher(Teacher):
         if not self._check:
             return None
         device = next(self.model.parameters()).device
-        figures = check_teacher(self, datamodule.val_dataset(), self._check_persons, device=device)
+        figures = check_teacher(self, datamodule.val_dataset(), self.check_persons, device=device)
         return (
             f"Teacher {self.name}: {figures['accuracy']:.1%} of validation joints within 5 % of the crop "
             f"(mean pose {figures['chance']:.1%}), median peak {figures['median_peak']:.2f}"

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from lightning import Trainer
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch.utils.data import default_collate
 
 from distilpose.outputs import PoseBatch
 from distilpose.visualization.drawing import write_picture
-
-matplotlib.use("Agg")  # no display is needed; set here once for all modules that draw
-from matplotlib import pyplot as plt
 
 
 def sample_persons(trainer: Trainer, count: int, device: torch.device) -> PoseBatch:
@@ -28,11 +25,10 @@ def sample_persons(trainer: Trainer, count: int, device: torch.device) -> PoseBa
 
 
 def figure_to_picture(figure: Figure) -> np.ndarray:
-    """Convert a figure to an (H, W, 3) uint8 RGB picture, and close it."""
-    figure.canvas.draw()
-    picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
-    plt.close(figure)
-    return picture
+    """Draw a figure as an (H, W, 3) uint8 RGB picture."""
+    canvas = FigureCanvasAgg(figure)  # needs no display
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def log_picture(trainer: Trainer, path: Path, picture: np.ndarray) -> None:
