@@ -302,6 +302,22 @@ def test_a_damaged_recording_is_named(recorded):
             load_recorded(recording.path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("recording.json", b"{"), ("maps.npy", b"cut"), ("persons.npy", b""), ("persons.npy", None)]
+)
+def test_a_damaged_unfinished_recording_is_named(recorded, tmp_path, name, content):
+    root, recording = recorded
+    assert not list(tmp_path.glob(".*"))  # no lock is left
+    part = recording.path.rename(tmp_path / "again.part")
+    (part / name).unlink()
+    if content is not None:
+        (part / name).write_bytes(content)
+    dataset = persons(root)
+    with pytest.raises(DistilPoseError) as error:
+        record(Painter(dataset), dataset, tmp_path / "again")
+    assert all(fact in str(error.value) for fact in ("again.part", "remove it"))
+
+
 def test_a_student_learns_from_it(recorded, monkeypatch):
     from functools import partial
 

@@ -44,10 +44,12 @@ def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_siz
         return _check_same(open_recording(output), about, dataset)
     part = part_of(output)
     part.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(part.with_name(f".{part.name}.lock")):  # only one of a training's processes records
+    lock = part.with_name(f".{part.name}.lock")
+    with FileLock(lock):  # only one of a training's processes records
         if not output.exists():
             _fill(part, source, dataset, about, joints, batch_size)
             os.rename(part, output)
+        lock.unlink(missing_ok=True)
     return _check_same(open_recording(output), about, dataset)
 
 
@@ -112,6 +114,8 @@ def describe_accuracy(accuracy: tuple[PCK, PCK] | None) -> str:
     if accuracy is None:
         return "none with labels to compare with"
     recorded, chance = accuracy
+    if not recorded.persons:
+        return "none with a labelled torso to compare with"
     return f"{recorded.value:.1%} of labelled joints found (within {recorded.reference}; mean pose {chance.value:.1%})"
 
 

@@ -112,16 +112,23 @@ def begin_recording(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -
     """Open `maps` and `persons` of an unfinished recording for writing, and create them if necessary.
 
     Raises:
-        DistilPoseError: the folder holds another unfinished recording.
+        DistilPoseError: the folder holds another unfinished recording, or a damaged one.
     """
     if not (part / ABOUT).exists():
         _create(part, about, dataset)
-    if json.loads((part / ABOUT).read_text()) != about:
+    try:
+        if json.loads((part / ABOUT).read_text()) != about:
+            raise DistilPoseError(
+                f"{part} is another unfinished recording (other persons, settings or source): remove it or give another "
+                "folder."
+            )
+        maps, persons = (cast(np.memmap, np.load(part / name, mmap_mode="r+")) for name in (MAPS, PERSONS))
+    except DistilPoseError:
+        raise
+    except (OSError, EOFError, ValueError) as error:
         raise DistilPoseError(
-            f"{part} is another unfinished recording (other persons, settings or source): remove it or give another "
-            "folder."
-        )
-    maps, persons = (cast(np.memmap, np.load(part / name, mmap_mode="r+")) for name in (MAPS, PERSONS))
+            f"{part} is a damaged unfinished recording ({error}): remove it, and the recording starts again."
+        ) from None
     return maps, persons
 
 
