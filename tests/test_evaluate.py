@@ -65,7 +65,7 @@ def test_all_protocols_in_one_table(tiny_coco, checkpoint, tmp_path, capsys):
 
 def test_a_calibration_is_written_and_predicts_the_similarity_to_expect(tiny_coco, checkpoint, tmp_path):
     root, file = tiny_coco(val=12), tmp_path / "calibration.json"
-    report = evaluate(root, f"checkpoint={checkpoint}", f"calibration={file}", f"output={tmp_path / 'out'}")
+    report = evaluate(root, f"checkpoint={checkpoint}", f"calibration_output={file}", f"output={tmp_path / 'out'}")
     content = json.loads(file.read_text())
     persons = report["rows"][0]["persons"]
     assert content["persons"] + content["held_out_persons"] == persons
@@ -77,8 +77,8 @@ def test_a_calibration_is_written_and_predicts_the_similarity_to_expect(tiny_coc
     assert torch.equal(mapped, ScoreMap.load(file, COCO)(raw))
     assert ((mapped >= 0) & (mapped <= 1)).all()
     for override in (f"checkpoint={checkpoint}", "predictions=rows.json"):
-        with pytest.raises(DistilPoseError, match=r"calibration=.*(exists|checkpoint=FILE)"):
-            evaluate(root, override, f"calibration={file}", f"output={tmp_path / 'other'}")
+        with pytest.raises(DistilPoseError, match=r"calibration_output=.*(exists|checkpoint=FILE)"):
+            evaluate(root, override, f"calibration_output={file}", f"output={tmp_path / 'other'}")
 
 
 def test_a_model_of_another_normalisation(tiny_coco, tmp_path):
@@ -90,14 +90,14 @@ def test_a_model_of_another_normalisation(tiny_coco, tmp_path):
 def test_too_few_labels_for_a_calibration(tiny_coco, tmp_path):
     skeleton = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
     file = save_model(create_model("student_xs", skeleton=skeleton), tmp_path / "paws.safetensors")
-    settings = [f"checkpoint={file}", f"calibration={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
+    settings = [f"checkpoint={file}", f"calibration_output={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
     with pytest.raises(DistilPoseError, match=r"at least 20 labelled joints .* there are \d+"):
         evaluate(tiny_coco(val=4, skeleton=skeleton), *settings)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_calibration_on_one_image_has_no_error(tiny_coco, checkpoint, tmp_path):
-    settings = [f"checkpoint={checkpoint}", f"calibration={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
+    settings = [f"checkpoint={checkpoint}", f"calibration_output={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
     report = evaluate(tiny_coco(val=4), *settings, "data.limit_val=2")
     assert any("the other images have no labelled joint" in note for note in report["notes"])
     assert json.loads((tmp_path / "c.json").read_text())["error_after"] is None

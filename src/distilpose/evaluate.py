@@ -63,7 +63,7 @@ class EvaluateSettings:
         rescoring: multiply box scores by the mean of the joint scores above 0.2.
         nms_threshold: OKS above which two persons of an image are duplicates; only the better one is kept.
         mean_pose: add a row for the mean-pose baseline, which reads data.train_annotations.
-        calibration: new file for a map from scores to expected OKS, which predict reads. It is fitted to the persons of
+        calibration_output: new file for a map from scores to expected OKS, which predict reads. It is fitted to the persons of
             every other image, in ground-truth boxes, and tested on the rest.
         device: auto, cpu, cuda or cuda:1.
         output: new folder of metrics.json and the result rows.
@@ -77,7 +77,7 @@ class EvaluateSettings:
     rescoring: bool
     nms_threshold: Annotated[float, Ge(0)]
     mean_pose: bool
-    calibration: str | Path | None
+    calibration_output: str | Path | None
     device: str
     output: str | Path
     data: Group
@@ -91,8 +91,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         raise DistilPoseError(
             "Give either checkpoint=FILE (.ckpt or .safetensors) or predictions=RESULTS.json (COCO keypoint results)."
         )
-    if cfg.calibration is not None and cfg.checkpoint is None:
-        raise DistilPoseError(f"calibration={cfg.calibration} needs a model: give checkpoint=FILE.")
+    if cfg.calibration_output is not None and cfg.checkpoint is None:
+        raise DistilPoseError(f"calibration_output={cfg.calibration_output} needs a model: give checkpoint=FILE.")
     report = evaluate_file(cfg) if cfg.checkpoint is None else evaluate_model(cfg, output)
     write_json(report, output / "metrics.json")
     table = markdown_table(report["rows"], COLUMNS)
@@ -136,7 +136,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size))
     datamodule.prepare_data()
     check_same_joints(cfg.checkpoint, model.skeleton, datamodule.val_annotations, datamodule.skeleton)
-    if cfg.calibration is not None:
+    if cfg.calibration_output is not None:
         _check_calibration(cfg, boxes, model, datamodule)
     # missing data and a folder that cannot be written are reported before the work starts
     for kind in boxes:
@@ -144,8 +144,8 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     if cfg.mean_pose:
         datamodule.train_dataset()
     output.mkdir(parents=True, exist_ok=True)
-    if cfg.calibration is not None:
-        Path(cfg.calibration).parent.mkdir(parents=True, exist_ok=True)
+    if cfg.calibration_output is not None:
+        Path(cfg.calibration_output).parent.mkdir(parents=True, exist_ok=True)
     table: list[dict[str, Any]] = []
     for kind in boxes:
         dataset = datamodule.val_dataset(detections=kind == "detections")
@@ -160,9 +160,11 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
                 table.append(_table_row(model.name, row, result, dataset))
                 name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
                 write_json(result.rows, output / name)
-            if cfg.calibration is not None and kind == "gt" and flip == cfg.flip_test:
+            if cfg.calibration_output is not None and kind == "gt" and flip == cfg.flip_test:
                 calibrated = reliability(predictions, load_annotations(dataset.annotations_file), dataset.skeleton)
-                notes.append(calibrated.save(cfg.calibration, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test))
+                notes.append(
+                    calibrated.save(cfg.calibration_output, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test)
+                )
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     if "gt" in boxes:
@@ -212,11 +214,13 @@ def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
 
 def _check_calibration(cfg: DictConfig, boxes: Sequence[str], model: PoseModel, datamodule: CocoDataModule) -> None:
     """Raise before the work if the calibration cannot be computed or written."""
-    if Path(cfg.calibration).exists():
-        raise DistilPoseError(f"calibration={cfg.calibration} exists and is not overwritten: give a new name.")
+    if Path(cfg.calibration_output).exists():
+        raise DistilPoseError(
+            f"calibration_output={cfg.calibration_output} exists and is not overwritten: give a new name."
+        )
     if "gt" not in boxes or not model.scores_trained:
         need = "ground-truth boxes: give protocol=gt" if model.scores_trained else "a model with trained scores"
-        raise DistilPoseError(f"calibration={cfg.calibration} needs {need}.")
+        raise DistilPoseError(f"calibration_output={cfg.calibration_output} needs {need}.")
     persons = datamodule.val_dataset().instances
     check_enough_labels(persons.labelled[calibration_split(persons.image_ids)])
 

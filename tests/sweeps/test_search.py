@@ -122,6 +122,14 @@ def test_several_at_a_time(tmp_path):
     assert len(params(tmp_path)) == 11
 
 
+def test_it_stops_when_the_first_trials_fail_for_one_reason(tmp_path):
+    sweep = Parabola(tmp_path, fail=range(40))
+    created = new_search(sweep, parse(*OVERRIDES), trials=40)
+    with pytest.raises(DistilPoseError, match="no such thing"):
+        created.run()
+    assert len(sweep.launched) == 3
+
+
 def test_a_failed_trial_is_replaced_by_the_next_command(tmp_path):
     with pytest.raises(DistilPoseError, match=r"1 of 4 .*trial1 \(no such thing\)"):
         new_search(Parabola(tmp_path, fail=[1]), parse("x=range(0,10)"), trials=4).run()

@@ -68,7 +68,7 @@ class ScoreMap:
             score_map._check_curves()
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DistilPoseError(
-                f"calibration={path} cannot be read ({error}): write it by evaluate … calibration=FILE."
+                f"calibration={path} cannot be read ({error}): write it by evaluate … calibration_output=FILE."
             ) from None
         if score_map.names != skeleton.names:
             raise DistilPoseError(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # states of optuna's trials; a trial that is running when a search starts was interrupted
 STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": INTERRUPTED}
+# a search stops if at least this many trials have failed for one reason, and none has ended well
+SAME_FAILURES = 3
 # settings that may change when a search is resumed: they do not change the results of trials
 NOT_COMPARED = ("launcher=", "logger=", "logger.", "threads=", "data.num_workers=")
 
@@ -77,7 +79,7 @@ class Search:
         """Launch trials until all are done, interrupted ones first; return the best.
 
         Raises:
-            DistilPoseError: some trials failed; all others were run.
+            DistilPoseError: some trials failed. All others were run, unless the first ones failed for one reason.
         """
         waiting = self._resume()
         failed_before = len(self._in_state(FAILED))
@@ -94,6 +96,8 @@ class Search:
                 for trial, result in zip(batch, results, strict=True):
                     self._finish(trial.number, result)
                 self._write_table()
+                if self._is_hopeless():
+                    break
         finally:
             table = self._write_table()
         print(f"\n{table}\n\nWritten to {self.sweep.folder}")
@@ -106,6 +110,11 @@ class Search:
             "correct the cause, and run the same command to draw other trials instead",
         )
         return best_of(results)
+
+    def _is_hopeless(self) -> bool:
+        """Whether the first trials all failed for one reason, so that a setting that they share is wrong."""
+        reasons = [trial.user_attrs.get("why") for trial in self._in_state(FAILED)]
+        return len(reasons) >= SAME_FAILURES and len(set(reasons)) == 1 and not self._in_state(DONE, PRUNED)
 
     def _in_state(self, *states: str) -> list[optuna.trial.FrozenTrial]:
         return [trial for trial in self.study.trials if STATES.get(trial.state.name) in states]
