@@ -57,8 +57,8 @@ def check_monitors(trainer: Trainer) -> None:
     Raises:
         DistilPoseError: no validation person counts in a monitored metric; the message names the metrics that have a value.
     """
-    monitors = {getattr(callback, "monitor", None) for callback in trainer.callbacks}  # type: ignore[attr-defined]
-    monitors = {monitor for monitor in monitors if isinstance(monitor, str) and monitor.startswith("val/")}
+    named = [getattr(callback, "monitor", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    monitors = {monitor for monitor in named if isinstance(monitor, str) and monitor.startswith("val/")}
     if not monitors:
         return
     dataset = trainer.datamodule.val_dataset()  # type: ignore[attr-defined]
