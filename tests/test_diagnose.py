@@ -230,3 +230,23 @@ def test_predictions_that_are_not_finite(tiny_coco, tmp_path):
     file = save_model(model, tmp_path / "broken.safetensors")
     with pytest.raises(DistilPoseError, match="not finite"):
         diagnose(tiny_coco(val=3), f"checkpoint={file}", f"output={tmp_path / 'out'}")
+
+
+def test_the_loss_is_where_the_models_are(tiny_coco, files, tmp_path):
+    """On the meta device, where every computation with a parameter on the CPU fails as on a GPU."""
+    student = load_model(files["student"])
+    flow = DistillationLoss(likelihood=1.0).flow.state_dict()
+    content = {
+        "hyper_parameters": {"model": student.config},
+        "state_dict": {f"model.{name}": weight for name, weight in student.state_dict().items()}
+        | {f"loss.flow.{name}": weight for name, weight in flow.items()},
+    }
+    torch.save(content, tmp_path / "last.ckpt")
+    teacher = load_model(files["teacher"]).to("meta")
+    for loss in ("rle", "distilpose_plus"):
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            cfg = compose("diagnose", [f"checkpoint={tmp_path / 'last.ckpt'}", f"loss={loss}"])
+        built = command._loss(cfg, teacher)
+        tensors = [*built.parameters(), *built.buffers()]
+        assert tensors
+        assert {tensor.device.type for tensor in tensors} == {"meta"}

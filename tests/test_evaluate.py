@@ -242,3 +242,86 @@ def test_a_user_error_leaves_no_files(tmp_path):
     assert "data.root" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def results_of(root, *categories, **more):
+    """A results file with the labels of the validation, once for each category."""
+    truth = json.loads((root / "annotations" / "val.json").read_text())
+    rows = [
+        {"image_id": a["image_id"], "category_id": category, "keypoints": a["keypoints"], "score": 1.0, **more}
+        for category in categories
+        for a in truth["annotations"]
+    ]
+    (root / "rows.json").write_text(json.dumps(rows))
+    return f"predictions={root / 'rows.json'}"
+
+
+@pytest.fixture
+def with_statues(tiny_coco):
+    """A data set with a second category."""
+    root = tiny_coco(val=6)
+    path = root / "annotations" / "val.json"
+    truth = json.loads(path.read_text())
+    truth["categories"].append({"id": 7, "name": "statue"})
+    path.write_text(json.dumps(truth))
+    return root
+
+
+def test_rows_of_other_categories_are_counted(with_statues, tmp_path):
+    persons = len(json.loads((with_statues / "annotations" / "val.json").read_text())["annotations"])
+    report = evaluate(with_statues, results_of(with_statues, 7, 1), f"output={tmp_path / 'out'}")
+    assert (report["rows"][0]["persons"], report["rows"][0]["AP"]) == (persons, 1.0)
+    assert any(f"{persons} of {2 * persons} rows have category_id 1" in note for note in report["notes"])
+    with pytest.raises(DistilPoseError, match=rf"0 of {persons} rows .* have category_id 1 \({persons} have 7\)"):
+        evaluate(with_statues, results_of(with_statues, 7), f"output={tmp_path / 'other'}")
+
+
+def test_ids_from_zero_and_boxes_in_the_rows(tiny_coco, checkpoint, tmp_path):
+    root = tiny_coco(val=6)
+    path = root / "annotations" / "val.json"
+    truth = json.loads(path.read_text())
+    for number, person in enumerate(truth["annotations"]):
+        person["id"] = number
+    path.write_text(json.dumps(truth))
+    settings = [results_of(root, 1, bbox=[0, 0, 1, 1]), f"output={tmp_path / 'out'}"]
+    assert evaluate(root, *settings)["rows"][0]["AP"] == 1.0
+    by_model = evaluate(root, f"checkpoint={checkpoint}", f"output={tmp_path / 'model'}")["rows"][0]
+    assert by_model["pck"]["persons"] + by_model["pck"]["left_out"] == len(truth["annotations"])
+
+
+def test_more_persons_on_an_image_than_coco_counts(tiny_coco, tmp_path):
+    root = tiny_coco(val=3)
+    path = root / "annotations" / "val.json"
+    truth = json.loads(path.read_text())
+    first = truth["annotations"][0]
+    truth["annotations"] = [
+        {**first, "id": n, "keypoints": [v + 60 * n * (k % 3 == 0) for k, v in enumerate(first["keypoints"])]}
+        for n in range(30)
+    ]
+    path.write_text(json.dumps(truth))
+    report = evaluate(root, results_of(root, 1), f"output={tmp_path / 'out'}")
+    assert report["rows"][0]["AR"] == pytest.approx(20 / 30)
+    assert any(f"30 persons on image {first['image_id']}: COCO counts 20" in note for note in report["notes"])
+
+
+def test_a_limit_is_said_in_the_table_and_cannot_apply_to_a_file(tiny_coco, checkpoint, tmp_path, capsys):
+    root = tiny_coco(val=6)
+    total = len(json.loads((root / "annotations" / "val.json").read_text())["annotations"])
+    report = evaluate(root, f"checkpoint={checkpoint}", "data.limit_val=3", f"output={tmp_path / 'out'}")
+    assert (report["rows"][0]["persons"], report["rows"][0]["of_persons"]) == (3, total)
+    printed = capsys.readouterr().out
+    assert f"| 3 of {total} " in printed
+    assert f"All figures are on 3 of {total} persons" in printed
+    with pytest.raises(DistilPoseError, match=r"data\.limit_val=3 cannot apply to predictions="):
+        evaluate(root, results_of(root, 1), "data.limit_val=3", f"output={tmp_path / 'other'}")
+
+
+def test_a_calibration_with_a_category_chosen_among_several(tiny_coco, checkpoint, tmp_path):
+    root = tiny_coco(val=12)
+    path = root / "annotations" / "val.json"
+    truth = json.loads(path.read_text())
+    truth["categories"].append({**truth["categories"][0], "id": 7, "name": "1"})  # a name that is the other's id
+    path.write_text(json.dumps(truth))
+    settings = ["data.category=1", f"calibration={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
+    evaluate(root, f"checkpoint={checkpoint}", *settings)
+    assert (tmp_path / "c.json").is_file()

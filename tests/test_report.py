@@ -212,3 +212,12 @@ def test_help_as_a_process(tmp_path):
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "python -m distilpose.report RUNS" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_negative_values_and_the_persons_of_a_limited_validation(reported, tmp_path):
+    place = write_run(tmp_path / "a", values=[-0.5, -0.25], metric="train/likelihood")
+    lines = (place / "metrics.csv").read_text().splitlines()
+    (place / "metrics.csv").write_text("\n".join([lines[0] + ",val/persons", *(f"{n},150" for n in lines[1:]), ""]))
+    _, printed = reported(place, "metric=train/likelihood")
+    assert cells(printed, "distilpose")["train/likelihood, mean ± sd"] == "-0.25 ± -"
+    assert "Validation: 150 persons of" in printed

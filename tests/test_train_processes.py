@@ -225,3 +225,16 @@ def test_an_error_message_is_the_only_output(tmp_path):
     (message,) = err.splitlines()
     assert message.startswith("error: ")
     assert "trainer.devices=8" in message
+
+
+def test_two_processes_that_show_a_part_of_the_persons(tiny_coco, tmp_path):
+    """Metrics are over the persons of both processes, and the row says how many these are."""
+    settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=10, val=10)}", "model=student_xs", "logger=none"]
+    settings += ["trainer.max_epochs=1", "trainer.devices=2", "trainer.strategy=ddp"]
+    settings += ["data.val_batch_size=3", "trainer.limit_val_batches=1", "hydra.run.dir=run"]
+    process = start(tmp_path, *settings)
+    status, _, stderr = finish(process)
+    assert status == 0, stderr
+    (row,) = read_table(tmp_path / "run" / "metrics.csv")
+    assert row["val/persons"] == 6
+    assert stderr.count("The validation's metrics are on 6 of ") == 1

@@ -118,7 +118,7 @@ def _loss(cfg: DictConfig, teacher: PoseModel) -> DistillationLoss | None:
     if loss.flow is not None:
         loss.flow.load_state_dict(flow)
     loss.set_teacher(floor_of(teacher))
-    return loss
+    return loss.to(next(teacher.parameters()).device)  # a likelihood's flow has parameters
 
 
 def _flow(checkpoint: Path) -> dict[str, Tensor]:

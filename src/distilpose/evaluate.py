@@ -17,9 +17,8 @@ from distilpose.data.annotations import load_annotations
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import (
     MEAN_POSE,
-    PCK,
-    Evaluation,
     FlipTest,
+    beyond_limit,
     check_finite,
     check_normalisation,
     check_same_joints,
@@ -29,19 +28,20 @@ from distilpose.evaluation import (
     load_results,
     markdown_table,
     mean_pose,
+    of_category,
     predict_batches,
     predict_mean_pose,
     reliability,
     score_dataset,
-    truth_of,
 )
 from distilpose.evaluation.reliability import calibration_split, check_enough_labels
+from distilpose.evaluation.table import as_printed, notes_on_persons, table_row
 from distilpose.files import check_new_folder, write_json
 from distilpose.models import load_model
 from distilpose.models.checkpoint import WeightsKind
 
 if TYPE_CHECKING:
-    from distilpose.data import CocoDataModule, CocoKeypoints
+    from distilpose.data import CocoDataModule
     from distilpose.models.model import PoseModel
 
 COLUMNS = (
@@ -95,13 +95,18 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         raise DistilPoseError(f"calibration_output={cfg.calibration_output} needs a model: give checkpoint=FILE.")
     report = evaluate_file(cfg) if cfg.checkpoint is None else evaluate_model(cfg, output)
     write_json(report, output / "metrics.json")
-    table = markdown_table(report["rows"], COLUMNS)
+    table = markdown_table([as_printed(row) for row in report["rows"]], COLUMNS)
     print(f"\n{report['source']} on {report['annotations']}", table, *report["notes"], f"Written to {output}", sep="\n")
     return report
 
 
 def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
     """Metrics of a COCO results file. Its rows are scored without rescoring or removal of duplicates."""
+    if cfg.data.get("limit_val") is not None:
+        raise DistilPoseError(
+            f"data.limit_val={cfg.data.limit_val} cannot apply to predictions={cfg.predictions}, whose rows do not say which "
+            "person they are of: give data.limit_val=null."
+        )
     datamodule: CocoDataModule = instantiate(cfg.data)
     datamodule.prepare_data()
     skeleton = datamodule.skeleton
@@ -110,17 +115,22 @@ def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
             f"The skeleton of {datamodule.val_annotations} has no OKS sigmas, so a results file cannot be scored: "
             "give them by data.skeleton.sigmas=[...], one per joint."
         )
-    truth = load_coco(datamodule.val_annotations)
-    rows = load_results(cfg.predictions, skeleton.num_keypoints, truth.imgs, truth.cats)
-    metrics = coco_metrics(truth, rows, skeleton.sigmas, datamodule.category_id)
+    truth, category = load_coco(datamodule.val_annotations), datamodule.category_id
+    read = load_results(cfg.predictions, skeleton.num_keypoints, truth.imgs, truth.cats)
+    rows = of_category(read, category, cfg.predictions)
+    metrics = coco_metrics(truth, rows, skeleton.sigmas, category)
     table = [{**FROM_FILE, "persons": len(rows), **metrics}]
+    notes = [f"All {len(truth.imgs)} images of the annotation file count."]
+    if len(rows) < len(read):
+        notes.append(f"{len(rows)} of {len(read)} rows have category_id {category}; the others are left out.")
+    notes += filter(None, [beyond_limit(rows, category)])
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     return {
         "source": str(cfg.predictions),
         "annotations": str(datamodule.val_annotations),
         "rows": table,
-        "notes": [f"All {len(truth.imgs)} images of the annotation file count."],
+        "notes": notes,
     }
 
 
@@ -150,29 +160,27 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     for kind in boxes:
         dataset = datamodule.val_dataset(detections=kind == "detections")
         loader = datamodule.evaluation_dataloader(detections=kind == "detections")
-        truth = truth_of(dataset)
+        truth = load_coco(dataset.annotations_file)
         batches = track(loader, f"{len(dataset)} persons, {kind} boxes")
         for flip, predictions in zip(flips, predict_batches(model, batches, flips), strict=True):
             check_finite(predictions, cfg.checkpoint)
             for rescored in rescorings:
                 row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
                 result = score_dataset(predictions, dataset, rescored, cfg.nms_threshold, truth)
-                table.append(_table_row(model.name, row, result, dataset))
+                table.append(table_row(model.name, row, result, dataset))
+                notes += filter(None, [beyond_limit(result.rows, dataset.category_id)])
                 name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
                 write_json(result.rows, output / name)
             if cfg.calibration_output is not None and kind == "gt" and flip == cfg.flip_test:
-                calibrated = reliability(predictions, load_annotations(dataset.annotations_file), dataset.skeleton)
+                annotations = load_annotations(dataset.annotations_file, dataset.category_id, dataset.skeleton)
+                calibrated = reliability(predictions, annotations, dataset.skeleton)
                 notes.append(
                     calibrated.save(cfg.calibration_output, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test)
                 )
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     if "gt" in boxes:
-        first = table[0]["pck"]
-        notes.append(f"PCK is at {first['reference']}: {first['persons']} persons, {first['left_out']} left out.")
-        if "upright" in first:
-            up, other = first["upright"]["persons"], first["not_upright"]["persons"]
-            notes.append(f"PCK up: {up} persons whose torso points up within 45 degrees. PCK other: {other} others.")
+        notes += notes_on_persons(table[0])
     if not model.scores_trained:
         notes.append("No loss trained this model's joint scores, so they count as 1.")
     return {
@@ -182,7 +190,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
         "nms_threshold": cfg.nms_threshold,
         "limit": datamodule.limit_val,
         "rows": table,
-        "notes": notes,
+        "notes": list(dict.fromkeys(notes)),
     }
 
 
@@ -191,7 +199,7 @@ def _mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str
     dataset = datamodule.val_dataset()
     predictions = predict_mean_pose(mean_pose(datamodule.train_dataset()), dataset)
     result = score_dataset(predictions, dataset, nms_threshold=nms_threshold)
-    return _table_row(MEAN_POSE, {"boxes": "gt"}, result, dataset)
+    return table_row(MEAN_POSE, {"boxes": "gt"}, result, dataset)
 
 
 def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
@@ -223,23 +231,6 @@ def _check_calibration(cfg: DictConfig, boxes: Sequence[str], model: PoseModel, 
         raise DistilPoseError(f"calibration_output={cfg.calibration_output} needs {need}.")
     persons = datamodule.val_dataset().instances
     check_enough_labels(persons.labelled[calibration_split(persons.image_ids)])
-
-
-def _table_row(model: str, protocol: dict[str, str], result: Evaluation, dataset: CocoKeypoints) -> dict[str, Any]:
-    """Metrics of one model and protocol. With ground-truth boxes: also PCK of each joint, and PCK by orientation."""
-    row = {"model": model, **protocol, "persons": len(dataset), **result.metrics}
-    if result.pck is None:
-        return row
-    pck = _by_name(result.pck, dataset)
-    if result.oriented is not None:
-        row |= {"PCK up": result.oriented.upright.value, "PCK other": result.oriented.other.value}
-        pck["upright"], pck["not_upright"] = (_by_name(part, dataset) for part in result.oriented)
-    return {**row, "pck": pck}
-
-
-def _by_name(pck: PCK, dataset: CocoKeypoints) -> dict[str, Any]:
-    """PCK as a dictionary, with the joints by name."""
-    return {**pck._asdict(), "per_joint": dict(zip(dataset.skeleton.names, pck.per_joint.tolist(), strict=True))}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from distilpose.cli.command import command
 from distilpose.errors import DistilPoseError
+from distilpose.evaluation import has_value
 from distilpose.files import atomic_write, check_new_folder, write_json, write_text
 from distilpose.reporting.figures import draw_by, draw_curves
 from distilpose.reporting.rows import Row, group_runs
@@ -30,7 +31,7 @@ class ReportSettings:
 
     Attributes:
         runs: folders of runs, or folders of such folders (a sweep's). Arguments without "=" are added to them.
-        metric: column of metrics.csv; val/… are shown in per cent.
+        metric: column of metrics.csv; AP, AR, PCK and train/share_… are shown in per cent.
         at: "last" is the value of the last epoch, so nothing is selected; "best" is that of the best epoch, selected on
             the validation data itself.
         baseline: row that the others are compared with, seed by seed: its name or a part of it; null is regression if there
@@ -135,7 +136,7 @@ def _problem_of(run: Run, metric: str) -> str | None:
         for name, value in row.items():
             if (name == metric or name.startswith("train/")) and not math.isfinite(value):
                 return f"its {name} is {value} after epoch {row['epoch']}"
-    absent = metric.startswith(("val/AP", "val/AR")) and -1 in series.values()
+    absent = not all(has_value(metric, value) for value in series.values())
     return f"its {metric} is -1, COCO's value for a set without such persons" if absent else None
 
 

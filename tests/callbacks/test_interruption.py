@@ -212,3 +212,58 @@ def test_a_signal_in_a_validation_within_an_epoch_saves_after_the_next_step(
     status, message = run_train(*settings, "hydra.run.dir=run")
     assert status == 0, message
     assert_same_end(tmp_path / "run", tmp_path / "uninterrupted")
+
+
+class StopAndRecord(Callback):
+    """Records the loss of each batch, and stops the training in a validation within an epoch, as early stopping does."""
+
+    def __init__(self, epoch: int, step: int):
+        self.place, self.losses = (epoch, step), []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append((trainer.current_epoch, float(outputs["loss"]), len(batch.image)))
+
+    def on_validation_end(self, trainer, pl_module):
+        if (trainer.current_epoch, trainer.global_step) == self.place:
+            trainer.should_stop = True
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_the_means_of_an_epoch_that_a_validation_stops(run_with, tiny_coco, tmp_path, epoch):
+    settings = [*TINY, "augmentation=none", f"data.root={tiny_coco(train=17, val=6)}", "hydra.run.dir=run"]
+    stop = StopAndRecord(epoch, 6 * epoch + 2)
+    status, message = run_with(stop, *settings, "+trainer.val_check_interval=2")
+    assert status == 0, message
+    rows = read_table(tmp_path / "run" / "metrics.csv")
+    assert [row["epoch"] for row in rows] == list(range(epoch + 1))
+    for row in rows:
+        losses = [(loss, count) for number, loss, count in stop.losses if number == row["epoch"]]
+        expected = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+        assert row["train/total"] == pytest.approx(expected, rel=1e-5)
+    assert len([one for one in stop.losses if one[0] == epoch]) == 2
+
+
+class Validations(Callback):
+    """Records the steps of all finished validations."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_validation_end(self, trainer, pl_module):
+        self.steps.append(trainer.global_step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("minutes", ["null", "1e-9"])
+def test_a_signal_in_a_validation_within_an_epoch_loses_no_validation(run_with, tiny_coco, tmp_path, minutes):
+    """Also if the run was saved after the step that is validated."""
+    settings = [*TINY, "augmentation=none", f"data.root={tiny_coco(train=25, val=6)}", "data.val_batch_size=3"]
+    settings += ["trainer.max_epochs=2", "+trainer.val_check_interval=3", f"callbacks.interruption.minutes={minutes}"]
+    killed, resumed = Validations(), Validations()
+    kill = Kill(signal.SIGTERM, 1, 0, True)
+    kill.on_validation_end = killed.on_validation_end
+    status, message = run_with(kill, *settings, "hydra.run.dir=run")
+    assert status == 128 + signal.SIGTERM, message
+    status, message = run_with(resumed, *settings, "hydra.run.dir=run")
+    assert status == 0, message
+    assert sorted({*killed.steps, *resumed.steps}) == [3, 6, 9, 12, 15, 18]

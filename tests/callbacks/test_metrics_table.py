@@ -114,3 +114,12 @@ def test_an_intact_table_is_kept(tmp_path):
     epochs.run(0, {"train/total_epoch": 3.0})
     epochs.table.on_fit_start(epochs.trainer, None)
     assert len(read_table(tmp_path / "metrics.csv")) == 1
+
+
+def test_a_metric_without_a_value_is_never_the_best(tmp_path):
+    epochs = Epochs(tmp_path, monitor="val/APM")
+    for epoch, value in enumerate((-1.0, float("nan"))):
+        epochs.run(epoch, {}, {"val/APM": value})
+    assert json.loads((tmp_path / "metrics.json").read_text())["best"] is None
+    epochs.run(2, {}, {"val/APM": 0.0})
+    assert json.loads((tmp_path / "metrics.json").read_text())["best"]["epoch"] == 2

@@ -147,3 +147,13 @@ def test_endless_nesting(tmp_path):
     (tmp_path / "deep.json").write_text("[" * 200_000)
     with pytest.raises(DistilPoseError, match=r"deep\.json is not JSON"):
         load_annotations(tmp_path / "deep.json")
+
+
+def test_a_category_whose_name_is_the_id_of_another(tiny_coco):
+    file = tiny_coco() / "annotations" / "val.json"
+    content = json.loads(file.read_text())
+    content["categories"] = [{**content["categories"][0], "id": number, "name": str(1 - number)} for number in (0, 1)]
+    file.write_text(json.dumps(content))
+    assert load_annotations(file, 1).category_id == 1
+    with pytest.raises(DistilPoseError, match="no person of category '1'"):  # the one of that name, which has id 0
+        load_annotations(file, "1")

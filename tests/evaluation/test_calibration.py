@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distilpose.evaluation.calibration import calibration_of_sigmas, spearman
+from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
 
 
 def test_calibrated_sigmas_have_no_error():
@@ -31,6 +31,8 @@ def test_few_values_and_none():
     empty = calibration_of_sigmas(np.zeros(0), np.zeros(0))
     assert np.isnan(empty.error)
     assert empty.counts.size == empty.sigma.size == 0
+    assert np.isnan(calibration(np.zeros(0), np.zeros(0))[3])
+    assert np.isnan(calibration(np.array([np.nan]), np.ones(1))[3])
 
 
 def test_spearman_depends_on_order_only():

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from distilpose.evaluation.coco_ap import COCO_METRICS, coco_metrics
+from distilpose.evaluation.coco_ap import COCO_METRICS, beyond_limit, coco_metrics
 from distilpose.skeleton import COCO as SKELETON
 
 
@@ -124,3 +127,111 @@ def test_coco_slice(shared_data):
     assert coco_metrics(path, rows_of(labelled), SKELETON.sigmas) == dict.fromkeys(COCO_METRICS, 1.0)
     rows = rows_of(labelled, noise=6.0)
     assert list(coco_metrics(path, rows, SKELETON.sigmas).values()) == by_pycocotools(path, rows)
+
+
+def coco_of(content: dict) -> COCO:
+    """pycocotools' `COCO` of a file's content."""
+    truth = COCO()
+    truth.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+    return truth
+
+
+def plainly(content: dict, rows: list[dict], category: int) -> list[float]:
+    """pycocotools' metrics of a category on a correctly numbered copy: ids from 1, and rows of joints and scores only."""
+    images = {number: place for place, number in enumerate(sorted(image["id"] for image in content["images"]), start=1)}
+    people = [entry for entry in content["annotations"] if entry["category_id"] == category]
+    numbered = {
+        "images": [{"id": place} for place in images.values()],
+        "categories": [{"id": 1}],
+        "annotations": [
+            {**copy.deepcopy(entry), "id": number, "image_id": images[entry["image_id"]], "category_id": 1}
+            for number, entry in enumerate(people, start=1)
+        ],
+    }
+    results = [
+        {"image_id": images[row["image_id"]], "category_id": 1, "keypoints": row["keypoints"], "score": row["score"]}
+        for row in rows
+        if row["category_id"] == category
+    ]
+    truth = coco_of(numbered)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats.tolist()
+
+
+FURTHER = {"bbox": [0, 0, 3, 4], "area": 12.0, "segmentation": [[0, 0, 3, 0, 3, 4]], "caption": "x", "id": 0}
+IDS = st.one_of(st.integers(-2, 2), st.integers(-(2**62), 2**62))
+
+
+@st.composite
+def foreign_sets(draw):
+    """Content and result rows with any ids, visibilities, categories, crowds and further fields in the rows."""
+    images, people = (
+        draw(st.lists(IDS, min_size=1, max_size=4, unique=True)),
+        draw(st.lists(IDS, max_size=12, unique=True)),
+    )
+    category, other = draw(st.lists(IDS, min_size=2, max_size=2, unique=True))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    content = annotation_set(persons=len(people) + 1, seed=int(generator.integers(2**32)))
+    missing = next(number for number in range(len(people) + 1) if number not in people)
+    for number, entry in zip([*people, missing], content["annotations"], strict=True):
+        visible = generator.choice([0, 0, 1, 2], 17)
+        entry["keypoints"][2::3] = visible.tolist()
+        crowd = int(generator.random() < 0.1)
+        chosen = category if generator.random() < 0.8 else other
+        entry.update(id=number, image_id=images[generator.integers(len(images))], category_id=chosen, iscrowd=crowd)
+        entry["num_keypoints"] = int((visible > 0).sum())
+    content["annotations"][-1]["category_id"] = category
+    content["images"] = [{"id": number} for number in images]
+    content["categories"] = [{"id": category, "name": "person"}, {"id": other, "name": "statue"}]
+    rows = rows_of(content, noise=float(generator.choice([0.0, 4.0])), seed=int(generator.integers(2**32)))
+    for row, entry in zip(rows, content["annotations"], strict=True):
+        row.update(category_id=entry["category_id"], score=round(row["score"], 1))
+    for extra in draw(st.sets(st.sampled_from(sorted(FURTHER)))):
+        for row in rows:
+            row[extra] = FURTHER[extra]
+    return content, rows, category
+
+
+@settings(max_examples=40, deadline=None)
+@given(foreign_sets())
+def test_any_ids_and_fields_score_as_a_correctly_numbered_copy(foreign):
+    content, rows, category = foreign
+    before = copy.deepcopy((content, rows))
+    truth = coco_of(content)
+    assert list(coco_metrics(truth, rows, SKELETON.sigmas, category).values()) == plainly(content, rows, category)
+    assert (content, rows) == before
+    assert truth.anns == {entry["id"]: entry for entry in before[0]["annotations"]}
+
+
+def test_perfect_results_on_ids_from_zero_score_one():
+    truth = annotation_set()
+    for number, entry in enumerate(truth["annotations"]):
+        entry.update(id=number, iscrowd=0)
+    assert coco_metrics(coco_of(truth), rows_of(truth), SKELETON.sigmas)["AP"] == 1.0
+
+
+def test_boxes_of_a_results_file_do_not_move_the_sizes(shared_data):
+    path = shared_data / "coco-mini" / "annotations" / "person_keypoints_val2017.json"
+    people = [a for a in json.loads(path.read_text())["annotations"] if a["num_keypoints"] and not a["iscrowd"]]
+    rows = rows_of({"annotations": people}, noise=6.0)
+    boxed = [{**row, "bbox": person["bbox"], "area": person["area"]} for row, person in zip(rows, people, strict=True)]
+    assert list(coco_metrics(path, boxed, SKELETON.sigmas).values()) == by_pycocotools(path, rows)
+    assert by_pycocotools(path, boxed)[3:5] != by_pycocotools(path, rows)[3:5]  # the trap
+
+
+@pytest.mark.parametrize(("persons", "said"), [(20, None), (30, "30 persons on image 7: COCO counts 20")])
+def test_more_persons_on_an_image_than_coco_counts(persons, said):
+    rows = [{"image_id": 7, "category_id": 0}] * persons + [{"image_id": 7, "category_id": 1}] * 9
+    message = beyond_limit(rows, 0)
+    assert message is None if said is None else said in message
+    assert (
+        "on image 8, and more than 20 on 1 other"
+        in (beyond_limit([*rows, *[{"image_id": 8, "category_id": 0}] * 40, *rows[:5]], 0) or "")
+        or persons == 20
+    )

@@ -265,3 +265,12 @@ def test_shares_of_each_joint_sum_to_one():
 def test_no_persons():
     people = crowd((0, 0))
     assert error_types(torch.zeros(0, 17, 2), people, torch.zeros(0, dtype=torch.int64), COCO).shape == (0, 17)
+
+
+def test_an_unknown_annotation_id_is_an_error():
+    ids = torch.tensor([7, 0, -3])
+    people = People(torch.zeros(3, 1, 2), torch.ones(3, 1, dtype=torch.bool), torch.ones(3), torch.zeros(3), ids)
+    assert people.indices(torch.tensor([-3, 7, 0, 0])).tolist() == [2, 0, 1, 1]
+    for unknown in (5, 8, -9):
+        with pytest.raises(KeyError, match=f"1 of 2 annotation ids, first {unknown}"):
+            people.indices(torch.tensor([0, unknown]))

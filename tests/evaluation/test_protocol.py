@@ -50,6 +50,17 @@ def truth_as_predictions(dataset: CocoKeypoints) -> Predictions:
     )
 
 
+def unlabel(file, *names):
+    """Remove the labels of joints from an annotation file."""
+    content = json.loads(file.read_text())
+    for person in content["annotations"]:
+        for name in names:
+            joint = COCO.names.index(name)
+            person["keypoints"][3 * joint : 3 * joint + 3] = [0, 0, 0]
+        person["num_keypoints"] = sum(v > 0 for v in person["keypoints"][2::3])
+    file.write_text(json.dumps(content))
+
+
 def noisy(predictions: Predictions, noise: float = 2.0, seed: int = 0) -> Predictions:
     generator = torch.Generator().manual_seed(seed)
     jitter = noise * torch.randn(predictions.keypoints.shape, generator=generator)
@@ -163,11 +174,43 @@ def test_a_limited_set_is_scored_on_its_persons_only(tiny_coco):
     assert figures["AP"] == figures["AR"] == figures["PCK"] == 1.0
 
 
-def test_every_person_of_a_whole_set_counts(tiny_coco):
+@pytest.mark.parametrize("chosen", [slice(4), slice(3, None), slice(1, None, 2)], ids=["first", "last", "every other"])
+def test_persons_that_were_not_shown_do_not_count_as_missed(tiny_coco, chosen):
     dataset = val_set(tiny_coco(val=6))
+    part = Predictions(*(field[chosen] for field in truth_as_predictions(dataset)))
+    result = evaluate_dataset(part, dataset)
+    assert result.metrics["AP"] == result.metrics["AR"] == result.metrics["PCK"] == 1.0
+    assert result.counted == f"{len(part.scores)} of {len(dataset)} persons"
+    whole = evaluate_dataset(truth_as_predictions(dataset), dataset)
+    assert whole.counted == f"{len(dataset)} persons"
+
+
+def test_a_limited_set_says_of_how_many(tiny_coco):
+    root = tiny_coco(val=6)
+    dataset = val_set(root, limit=3)
+    assert evaluate_dataset(truth_as_predictions(dataset), dataset).counted == f"3 of {len(val_set(root))} persons"
+
+
+def test_some_of_the_detections_cannot_be_scored(tiny_coco):
+    root = tiny_coco(val=6)
+    predictions = truth_as_predictions(val_set(root))._replace(annotation_id=torch.arange(len(val_set(root))))
+    part = Predictions(*(field[:3] for field in predictions))
+    with pytest.raises(DistilPoseError, match="Only 3 of the detector's boxes"):
+        score_dataset(part, val_set(root, boxes=root / "detections.json"))
+    with pytest.raises(DistilPoseError, match="Only 3 of the detector's boxes"):
+        score_dataset(part, val_set(root, boxes=root / "detections.json", limit=3))
+
+
+def test_pck_by_the_box_has_a_value_without_hips(tiny_coco):
+    root = tiny_coco(val=6)
+    unlabel(root / "annotations" / "val.json", "left_hip", "right_hip")
+    dataset = val_set(root)
     predictions = truth_as_predictions(dataset)
-    half = Predictions(*(field[: len(dataset) // 2] for field in predictions))
-    assert evaluate_dataset(half, dataset).metrics["AR"] == pytest.approx((len(dataset) // 2) / len(dataset))
+    predictions.keypoints[:, 5] += 1000
+    figures = evaluate_dataset(predictions, dataset).metrics
+    labelled = dataset.instances.labelled
+    assert np.isnan(figures["PCK"])
+    assert figures["PCK_box"] == pytest.approx(1 - labelled[:, 5].sum() / labelled.sum())
 
 
 @pytest.mark.parametrize("place", [0, -1], ids=["first", "last"])
@@ -202,7 +245,7 @@ def test_a_skeleton_without_sigmas_has_pck_only(tiny_coco):
     skeleton = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
     dataset = val_set(tiny_coco(val=4, skeleton=skeleton))
     result = score_dataset(truth_as_predictions(dataset), dataset)
-    assert result.metrics == {"PCK": 1.0}
+    assert result.metrics == {"PCK": 1.0}  # by the box already
     assert result.pck.reference == "0.1 of the box's longer side"
     assert len(result.rows) == len(dataset)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation.results import load_results, to_rows
+from distilpose.evaluation.results import has_value, load_results, markdown_table, of_category, to_rows
 from distilpose.files import write_json
 from distilpose.outputs import Predictions
 
@@ -68,3 +68,30 @@ def test_invalid_results_files(tmp_path):
         path.write_text(text)
         with pytest.raises(DistilPoseError, match=message):
             load_results(path, 2, [42], [1])
+
+
+def test_rows_of_other_categories_are_left_out():
+    rows = [GOOD, {**GOOD, "category_id": 2}, {**GOOD, "category_id": 0}]
+    assert of_category(rows, 0, "file") == [rows[2]]
+    assert of_category([], 1, "file") == []
+    with pytest.raises(DistilPoseError, match=r"0 of 3 rows of file have category_id 9 .*1 have 2.*data\.category"):
+        of_category(rows, 9, "file")
+
+
+def test_a_table_shows_shares_in_per_cent_and_other_numbers_as_they_are():
+    row = {"AP": 0.5, "APM": -1.0, "PCK up": float("nan"), "loss": -1.0, "rate": 0.00123456}
+    row |= {"change": -0.25, "n": -3, "no": None}
+    (line,) = markdown_table([row], list(row), shares=("AP", "APM", "PCK up", "change")).splitlines()[2:]
+    cells = [cell.strip() for cell in line.strip("| ").split("|")]
+    assert cells == ["50.0", "-", "-", "-1", "0.001235", "-25.0", "-3", "-"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "expected"),
+    [
+        ("val/AP", 0.0, True), ("val/APM", -1.0, False), ("APM", -1.0, False), ("val/PCK", float("nan"), False),
+        ("val/PCK", float("-inf"), False), ("val/score", -1.0, True), ("train/likelihood", -1.0, True), ("val/AP", None, False),
+    ],
+)  # fmt: skip
+def test_which_numbers_are_values(metric, value, expected):
+    assert has_value(metric, value) is expected

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from run_folders import RECIPE, composed
 
 from distilpose.errors import DistilPoseError
-from distilpose.reporting.values import VALIDATION, compare, row_values, validation_differences
+from distilpose.reporting.values import VALIDATION, compare, row_values, scale_of, validation_differences
 
 
 def test_mean_and_standard_deviation_over_seeds(row, report_cfg):
@@ -144,3 +144,22 @@ def test_validation_settings_are_those_of_the_data_modules():
     for name in VALIDATION:
         assert any(OmegaConf.select(config, name, default="absent") != "absent" for config in known), name
     assert validation_differences({"data.root": "a"}, {}) == ["data.root"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "scale"),
+    [
+        ("val/AP", 100), ("val/PCK_other", 100), ("val/PCK_box", 100), ("train/share_regression", 100), ("train/likelihood", 1),
+        ("val/persons", 1), ("val/my_error", 1), ("health/sigma_median", 1), ("train/learning_rate", 1),
+    ],
+)  # fmt: skip
+def test_only_shares_are_in_per_cent(metric, scale):
+    assert scale_of(metric) == scale
+
+
+def test_the_persons_of_a_limited_validation(row, report_cfg):
+    made = row("a", {0: [0.1, 0.2]})
+    assert row_values(made, report_cfg())["persons"] == [None]
+    for line in made.runs[0].rows:
+        line["val/persons"] = 150.0
+    assert row_values(made, report_cfg())["persons"] == [150.0]

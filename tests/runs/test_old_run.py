@@ -41,6 +41,7 @@ def test_it_ends_as_with_the_old_version(run_train, tmp_path):
     assert status == 0, printed
     rows, expected = read_table(run / "metrics.csv"), read_table(OLD / "expected" / "metrics.csv")
     for row, wanted in zip(rows, expected, strict=True):
+        row.pop("val/PCK_box", None)  # later versions log it too
         assert row.keys() == wanted.keys()
         assert [row[name] for name in row.keys() - {"seconds"}] == pytest.approx(
             [wanted[name] for name in row.keys() - {"seconds"}], rel=1e-4, abs=1e-6

@@ -274,3 +274,88 @@ def test_choices(tmp_path):
 def test_nothing_to_search(tmp_path):
     with pytest.raises(DistilPoseError, match="There is nothing to search"):
         search(tmp_path, "seed=1")
+
+
+def test_waiting_trials_run_first_with_their_settings(tmp_path):
+    created = search(tmp_path, trials=4)
+    created.study.study.enqueue_trial({"x": 3.0, "y": 1.5})
+    created.study.study.enqueue_trial({"x": 2.5})  # the search draws the other
+    created._write_table()
+    assert "| trial 0 | not started | - | 3.0 |" in (tmp_path / "trials.md").read_text()
+    best = created.run()
+    drawn = params(tmp_path)
+    assert drawn[0] == {"x": 3.0, "y": 1.5}
+    assert drawn[1]["x"] == 2.5
+    assert len({json.dumps(one) for one in drawn}) == 4
+    assert best.settings["x"] == "3.0"
+    assert {trial.state for trial in stored(tmp_path)} == {State.COMPLETE}
+
+
+def test_a_waiting_trial_killed_while_it_starts_is_replaced_or_resumed(tmp_path):
+    created = search(tmp_path / "first", trials=2)
+    created.study.study.enqueue_trial({"x": 3.0})
+    waiting = (tmp_path / "first" / JOURNAL).read_bytes()
+    created.run()
+    content = (tmp_path / "first" / JOURNAL).read_bytes()
+    ends = [index + 1 for index, byte in enumerate(content) if byte == ord("\n") and index + 1 > len(waiting)]
+    for end in ends[:4]:  # two settings, the state, and the first attribute of its result
+        place = tmp_path / f"cut{end}"
+        place.mkdir()
+        (place / JOURNAL).write_bytes(content[:end])
+        search(place, trials=2).run()
+        assert params(place)[0]["x"] == 3.0
+        assert {trial.state for trial in stored(place)} == {State.COMPLETE}
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"z": 1.0}, "waiting trial 0 sets z=1.0, which is not searched: expected x, y"),
+        ({"x": 99.0}, r"x=99\.0.*outside"),
+    ],
+)
+def test_a_waiting_trial_outside_the_search(tmp_path, fixed, message):
+    created = search(tmp_path, trials=2)
+    created.study.study.enqueue_trial(fixed)
+    with pytest.raises(DistilPoseError, match=message):
+        created.run()
+
+
+@pytest.mark.parametrize("value", [float("nan"), -1.0, None])
+def test_a_trial_without_a_value_is_neither_reported_nor_pruned(tmp_path, value, caplog):
+    study = SharedStudy(tmp_path, startup=1, warmup=0)
+    sampler, space = optuna.samplers.RandomSampler(seed=0), {"x": optuna.distributions.FloatDistribution(0, 10)}
+    for number, earlier in enumerate((0.4, 0.6)):
+        study.ask(space, sampler)
+        study.report(number, 1, earlier)
+        study.study.tell(number, earlier)
+    study.ask(space, sampler)
+    trainer = SimpleNamespace(
+        sanity_checking=False, is_global_zero=True, current_epoch=0, max_epochs=3, should_stop=False,
+        callback_metrics={} if value is None else {"val/APM": value}, strategy=SimpleNamespace(broadcast=lambda sent: sent),
+    )  # fmt: skip
+    Pruning(tmp_path, trial=2, monitor="val/APM", startup=1, warmup=0).on_validation_end(trainer, None)
+    assert not trainer.should_stop
+    assert stored(tmp_path)[2].intermediate_values == {}
+    assert "Trial 2 has no val/APM after epoch 1" in caplog.text
+
+
+def test_an_error_of_the_study_stops_all_processes(tmp_path):
+    (tmp_path / JOURNAL).write_text('{"op_code": 0, "bad\n')
+    sent = []
+
+    def broadcast(outcome):
+        sent.append(outcome)
+        return outcome
+
+    trainer = SimpleNamespace(
+        sanity_checking=False, is_global_zero=True, current_epoch=0, max_epochs=3, should_stop=False,
+        callback_metrics={"val/PCK": 0.5}, strategy=SimpleNamespace(broadcast=broadcast),
+    )  # fmt: skip
+    pruning = Pruning(tmp_path, trial=0, monitor="val/PCK", startup=1, warmup=0)
+    with pytest.raises(DistilPoseError, match="is damaged"):
+        pruning.on_validation_end(trainer, None)
+    assert len(sent) == 1
+    trainer.is_global_zero, trainer.strategy = False, SimpleNamespace(broadcast=lambda outcome: sent[0])
+    with pytest.raises(DistilPoseError, match="The first process has stopped"):
+        pruning.on_validation_end(trainer, None)

@@ -1,19 +1,43 @@
-"""The best checkpoint, which also survives a move of the run's folder."""
+"""The best checkpoint: it has a value, and survives a move of the run's folder."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from distilpose.evaluation import has_value
+
+log = logging.getLogger(__name__)
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which also keeps its best score if the run's folder was moved.
+    """Lightning's ModelCheckpoint with two differences.
 
-    Lightning forgets the score of a moved file, so a resumed run would replace the best checkpoint by the next one, even if
-    that is worse.
+    It keeps its best score if the run's folder was moved. Lightning forgets the score of a moved file, so a resumed run would
+    replace the best checkpoint by the next one, even if that is worse.
+
+    A validation in which the monitored metric has no value (NaN, or COCO's -1 for a set without such persons) is never the
+    best. Lightning saves the first one, and it stays the best until another has a value.
     """
+
+    _logged = False
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether a validation is the best so far."""
+        if current is None or has_value(str(self.monitor), float(current)):
+            return super().check_monitor_top_k(trainer, current)
+        if not self._logged:
+            self._logged = True
+            rank_zero_only(log.warning)(
+                f"{self.monitor} has no value in the validation of epoch {trainer.current_epoch}, so it is not the best."
+            )
+        return False
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the state, with its paths changed to the current folder."""

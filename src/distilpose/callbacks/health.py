@@ -45,6 +45,8 @@ class DistillationHealth(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the epoch's mean of each term."""
+        if isinstance(pl_module, PoseModule):
+            pl_module.log_epoch_means()
         names = getattr(pl_module.loss, "weights", {})
         logged = {name: trainer.callback_metrics.get(f"train/{name}_epoch") for name in names}
         row = {name: float(value) for name, value in logged.items() if value is not None and value != 0}
@@ -69,6 +71,8 @@ class DistillationHealth(Callback):
         scores = output.scores[labelled].cpu().numpy()
         sigmas = output.sigmas[labelled].cpu().numpy()
 
+        if not len(similarity):
+            return  # none of these persons has a labelled joint inside its crop
         figures = {"sigma_median": float(np.median(sigmas)), "joint_oks": float(similarity.mean())}
         if pl_module.loss.trains_scores:
             figures["calibration_error"] = calibration(scores, similarity)[3]
@@ -99,7 +103,7 @@ class DistillationHealth(Callback):
         if trained:
             centres, means, counts, error = calibration(scores, similarity)
             right.plot([0, 1], [0, 1], color="0.7", linestyle="--")
-            right.scatter(centres, means, s=10 + 200 * counts / max(1, counts.max()), alpha=0.7)
+            right.scatter(centres, means, s=10 + 200 * counts / max(1, counts.max(initial=0)), alpha=0.7)
             right.set(title=f"confidence and OKS (calibration error {error:.2f})", xlim=(0, 1.05), ylim=(0, 1.05))
         else:
             right.hist(similarity, bins=40, range=(0, 1))

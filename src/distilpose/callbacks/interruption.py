@@ -122,11 +122,12 @@ class Interruption(Checkpoint):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Stop in the middle of a validation if at most one step is lost; the resumed run repeats the validation."""
-        # with val_check_interval more steps may be lost: the run then stops after its next step
-        lost = 0 if trainer.sanity_checking else trainer.global_step - self._saved_step
+        """Stop in the middle of a validation if one step is lost; the resumed run repeats that step and the validation."""
+        # with val_check_interval more steps may be lost, or none, and a run resumed after a step does not validate it: the run
+        # then stops after its next step
+        repeats = trainer.sanity_checking or trainer.global_step - self._saved_step == 1
         checks = batch_idx < self._shared_batches and (batch_idx + 1) % _steps_between_checks(trainer) == 0
-        if checks and lost <= 1:
+        if checks and repeats:
             (number,) = _maximum(trainer, self.received or 0)
             validation = "the sanity check" if trainer.sanity_checking else "the validation"
             self._leave(trainer, number, f"{validation} of epoch {trainer.current_epoch}")

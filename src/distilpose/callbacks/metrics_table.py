@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import time
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from distilpose.evaluation import has_value
 from distilpose.files import quarantine, write_json, write_text
+from distilpose.modules.pose_module import PoseModule
 from distilpose.runs.folders import SUMMARY, TABLE
 
 # in epochs without a validation, Lightning keeps the last values of these metrics
@@ -58,6 +59,8 @@ class MetricsTable(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row, and update the last and the best."""
+        if isinstance(pl_module, PoseModule):
+            pl_module.log_epoch_means()
         if not trainer.is_global_zero:
             return
         row: dict[str, Any] = {
@@ -78,8 +81,8 @@ class MetricsTable(Callback):
         _write_table(self.table, rows)
         checkpoint = trainer.checkpoint_callback
         monitor, mode = str(getattr(checkpoint, "monitor", "")), getattr(checkpoint, "mode", "max")
-        finite = [r for r in rows if monitor in r and math.isfinite(r[monitor])]
-        best = (max if mode == "max" else min)(finite, key=lambda r: r[monitor]) if finite else None
+        valid = [r for r in rows if has_value(monitor, r.get(monitor))]
+        best = (max if mode == "max" else min)(valid, key=lambda r: r[monitor]) if valid else None
         write_json({"monitor": monitor, "best": best, "last": row}, self.summary)
 
 

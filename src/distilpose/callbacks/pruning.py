@@ -6,6 +6,7 @@ Optuna's Lightning callback is not used: it needs optuna's Trial object, which a
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from annotated_types import Ge
 from lightning import Callback, LightningModule, Trainer
 
 from distilpose.callbacks.study import SharedStudy
+from distilpose.evaluation import has_value
+from distilpose.modules.processes import from_first_process
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +46,19 @@ class Pruning(Callback):
         """Report, and stop all processes together."""
         if trainer.sanity_checking or self.number is None:
             return
-        stop = trainer.is_global_zero and self._falls_behind(self.number, trainer.current_epoch + 1, trainer)
-        if trainer.strategy.broadcast(stop):
+        number, epoch = self.number, trainer.current_epoch + 1
+        if from_first_process(trainer, lambda: self._falls_behind(number, epoch, trainer)):
             trainer.should_stop = True
 
     def _falls_behind(self, number: int, epoch: int, trainer: Trainer) -> bool:
+        value = float(trainer.callback_metrics.get(self.monitor, math.nan))
+        if not has_value(self.monitor, value):  # optuna would prune every trial without one
+            log.warning(
+                f"Trial {number} has no {self.monitor} after epoch {epoch}: it is not compared with other trials."
+            )
+            return False
         study = SharedStudy(self.folder, self.startup, self.warmup)
-        study.report(number, epoch, float(trainer.callback_metrics[self.monitor]))
+        study.report(number, epoch, value)
         if epoch >= (trainer.max_epochs or 0) or not study.should_prune(number):
             return False
         study.set_attribute(number, "pruned", True)

@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from distilpose.loggers.tables import log_figures
+from distilpose.modules.pose_module import PoseModule
 from distilpose.outputs import PoseBatch
 
 TOTAL = "total"
@@ -78,6 +79,8 @@ class Speed(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the shares of the epoch's loss."""
+        if isinstance(pl_module, PoseModule):
+            pl_module.log_epoch_means()
         if trainer.is_global_zero and trainer.loggers:
             log_figures(trainer, shares(trainer.callback_metrics))
 

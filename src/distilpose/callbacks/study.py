@@ -61,16 +61,31 @@ class SharedStudy:
         return self.study.get_trials(deepcopy=False)
 
     def ask(self, space: dict[str, Any], sampler: optuna.samplers.BaseSampler) -> optuna.trial.FrozenTrial:
-        """Draw a trial's settings and add it to the study as running.
+        """Start the first trial that waits in the study (`optuna`'s enqueue_trial), or draw another one and add it as running.
 
         The settings are drawn in a copy of the study, so that the trial is added to the journal in a single line: if the
-        process is killed, the journal has the complete trial or nothing of it.
+        process is killed, the journal has the complete trial or nothing of it. A waiting trial gets its settings, and those
+        that it leaves open are drawn, before it starts.
+
+        Raises:
+            DistilPoseError: a waiting trial has a setting that is not in the search.
         """
         import optuna
 
+        waits = optuna.trial.TrialState.WAITING
+        trials = self.trials
+        waiting = next((trial for trial in trials if trial.state == waits), None)
+        if waiting is not None:
+            _check_waiting(waiting, space)
         copy = optuna.create_study(direction="maximize", sampler=sampler)
-        copy.add_trials(self.trials)
+        copy.add_trials([trial for trial in trials if trial.state != waits or trial is waiting])
         drawn = copy.ask(space)
+        if waiting is not None:
+            for name, distribution in space.items():
+                internal = distribution.to_internal_repr(drawn.params[name])
+                self.storage.set_trial_param(self._identifier(waiting.number), name, internal, distribution)
+            self.storage.set_trial_state_values(self._identifier(waiting.number), optuna.trial.TrialState.RUNNING)
+            return self.trials[waiting.number]
         trial = optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING, params=drawn.params, distributions=drawn.distributions
         )
@@ -92,6 +107,25 @@ class SharedStudy:
 
     def _identifier(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self.storage.get_study_id_from_name(NAME), number)
+
+
+def _check_waiting(trial: optuna.trial.FrozenTrial, space: dict[str, Any]) -> None:
+    """Raise unless the settings of a waiting trial are in the search. Optuna ignores others, and takes values out of range."""
+    fixed = trial.system_attrs.get("fixed_params", {})
+    for name, value in fixed.items():
+        if name not in space:
+            raise DistilPoseError(
+                f"The waiting trial {trial.number} sets {name}={value}, which is not searched: expected {', '.join(space)}."
+            )
+        try:
+            inside = space[name]._contains(space[name].to_internal_repr(value))
+        except ValueError:
+            inside = False
+        if not inside:
+            raise DistilPoseError(
+                f"The waiting trial {trial.number} sets {name}={value!r}, which is outside the search: expected a value of "
+                f"{space[name]}."
+            )
 
 
 def _remove_incomplete_line(file: Path) -> None:

@@ -148,7 +148,10 @@ def _choose_category(entries: list[Any], wanted: str | int | None, path: str | P
     known = {required(entry, "id", f"Category {i}", path): entry for i, entry in enumerate(entries)}
     names = {number: str(required(entry, "name", f"Category {number}", path)) for number, entry in known.items()}
     if wanted is not None:
-        matches = [number for number, name in names.items() if str(wanted) in (name, str(number))]
+        # a number is an id first, and a text a name first: a category may be named after another's id
+        by_name = [number for number, name in names.items() if str(wanted) == name]
+        by_id = [number for number in names if str(wanted) == str(number)]
+        matches = (by_id or by_name) if isinstance(wanted, int) else (by_name or by_id)
     else:
         matches = [number for number, entry in known.items() if entry.get("keypoints")]
     if len(matches) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +40,8 @@ def _errors(report: Mapping[str, Any]) -> Figure:
             width = np.nan_to_num(np.array([row[name] for row in rows], dtype=float))
             panel.barh(joints, width, left=left, color=colour, label=name, height=0.8)
             left += width
-        panel.set(title=f"{role}, PCK {figures['PCK']:.1%}", xlim=(0, 1), xlabel="share of labelled joints")
+        pck = f", PCK {figures['PCK']:.1%}" if math.isfinite(figures["PCK"]) else ""
+        panel.set(title=f"{role}{pck}", xlim=(0, 1), xlabel="share of labelled joints")
         panel.axhline(0.5, color="white", linewidth=3)
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(left=False)

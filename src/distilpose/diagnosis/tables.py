@@ -8,6 +8,8 @@ from typing import Any
 
 from distilpose.evaluation import ERROR_TYPES, markdown_table
 
+# headings of columns in per cent; the other numbers are formatted here
+SHARES = ("PCK", *ERROR_TYPES, "wrong too", "at the teacher's wrong place", "right too", "share of joints")
 PARTS = {"all": "all persons", "upright": "upright", "not_upright": "not upright"}
 
 
@@ -173,7 +175,9 @@ def _types() -> dict[str, str]:
 def _section(title: str, rows: list[dict[str, Any]], columns: Mapping[str, str], note: str = "") -> str:
     """A heading, a note and a table; `columns` maps keys of the rows to headings."""
     shown = [{heading: row.get(key) for key, heading in columns.items()} for row in rows]
-    return f"## {title}\n\n{note + chr(10) * 2 if note else ''}{markdown_table(shown, list(columns.values()))}\n"
+    return (
+        f"## {title}\n\n{note + chr(10) * 2 if note else ''}{markdown_table(shown, list(columns.values()), SHARES)}\n"
+    )
 
 
 def _number(value: float | None) -> str:

@@ -1,8 +1,9 @@
 """Evaluation: flip test, rescoring, OKS, non-maximum suppression, COCO average precision and PCK."""
 
+from distilpose.evaluation.available import check_monitored, persons_by_metric
 from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
 from distilpose.evaluation.checks import check_finite, check_normalisation, check_same_joints, choose_device
-from distilpose.evaluation.coco_ap import COCO_METRICS, coco_metrics, load_coco
+from distilpose.evaluation.coco_ap import COCO_METRICS, beyond_limit, coco_metrics, load_coco
 from distilpose.evaluation.error_types import (
     ERROR_TYPES,
     NEAR,
@@ -30,7 +31,7 @@ from distilpose.evaluation.protocol import (
 )
 from distilpose.evaluation.reliability import ScoreMap, fit_score_map, reliability
 from distilpose.evaluation.rescoring import best_persons, rescore
-from distilpose.evaluation.results import load_results, markdown_table, to_rows
+from distilpose.evaluation.results import SHARES, has_value, load_results, markdown_table, of_category, to_rows
 
 __all__ = [
     "COCO_METRICS",
@@ -38,15 +39,18 @@ __all__ = [
     "MEAN_POSE",
     "NEAR",
     "PCK",
+    "SHARES",
     "Evaluation",
     "FlipTest",
     "People",
     "ScoreMap",
     "allowed_distance",
     "best_persons",
+    "beyond_limit",
     "calibration",
     "calibration_of_sigmas",
     "check_finite",
+    "check_monitored",
     "check_normalisation",
     "check_same_joints",
     "choose_device",
@@ -55,17 +59,20 @@ __all__ = [
     "error_types",
     "evaluate_dataset",
     "fit_score_map",
+    "has_value",
     "is_upright",
     "keypoint_similarity",
     "load_coco",
     "load_results",
     "markdown_table",
     "mean_pose",
+    "of_category",
     "oks",
     "oks_sigmas",
     "pck",
     "pck_by_orientation",
     "people_of",
+    "persons_by_metric",
     "predict_batch",
     "predict_batches",
     "predict_crops",

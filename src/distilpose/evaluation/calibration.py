@@ -21,7 +21,7 @@ def calibration(
 
     Returns:
         For each non-empty bin its mean confidence, its mean similarity and its count; and the expected calibration error
-        (ECE), the mean gap between confidence and similarity weighted by count.
+        (ECE), the mean gap between confidence and similarity weighted by count, nan without joints.
     """
     known = np.isfinite(scores) & np.isfinite(similarity)
     scores, similarity = scores[known].clip(0, 1), similarity[known]
@@ -30,7 +30,7 @@ def calibration(
     used = counts > 0
     confidence = np.bincount(index, scores, bins)[used] / counts[used]
     mean = np.bincount(index, similarity, bins)[used] / counts[used]
-    error = float((np.abs(confidence - mean) * counts[used]).sum() / max(1, counts.sum()))
+    error = float((np.abs(confidence - mean) * counts[used]).sum() / counts.sum()) if used.any() else float("nan")
     return confidence, mean, counts[used], error
 
 

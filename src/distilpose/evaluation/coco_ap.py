@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pycocotools.cocoeval import COCOeval
 from distilpose.data.annotations import AREA_OF_BOX
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+RESULT_FIELDS = ("image_id", "category_id", "keypoints", "score")
+MAX_PERSONS = 20  # of an image, in COCO's keypoint metrics
 
 
 def load_coco(annotations: str | Path | COCO) -> COCO:
@@ -44,11 +47,14 @@ def coco_evaluation(
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
     """COCO's ten keypoint metrics, equal to pycocotools' bit for bit, and the precision-recall curves.
 
-    As in COCO, crowds and persons without labelled joints are ignored, and at most 20 persons per image count.
+    As in COCO, crowds and persons without labelled joints are ignored, and at most 20 persons per image count (see
+    `beyond_limit`). Annotations may have any ids: pycocotools reads the id 0 as "no match", so it gets renumbered copies.
+    Only the joints and scores of the rows count: from a `bbox` pycocotools would take another size of the person.
 
     Args:
-        annotations: COCO annotation file, or pycocotools' `COCO` of it.
-        rows: COCO result rows (image_id, category_id, keypoints of 3K numbers, score).
+        annotations: COCO annotation file, or pycocotools' `COCO` of it, which is not changed.
+        rows: COCO result rows (image_id, category_id, keypoints of 3K numbers, score). Those of other categories do not
+            count.
         sigmas: (K,) OKS constants.
         category_id: the category to score.
 
@@ -57,9 +63,7 @@ def coco_evaluation(
         precision: (10, 101) for persons of all sizes, at OKS 0.5, 0.55, … 0.95 and recall 0, 0.01, … 1; -1 if the set
             has no person.
     """
-    truth = load_coco(annotations)
-    for annotation in truth.dataset["annotations"]:
-        _set_defaults(annotation, len(sigmas))
+    truth = _renumbered(load_coco(annotations), category_id, len(sigmas))
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(truth, _results(truth, rows), "keypoints")
         evaluation.params.catIds = [category_id]
@@ -73,38 +77,90 @@ def coco_evaluation(
     return metrics, evaluation.eval["precision"][:, :, 0, evaluation.params.areaRngLbl.index("all"), -1]
 
 
+def beyond_limit(rows: Sequence[dict[str, Any]], category_id: int = 1) -> str | None:
+    """A sentence on the images with more persons than COCO counts; None if there are none."""
+    counts = Counter(row["image_id"] for row in rows if row["category_id"] == category_id)
+    crowded = [(number, image) for image, number in counts.most_common() if number > MAX_PERSONS]
+    if not crowded:
+        return None
+    number, image = crowded[0]
+    others = f", and more than {MAX_PERSONS} on {len(crowded) - 1} other images" if len(crowded) > 1 else ""
+    return (
+        f"{number} persons on image {image}{others}: COCO counts {MAX_PERSONS}, those with the highest scores, so AP and AR "
+        "miss the rest."
+    )
+
+
+def is_counted(annotation: Mapping[str, Any], category_id: int) -> bool:
+    """Whether a person counts in COCO's metrics: of the category, no crowd, with labelled joints."""
+    labelled = sum(v > 0 for v in (annotation.get("keypoints") or ())[2::3])
+    return (
+        annotation["category_id"] == category_id
+        and not annotation.get("iscrowd")
+        and annotation.get("num_keypoints", labelled) != 0
+    )
+
+
 def subset_of(annotations: COCO, annotation_ids: Collection[int]) -> COCO:
-    """The annotations of these persons only, for predictions of the first few persons.
+    """The annotations of these persons only, for predictions of a part of the persons.
 
     Crowds and persons without labelled joints are kept: they cannot be missed, but a detection on them is no error.
     """
     wanted = set(annotation_ids)
-    kept = [
-        annotation
-        for annotation in annotations.dataset["annotations"]
-        if annotation["id"] in wanted or annotation.get("iscrowd", 0) or not any(annotation.get("keypoints", ())[2::3])
-    ]
+    return _coco_of(
+        annotations,
+        [
+            annotation
+            for annotation in annotations.dataset["annotations"]
+            if annotation["id"] in wanted or not is_counted(annotation, annotation["category_id"])
+        ],
+    )
+
+
+def _renumbered(truth: COCO, category_id: int, num_keypoints: int) -> COCO:
+    """Copies of a category's annotations in their order, with ids from 1 and the fields that pycocotools needs.
+
+    pycocotools writes into annotations, and keeps the last of those with the same id.
+    """
+    chosen = (entry for entry in truth.dataset["annotations"] if entry["category_id"] == category_id)
+    return _coco_of(truth, [_complete(entry, number, num_keypoints) for number, entry in enumerate(chosen, start=1)])
+
+
+def area_of(annotation: Mapping[str, Any]) -> float:
+    """Area of a person in square pixels: as annotated, or else a share of its box."""
+    width, height = annotation.get("bbox", [0, 0, 0, 0])[2:]
+    return annotation.get("area", AREA_OF_BOX * width * height)
+
+
+def _complete(annotation: dict[str, Any], number: int, num_keypoints: int) -> dict[str, Any]:
+    """A copy with this id, and with defaults for fields that a custom set may lack."""
+    keypoints = annotation.get("keypoints") or [0] * (3 * num_keypoints)
+    return {
+        "bbox": [0, 0, 0, 0],
+        "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
+        **annotation,
+        "id": number,
+        "keypoints": keypoints,
+        "area": area_of(annotation),
+        "iscrowd": annotation.get("iscrowd") or 0,
+    }
+
+
+def _coco_of(truth: COCO, annotations: list[dict[str, Any]]) -> COCO:
+    """A pycocotools' `COCO` of the same images and categories with these annotations."""
     part = COCO()
-    part.dataset = {**annotations.dataset, "annotations": kept}
+    part.dataset = {**truth.dataset, "annotations": annotations}
     with contextlib.redirect_stdout(io.StringIO()):
         part.createIndex()
     return part
 
 
-def _set_defaults(annotation: dict[str, Any], num_keypoints: int) -> None:
-    """Add the fields that pycocotools needs and a custom set may lack."""
-    keypoints = annotation.setdefault("keypoints", [0] * (3 * num_keypoints))
-    annotation.setdefault("num_keypoints", sum(v > 0 for v in keypoints[2::3]))
-    annotation.setdefault("bbox", [0, 0, 0, 0])
-    annotation["iscrowd"] = annotation.get("iscrowd") or 0
-    annotation.setdefault("area", AREA_OF_BOX * annotation["bbox"][2] * annotation["bbox"][3])
-
-
 def _results(truth: COCO, rows: Sequence[dict[str, Any]]) -> COCO:
-    """Result rows as pycocotools' `COCO`. `loadRes` changes the rows, so it gets copies, and it fails on an empty list."""
+    """Result rows as pycocotools' `COCO`.
+
+    `loadRes` changes the rows, so it gets copies. It fails on an empty list. And other fields of the first row, such as
+    `bbox`, would decide how it reads all of them.
+    """
     if rows:
-        return truth.loadRes([dict(row) for row in rows])
-    empty = COCO()
-    empty.dataset = {"images": truth.dataset["images"], "annotations": []}
-    empty.createIndex()
-    return empty
+        return truth.loadRes([{field: row[field] for field in RESULT_FIELDS} for row in rows])
+    return _coco_of(truth, [])

@@ -40,9 +40,18 @@ class People(NamedTuple):
     annotation_id: Tensor
 
     def indices(self, annotation_ids: Tensor) -> Tensor:
-        """(N,) int64 indices of the persons with these annotation ids."""
+        """(N,) int64 indices of the persons with these annotation ids.
+
+        Raises:
+            KeyError: there is no person with such an id. A search alone would give the next larger one.
+        """
         order = torch.argsort(self.annotation_id)
-        return order[torch.searchsorted(self.annotation_id[order], annotation_ids)]
+        places = torch.searchsorted(self.annotation_id[order], annotation_ids).clamp(max=len(order) - 1)
+        found = order[places]
+        if not torch.equal(self.annotation_id[found], annotation_ids):
+            missing = annotation_ids[self.annotation_id[found] != annotation_ids]
+            raise KeyError(f"{len(missing)} of {len(annotation_ids)} annotation ids, first {int(missing[0])}")
+        return found
 
 
 def people_of(annotations: KeypointAnnotations) -> People:

@@ -32,7 +32,9 @@ class PCK(NamedTuple):
     left_out: int
 
 
-def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton) -> PCK:
+def pck(
+    predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton, by_box: bool = False
+) -> PCK:
     """PCK@0.2 of the torso, or PCK@0.1 of the longer side of the box for skeletons without shoulders and hips.
 
     The torso is the distance from the left shoulder to the right hip or, if one of them is not labelled, from the right
@@ -44,9 +46,10 @@ def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skele
         labelled: (N, K) above 0 for labelled joints.
         bbox: (N, 4) x, y, width, height in image pixels.
         skeleton: names of the K joints.
+        by_box: measure by the box for any skeleton.
     """
     predicted, target, counted = predicted.double(), target.double(), labelled > 0
-    allowed, reference = allowed_distance(target, labelled, bbox, skeleton)
+    allowed, reference = allowed_distance(target, labelled, bbox, skeleton, by_box)
     measured = (allowed > 0) & counted.any(-1)
     counted = counted & measured[:, None]
     correct = ((predicted - target).norm(dim=-1) <= allowed[:, None]) & counted
@@ -60,12 +63,14 @@ def pck(predicted: Tensor, target: Tensor, labelled: Tensor, bbox: Tensor, skele
     )
 
 
-def pck_of_predictions(predictions: Predictions, annotations: str | Path | COCO, skeleton: Skeleton) -> PCK:
-    """PCK of predictions in ground-truth boxes, matched to their annotations by `annotation_id`."""
+def pck_of_predictions(
+    predictions: Predictions, annotations: str | Path | COCO, skeleton: Skeleton, by_box: bool = False
+) -> PCK:
+    """PCK of predictions in ground-truth boxes, matched to their annotations by `annotation_id`; see `pck`."""
     truth = load_coco(annotations)
     target = annotated_joints(predictions, truth, skeleton)
     keypoints, bbox = (field.cpu() for field in (predictions.keypoints, predictions.bbox))
-    return pck(keypoints, target[..., :2], target[..., 2], bbox, skeleton)
+    return pck(keypoints, target[..., :2], target[..., 2], bbox, skeleton, by_box)
 
 
 def annotated_joints(predictions: Predictions, truth: COCO, skeleton: Skeleton) -> Tensor:
@@ -74,7 +79,9 @@ def annotated_joints(predictions: Predictions, truth: COCO, skeleton: Skeleton) 
     return torch.tensor(flat, dtype=torch.float64).reshape(-1, skeleton.num_keypoints, 3)
 
 
-def allowed_distance(target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton) -> tuple[Tensor, str]:
+def allowed_distance(
+    target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: Skeleton, by_box: bool = False
+) -> tuple[Tensor, str]:
     """Largest distance of a correct joint to the truth, in image pixels, and its definition in words.
 
     Args:
@@ -82,12 +89,13 @@ def allowed_distance(target: Tensor, labelled: Tensor, bbox: Tensor, skeleton: S
         labelled: (N, K) above 0 for labelled joints.
         bbox: (N, 4) x, y, width, height in image pixels.
         skeleton: names of the K joints.
+        by_box: measure by the box for any skeleton.
 
     Returns:
         (N,) float64, 0 for a person without a reference length; and the definition.
     """
     target, labelled = target.double(), labelled > 0
-    diagonals = torso_diagonals(skeleton)
+    diagonals = None if by_box else torso_diagonals(skeleton)
     if diagonals is None:
         return 0.1 * bbox[:, 2:].double().amax(-1), "0.1 of the box's longer side"
     ends = torch.as_tensor(diagonals, device=target.device)

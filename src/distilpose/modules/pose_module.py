@@ -17,18 +17,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import (
-    Evaluation,
-    FlipTest,
-    check_finite,
-    check_normalisation,
-    concatenate,
-    evaluate_dataset,
-    predict_batch,
-)
+from distilpose.evaluation import Evaluation, FlipTest, check_finite, check_normalisation, predict_batch
 from distilpose.models import PoseModel
 from distilpose.modules.divergence import check_divergence
 from distilpose.modules.fine_tuning import freeze, parameter_groups
+from distilpose.modules.processes import from_all_processes, from_first_process
+from distilpose.modules.validation import Validation, check_monitors
 from distilpose.outputs import PoseBatch, Predictions
 
 log = logging.getLogger(__name__)
@@ -84,6 +78,8 @@ class PoseModule(LightningModule):
         self._rng_state: torch.Tensor | None = None
         self.epoch_sums: dict[str, torch.Tensor] = {}
         self._epoch_persons = 0
+        self._means_logged = False
+        self._validation = Validation()
 
     def train(self, mode: bool = True) -> Any:
         """Set training or evaluation mode; frozen parts stay in evaluation mode."""
@@ -140,6 +136,11 @@ class PoseModule(LightningModule):
     def _averages(self) -> bool:
         return any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
 
+    def setup(self, stage: str) -> None:
+        """Check that the metrics that callbacks monitor have a value on the validation persons."""
+        if stage == "fit" and self.trainer.datamodule is not None:  # type: ignore[attr-defined]
+            check_monitors(self.trainer)
+
     def on_fit_start(self) -> None:
         """Raise an error if no training person has a label."""
         if not self.trainer.datamodule.train_dataset().instances.labelled.any():  # type: ignore[attr-defined]
@@ -154,7 +155,7 @@ class PoseModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Reset the epoch's sums; Lightning does not call this for an epoch that is resumed in its middle."""
-        self.epoch_sums, self._epoch_persons = {}, 0
+        self.epoch_sums, self._epoch_persons, self._means_logged = {}, 0, False
 
     def log_terms(self, terms: Mapping[str, torch.Tensor], persons: int) -> None:
         """Log a batch's terms as train/<term>_step, and add them to the epoch's means, train/<term>_epoch."""
@@ -164,16 +165,29 @@ class PoseModule(LightningModule):
         self._epoch_persons += persons
 
     def on_train_batch_end(self, outputs: Any, batch: PoseBatch, batch_idx: int) -> None:
-        """Stop a diverged training. After the last batch of an epoch, log its means over all processes."""
+        """Stop a diverged training."""
         trainer = self.trainer
         # an epoch also ends in its middle by max_steps or max_time
         last = trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps
         every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
         if last or (batch_idx + 1) % every == 0:
             check_divergence(self)
-        if last:
-            means = {f"train/{name}_epoch": value / self._epoch_persons for name, value in self.epoch_sums.items()}
-            self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means."""
+        self.log_epoch_means()
+
+    def log_epoch_means(self) -> None:
+        """Log the epoch's means over all processes, once.
+
+        Callbacks that read them at the end of an epoch call this first, in all processes. It is not known earlier which batch
+        is an epoch's last: a validation within the epoch may stop it.
+        """
+        if self._means_logged or not self._epoch_persons:
+            return
+        self._means_logged = True
+        means = {f"train/{name}_epoch": value / self._epoch_persons for name, value in self.epoch_sums.items()}
+        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         """Log the learning rate of the next step."""
@@ -198,28 +212,25 @@ class PoseModule(LightningModule):
         self._predictions += predict_batch(self.model, batch, [self.flip_test])
 
     def on_validation_epoch_end(self) -> None:
-        """Evaluate the predictions of all processes and log the metrics as val/AP, val/PCK and so on."""
-        predictions = concatenate(self._predictions)
+        """Evaluate the predictions of all processes and log the metrics as val/AP, val/PCK and so on.
+
+        If only some persons were shown, val/persons is their number.
+        """
+        predictions = from_all_processes(self.trainer, self._predictions)
         self._predictions.clear()
+        # those of all processes, so that all of them raise
         check_finite(predictions, f"{self.model.name} in epoch {self.current_epoch}")
         if self.trainer.sanity_checking:
             return
-        predictions = self._from_all_processes(predictions)
-        metrics: dict[str, float] = {}
-        if self.trainer.is_global_zero:
-            evaluation = evaluate_dataset(predictions, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
-            metrics, self.validated = evaluation.metrics, (predictions, evaluation)
-        metrics = self.trainer.strategy.broadcast(metrics)
+        metrics = from_first_process(self.trainer, lambda: self._evaluate(predictions))
         # all processes have the same metrics; max returns them unchanged, and a mean would round them
         self.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True, reduce_fx="max")
 
-    def _from_all_processes(self, predictions: Predictions) -> Predictions:
-        """Gather the predictions of all processes. Their numbers differ, because no sample is evaluated twice."""
-        if self.trainer.world_size == 1:
-            return predictions
-        parts: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(parts, tuple(predictions))
-        return concatenate(Predictions(*part) for part in parts)
+    def _evaluate(self, predictions: Predictions) -> dict[str, float]:
+        """Metrics of the predictions of all processes."""
+        evaluation = self._validation(predictions, self.trainer.datamodule.val_dataset())  # type: ignore[attr-defined]
+        self.validated = (predictions, evaluation)
+        return evaluation.metrics
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and a schedule that steps with each optimiser step."""

@@ -74,7 +74,7 @@ def caption(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
     sentences = [
         f"{cfg.metric}{unit} is {selection}; sd is the sample standard deviation over seeds; differences are paired by "
         "seed.",
-        f"Validation: {each(_persons)}, "
+        f"Validation: {' or '.join(dict.fromkeys(map(_persons, table)))}, "
         f"crop {each(lambda settings: _size(settings.get('model.input_size')))}, ground-truth boxes, "
         f"{each(lambda settings: flips.get(str(settings.get('method.flip_test')), 'flip test unknown'))}; "
         f"training: {' or '.join(epochs)} epochs.",
@@ -100,11 +100,15 @@ def _size(size: Any) -> str:
     return " x ".join(map(str, size)) if isinstance(size, list) else f"of size {size or 'unknown'}"
 
 
-def _persons(settings: Mapping[str, Any]) -> str:
-    """The validation persons of a configuration."""
+def _persons(line: Mapping[str, Any]) -> str:
+    """The validation persons of a row: as counted by its runs, or else as in its configuration."""
+    settings = line["settings"]
     limit, pictures, batches = (
         settings.get(key) for key in ("data.limit_val", "data.num_val", "trainer.limit_val_batches")
     )
     which = "all persons" if limit is None else f"the first {limit} persons"
+    counted = sorted({int(number) for number in line["persons"] if number is not None})
+    if counted:
+        which = f"{' or '.join(map(str, counted))} persons"
     where = settings.get("data.root") or "unknown data" if pictures is None else f"{pictures} synthetic pictures"
     return f"{which} of {where}{'' if batches is None else f' (trainer.limit_val_batches={batches})'}"

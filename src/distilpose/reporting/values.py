@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distilpose.errors import DistilPoseError
+from distilpose.evaluation import SHARES
 from distilpose.reporting.rows import Row, format_values
 from distilpose.runs.config import below
 
@@ -22,8 +23,10 @@ VALIDATION = (
 
 
 def scale_of(metric: str) -> float:
-    """Factor for display: fractions are shown in per cent."""
-    return 100.0 if metric.startswith("val/") else 1.0
+    """Factor for display: shares are shown in per cent, such as AP, PCK or a term's share of the gradient."""
+    group, _, name = metric.partition("/")
+    is_share = (group == "val" and name in SHARES) or (group == "train" and name.startswith("share_"))
+    return 100.0 if is_share else 1.0
 
 
 def best_is_low(metric: str) -> bool:
@@ -46,6 +49,8 @@ def row_values(row: Row, cfg: DictConfig) -> dict[str, Any]:
         "values": values,
         **_spread(values),
         "at_epochs": at,
+        # logged only if a validation was on a part of the persons
+        "persons": [run.series("val/persons").get(epoch) for run, epoch in zip(runs, at, strict=True)],
         "epochs": [max(clock) for clock in clocks],
         "planned_epochs": [run.planned for run in runs],
         "steps": [max(run.series("step").values(), default=None) for run in runs],

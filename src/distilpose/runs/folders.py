@@ -181,5 +181,8 @@ def _has_teacher(loss: Any) -> bool:
 
 
 def best_value(metrics: Mapping[str, Any]) -> float | None:
-    """The best value of the monitored metric in a run's metrics.json; None if the run was never validated."""
-    return (metrics["best"] or {}).get(metrics["monitor"])
+    """The best value of the monitored metric in a run's metrics.json; None if it never had a value."""
+    from distilpose.evaluation import has_value  # here, because it imports Lightning
+
+    value = (metrics["best"] or {}).get(metrics["monitor"])
+    return value if has_value(str(metrics["monitor"]), value) else None

@@ -25,7 +25,8 @@ from omegaconf import DictConfig
 
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import COCO_METRICS
+from distilpose.evaluation import COCO_METRICS, has_value
+from distilpose.evaluation.pck import torso_diagonals
 from distilpose.skeleton import Skeleton
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ def check_monitors(cfg: DictConfig, datamodule: CocoDataModule) -> None:
 
 def check_monitor(monitor: str, skeleton: Skeleton, setting: str = "data.monitor") -> None:
     """Raise an error for a metric that a validation with this skeleton does not compute."""
-    available = ["val/PCK"] if skeleton.sigmas is None else ["val/PCK", *(f"val/{name}" for name in COCO_METRICS)]
+    available = ["val/PCK", *(["val/PCK_box"] if torso_diagonals(skeleton) else [])]
+    available += [f"val/{name}" for name in COCO_METRICS if skeleton.sigmas is not None]
     if monitor not in available:
         why = ", and AP needs OKS sigmas (data.skeleton.sigmas)" if skeleton.sigmas is None else ""
         raise DistilPoseError(
@@ -147,6 +149,7 @@ def scaled_rate(cfg: DictConfig) -> float:
 
 
 def best_score(trainer: Trainer) -> float | None:
-    """The best value of the monitored metric, which sweepers maximise."""
+    """The best value of the monitored metric, which sweepers maximise; None if it never had a value."""
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
-    return None if score is None else float(score)
+    value = None if score is None else float(score)
+    return value if has_value(str(getattr(trainer.checkpoint_callback, "monitor", "")), value) else None

@@ -10,15 +10,26 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from distilpose.callbacks.study import SharedStudy
 from distilpose.errors import DistilPoseError
-from distilpose.sweeps.trials import DONE, FAILED, INTERRUPTED, PRUNED, Trial, best_of, is_finite, raise_if_failed
+from distilpose.evaluation import has_value
+from distilpose.sweeps.trials import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NOT_STARTED,
+    PRUNED,
+    Trial,
+    best_of,
+    is_finite,
+    raise_if_failed,
+)
 
 if TYPE_CHECKING:
     import optuna
 
     from distilpose.sweeps.sweep import Sweep
 
-# states of optuna's trials; a trial that is running when a search starts was interrupted
-STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": INTERRUPTED}
+# states of optuna's trials; a trial that is running when a search starts was interrupted, and one that waits was enqueued
+STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": INTERRUPTED, "WAITING": NOT_STARTED}
 # a search stops if at least this many trials have failed for one reason, and none has ended well
 SAME_FAILURES = 3
 # settings that may change when a search is resumed: they do not change the results of trials
@@ -143,7 +154,8 @@ class Search:
 
     def _overrides(self, trial: optuna.trial.FrozenTrial) -> list[str]:
         """The overrides of a trial's command line."""
-        drawn = (f"{name}={trial.params[name]}" for name in self.space if name in trial.params)
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        drawn = (f"{name}={params[name]}" for name in self.space if name in params)
         return [*self.fixed, *drawn, f"trial={trial.number}"]
 
     def _finish(self, number: int, result: Trial) -> None:
@@ -153,7 +165,7 @@ class Search:
         self.study.set_attribute(number, "folder", result.folder)
         if self.study.trials[number].user_attrs.get("pruned"):
             self.study.study.tell(number, state=TrialState.PRUNED)
-        elif result.state == FAILED or not is_finite(result.value):
+        elif result.state == FAILED or not has_value(self.sweep.monitor, result.value):
             why = result.note or f"its {self.sweep.monitor} is {result.value}"
             self.study.set_attribute(number, "why", why)
             self.study.study.tell(number, state=TrialState.FAIL)
@@ -169,7 +181,8 @@ class Search:
         if state == INTERRUPTED:
             return self.sweep.inspect(overrides, trial.number)
         values = [trial.value] if trial.value is not None else trial.intermediate_values.values()
-        value, last = max(values, default=None), max(trial.intermediate_values, default=0)
+        value = max(filter(is_finite, values), default=None)
+        last = max(trial.intermediate_values, default=0)
         note = trial.user_attrs.get("why", "") if state == FAILED else f"after epoch {last}" if state == PRUNED else ""
         return Trial(trial.user_attrs.get("folder", f"trial {trial.number}"), overrides, state, value, note)
 

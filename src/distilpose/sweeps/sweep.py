@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from distilpose.cli.command import USER_ERRORS, error_message
 from distilpose.errors import DistilPoseError
+from distilpose.evaluation import has_value
 from distilpose.files import remove_if_empty, write_text
 from distilpose.runs import locks, resume
 from distilpose.runs.folders import CONFIG, read_run
@@ -129,7 +130,7 @@ class Sweep:
             state = INTERRUPTED if (folder / CONFIG).is_file() else NOT_STARTED
             return Trial(str(folder), list(overrides), state)
         epoch, values = int(run.rows[-1]["epoch"]), run.series(self.monitor).values()
-        value = max(values, default=None)
+        value = max((value for value in values if has_value(self.monitor, value)), default=None)
         if epoch >= run.planned:
             return Trial(str(folder), list(overrides), DONE, value)
         return Trial(str(folder), list(overrides), INTERRUPTED, value, f"after epoch {epoch} of {run.planned}")

@@ -108,6 +108,7 @@ SIDE_EFFECTS = {
     "absurd": {"box-over-edge"},
     "area-malformed": {"area-missing"},
     "box-empty": {"joint-outside-box"},
+    "annotation-duplicate": {"image-crowded"},  # a sound set has 20 persons on each image
 }
 
 

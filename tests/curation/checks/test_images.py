@@ -12,7 +12,7 @@ from distilpose.curation.image_files import MAX_PIXELS
 
 
 def test_images_turned_by_exif(sound):
-    data = sound(images=3)
+    data = sound(images=3, persons=30)
     for number, (stated, orientation) in enumerate([((240, 160), 6), ((160, 240), 6), ((240, 160), 3)], start=1):
         picture = Image.open(data.folder / f"{number}.png").convert("RGB")
         exif = Image.Exif()
@@ -25,14 +25,14 @@ def test_images_turned_by_exif(sound):
 
 
 def test_unusual_modes_and_cut_off_files(sound):
-    data = sound(images=4)
+    data = sound(images=4, persons=60)
     Image.open(data.folder / "1.png").convert("RGB").convert("CMYK").save(data.folder / "1.jpg")
     data.images[0]["file_name"] = "1.jpg"
     Image.open(data.folder / "2.png").convert("RGBA").save(data.folder / "2.png")
     content = cv2.imencode(".jpg", cv2.imread(str(data.folder / "3.png")))[1].tobytes()
     (data.folder / "3.jpg").write_bytes(content[: len(content) // 2])
     data.images[2]["file_name"] = "3.jpg"
-    findings = {one.code: one.examples for one in data.check().entries}
+    findings = {one.code: one.examples for one in data.check().entries if one.code != "set-small"}
     assert findings == {"image-deep": ("1.jpg",), "image-mode": ("2.png",), "image-unreadable": ("3.jpg",)}
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from distilpose.curation.checks.findings import Findings
 from distilpose.curation.checks.reading import KeypointSet
+from distilpose.evaluation.coco_ap import MAX_PERSONS
+from distilpose.evaluation.pck import torso_diagonals
 
 ABSURD = 1e5  # pixels; no photograph is so wide
 FEW_LABELS = 20
@@ -23,6 +25,7 @@ def check_values(data: KeypointSet, findings: Findings) -> None:
         _check_boxes(data, findings)
         _check_joints(data, findings)
     _check_duplicates(data, findings)
+    _check_metrics(data, findings)
     _check_amount(data, findings)
 
 
@@ -86,6 +89,23 @@ def _check_duplicates(data: KeypointSet, findings: Findings) -> None:
     findings.add("annotation-duplicate", data.ids[duplicates])
     repeated = [name for name, count in Counter(data.names).items() if count > 1]
     findings.add("image-listed-twice", repeated)
+
+
+def _check_metrics(data: KeypointSet, findings: Findings) -> None:
+    """What the metrics of a validation leave out, or other tools count wrongly."""
+    counted = np.isfinite(data.joints).all((1, 2)) & data.labelled.any(1)
+    findings.add("annotation-id-zero", data.ids[counted & (data.ids == 0)])
+    images, persons = np.unique(data.images[counted], return_counts=True)
+    crowded = [
+        f"{data.names[image]} ({count})" for image, count in zip(images, persons, strict=True) if count > MAX_PERSONS
+    ]
+    findings.add("image-crowded", crowded, most=MAX_PERSONS)
+    diagonals = torso_diagonals(data.skeleton)
+    if diagonals is not None and counted.any():
+        torso = np.any([data.labelled[:, one] & data.labelled[:, other] for one, other in diagonals], axis=0)
+        without, total = data.ids[counted & ~torso], int(counted.sum())
+        severity = "warning" if len(without) == total else "note"
+        findings.add("torso-unlabelled", without, severity, persons=len(without), total=total)
 
 
 def _check_amount(data: KeypointSet, findings: Findings) -> None:
