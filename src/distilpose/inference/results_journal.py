@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,9 @@ class ResultsJournal:
 
     def _compare_settings(self, before: Mapping[str, Any]) -> None:
         now = flatten(self._settings)
+        source = before.get("source")
+        if isinstance(source, list) and all(len(mark) == 2 for mark in source):  # a journal of an earlier version
+            now["source"] = [[Path(mark[0]).name, mark[1]] for mark in now["source"] or ()]
         changes = [
             f"{key} was {_shorten(before.get(key))}, is {_shorten(now.get(key))}"
             for key in sorted(before.keys() | now.keys())
@@ -94,6 +99,26 @@ class ResultsJournal:
                 f"{self.path.parent} has results with other settings ({'; '.join(changes)}): set them as they were, or give a "
                 "new output=FOLDER."
             )
+
+
+def image_marks(paths: Sequence[Path], ids: Mapping[Path, int]) -> list[list[Any]]:
+    """What identifies each image of a source: path below their common folder, id, bytes, and CRC-32 of 4 KiB of its middle.
+
+    The name alone would take 0001.jpg of one camera for 0001.jpg of another.
+    """
+    folder = os.path.commonpath([path.parent for path in paths]) if paths else "."
+    marks: list[list[Any]] = []
+    for path in paths:
+        size = middle = None
+        with (
+            suppress(OSError),
+            open(path, "rb") as file,
+        ):  # an image that cannot be read is reported when its turn comes
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size // 2 - 2048))
+            middle = zlib.crc32(file.read(4096))
+        marks.append([Path(os.path.relpath(path, folder)).as_posix(), ids[path], size, middle])
+    return marks
 
 
 def _shorten(value: Any) -> str:
