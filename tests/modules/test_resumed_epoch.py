@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from distilpose.data.sampler import SeededShuffleSampler, resume_position
 from distilpose.errors import DistilPoseError
-from distilpose.modules.resumed_epoch import own_share, rescale_progress
+from distilpose.modules.resumed_epoch import keep_own_patience, own_share, rescale_progress
 
 
 def loaded(before, done, total=None):
@@ -90,3 +91,15 @@ def test_the_mean_of_an_epoch_weighs_every_person_once(saved, world):
     expected = torch.cat([before.flatten(), later.flatten()]).mean()
     torch.testing.assert_close(torch.stack(means).mean(), expected)
     assert own_share({}, 0, world, 0) == ({}, 0)
+
+
+def test_the_patience_of_a_resumed_run_is_the_one_that_it_is_given(caplog):
+    old, new = EarlyStopping("val/PCK", patience=5, mode="max"), EarlyStopping("val/PCK", patience=9, mode="max")
+    old.wait_count = 3
+    checkpoint = {"callbacks": {old.state_key: old.state_dict(), "Speed": {}}}
+    with caplog.at_level("INFO", "distilpose"):
+        keep_own_patience(checkpoint, [new, ModelCheckpoint()])
+    new.load_state_dict(checkpoint["callbacks"][new.state_key])
+    assert (new.patience, new.wait_count) == (9, 3)
+    assert "was 5, and is 9" in caplog.text
+    keep_own_patience({}, [new])

@@ -30,7 +30,7 @@ from distilpose.models import PoseModel
 from distilpose.models.prediction_settings import prediction_settings
 from distilpose.modules.divergence import check_divergence
 from distilpose.modules.fine_tuning import freeze, parameter_groups
-from distilpose.modules.resumed_epoch import own_share, rescale_progress
+from distilpose.modules.resumed_epoch import keep_own_patience, own_share, rescale_progress
 from distilpose.outputs import PoseBatch, Predictions
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,8 @@ class PoseModule(LightningModule):
 
         The state of torch's generator is saved too, so that a resumed run draws the same random numbers.
         """
-        padding = getattr(self.trainer.datamodule, "padding", None)  # type: ignore[attr-defined]
+        # without a trainer, the property of that name is an error
+        padding = getattr(getattr(self._trainer, "datamodule", None), "padding", None)
         self.model.padding = self.model.padding if padding is None else float(padding)
         self.model.flip_test = self.flip_test
         checkpoint["hyper_parameters"] = {"model": self.model.config, "prediction": prediction_settings(self.model)}
@@ -135,6 +136,7 @@ class PoseModule(LightningModule):
                 "The checkpoint's training averaged its weights and this one does not: it resumes from the raw weights."
             )
         self._rng_state = checkpoint.get("rng_state")
+        keep_own_patience(checkpoint, self.trainer.callbacks)  # type: ignore[attr-defined]
         rescale_progress(checkpoint, self.trainer.accumulate_grad_batches)
         sums = checkpoint.get("train_sums", {"terms": {}, "persons": 0})
         by_rank = {name: value.to(self.device).reshape(-1) for name, value in sums["terms"].items()}

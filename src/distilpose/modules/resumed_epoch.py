@@ -5,10 +5,14 @@ Each optimizer step then has the same persons (`distilpose.data.sampler`), but e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 def rescale_progress(checkpoint: Mapping[str, Any], accumulated: int) -> None:
@@ -32,6 +36,21 @@ def rescale_progress(checkpoint: Mapping[str, Any], accumulated: int) -> None:
         for name, count in counts.items():
             if count:
                 counts[name] = count + shift
+
+
+def keep_own_patience(checkpoint: Mapping[str, Any], callbacks: Iterable[Any]) -> None:
+    """Put the patience of this start into a checkpoint's state of EarlyStopping.
+
+    Lightning restores the old one, so that `callbacks.early_stopping.patience=N` of a resumed run would have no effect.
+    """
+    states = checkpoint.get("callbacks", {})
+    for callback in callbacks:
+        state = states.get(getattr(callback, "state_key", None))
+        if state is not None and "patience" in state and state["patience"] != callback.patience:
+            rank_zero_only(log.info)(
+                f"The patience of early stopping was {state['patience']}, and is {callback.patience}."
+            )
+            state["patience"] = callback.patience
 
 
 def own_share(sums: Mapping[str, Tensor], persons: int, world: int, rank: int) -> tuple[dict[str, Tensor], int]:
