@@ -50,10 +50,14 @@ def cameras(tmp_path):
 
 def test_images_of_the_same_name_are_not_the_same_images(cameras, tmp_path):
     """A prediction on cam1 is not resumed as one on cam2: its rows are of other photographs."""
-    ResultsJournal(tmp_path / "out", {"source": cameras["cam1"]()}, resume=False)
+    journal = ResultsJournal(tmp_path / "out", {"source": cameras["cam1"]()}, resume=False)
+    journal.add([(2, [])])
     ResultsJournal(tmp_path / "out", {"source": cameras["cam1"]()}, resume=True)
     with pytest.raises(DistilPoseError, match="source was"):
         ResultsJournal(tmp_path / "out", {"source": cameras["cam2"]()}, resume=True)
+    # an image without rows, which could not be read, may be repaired
+    (tmp_path / "cam1" / "0001.bmp").write_bytes((tmp_path / "cam2" / "0001.bmp").read_bytes())
+    ResultsJournal(tmp_path / "out", {"source": cameras["cam1"]()}, resume=True)
     (tmp_path / "cam1" / "0002.bmp").write_bytes((tmp_path / "cam2" / "0002.bmp").read_bytes())
     with pytest.raises(DistilPoseError, match="source was"):
         ResultsJournal(tmp_path / "out", {"source": cameras["cam1"]()}, resume=True)

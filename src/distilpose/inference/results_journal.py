@@ -86,9 +86,9 @@ class ResultsJournal:
 
     def _compare_settings(self, before: Mapping[str, Any]) -> None:
         now = flatten(self._settings)
-        source = before.get("source")
-        if isinstance(source, list) and all(len(mark) == 2 for mark in source):  # a journal of an earlier version
-            now["source"] = [[Path(mark[0]).name, mark[1]] for mark in now["source"] or ()]
+        old, new = before.get("source"), now.get("source")
+        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            now["source"] = [self._as_recorded(*marks) for marks in zip(old, new, strict=True)]
         changes = [
             f"{key} was {_shorten(before.get(key))}, is {_shorten(now.get(key))}"
             for key in sorted(before.keys() | now.keys())
@@ -99,6 +99,13 @@ class ResultsJournal:
                 f"{self.path.parent} has results with other settings ({'; '.join(changes)}): set them as they were, or give a "
                 "new output=FOLDER."
             )
+
+    def _as_recorded(self, old: list[Any], new: list[Any]) -> list[Any]:
+        """The mark of an image, as far as the journal depends on it."""
+        if old[:2] == new[:2] and new[1] not in self.rows:  # without rows its content may change: it could not be read
+            return old
+        # a journal of an earlier version has the file's name and the id
+        return [Path(new[0]).name, new[1]] if len(old) == 2 else new
 
 
 def image_marks(paths: Sequence[Path], ids: Mapping[Path, int]) -> list[list[Any]]:
