@@ -102,8 +102,8 @@ def push(folder: Path, name: str, private: bool) -> str:
     except Exception as error:  # the client raises errors of its own, of HTTP libraries and of the system
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise DistilPoseError(
-            f"push={name} failed ({reason}): log in by hf auth login and choose a name that you may write to. "
-            f"{folder} is ready: hf upload {name} {folder} uploads it."
+            f"push={name} failed ({reason}): if the hub rejects you, log in by hf auth login and choose a name that you may "
+            f"write to. {folder} is ready: hf upload {name} {folder} uploads it."
         ) from error
 
 

@@ -116,7 +116,7 @@ class Persons(Callback):
 
 
 @pytest.mark.parametrize("stage", ["middle", "end"])
-@pytest.mark.parametrize("parts", [(8, 1), (2, 4)], ids=["larger", "smaller"])
+@pytest.mark.parametrize("parts", [(8, 1), pytest.param((2, 4), marks=pytest.mark.slow)], ids=["larger", "smaller"])
 def test_the_same_batch_in_other_parts_takes_the_same_steps(run_train, trained_by, tmp_path, monkeypatch, stage, parts):
     """Batches of 4 accumulated twice, stopped, then batches of 8 or of 2: every step has the persons of the whole run."""
     settings = [*TINY, f"+callbacks.persons._target_={__name__}.Persons", "trainer.max_epochs=2"]
@@ -149,6 +149,7 @@ def test_the_same_batch_in_other_parts_takes_the_same_steps(run_train, trained_b
     )  # batch norms see other batches
 
 
+@pytest.mark.slow
 def test_another_effective_batch_is_an_error_unless_it_is_asked_for(run_train, trained, tmp_path):
     folder = trained("run")
     for name in ("other", "smaller"):

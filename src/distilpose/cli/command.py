@@ -20,7 +20,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from distilpose.cli.distributed_errors import LostProcessError, translate_distributed_errors
-from distilpose.cli.failures import FULL_DISK, WORKER_TRACE, failure_message, is_user_error, run_folder, write_crash_log
+from distilpose.cli.failures import (
+    FULL_DISK,
+    PATHS,
+    WORKER_TRACE,
+    failure_message,
+    is_user_error,
+    run_folder,
+    write_crash_log,
+)
 from distilpose.cli.help import print_settings
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.process import log_to_stderr, silence_stdout, stdout_is_closed
@@ -180,7 +188,8 @@ def error_message(error: BaseException) -> str:
         place = "" if error.filename is None else f" of '{error.filename}'"
         return f"The disk{place} is full ({error.strerror}): free some space, then run the same command again."
     if isinstance(error, OSError) and error.filename is not None:
-        return f"Cannot use '{error.filename}': {error.strerror}; give a path that exists and may be read and written."
+        way = "; give a path that exists and may be read and written" if isinstance(error, PATHS) else ""
+        return f"Cannot use '{error.filename}': {error.strerror}{way}."
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         name = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else "a setting"
         return f"{name} is rejected ({first_line(error.__cause__)}): correct it, --help lists what each setting takes."

@@ -24,9 +24,10 @@ from distilpose.errors import DistilPoseError
 
 # a path given by the user is missing, of the wrong kind, or may not be used
 PATHS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
-PATH_NUMBERS = (errno.ENAMETOOLONG, errno.EROFS, errno.ELOOP, errno.ENOTEMPTY, errno.EXDEV)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+# errors that name the path in use, and would happen to any other
+NOT_THE_PATH = (*TOO_MANY_FILES, errno.ENOMEM)
 # starts of torch's messages about memory without an exception type of their own: CPU, CUDA outside its allocator, MPS
 MEMORY = re.compile(
     r"(\[enforce fail at alloc_cpu\.cpp.*DefaultCPUAllocator|CUDA error: out of memory|MPS backend out of memory)"
@@ -47,8 +48,9 @@ def is_user_error(error: BaseException) -> bool:
 def _is_about_a_path(error: OSError) -> bool:
     if error.errno in FULL_DISK:
         return True
-    named = error.filename is not None or WORKER_TRACE in str(error)  # a DataLoader worker leaves only the text
-    return named and (isinstance(error, PATHS) or error.errno in PATH_NUMBERS)
+    if error.filename is None:
+        return WORKER_TRACE in str(error) and isinstance(error, PATHS)  # a DataLoader worker leaves only the text
+    return error.errno not in NOT_THE_PATH and not isinstance(error, (ConnectionError, TimeoutError))
 
 
 def _is_failure(error: BaseException) -> bool:

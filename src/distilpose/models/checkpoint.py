@@ -94,6 +94,8 @@ def load_model(path: str | Path, weights_kind: WeightsKind = "averaged") -> Pose
         }
         model = create_model(**_without_other_files(metadata["config"]), **normalisation)
         restore_settings(model, metadata)
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception as error:  # the type depends on what is wrong with the file's configuration
         raise DistilPoseError(
             f"{path} describes a model that this version cannot build ({first_line(error)}): update distilpose."
