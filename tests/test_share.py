@@ -119,6 +119,47 @@ def test_figures_of_an_evaluation(file, tmp_path, caplog, monkeypatch):
     assert "mean-pose baseline" not in text
 
 
+def test_figures_belong_to_a_digest_and_not_to_a_path(file, tmp_path, caplog):
+    """After an evaluation the file is replaced: its path is the same, and the figures are another model's."""
+    evaluation = {
+        "source": f"student_xs ({file})",
+        "rows": [{"model": "student_xs", "AP": 0.25}],
+        "annotations": "a.json",
+    }
+    checkpoint = {"sha256": sha256_of(file), "weights_kind": "averaged"}
+    write_json({**evaluation, "checkpoint": checkpoint}, tmp_path / "metrics.json")
+    place = str(tmp_path / "metrics.json")
+    shared(checkpoint=file, output=tmp_path / "same", evaluations=[place])
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(file.read_bytes())
+    _, text = parts(shared(checkpoint=moved, output=tmp_path / "moved", evaluations=[place]))
+    assert "25.0" in text
+    with pytest.raises(DistilPoseError, match="weights_kind=raw"):
+        shared(checkpoint=file, output=tmp_path / "raw", evaluations=[place], weights_kind="raw")
+    save_model(create_model("student_xs", depth=1, width=32, heads=2), file, overwrite=True)
+    with pytest.raises(DistilPoseError, match="other weights") as error:
+        shared(checkpoint=file, output=tmp_path / "other", evaluations=[place])
+    assert str(file) in str(error.value)
+    write_json(evaluation, tmp_path / "metrics.json")  # of an earlier version
+    shared(checkpoint=file, output=tmp_path / "old", evaluations=[place])
+    assert "does not state the digest" in caplog.text
+
+
+def test_figures_of_a_run_are_those_of_the_step_of_its_checkpoint(tiny_run, tmp_path, caplog):
+    metrics = json.loads((tiny_run / "metrics.json").read_text())
+    metrics["best"]["step"] += 1  # the checkpoint was replaced by another one
+    (tiny_run / "metrics.json").write_text(json.dumps(metrics))
+    _, text = parts(shared(checkpoint=tiny_run, output=tmp_path / "out"))
+    assert f"{100 * metrics['best']['val/PCK']:.1f}" not in text.partition("## Figures")[2].partition("##")[0]
+    assert "left out" in caplog.text
+
+
+def test_an_unknown_padding_is_not_shared_as_a_known_one(file, tmp_path, caplog):
+    out = shared(checkpoint=file, output=tmp_path / "out")
+    assert load_model(out).padding is None
+    assert "does not state the padding" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("content", "facts"),
     [

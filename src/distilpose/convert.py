@@ -24,6 +24,7 @@ from distilpose.models.released import POSITIONS, from_released, to_released
 from distilpose.models.remote import local_file
 
 _TOLERANCE = 1e-5
+RELEASED_PADDING = 1.25  # factor on boxes in mmpose's top-down pipelines, the release's included
 
 
 class ConvertSettings:
@@ -73,7 +74,7 @@ def convert_released(source: Path, output: Path, name: str, **options: Any) -> P
     model = create_model(name, **options)
     fit_weights(model, weights, source)
     notes = [f"  {table}: {_compare_positions(value, model, source)}" for table, value in tables.items()]
-    save_model(model, output)
+    save_model(model, output, padding=RELEASED_PADDING)
     print(f"{source}: {len(state)} tensors, {len(weights)} of them loaded into {model.name}, {len(tables)} not:")
     print("\n".join(notes or [f"  (no {POSITIONS} in the file: the sine table is computed here)"]))
     print(f"written to {output}")

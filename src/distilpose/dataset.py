@@ -19,7 +19,8 @@ from annotated_types import Ge, Le
 from rich.console import Console
 
 from distilpose.cli.command import USER_ERRORS, error_message
-from distilpose.cli.process import log_to_stderr, silence_stdout
+from distilpose.cli.failures import is_user_error
+from distilpose.cli.process import log_to_stderr, silence_stdout, stdout_is_closed
 from distilpose.cli.validate_settings import check as check_setting
 from distilpose.curation.formats import FORMATS
 from distilpose.errors import DistilPoseError
@@ -94,13 +95,15 @@ def main(arguments: list[str] | None = None) -> None:
         _check_options(options)
         status = options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:
-        silence_stdout()
-        status = 0
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         status = 128 + signal.SIGINT
     except USER_ERRORS as error:
+        if isinstance(error, BrokenPipeError) and stdout_is_closed():
+            silence_stdout()
+            sys.exit(0)
+        if not is_user_error(error):
+            raise
         sys.exit(f"error: {error_message(error)}")
     sys.exit(status)
 

@@ -122,7 +122,7 @@ def main(cfg: DictConfig) -> None:
 def load_predictor(cfg: DictConfig, source: str, batch_size: int) -> Predictor:
     """The model of a file; all persons of an image are one batch."""
     file = local_file(source)
-    padding = run_padding(file) if cfg.padding is None else cfg.padding
+    padding = run_padding(file, cfg.padding)
     return Predictor(load_model(file, cfg.weights_kind), cfg.device, batch_size, cfg.flip_test, padding)
 
 

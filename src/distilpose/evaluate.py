@@ -36,9 +36,11 @@ from distilpose.evaluation import (
 )
 from distilpose.evaluation.reliability import calibration_split, check_enough_labels
 from distilpose.evaluation.table import as_printed, notes_on_persons, table_row
-from distilpose.files import check_new_folder, write_json
+from distilpose.files import check_new_folder, sha256_of, write_json
 from distilpose.models import load_model
 from distilpose.models.checkpoint import WeightsKind
+from distilpose.models.remote import local_file
+from distilpose.runs.run_of_checkpoint import data_padding
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule
@@ -143,7 +145,8 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
         flips, rescorings = list(dict.fromkeys([False, True, cfg.flip_test])), [False, True]
     model = load_model(cfg.checkpoint, cfg.weights_kind).to(choose_device(cfg.device))
     check_normalisation(model)
-    datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size))
+    own = data_padding(local_file(cfg.checkpoint), cfg.data)
+    datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size), **own)
     datamodule.prepare_data()
     check_same_joints(cfg.checkpoint, model.skeleton, datamodule.val_annotations, datamodule.skeleton)
     if cfg.calibration_output is not None:
@@ -185,6 +188,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
         notes.append("No loss trained this model's joint scores, so they count as 1.")
     return {
         "source": f"{model.name} ({cfg.checkpoint})",
+        "checkpoint": {"sha256": sha256_of(local_file(cfg.checkpoint)), "weights_kind": cfg.weights_kind},
         "annotations": str(datamodule.val_annotations),
         "input_size": list(model.input_size),
         "nms_threshold": cfg.nms_threshold,

@@ -20,7 +20,7 @@ from distilpose.exporting.metadata import describe
 from distilpose.exporting.quantisation import quantise
 from distilpose.models import PoseModel, load_model
 from distilpose.models.remote import local_file
-from distilpose.runs.run_of_checkpoint import run_padding
+from distilpose.runs.run_of_checkpoint import run_padding, states_padding
 
 MIN_CALIBRATION_CROPS = 50  # fewer crops do not cover the range of activations
 
@@ -52,7 +52,10 @@ class ExportSettings(CropSettings):
         precision: float32, float16, or int8 (onnx only).
         normalise: true takes (N, H, W, 3) uint8 RGB; false takes (N, 3, H, W) float32, normalised by mean and std.
         sigmas: whether a student's sigmas are the third output; a teacher always has its heat maps.
-        padding: factor on a person's box, for the metadata; null takes the value of the run of the model, else 1.25.
+        padding: factor on a person's box, for the metadata; null takes the value of the file of the model or of its run,
+            else 1.25, with a warning.
+        opset: operator set of an ONNX file; null is 18, which onnxruntime 1.15 (2023) reads, for float16 1.17 (2024).
+        ir_version: version of the ONNX file format; null is the lowest that the operator set allows (8 for opset 18).
         annotations: COCO keypoint file whose persons are compared with PyTorch.
         images: folder of its images; without annotations, images that each show one person; null draws persons.
         limit: number of crops compared with PyTorch.
@@ -67,6 +70,8 @@ class ExportSettings(CropSettings):
     normalise: bool
     sigmas: bool
     padding: Annotated[float, Gt(0)] | None
+    opset: Annotated[int, Ge(18)] | None
+    ir_version: Annotated[int, Ge(8)] | None
     calibration: CropSettings
 
 
@@ -75,6 +80,7 @@ def main(cfg: DictConfig) -> Difference:
     """Export, compare with PyTorch, and keep the file only if it agrees."""
     output = Path(cfg.output)
     formats.check_format(cfg.format, cfg.precision, output)
+    versions = formats.onnx_versions(cfg.format, cfg.opset, cfg.ir_version)
     if cfg.precision == "int8" and cfg.calibration.images is None:
         raise DistilPoseError(
             "precision=int8 needs images like those of its later use: give calibration.images=FOLDER, and "
@@ -82,8 +88,10 @@ def main(cfg: DictConfig) -> Difference:
         )
     checkpoint = local_file(cfg.checkpoint)
     model = load_model(checkpoint, cfg.weights_kind)
-    padding = run_padding(checkpoint) if cfg.padding is None else cfg.padding
-    metadata = describe(model, checkpoint, cfg.weights_kind, cfg.precision, cfg.normalise, cfg.sigmas, padding)
+    padding = run_padding(checkpoint, cfg.padding)
+    assumed = cfg.padding is None and not states_padding(checkpoint)
+    metadata = describe(model, checkpoint, cfg.weights_kind, cfg.precision, cfg.normalise, cfg.sigmas, padding, assumed)
+    metadata |= versions
     crops = collect_crops(cfg.annotations, cfg.images, model.input_size, padding, cfg.limit)
     sample = None
     if cfg.precision == "int8":
@@ -132,7 +140,7 @@ def export(
         half = precision == "float16" and name != "openvino"
         program = trace(model, metadata["normalise"], len(metadata["outputs"]) > 2, half)
     with console.status(f"building {name}"):
-        built = formats.build(name, program, metadata["outputs"])
+        built = formats.build(name, program, metadata["outputs"], metadata.get("opset"))
     if sample is not None:
         with console.status(f"calibrating on {sample.description}"):
             built = quantise(built, sample.images, metadata)

@@ -24,7 +24,7 @@ from distilpose.inference.boxes import read_boxes, read_frame_boxes
 from distilpose.inference.images import OPENCV_PIXELS, ImageFiles
 from distilpose.inference.pipeline import RowPipeline
 from distilpose.inference.progress import UNREAD, plural, progress_bar, unread_summary
-from distilpose.inference.results_journal import ResultsJournal, digest
+from distilpose.inference.results_journal import ResultsJournal, digest, image_marks
 from distilpose.inference.smoothing import OneEuroFilter
 from distilpose.inference.tracking import Tracker, TrackingSettings
 from distilpose.inference.videos import Video, open_source
@@ -157,7 +157,7 @@ def make_pipeline(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource,
         raise DistilPoseError(f"detector.every={cfg.detector.every} needs a video: set detector.every=1 for images.")
     file = local_file(cfg.checkpoint)
     model = load_model(file, cfg.weights_kind)
-    padding = run_padding(file) if cfg.padding is None else cfg.padding
+    padding = run_padding(file, cfg.padding)
     options = {"padding": padding, "calibration": cfg.calibration, "max_pixels": cfg.max_pixels}
     predictor = Predictor(model, cfg.device, cfg.batch_size, cfg.flip_test, **options)
     tracker = Tracker(model.skeleton, **cfg.tracking, smoothing=dict(cfg.smoothing) if cfg.smooth else None)
@@ -187,7 +187,7 @@ def compared_settings(cfg: DictConfig, source: ImageFiles | Video) -> dict[str, 
     settings["detector"] = {**detector, "file": digest(detector.get("file"))}
     settings.update({name: digest(cfg[name]) for name in ("boxes", "calibration")})
     if isinstance(source, ImageFiles):
-        settings["source"] = [[path.name, source.ids[path]] for path in source.paths]
+        settings["source"] = image_marks(source.paths, source.ids)
     elif Path(str(cfg.source)).is_file():
         settings["source"] = digest(cfg.source)
     return settings

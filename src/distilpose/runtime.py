@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from distilpose.data.geometry import check_rgb, given_boxes, region_of_box, warp
 from distilpose.errors import DistilPoseError
 from distilpose.exporting.onnx_file import INPUT, network_input, open_session, read_file
 from distilpose.skeleton import Skeleton
+
+log = logging.getLogger(__name__)
 
 
 class Poses(NamedTuple):
@@ -82,6 +85,8 @@ class Runtime:
             raise DistilPoseError(
                 f"{file} is a teacher, whose flip test averages heat maps before they are decoded: set flip_test=False."
             )
+        if self.about.get("padding_assumed"):
+            log.warning(f"{file} does not state the padding of its training: {self.about['padding']:g} is assumed.")
         self.skeleton = Skeleton.from_dict(self.about["skeleton"])
         self.input_size: tuple[int, int] = tuple(self.about["input_size"])
         self.batch_size, self.flip_test = batch_size, flip_test

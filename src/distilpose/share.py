@@ -15,7 +15,7 @@ from distilpose.files import check_new_folder, sha256_of, write_text
 from distilpose.models import load_model, save_model
 from distilpose.models.remote import WEIGHTS_FILE, local_file
 from distilpose.runs.folders import CONFIG
-from distilpose.runs.run_of_checkpoint import run_padding
+from distilpose.runs.run_of_checkpoint import known_padding
 from distilpose.sharing.model_card import make_card
 from distilpose.sharing.run_facts import read_facts
 
@@ -58,7 +58,10 @@ def main(cfg: DictConfig) -> Path:
     checkpoint, run = find_checkpoint(cfg.checkpoint)
     model = load_model(checkpoint, cfg.weights_kind)
     facts = read_facts(model, run, checkpoint, cfg)
-    weights = save_model(model, output / WEIGHTS_FILE, padding=run_padding(checkpoint))
+    padding = known_padding(checkpoint)
+    if padding is None:  # stated as 1.25, it would look like a known value
+        log.warning(f"{checkpoint} does not state the padding of its training, and neither will {WEIGHTS_FILE}.")
+    weights = save_model(model, output / WEIGHTS_FILE, padding=padding)
     pictures = []
     if run is not None and (run / "pictures" / CURVES).is_file():
         pictures = [shutil.copyfile(run / "pictures" / CURVES, output / CURVES).name]
@@ -99,8 +102,8 @@ def push(folder: Path, name: str, private: bool) -> str:
     except Exception as error:  # the client raises errors of its own, of HTTP libraries and of the system
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise DistilPoseError(
-            f"push={name} failed ({reason}): log in by hf auth login and choose a name that you may write to. "
-            f"{folder} is ready: hf upload {name} {folder} uploads it."
+            f"push={name} failed ({reason}): if the hub rejects you, log in by hf auth login and choose a name that you may "
+            f"write to. {folder} is ready: hf upload {name} {folder} uploads it."
         ) from error
 
 

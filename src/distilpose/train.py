@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose.cli.command import command
+from distilpose.cli.resolvers import AUTO
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.loggers.wandb_logger import finish_wandb
@@ -25,9 +26,10 @@ from distilpose.modules.pose_module import PoseModule
 from distilpose.runs import preflight
 from distilpose.runs.checkpoints import CheckpointFiles
 from distilpose.runs.dry_run import dry_run
+from distilpose.runs.ended import ended_message
 from distilpose.runs.lr_finder import find_rate
 from distilpose.runs.plan import Action, Plan, decide
-from distilpose.runs.resume import own_configuration
+from distilpose.runs.resume import check_resumed, own_configuration
 from distilpose.runs.saved_config import saved_config
 from distilpose.runs.train_settings import TrainSettings
 from distilpose.sweeps import jobs
@@ -51,13 +53,14 @@ def carry_out(plan: Plan) -> float | None:
     """Carry out the plan; return the best value of the monitored metric, or None if there is none."""
     cfg = plan.cfg
     if plan.action is Action.TRAIN:
+        if plan.checkpoint is not None:
+            check_resumed(cfg, plan.checkpoint, plan.resume)
         return preflight.best_score(fit(cfg, plan.checkpoint))
     if plan.action is Action.START_PROCESS:
         return jobs.run_in_subprocess(cfg)
     if plan.action is Action.SKIP:
-        rank_zero_only(log.info)(
-            f"The run in {cfg.folder} is already finished: resume='{cfg.folder}' trainer.max_epochs=N trains it for longer."
-        )
+        source = cfg.folder if plan.resume == AUTO else str(plan.resume)
+        rank_zero_only(log.info)(f"{source}: {ended_message(cfg, source)}")
         return plan.best
     datamodule, module = build(cfg)
     if plan.action is Action.CHECK:
@@ -74,7 +77,7 @@ def fit(cfg: DictConfig, checkpoint: Path | None = None) -> Trainer:
         cfg: configuration composed from `conf/train.yaml`.
         checkpoint: checkpoint to resume from.
     """
-    datamodule, module = build(cfg)
+    datamodule, module = build(cfg, resumes=checkpoint is not None)
     if checkpoint is not None:  # Lightning's error for a damaged checkpoint, or one of another model, is hard to read
         fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
     # Lightning does not know that the sampler continues within the epoch
@@ -86,8 +89,8 @@ def fit(cfg: DictConfig, checkpoint: Path | None = None) -> Trainer:
     return trainer
 
 
-def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
-    """Build the data and the module of a run."""
+def build(cfg: DictConfig, resumes: bool = False) -> tuple[CocoDataModule, PoseModule]:
+    """Build the data and the module of a run; see `build_module`."""
     preflight.check_devices(cfg.trainer)
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
@@ -95,19 +98,24 @@ def build(cfg: DictConfig) -> tuple[CocoDataModule, PoseModule]:
         torch.set_num_threads(cfg.threads)
     datamodule: CocoDataModule = instantiate(cfg.data)
     preflight.check_monitors(cfg, datamodule)
-    return datamodule, build_module(cfg, datamodule)
+    return datamodule, build_module(cfg, datamodule, resumes)
 
 
-def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
+def build_module(cfg: DictConfig, datamodule: CocoDataModule, resumes: bool = False) -> PoseModule:
     """Build the LightningModule with its model, its loss and, if the loss needs one, its teacher.
 
-    The model gets the skeleton of the data, so that any set of keypoints can be trained.
+    The model gets the skeleton of the data, so that any set of keypoints can be trained. If the run resumes, all weights come
+    from its checkpoint: `weights=FILE`, ImageNet weights and the teacher's backbone are not read.
     """
-    model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton)
-    if cfg.weights is not None:
+    fresh = {"pretrained": False} if resumes and cfg.model.get("pretrained") else {}
+    model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton, **fresh)
+    if resumes and cfg.weights is not None:
+        rank_zero_only(log.info)(f"weights={cfg.weights} is not read: the weights of the checkpoint are used.")
+    elif cfg.weights is not None:
         fit_weights(model, load_model(cfg.weights, cfg.weights_kind).state_dict(), cfg.weights)
     parts = {"model": model, "loss": instantiate(cfg.loss)}
-    if cfg.weights is not None and cfg.method.get("backbone_from_teacher", False) is None:
+    from_teacher = cfg.method.get("backbone_from_teacher", False)
+    if (resumes and from_teacher is not False) or (cfg.weights is not None and from_teacher is None):
         parts["backbone_from_teacher"] = False  # the file already contains a backbone
     if model.kind == "student" and getattr(parts["loss"], "needs_teacher", False):
         teacher = instantiate(cfg.teacher)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -76,3 +77,19 @@ def test_other_processes_do_nothing(start):
     other = start(is_global_zero=False)
     assert not other.file.exists()
     assert other.logged == []
+
+
+def test_a_file_that_has_changed_between_two_starts_is_named(start, trainer, caplog):
+    """The path is the same and the content is not: the digests of both starts are in the file, and are compared."""
+    file = trainer.datamodule.train_dataset().annotations_file
+    start()
+    start(ckpt_path="last.ckpt")
+    assert "has changed" not in caplog.text
+    before = file.read_bytes()
+    file.write_bytes(before + b" ")
+    try:
+        start(ckpt_path="last.ckpt")
+    finally:
+        file.write_bytes(before)
+    assert f"train_annotations ({file}) has changed" in caplog.text
+    assert hashlib.sha256(before).hexdigest()[:12] in caplog.text

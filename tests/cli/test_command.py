@@ -109,7 +109,7 @@ def test_user_errors_before_the_task_are_one_line(run, tmp_path, arguments, fact
     [
         (DistilPoseError("lr=-1 must be positive."), "error: lr=-1 must be positive."),
         (FileNotFoundError(2, "No such file or directory", "absent.json"), "'absent.json'"),
-        (OSError("disk full"), "error: disk full"),
+        (OSError(28, "No space left on device"), "error: The disk is full"),
     ],
     ids=["DistilPoseError", "file", "system"],
 )

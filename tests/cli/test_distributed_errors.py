@@ -70,16 +70,28 @@ def test_a_dead_training_process_is_one_sentence(tmp_path):
     assert "resume=auto" in printed
 
 
+GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:20105"
+
+
 @pytest.mark.parametrize(
-    ("words", "lost"),
+    ("kind", "words", "lost"),
     [
-        ("NCCL error: ncclRemoteError: A call failed possibly due to a remote process exiting prematurely.", True),
-        ("Distributed package doesn't have NCCL built in", False),
-        ("NCCL error: invalid usage. Duplicate GPU detected", False),
+        (torch.distributed.DistBackendError, "NCCL error: ncclRemoteError: A call failed possibly due to a …", True),
+        (torch.distributed.DistBackendError, "NCCL error: invalid usage. Duplicate GPU detected", False),
+        (torch.distributed.DistNetworkError, "Connection reset by peer", True),
+        (torch.distributed.DistNetworkError, "The server socket has failed to listen: EADDRINUSE", False),
+        (RuntimeError, "Distributed package doesn't have NCCL built in", False),
+        (RuntimeError, GLOO, True),
+        # the same words of a hub, a logger or a database
+        (RuntimeError, "Connection reset by peer", False),
+        (RuntimeError, "Error while downloading from https://hub/a: Connection reset by peer", False),
+        (RuntimeError, "wandb: ncclRemoteError, says a user", False),
+        (RuntimeError, "step 3 of DataLoader worker (pid 7) was slow", False),
     ],
 )
-def test_not_every_error_of_nccl_is_a_lost_process(words, lost):
-    with pytest.raises(DistilPoseError if lost else RuntimeError) as error, translate_distributed_errors():
-        raise RuntimeError(words)
+def test_only_errors_of_a_process_group_are_a_lost_process(monkeypatch, kind, words, lost):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    with pytest.raises(DistilPoseError if lost else kind) as error, translate_distributed_errors():
+        raise kind(words)
     assert ("resume=auto" in str(error.value)) == lost
     assert isinstance(error.value, DistilPoseError) == lost

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 
+from distilpose.errors import DistilPoseError
 from distilpose.runs.checkpoints import newest_intact
 
 
@@ -67,3 +71,25 @@ def test_a_damaged_one_is_skipped_with_a_warning(save, tmp_path, caplog, damage)
         assert f"{damaged} is damaged" in caplog.messages[-1]
     damage_file(best)
     assert newest_intact(tmp_path) is None
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ENOMEM])
+@pytest.mark.parametrize("call", ["stat", "open"])
+def test_a_checkpoint_that_the_system_does_not_let_read_is_neither_damaged_nor_missing(
+    save, tmp_path, monkeypatch, caplog, number, call
+):
+    """Else the run would resume from an older one, or start again in its place."""
+    save("last.ckpt", 10)
+    recent = save("recent.ckpt", 20)
+    original = Path.stat if call == "stat" else zipfile.ZipFile
+
+    def refuse(path, *args, **kwargs):
+        if Path(path) == recent:
+            raise OSError(number, os.strerror(number), str(path))
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(*((Path, "stat") if call == "stat" else (zipfile, "ZipFile")), refuse)
+    with pytest.raises(DistilPoseError, match=os.strerror(number)) as error:
+        newest_intact(tmp_path)
+    assert str(recent) in str(error.value)
+    assert "damaged" not in caplog.text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from distilpose.skeleton import COCO, Skeleton
 from distilpose.teachers import blazepose as blazepose_module
 from distilpose.teachers.base import SourceOutput
 from distilpose.teachers.recorder import find_recording, record, recording_accuracy
-from distilpose.teachers.recording_file import Recording
+from distilpose.teachers.recording_file import Recording, image_keys
 
 SIGMA = 1.8
 # COCO's joints in another order and style, without the ears, and with one that COCO lacks
@@ -181,6 +182,28 @@ def test_persons_of_other_images_are_recognised(recorded, tmp_path):
     other = persons(root)
     assert len(recording.missing_persons(other)) == len(other)
     assert find_recording(Painter(other), other, tmp_path).name != recording.path.name
+
+
+def test_images_of_the_same_name_in_other_folders_are_other_images(recorded):
+    """Ids, boxes and names are those of the recording, but the photographs are another camera's."""
+    root, recording = recorded
+    file = root / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    (root / "train" / "cam2").mkdir()
+    for image in content["images"]:
+        (root / "train" / image["file_name"]).rename(root / "train" / "cam2" / image["file_name"])
+        image["file_name"] = f"cam2/{image['file_name']}"
+    file.write_text(json.dumps(content))
+    other = persons(root)
+    assert len(recording.missing_persons(other)) == len(other)
+    # a recording of an earlier version knows the names only
+    about = {key: value for key, value in recording.about.items() if key != "image_keys"}
+    old = dataclasses.replace(recording, about=about)
+    names = image_keys(other, "name")
+    rows = recording.rows(other.instances.annotation_ids, other.instances.boxes)
+    stored = np.array(recording.persons)
+    stored["image"][rows] = names
+    assert len(dataclasses.replace(old, persons=stored).missing_persons(other)) == 0
 
 
 def test_check_reports_accuracy_and_missing_persons(recorded, tiny_coco):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from distilpose.loggers.wandb_logger import sweep_name
 from distilpose.modules import DistillationModule
 from distilpose.runs.folders import CONFIG
 from distilpose.runs.provenance import digests, environment, teacher_files
+
+log = logging.getLogger(__name__)
 
 
 class Provenance(Callback):
@@ -35,7 +38,9 @@ class Provenance(Callback):
             return
         config: Any = OmegaConf.to_container(OmegaConf.load(self.config)) if self.config.is_file() else {}
         now = {**environment(), "processes": trainer.world_size, "sweep": sweep_name()}
-        now["digests"] = self._digests(trainer, pl_module, config)
+        # a resumed run's weights are those of the checkpoint
+        used = config if trainer.ckpt_path is None else {**config, "weights": None}
+        now["digests"] = self._digests(trainer, pl_module, used)
         self._write({"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **now}, trainer.ckpt_path)
         for logger in trainer.loggers:
             logger.log_hyperparams({**config, "environment": now})
@@ -62,7 +67,19 @@ class Provenance(Callback):
             try:
                 old = json.loads(self.file.read_text())
                 content = {"started": old["started"], "resumed": [*old["resumed"], start]}
+                _compare_digests(old["started"], start)
             except (ValueError, KeyError, TypeError) as error:  # the training does not need it
                 quarantine(self.file, error)
                 content = {"started": None, "resumed": [start]}
         write_json(content, self.file)
+
+
+def _compare_digests(started: Any, now: dict[str, Any]) -> None:
+    """Warn about each file that has another content than at the first start of the run: its path does not show that."""
+    before = started["digests"] if started else {}
+    for role, file in now["digests"].items():
+        if role in before and before[role]["sha256"] != file["sha256"]:
+            log.warning(
+                f"{role} ({file['file']}) has changed since the run started: SHA-256 {before[role]['sha256'][:12]} then, "
+                f"{file['sha256'][:12]} now; the run continues with its present content."
+            )

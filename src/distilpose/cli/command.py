@@ -8,9 +8,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,10 +19,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from distilpose.cli.distributed_errors import translate_distributed_errors
+from distilpose.cli.distributed_errors import LostProcessError, translate_distributed_errors
+from distilpose.cli.failures import (
+    FULL_DISK,
+    PATHS,
+    WORKER_TRACE,
+    failure_message,
+    is_user_error,
+    run_folder,
+    write_crash_log,
+)
 from distilpose.cli.help import print_settings
 from distilpose.cli.paths import CONFIG_DIR
-from distilpose.cli.process import log_to_stderr, silence_stdout
+from distilpose.cli.process import log_to_stderr, silence_stdout, stdout_is_closed
 from distilpose.cli.resolvers import register_resolvers
 from distilpose.cli.validate_settings import validate_command
 from distilpose.errors import DistilPoseError, first_line
@@ -32,7 +40,6 @@ from distilpose.files import remove_if_empty
 # start of Hydra's ValueErrors for a group whose value is not text, such as null
 WRONG_GROUP = "Config group override"
 TRACE = "HYDRA_FULL_ERROR"
-CRASH_LOG = "crash.log"
 USER_ERRORS = (DistilPoseError, CompactHydraException, OmegaConfBaseException, OSError)
 
 
@@ -62,9 +69,9 @@ def command(
     """Make a task function into a command configured by `conf/<config_name>.yaml`.
 
     A user error (an unknown override, a missing file, a folder that cannot be written) is printed as one sentence, and
-    the exit status is 1. Any other exception is a defect of this package: its stack trace is printed, and written to
-    crash.log in the run's folder. With HYDRA_FULL_ERROR=1 every error keeps its trace. In a multirun the other jobs still
-    run.
+    the exit status is 1. So is a failure of the machine (no memory left, a lost connection), whose stack trace is written to
+    crash.log in the run's folder. Any other exception is a defect of this package: its stack trace is printed too. With
+    HYDRA_FULL_ERROR=1 every error keeps its trace. In a multirun the other jobs still run.
 
     Args:
         config_name: name of the root configuration.
@@ -87,15 +94,14 @@ def command(
                     if declared is not None and {"-h", "--help"} & {*sys.argv[1:]}:
                         print_settings(config_name, declared, sys.argv[1:])
                     raise
-                except BrokenPipeError:
-                    silence_stdout()
                 except KeyboardInterrupt:
                     print("Interrupted.", file=sys.stderr)
                     sys.exit(128 + signal.SIGINT)
                 except (*USER_ERRORS, ValueError) as error:
-                    if show_traces not in ("", "0") or not (
-                        isinstance(error, USER_ERRORS) or WRONG_GROUP in str(error)
-                    ):
+                    if isinstance(error, BrokenPipeError) and stdout_is_closed():
+                        silence_stdout()
+                        return
+                    if show_traces not in ("", "0") or not (is_user_error(error) or WRONG_GROUP in str(error)):
                         raise
                     sys.exit(f"error: {error_message(error)}")
 
@@ -120,42 +126,38 @@ def _make_job(
     def job(cfg: DictConfig) -> Any:
         setup.prepare()
         with _traces(show_traces):  # child processes read HYDRA_FULL_ERROR too: give them the user's value
+            used = cfg
             try:
                 with translate_distributed_errors():
                     if declared is not None:
-                        validate_command(effective(cfg), declared)
+                        used = effective(cfg)
+                        validate_command(used, declared)
                     return task(cfg)
-            except BrokenPipeError:
-                silence_stdout()
-            except USER_ERRORS as error:
-                if show_traces not in ("", "0"):
+            except Exception as error:
+                if isinstance(error, BrokenPipeError) and stdout_is_closed():
+                    silence_stdout()
+                    return None
+                mistake = is_user_error(error)
+                trace = None if mistake and not isinstance(error, LostProcessError) else write_crash_log()
+                message = error_message(error) if mistake else failure_message(error, used, trace)
+                if message is None or show_traces not in ("", "0"):
+                    if not mistake and _in_multirun():  # the sweeper only prints the message, at its end
+                        traceback.print_exc()
                     raise
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    print(f"error: {error_message(error)}", file=sys.stderr, flush=True)
-                    raise
-                if (folder := _run_folder()) is not None:
+                if _in_multirun():
+                    print(f"error: {message}", file=sys.stderr, flush=True)
+                    if mistake:
+                        raise
+                    raise DistilPoseError(message) from error
+                if (folder := run_folder()) is not None:
                     remove_if_empty(folder)
-                sys.exit(f"error: {error_message(error)}")
-            except Exception:
-                _write_crash_log()
-                if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweeper only prints the message, at its end
-                    traceback.print_exc()
-                raise
+                sys.exit(f"error: {message}")
 
     return job
 
 
-def _run_folder() -> Path | None:
-    """The folder that Hydra made for the run; None for a command that runs in the current folder."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    return folder if folder.is_dir() and folder != Path.cwd() else None
-
-
-def _write_crash_log() -> None:
-    """Add the stack trace of the current exception to crash.log in the run's folder."""
-    if (folder := _run_folder()) is not None:
-        with suppress(OSError), (folder / CRASH_LOG).open("a") as file:
-            file.write(traceback.format_exc() + "\n")
+def _in_multirun() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 @contextmanager
@@ -182,8 +184,12 @@ def error_message(error: BaseException) -> str:
         return f"{error.full_key} is not set: give {error.full_key}=…, and see --help for what it takes."
     if isinstance(error, MissingConfigException) or WRONG_GROUP in str(error):
         return _unknown_choice(error)
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        place = "" if error.filename is None else f" of '{error.filename}'"
+        return f"The disk{place} is full ({error.strerror}): free some space, then run the same command again."
     if isinstance(error, OSError) and error.filename is not None:
-        return f"Cannot use '{error.filename}': {error.strerror}; give a path that exists and may be read and written."
+        way = "; give a path that exists and may be read and written" if isinstance(error, PATHS) else ""
+        return f"Cannot use '{error.filename}': {error.strerror}{way}."
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         name = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else "a setting"
         return f"{name} is rejected ({first_line(error.__cause__)}): correct it, --help lists what each setting takes."
@@ -228,6 +234,6 @@ def _near_name(error: BaseException) -> str | None:
 
 def _without_worker_trace(text: str) -> str:
     """The message without the stack trace that a DataLoader worker puts around it."""
-    if "Original Traceback (most recent call last)" not in text:
+    if WORKER_TRACE not in text:
         return text
     return text.strip().splitlines()[-1].partition(": ")[2]

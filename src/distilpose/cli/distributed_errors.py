@@ -1,7 +1,11 @@
-"""Translates torch's errors about a dead worker or a dead process into a `DistilPoseError`."""
+"""Translates torch's errors about a dead worker or a dead process into a `DistilPoseError`.
+
+The same words in another library's error, such as a reset connection to a server, mean something else.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,29 +13,48 @@ from distilpose.errors import DistilPoseError
 
 RESUME = "the same command with resume=auto resumes from the last checkpoint."
 LOST = f"Another process of this training has died ({{}}): see its own error message; {RESUME}"
-# parts of torch's messages (torch has no exception types for them), and our message for each
-ERRORS = {
-    "DataLoader worker (pid": "A DataLoader worker died ({}), most often because memory or shared memory ran out: lower "
-    f"data.num_workers or free some memory; {RESUME}",
-    "Connection closed by peer": LOST,
-    "Connection reset by peer": LOST,
-    "ncclRemoteError": LOST,
-    "NCCL communicator was aborted": LOST,
-    "Watchdog caught collective operation timeout": LOST,
-}
+WORKER = (
+    "A DataLoader worker died ({}), most often because memory or shared memory ran out: lower data.num_workers or free some "
+    f"memory; {RESUME}"
+)
+# start of torch's message about a worker, which has no exception type
+DEAD_WORKER = "DataLoader worker (pid"
+# parts of the messages of process groups about a lost process
+LOST_PROCESS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "ncclRemoteError",
+    "NCCL communicator was aborted",
+    "Watchdog caught collective operation timeout",
+)
+
+
+class LostProcessError(DistilPoseError):
+    """A worker or another process of the training has died; its cause has the stack trace."""
 
 
 @contextmanager
 def translate_distributed_errors() -> Iterator[None]:
-    """Raise a `DistilPoseError` for a dead worker or a dead process of the training; leave other errors as they are."""
+    """Raise a `LostProcessError` for a dead worker or a dead process of the training; leave other errors as they are."""
     try:
         yield
     except RuntimeError as error:
         text = " ".join(str(error).split())
-        for part, message in ERRORS.items():
-            if part in text:
-                raise DistilPoseError(message.format(_first_clause(text))) from error
+        if text.startswith(DEAD_WORKER):
+            raise LostProcessError(WORKER.format(_first_clause(text))) from error
+        if _is_of_a_process_group(error, text) and any(part in text for part in LOST_PROCESS):
+            raise LostProcessError(LOST.format(_first_clause(text))) from error
         raise
+
+
+def _is_of_a_process_group(error: RuntimeError, text: str) -> bool:
+    """Whether torch.distributed raised an error: one of its types, or gloo's plain ones, which begin with its source file."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available():
+        return False
+    if isinstance(error, distributed.DistError):
+        return True
+    return distributed.is_initialized() and text.startswith("[") and "gloo/" in text.partition("]")[0]
 
 
 def _first_clause(text: str) -> str:

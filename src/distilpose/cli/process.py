@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 
 # environment variables that hold the rank of a process, as Lightning reads them
@@ -30,6 +31,16 @@ def log_to_stderr() -> None:
     for name, child in logging.root.manager.loggerDict.items():  # Hydra disables all loggers, to silence libraries
         if name.startswith(LOGGERS) and isinstance(child, logging.Logger):
             child.disabled = False
+
+
+def stdout_is_closed() -> bool:
+    """Whether the reader of standard output is gone; a broken pipe to something else, such as a worker, is an error."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # reports closed pipes only
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no such call on Windows; no file behind a replaced standard output
+        return os.name == "nt"
 
 
 def silence_stdout() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -99,12 +100,15 @@ def resume_position(state: Mapping[str, Any], trainer: Any, batch_size: int) -> 
     """Epoch and batch at which a training resumes from the state of `data_progress`.
 
     Raises:
-        DistilPoseError: the checkpoint is from the middle of an epoch, and batch size or processes have changed, so that
-            the rest of the epoch would be other persons.
+        DistilPoseError: the checkpoint is from the middle of an epoch, and the persons of a step have changed in number, so
+            that the rest of the epoch would be other persons.
     """
     epochs, batches = int(state["epochs"]), int(state.get("batches", 0))
     before, now = list(state.get("step", [])), _step(trainer, batch_size)
     if batches and before and before != now:
+        steps, rest = divmod(batches, before[2])
+        if prod(before) == prod(now) and not rest:  # each step has the same persons, in other parts
+            return epochs, steps * now[2]
         names = ("batch size", "processes", "accumulated batches")
         old, new = (", ".join(f"{n} {value}" for n, value in zip(names, step, strict=True)) for step in (before, now))
         raise DistilPoseError(

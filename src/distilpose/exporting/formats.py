@@ -23,6 +23,9 @@ Precision = Literal["float32", "float16", "int8"]
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "openvino": ".xml"}
 EXTRAS = {"onnx": "export", "openvino": "openvino"}  # extras of pip with the packages
 EXTRA_FILE = f"{METADATA_KEY}.json"
+# read by onnxruntime 1.15 of June 2023, float16 by 1.17 (measured); the exporter of torch converts to lower ones only
+OPSET = 18
+METADATA_IR = 10  # IR version that introduced metadata of nodes
 Run = Callable[[NDArray], list[NDArray]]
 
 
@@ -48,18 +51,55 @@ def files_of(name: str, output: Path) -> list[Path]:
     return [output, output.with_suffix(".bin")] if name == "openvino" else [output]
 
 
-def build(name: str, program: ExportedProgram, outputs: Sequence[str]) -> Any:
+def onnx_versions(name: str, opset: int | None, ir_version: int | None) -> dict[str, int]:
+    """Operator set and IR version of an ONNX file; empty for the other formats.
+
+    Runtimes read files up to an operator set and an IR version, so both are as low as possible by default.
+
+    Args:
+        name: the format.
+        opset: operator set; None is `OPSET`.
+        ir_version: version of the file format; None is the lowest that the operator set allows.
+
+    Raises:
+        DistilPoseError: the format is not ONNX, the two contradict each other, or the installed onnx does not know one.
+    """
+    if name != "onnx":
+        given = [f"{key}={value}" for key, value in (("opset", opset), ("ir_version", ir_version)) if value is not None]
+        if given:
+            raise DistilPoseError(f"{given[0]} is a setting of format=onnx, not of format={name}: leave it out.")
+        return {}
+    try:
+        import onnx
+    except ImportError as error:
+        raise _missing(name, error) from error
+    opset, newest = opset or OPSET, onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise DistilPoseError(f"opset={opset} is not known to onnx {onnx.__version__}: give at most {newest}.")
+    least = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+    if not least <= (ir_version or least) <= onnx.IR_VERSION:
+        raise DistilPoseError(
+            f"ir_version={ir_version} does not fit opset={opset}: give {least} to {onnx.IR_VERSION}, or another opset."
+        )
+    return {"opset": opset, "ir_version": ir_version or least}
+
+
+def build(name: str, program: ExportedProgram, outputs: Sequence[str], opset: int | None = None) -> Any:
     """Convert a graph to the object of its format: an onnx.ModelProto, an openvino.Model, or the program itself."""
     if name == "torch_export":
         return program
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporters
         try:
-            return _onnx(program, outputs) if name == "onnx" else _openvino(program, outputs)
+            return _onnx(program, outputs, opset or OPSET) if name == "onnx" else _openvino(program, outputs)
         except ImportError as error:
-            raise DistilPoseError(
-                f"format={name} needs a package that cannot be imported ({error}): pip install 'distilpose[{EXTRAS[name]}]'."
-            ) from error
+            raise _missing(name, error) from error
+
+
+def _missing(name: str, error: ImportError) -> DistilPoseError:
+    return DistilPoseError(
+        f"format={name} needs a package that cannot be imported ({error}): pip install 'distilpose[{EXTRAS[name]}]'."
+    )
 
 
 def save(name: str, built: Any, path: Path, about: Mapping[str, Any]) -> None:
@@ -68,6 +108,9 @@ def save(name: str, built: Any, path: Path, about: Mapping[str, Any]) -> None:
     if name == "onnx":
         import onnx
 
+        built.ir_version = about.get("ir_version", built.ir_version)
+        for part in [built.graph, *built.graph.node] if built.ir_version < METADATA_IR else ():
+            del part.metadata_props[:]  # only newer files have them
         onnx.helper.set_model_props(built, {METADATA_KEY: text})
         onnx.save(built, str(path))
     elif name == "openvino":
@@ -115,14 +158,21 @@ def atomic_export(name: str, output: Path) -> Iterator[Path]:
         yield temporary
 
 
-def _onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
+def _onnx(program: ExportedProgram, outputs: Sequence[str], opset: int) -> Any:
     """Convert to an onnx.ModelProto. Only the module's name stays in a node's metadata, because quantisation needs it."""
     import onnxruntime  # noqa: F401 - quantisation and the comparison need it
     import onnxscript  # noqa: F401 - torch.onnx fails later without it
 
-    program_file = torch.onnx.export(program, dynamo=True, optimize=True, verbose=False, output_names=list(outputs))
+    program_file = torch.onnx.export(
+        program, dynamo=True, optimize=True, verbose=False, output_names=list(outputs), opset_version=opset
+    )
     assert program_file is not None
     model = program_file.model_proto
+    written = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if written != opset:  # the exporter only warns if it cannot convert
+        raise DistilPoseError(
+            f"opset={opset} cannot be written by torch {torch.__version__}, which wrote {written}: give opset={written}."
+        )
     model.producer_name, model.doc_string = "distilpose", ""
     values = [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]
     for part in [model, model.graph, *values]:

@@ -9,6 +9,7 @@ import distilpose
 from distilpose.exporting.graph import output_names
 from distilpose.exporting.onnx_file import FORMAT
 from distilpose.models.model import PoseModel
+from distilpose.models.prediction_settings import DECODINGS
 from distilpose.runs.provenance import digests
 from distilpose.runs.run_of_checkpoint import run_metrics
 
@@ -21,6 +22,7 @@ def describe(
     normalise: bool,
     sigmas: bool,
     padding: float,
+    padding_assumed: bool = False,
 ) -> dict[str, Any]:
     """Metadata of an exported file in plain containers, without paths of this machine.
 
@@ -32,6 +34,7 @@ def describe(
         normalise: whether the graph takes (N, H, W, 3) uint8 instead of normalised (N, 3, H, W) float32.
         sigmas: whether a student's sigmas are an output; a teacher's heat maps always are.
         padding: factor on a person's box.
+        padding_assumed: whether neither the checkpoint, its run nor the user states the padding.
     """
     names = output_names(model.kind, sigmas or model.kind == "teacher")
     return {
@@ -45,6 +48,9 @@ def describe(
         "std": list(model.std),
         "normalise": normalise,
         "padding": padding,
+        "padding_assumed": padding_assumed,
+        "flip_test": model.flip_test,
+        "decoding": DECODINGS[model.kind],
         "precision": precision,
         "outputs": names,
         "scores_trained": model.scores_trained,

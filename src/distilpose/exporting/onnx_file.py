@@ -76,7 +76,10 @@ def open_session(
         session = onnxruntime.InferenceSession(content, options, providers=list(providers))
     except Exception as error:  # onnxruntime's own exceptions have no common ancestor
         reason = " ".join(str(error).split())[:200]
-        raise DistilPoseError(f"{file} cannot be run by onnxruntime ({reason}): export it again.") from None
+        raise DistilPoseError(
+            f"{file} cannot be run by onnxruntime {onnxruntime.__version__} ({reason}): export it again, with a lower opset=… "
+            "and ir_version=… if this onnxruntime is older than the file, or update onnxruntime."
+        ) from None
     about = parse_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), file)
     height, width = about["input_size"]
     shape = [height, width, 3] if about["normalise"] else [3, height, width]

@@ -61,8 +61,8 @@ class Predictor:
         device: "auto", "cpu", "cuda", "cuda:1", ….
         batch_size: crops in a forward pass.
         flip_test: average each crop with its mirror image; this takes twice the time.
-        padding: factor on the box around a person, as in training; None takes the value of the run of the file,
-            else 1.25.
+        padding: factor on the box around a person, as in training; None takes the value of the file or of its run,
+            else 1.25, with a warning.
         detector: finds the persons if no boxes are given; by default each image is one person.
         calibration: file that evaluate wrote, or its content; scores are then the similarity (OKS) to expect.
         max_pixels: images of more pixels are not decoded.
@@ -82,7 +82,7 @@ class Predictor:
         if isinstance(model, (str, Path)):
             model = local_file(model)
         if padding is None:
-            padding = run_padding(model) if isinstance(model, Path) else PADDING
+            padding = run_padding(model) if isinstance(model, Path) else model.padding or PADDING
         self.device = choose_device(device)
         loaded = load_model(model) if isinstance(model, Path) else model
         self.model = loaded.eval().to(self.device)

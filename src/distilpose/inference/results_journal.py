@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,9 @@ class ResultsJournal:
 
     def _compare_settings(self, before: Mapping[str, Any]) -> None:
         now = flatten(self._settings)
+        old, new = before.get("source"), now.get("source")
+        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            now["source"] = [self._as_recorded(*marks) for marks in zip(old, new, strict=True)]
         changes = [
             f"{key} was {_shorten(before.get(key))}, is {_shorten(now.get(key))}"
             for key in sorted(before.keys() | now.keys())
@@ -94,6 +99,33 @@ class ResultsJournal:
                 f"{self.path.parent} has results with other settings ({'; '.join(changes)}): set them as they were, or give a "
                 "new output=FOLDER."
             )
+
+    def _as_recorded(self, old: list[Any], new: list[Any]) -> list[Any]:
+        """The mark of an image, as far as the journal depends on it."""
+        if old[:2] == new[:2] and new[1] not in self.rows:  # without rows its content may change: it could not be read
+            return old
+        # a journal of an earlier version has the file's name and the id
+        return [Path(new[0]).name, new[1]] if len(old) == 2 else new
+
+
+def image_marks(paths: Sequence[Path], ids: Mapping[Path, int]) -> list[list[Any]]:
+    """What identifies each image of a source: path below their common folder, id, bytes, and CRC-32 of 4 KiB of its middle.
+
+    The name alone would take 0001.jpg of one camera for 0001.jpg of another.
+    """
+    folder = os.path.commonpath([path.parent for path in paths]) if paths else "."
+    marks: list[list[Any]] = []
+    for path in paths:
+        size = middle = None
+        with (
+            suppress(OSError),
+            open(path, "rb") as file,
+        ):  # an image that cannot be read is reported when its turn comes
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size // 2 - 2048))
+            middle = zlib.crc32(file.read(4096))
+        marks.append([Path(os.path.relpath(path, folder)).as_posix(), ids[path], size, middle])
+    return marks
 
 
 def _shorten(value: Any) -> str:

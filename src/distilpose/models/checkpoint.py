@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from distilpose.errors import DistilPoseError, first_line
 from distilpose.files import atomic_write
 from distilpose.models.factory import create_model
 from distilpose.models.model import PoseModel
+from distilpose.models.prediction_settings import prediction_settings, restore_settings, valid_padding
 from distilpose.models.released import released_kind
 from distilpose.models.remote import local_file
 
@@ -44,10 +44,10 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False, padd
     """Write weights and configuration to one `.safetensors` file, atomically.
 
     Args:
-        model: the model; `load_model` restores it with its skeleton, input size, mean, std and `scores_trained`.
+        model: the model; `load_model` restores it with everything that decides a prediction (`prediction_settings`).
         path: the file, ending in `.safetensors`.
         overwrite: whether an existing file may be replaced.
-        padding: the factor on boxes that it was trained with, if known; see `saved_padding`.
+        padding: the factor on boxes that it was trained with; by default the model's own, which may be unknown.
 
     Returns:
         The path.
@@ -60,7 +60,7 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False, padd
         raise DistilPoseError(f"{path} must end in .safetensors, the format of saved models.")
     if path.exists() and not overwrite:
         raise DistilPoseError(f"{path} exists and is not overwritten: choose another name or remove it first.")
-    metadata = {"format": _FORMAT, "config": model.config, "mean": list(model.mean), "std": list(model.std)}
+    metadata = {"format": _FORMAT, "config": model.config, **prediction_settings(model)}
     metadata |= {} if padding is None else {"padding": padding}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with atomic_write(path) as temporary:
@@ -93,6 +93,9 @@ def load_model(path: str | Path, weights_kind: WeightsKind = "averaged") -> Pose
             key: tuple(map(float, metadata[key])) for key in ("mean", "std") if key in metadata
         }
         model = create_model(**_without_other_files(metadata["config"]), **normalisation)
+        restore_settings(model, metadata)
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception as error:  # the type depends on what is wrong with the file's configuration
         raise DistilPoseError(
             f"{path} describes a model that this version cannot build ({first_line(error)}): update distilpose."
@@ -130,11 +133,21 @@ def fit_weights(model: PoseModel, state: Mapping[str, Tensor], source: str | Pat
         ) from error
 
 
-def read_torch_file(path: Path) -> Any:
-    """`torch.load` of plain containers, numbers and tensors only. Any failure raises a DistilPoseError."""
+def read_torch_file(path: Path, mmap: bool = False) -> Any:
+    """`torch.load` of plain containers, numbers and tensors only. With `mmap`, tensors are read when they are used.
+
+    Raises:
+        DistilPoseError: the file cannot be opened, or is damaged.
+    """
     try:
         with torch.serialization.safe_globals(_NUMPY_NUMBERS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except MemoryError:  # says nothing about the file
+        raise
+    except OSError as error:
+        raise DistilPoseError(
+            f"{path} cannot be opened ({error.strerror or first_line(error)}): give a file that may be read."
+        ) from error
     except Exception as error:  # the type depends on where the file is damaged
         raise DistilPoseError(
             f"{path} cannot be read: it is truncated, damaged, not a PyTorch file, or holds objects other than tensors, "
@@ -143,13 +156,16 @@ def read_torch_file(path: Path) -> Any:
 
 
 def saved_padding(path: Path) -> float | None:
-    """The factor on boxes that `save_model` stored; None if there is none, and for other files."""
+    """The factor on boxes that a `.safetensors` or a `.ckpt` states; None if it states none, and for other files."""
     try:
-        with safe_open(path, framework="pt") as file:
-            padding = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}")).get("padding")
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+        else:
+            metadata = _lightning_metadata(read_torch_file(path, mmap=True))
+        return valid_padding(metadata.get("padding"))
     except (SafetensorError, OSError, ValueError, AttributeError):
         return None
-    return float(padding) if isinstance(padding, (int, float)) and 0 < padding < math.inf else None
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -172,14 +188,22 @@ def _read_lightning(path: Path, weights_kind: str) -> tuple[dict[str, Any], dict
     content = read_torch_file(path)
     content = content if isinstance(content, dict) else {}
     state = content.get(WEIGHTS[weights_kind], content.get("state_dict", content))
-    settings = content.get("hyper_parameters")
-    config = settings.get("model") if isinstance(settings, dict) else None
-    if not isinstance(config, dict) or not isinstance(state, dict):
+    metadata = _lightning_metadata(content)
+    if not isinstance(metadata.get("config"), dict) or not isinstance(state, dict):
         raise _foreign_file(path, state if isinstance(state, dict) else {})
     tensors = {
         name.removeprefix(_MODEL_PREFIX): value for name, value in state.items() if name.startswith(_MODEL_PREFIX)
     }
-    return {"config": config}, tensors
+    return metadata, tensors
+
+
+def _lightning_metadata(content: Any) -> dict[str, Any]:
+    """The metadata of a `.ckpt` in the form of a `.safetensors`; without "config" for other files."""
+    settings = content.get("hyper_parameters") if isinstance(content, dict) else None
+    if not isinstance(settings, dict):
+        return {}
+    prediction = settings.get("prediction")
+    return {**(prediction if isinstance(prediction, dict) else {}), "config": settings.get("model")}
 
 
 def _foreign_file(path: Path, state: Mapping[Any, Any]) -> DistilPoseError:

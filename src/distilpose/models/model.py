@@ -35,6 +35,8 @@ class PoseModel(nn.Module):
     Attributes:
         num_keypoints: K.
         heatmap_size: (H/4, W/4) cells.
+        padding: factor on the boxes of its training; None if unknown.
+        flip_test: flip test of its validation; None if unknown.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class PoseModel(nn.Module):
         self.mean: tuple[float, ...] = tuple(mean)
         self.std: tuple[float, ...] = tuple(std)
         self.scores_trained = scores_trained
+        self.padding: float | None = None
+        self.flip_test: bool | str | None = None
         self.backbone, self.encoder, self.head = backbone, encoder, head
         self._options = options
 

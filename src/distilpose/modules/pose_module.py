@@ -19,9 +19,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import Evaluation, FlipTest, check_finite, check_normalisation, predict_batch
 from distilpose.models import PoseModel
+from distilpose.models.prediction_settings import prediction_settings
 from distilpose.modules.divergence import check_divergence
 from distilpose.modules.fine_tuning import freeze, parameter_groups
 from distilpose.modules.processes import from_all_processes, from_first_process
+from distilpose.modules.resumed_epoch import keep_own_patience, own_share, rescale_progress
 from distilpose.modules.validation import Validation, check_monitors
 from distilpose.outputs import PoseBatch, Predictions
 
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class PoseModule(LightningModule):
-    """A pose model in training. Checkpoints hold its configuration in `hyper_parameters["model"]`.
+    """A pose model in training. Checkpoints hold everything that decides its predictions in `hyper_parameters`.
 
     Args:
         model: student or teacher.
@@ -93,11 +95,15 @@ class PoseModule(LightningModule):
         return self.model(images)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the model's configuration, in plain containers that `torch.load(weights_only=True)` reads.
+        """Add what decides the model's predictions, in plain containers that `torch.load(weights_only=True)` reads.
 
         The state of torch's generator is saved too, so that a resumed run draws the same random numbers.
         """
-        checkpoint["hyper_parameters"] = {"model": self.model.config}
+        # without a trainer, the property of that name is an error
+        padding = getattr(getattr(self._trainer, "datamodule", None), "padding", None)
+        self.model.padding = self.model.padding if padding is None else float(padding)
+        self.model.flip_test = self.flip_test
+        checkpoint["hyper_parameters"] = {"model": self.model.config, "prediction": prediction_settings(self.model)}
         checkpoint["rng_state"] = torch.get_rng_state()
         sums = {  # one sum for each process, because their mean would be rounded
             name: self.trainer.strategy.all_gather(value).reshape(-1) for name, value in self.epoch_sums.items()
@@ -126,12 +132,13 @@ class PoseModule(LightningModule):
                 "The checkpoint's training averaged its weights and this one does not: it resumes from the raw weights."
             )
         self._rng_state = checkpoint.get("rng_state")
+        keep_own_patience(checkpoint, self.trainer.callbacks)  # type: ignore[attr-defined]
+        rescale_progress(checkpoint, self.trainer.accumulate_grad_batches)
         sums = checkpoint.get("train_sums", {"terms": {}, "persons": 0})
-        self._epoch_persons = sums["persons"]
-        for name, value in sums["terms"].items():
-            by_rank = value.to(self.device).reshape(-1)
-            same_world_size = len(by_rank) == self.trainer.world_size
-            self.epoch_sums[name] = by_rank[self.trainer.global_rank] if same_world_size else by_rank.mean()
+        by_rank = {name: value.to(self.device).reshape(-1) for name, value in sums["terms"].items()}
+        self.epoch_sums, self._epoch_persons = own_share(
+            by_rank, sums["persons"], self.trainer.world_size, self.trainer.global_rank
+        )
 
     def _averages(self) -> bool:
         return any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]

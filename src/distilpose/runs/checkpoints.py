@@ -6,6 +6,7 @@ chooses by modification time and does not check whether the file is intact.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import zipfile
@@ -18,11 +19,13 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-from distilpose.errors import first_line
+from distilpose.errors import DistilPoseError, first_line
 from distilpose.files import atomic_write
 
 log = logging.getLogger(__name__)
 
+# system errors of reading content that is not as it should be, such as a position before the start of the file
+DAMAGED = (None, errno.EINVAL)
 # saved after the last finished epoch, within an epoch, and after the best epoch (used if the others are damaged)
 LAST, RECENT, BEST = "last.ckpt", "recent.ckpt", "best.ckpt"
 
@@ -73,12 +76,21 @@ def newest_intact(folder: Path) -> IntactCheckpoint | None:
 
 
 def _read(path: Path) -> IntactCheckpoint | None:
-    """The checkpoint, if it exists and is intact."""
+    """The checkpoint, if it exists and is intact.
+
+    Raises:
+        DistilPoseError: it exists, but the system does not let it be read, which says nothing about its content.
+    """
     try:
         state = path.stat()
-    except OSError:
+        return _verify(path, state.st_mtime_ns, state.st_size)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return _verify(path, state.st_mtime_ns, state.st_size)
+    except OSError as error:
+        raise DistilPoseError(
+            f"{path} cannot be read ({error.strerror or error}), and neither an older checkpoint nor a new run is to take its "
+            "place: make it readable, or move it away."
+        ) from error
 
 
 @lru_cache(maxsize=16)  # called several times for a resumed run, and the files may be gigabytes
@@ -88,7 +100,11 @@ def _verify(path: Path, changed: int, size: int) -> IntactCheckpoint | None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         step = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-    except (zipfile.BadZipFile, RuntimeError, UnpicklingError, LookupError, TypeError, EOFError, OSError) as error:
+    except OSError as error:
+        if error.errno not in DAMAGED:
+            raise
+        damaged, step = first_line(error), None
+    except (zipfile.BadZipFile, RuntimeError, UnpicklingError, LookupError, TypeError, EOFError) as error:
         damaged, step = first_line(error), None  # the other lines of torch's message explain how to load it unsafely
     if step is None:
         rank_zero_only(log.warning)(f"{path} is damaged ({damaged}) and is skipped.")

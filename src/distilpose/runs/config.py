@@ -8,8 +8,8 @@ from typing import Any
 
 # settings or groups that do not change the result: folders, devices, logging, number of workers
 NOT_COMPARED = (
-    "seed", "data.seed", "folder", "resume", "check", "lr_find", "threads", "logger", "data.num_workers", "data.val_batch_size",
-    "data.folder", "data.monitor", "trainer.default_root_dir", "trainer.accelerator",
+    "batch_may_change", "seed", "data.seed", "folder", "resume", "check", "lr_find", "threads", "logger", "data.num_workers",
+    "data.val_batch_size", "data.folder", "data.monitor", "trainer.default_root_dir", "trainer.accelerator",
     "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "teacher.check", "teacher.check_persons",
 )  # fmt: skip
 # callbacks that only observe a training, except those in TRAINING

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from distilpose.cli.resolvers import AUTO
 from distilpose.errors import DistilPoseError
+from distilpose.models.checkpoint import read_torch_file
 from distilpose.runs import resume
+from distilpose.runs.ended import best_of_checkpoint, has_ended
 from distilpose.runs.folders import best_value
 from distilpose.runs.lr_finder import with_rising_rate
 
@@ -33,12 +36,14 @@ class Plan:
         cfg: configuration to use; for a resumed run, the one saved in its folder.
         checkpoint: checkpoint to resume from; None starts from the first step.
         best: best value of the monitored metric of a finished run.
+        resume: the command line's setting of that name; in `cfg` it may be that of an earlier start.
     """
 
     action: Action
     cfg: DictConfig
     checkpoint: Path | None = None
     best: float | None = None
+    resume: str | None = None
 
 
 def decide(cfg: DictConfig, needs_process: bool = False) -> Plan:
@@ -60,10 +65,15 @@ def decide(cfg: DictConfig, needs_process: bool = False) -> Plan:
         return Plan(Action.FIND_RATE, with_rising_rate(effective))
     metrics = resume.finished(cfg)
     if metrics is not None:
-        return Plan(Action.SKIP, effective, best=best_value(metrics))
+        return Plan(Action.SKIP, effective, best=best_value(metrics), resume=cfg.resume)
     if needs_process:
         return Plan(Action.START_PROCESS, cfg)
-    return Plan(Action.TRAIN, effective, resume.find_checkpoint(cfg))
+    checkpoint = resume.find_checkpoint(cfg)
+    if checkpoint is not None and effective is cfg and cfg.resume != AUTO:  # a file, which would start an empty run
+        content = read_torch_file(checkpoint, mmap=True)
+        if has_ended(cfg, content):
+            return Plan(Action.SKIP, cfg, best=best_of_checkpoint(content), resume=cfg.resume)
+    return Plan(Action.TRAIN, effective, checkpoint, resume=cfg.resume)
 
 
 def _without_recording(cfg: DictConfig) -> DictConfig:

@@ -5,11 +5,16 @@ What may change between the starts of a run:
     setting                               resume=auto          resume=FOLDER
     ------------------------------------  -------------------  ---------------------------------------
     folders, logging, workers (RULES)     may differ           may be changed
+    effective batch (SPLIT, see below)    must be equal        may be changed by data.batch_size or batch_may_change=true
     optimizer.…                           must be equal        cannot be changed (its state is in the checkpoint)
     a group, such as model=NAME, or ~…    must be equal        cannot be changed
     any other setting                     must be equal        may be changed, such as trainer.max_epochs=20
     one that is new in this version       ignored (except      may be added by +
                                           `_new_settings`)
+
+The effective batch is data.batch_size x devices x machines x trainer.accumulate_grad_batches. These four may differ as long as
+their product is the checkpoint's (`distilpose.runs.effective_batch`), in the middle of an epoch too. With batch_may_change=true
+it may differ at one start. A resumed run does not read weights=FILE, ImageNet weights and the teacher's backbone again.
 
 resume=auto compares the composed configuration with the one in the run's own folder. resume=FOLDER uses the configuration
 in that folder, changed by the command line. resume=FILE uses the composed configuration.
@@ -19,20 +24,26 @@ Lightning restores the state from a checkpoint; it does not save the configurati
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from distilpose.cli.resolvers import AUTO
 from distilpose.errors import DistilPoseError
+from distilpose.models.checkpoint import read_torch_file
 from distilpose.runs.checkpoints import IntactCheckpoint, newest_intact
 from distilpose.runs.config import callbacks_of, flatten, is_in
+from distilpose.runs.effective_batch import SPLIT, batch_of_checkpoint, check_effective_batch
+from distilpose.runs.ended import ended_message, has_ended, stopped_early
 from distilpose.runs.folders import CONFIG, SUMMARY
 from distilpose.runs.saved_config import read_config
+
+log = logging.getLogger(__name__)
 
 
 class Rule(NamedTuple):
@@ -53,8 +64,8 @@ class Rule(NamedTuple):
 RULES = (
     Rule(
         (
-            "folder", "resume", "check", "lr_find", "logger", "data.num_workers", "teacher.check", "teacher.check_persons",
-            "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
+            "folder", "resume", "batch_may_change", "check", "lr_find", "logger", "data.num_workers", "teacher.check",
+            "teacher.check_persons", "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
             "trainer.num_sanity_val_steps", "trainer.profiler", "callbacks.progress",
         ),
         auto=True,
@@ -99,6 +110,7 @@ def own_configuration(cfg: DictConfig) -> DictConfig:
             "rate: leave it out, or start a new run with weights=FILE."
         )
     saved = read_config(folder)
+    saved.batch_may_change = False  # holds for one start
     OmegaConf.set_struct(saved, True)  # then OmegaConf raises an error for an unknown setting
     changed = OmegaConf.merge(saved, OmegaConf.from_dotlist([change for change in changes if change[0] != "+"]))
     OmegaConf.set_struct(changed, False)
@@ -145,14 +157,30 @@ def finished(cfg: DictConfig) -> dict[str, Any] | None:
     trainer = own_configuration(cfg).trainer
     limit = trainer.get("max_steps", -1)
     ended = epoch + 1 >= trainer.max_epochs or (limit != -1 and checkpoint.step >= limit)
-    return metrics if ended or (cfg.resume == AUTO and _stopped_in(checkpoint.path) == epoch) else None
+    if not ended and cfg.resume == AUTO:
+        ended = stopped_early(read_torch_file(checkpoint.path, mmap=True)) == epoch
+    return metrics if ended else None
 
 
-def _stopped_in(checkpoint: Path) -> int | None:
-    """The epoch in which EarlyStopping stopped the training of this checkpoint; None if it did not."""
-    states = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
-    epochs = [state["stopped_epoch"] for name, state in states.items() if name.startswith("EarlyStopping")]
-    return max(epochs, default=0) or None
+def check_resumed(cfg: DictConfig, checkpoint: Path, resume: str | None) -> None:
+    """Check that a run can be resumed from a checkpoint as it was trained so far, and log if it had ended.
+
+    Args:
+        cfg: configuration to train.
+        checkpoint: the file.
+        resume: the command line's setting of that name; that of `cfg` may be the one of an earlier start.
+
+    Raises:
+        DistilPoseError: the effective batch has changed (`check_effective_batch`).
+    """
+    content = read_torch_file(checkpoint, mmap=True)
+    check_effective_batch(cfg, content, same_command=resume == AUTO)
+    if has_ended(cfg, content):
+        rank_zero_only(log.info)(f"{checkpoint}: {ended_message(cfg, str(resume))}")
+    elif (epoch := stopped_early(content)) is not None:
+        rank_zero_only(log.info)(
+            f"{checkpoint}: callbacks.early_stopping had ended the run in epoch {epoch}; it is trained for longer."
+        )
 
 
 def _own_checkpoint(cfg: DictConfig) -> IntactCheckpoint | None:
@@ -166,7 +194,12 @@ def _own_checkpoint(cfg: DictConfig) -> IntactCheckpoint | None:
             )
         return None
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (read_config(folder), cfg))
-    compared = [key for key in {*old, *_new_settings(old, new)} if not rule_of(key).auto]
+    checkpoint = newest_intact(folder)
+    # what divides the batch is compared as a product, by `check_effective_batch`
+    divided = (
+        SPLIT if checkpoint is not None and batch_of_checkpoint(read_torch_file(checkpoint.path, mmap=True)) else ()
+    )
+    compared = [key for key in {*old, *_new_settings(old, new)} if key not in divided and not rule_of(key).auto]
     changed = sorted(key for key in compared if old.get(key) != new.get(key))
     if changed:
         values = ", ".join(f"{key}={json.dumps(old.get(key), default=str)}" for key in changed[:3])
@@ -175,7 +208,7 @@ def _own_checkpoint(cfg: DictConfig) -> IntactCheckpoint | None:
             f"does not resume it: give those values, change single ones by resume='{folder}' setting=value, or choose another "
             "hydra.run.dir (hydra.sweep.dir of a sweep)."
         )
-    return newest_intact(folder)
+    return checkpoint
 
 
 def _new_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -122,6 +122,8 @@ class TrainSettings:
         check: try the complete run on a small scale, write nothing, and estimate the time of the run.
         lr_find: raise the learning rate over 100 steps, draw the loss, suggest a rate, and stop.
         resume: folder of a run, or a checkpoint, to resume from; auto resumes the run in the run's own folder.
+        batch_may_change: let a resumed run have another effective batch than its checkpoint (crops a process x processes x
+            accumulated batches).
         threads: CPU threads of a process; null uses all cores.
         weights: file of weights to start from, for fine-tuning.
         weights_kind: which weights of that file to use, if its training averaged them.
@@ -136,6 +138,7 @@ class TrainSettings:
     check: bool
     lr_find: bool
     resume: str | None
+    batch_may_change: bool | None
     threads: Annotated[int, Ge(1), Le(1024)] | None
     weights: str | None
     weights_kind: Literal["averaged", "raw"]

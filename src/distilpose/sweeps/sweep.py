@@ -25,7 +25,8 @@ from hydra.types import HydraContext
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from distilpose.cli.command import USER_ERRORS, error_message
+from distilpose.cli.command import error_message
+from distilpose.cli.failures import is_user_error
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import has_value
 from distilpose.files import remove_if_empty, write_text
@@ -118,7 +119,7 @@ class Sweep:
             with contextlib.redirect_stderr(io.StringIO()):  # Hydra prints a line before it raises
                 return Trial(folder, overrides, DONE, job.return_value)
         except Exception as error:
-            kind = "" if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: "
+            kind = "" if is_user_error(error) else f"{type(error).__name__}: "
             return Trial(folder, overrides, FAILED, note=kind + error_message(error))
 
     def inspect(self, overrides: Sequence[str], number: int) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Unit
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +26,8 @@ from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.teachers.base import Source, SourceOutput, Teacher, match_joints, reorder_joints
 from distilpose.teachers.check import check_teacher
 from distilpose.teachers.heatmaps import peak_confidence, resample, resize_heatmaps
+
+log = logging.getLogger(__name__)
 
 Precision = Literal[32, 16, "bf16", "32", "16"]
 DTYPES = {"None": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -89,6 +93,13 @@ class FrozenTeacher(Teacher):
     def prepare(self, datamodule: CocoDataModule) -> None:
         """Remember whether the data have persons without labels, whose trust is computed from the maps."""
         self._unlabelled = datamodule.unlabelled
+        shown = getattr(datamodule, "padding", None)
+        if shown is not None and self.model.padding not in (None, shown):
+            rank_zero_only(log.warning)(
+                f"The teacher {self.name} was trained with padding {self.model.padding:g}, but sees crops with "
+                f"data.padding={shown:g}: record it in its own crops (python -m distilpose.record), or train with "
+                "its padding."
+            )
 
     def __call__(self, batch: PoseBatch) -> TeacherOutput:
         """Heat maps and tokens of a batch; see `Teacher`."""
@@ -193,10 +204,11 @@ def checkpoint_source(settings: Mapping[str, Any], padding: float, device: torch
 
     Args:
         settings: settings of `conf/teacher/checkpoint.yaml`.
-        padding: factor on the box around a person.
+        padding: factor on the box around a person if the file does not state that of its training.
         device: device that runs the network.
     """
     model = _load_network(settings["checkpoint"])
+    padding = padding if model.padding is None else model.padding
     return CheckpointSource(model, sha256_of(local_file(settings["checkpoint"])), padding, device)
 
 

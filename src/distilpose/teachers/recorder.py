@@ -19,7 +19,7 @@ from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import PCK, mean_pose, pck, predict_mean_pose
 from distilpose.teachers.base import Source, SourceOutput, match_joints
-from distilpose.teachers.recording_file import FORMAT, PART, Recording, begin_recording, open_recording, part_of
+from distilpose.teachers.recording_file import FORMAT, KEYS, PART, Recording, begin_recording, open_recording, part_of
 
 
 def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_size: int = 32) -> Recording:
@@ -87,7 +87,7 @@ def find_recording(source: Source, dataset: CocoKeypoints, folder: str | Path) -
             continue
         if _same_source(recording.about, wanted) and not len(recording.missing_persons(dataset)):
             return path
-    text = json.dumps(wanted, sort_keys=True)
+    text = json.dumps({key: value for key, value in wanted.items() if key != KEYS}, sort_keys=True)
     return Path(folder) / f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -129,6 +129,7 @@ def _about(source: Source, dataset: CocoKeypoints, joints: list[int]) -> dict[st
     persons = hashlib.sha256(dataset.instances.annotation_ids.tobytes() + dataset.instances.boxes.tobytes())
     return {
         "format": FORMAT,
+        KEYS: "path",
         "source": source.about,
         "joints": [source.skeleton.names[joint] for joint in joints],
         "map_size": list(source.map_size),

@@ -8,6 +8,7 @@ trainings on one machine share the pages. `persons.npy` holds the position of ea
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from distilpose.skeleton import Skeleton
 
 FORMAT = 1
 MAPS, PERSONS, ABOUT = "maps.npy", "persons.npy", "recording.json"
+KEYS = "image_keys"  # what identifies an image: see the function of that name
 PART = ".part"  # suffix of the folder while the recording is unfinished
 WAY_OUT = (
     "record one by `python -m distilpose.record teacher=blazepose|checkpoint data=… output=FOLDER` (an interrupted recording "
@@ -42,7 +44,7 @@ class Recording:
         maps: (M, K, h, w) float16, mapped into memory; a peak near 1 at each joint.
         persons: (M,) by field
             annotation_id: id in the annotation file.
-            image: CRC-32 of the image's file name, to recognise persons of other images.
+            image: CRC-32 of the image's path (`image_keys`), to recognise persons of other images.
             box: (4,) x, y, width, height in image pixels.
             warp: (2, 3) affine matrix from image pixels to cells of the map.
             place: (K, 2) the map's peak in image pixels.
@@ -75,14 +77,21 @@ class Recording:
         """Annotation ids of the persons of a data set who are not in the recording."""
         persons = dataset.instances
         rows = self.rows(persons.annotation_ids, persons.boxes)
-        same = (rows >= 0) & (self.persons["image"][rows] == image_keys(dataset))
+        same = (rows >= 0) & (self.persons["image"][rows] == image_keys(dataset, self.about.get(KEYS, "name")))
         return persons.annotation_ids[~same]
 
 
-def image_keys(dataset: CocoKeypoints) -> NDArray[np.uint32]:
-    """(M,) CRC-32 of the file name of each person's image."""
-    names = [dataset.image_file(number).name for number in dataset.instances.image_ids.tolist()]
-    return np.array([zlib.crc32(name.encode()) for name in names], dtype=np.uint32)
+def image_keys(dataset: CocoKeypoints, kind: str = "path") -> NDArray[np.uint32]:
+    """(M,) CRC-32 of each person's image.
+
+    Args:
+        dataset: the persons.
+        kind: "path" takes the path inside the folder of images, "name" its last part alone, as recordings of earlier versions
+            do: cam1/0001.jpg and cam2/0001.jpg are the same to them.
+    """
+    files = [dataset.image_file(number) for number in dataset.instances.image_ids.tolist()]
+    names = [file.name if kind == "name" else os.path.relpath(file, dataset.folder) for file in files]
+    return np.array([zlib.crc32(Path(name).as_posix().encode()) for name in names], dtype=np.uint32)
 
 
 def open_recording(path: str | Path) -> Recording:
@@ -117,7 +126,8 @@ def begin_recording(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -
     if not (part / ABOUT).exists():
         _create(part, about, dataset)
     try:
-        if json.loads((part / ABOUT).read_text()) != about:
+        # one of an earlier version continues
+        if {**json.loads((part / ABOUT).read_text()), KEYS: about.get(KEYS)} != about:
             raise DistilPoseError(
                 f"{part} is another unfinished recording (other persons, settings or source): remove it or give another "
                 "folder."
@@ -125,7 +135,7 @@ def begin_recording(part: Path, about: dict[str, Any], dataset: CocoKeypoints) -
         maps, persons = (cast(np.memmap, np.load(part / name, mmap_mode="r+")) for name in (MAPS, PERSONS))
     except DistilPoseError:
         raise
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, TypeError) as error:
         raise DistilPoseError(
             f"{part} is a damaged unfinished recording ({error}): remove it, and the recording starts again."
         ) from None
