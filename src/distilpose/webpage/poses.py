@@ -20,7 +20,6 @@ from distilpose.inference import Predictor, crop_image
 from distilpose.losses import simulated_heatmaps
 from distilpose.models import count_parameters
 from distilpose.outputs import Predictions, StudentOutput, TeacherOutput
-from distilpose.skeleton import side_of
 
 
 class Observation(NamedTuple):
@@ -186,7 +185,7 @@ def _describe(name: str, predictor: Predictor) -> dict[str, Any]:
         "scores_trained": model.scores_trained,
         "joints": list(skeleton.names),
         "limbs": [list(limb) for limb in skeleton.limbs],
-        "sides": [side_of(joint) for joint in skeleton.names],
+        "sides": skeleton.sides,
     }
 
 
