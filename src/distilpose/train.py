@@ -19,8 +19,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from distilpose.cli.command import command
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
+from distilpose.evaluation import check_same_joints
 from distilpose.loggers.wandb_logger import finish_wandb
-from distilpose.models import fit_weights, load_model
+from distilpose.models import fit_weights, load_model, start_from
 from distilpose.modules.pose_module import PoseModule
 from distilpose.runs import preflight
 from distilpose.runs.checkpoints import CheckpointFiles
@@ -76,7 +77,9 @@ def fit(cfg: DictConfig, checkpoint: Path | None = None) -> Trainer:
     """
     datamodule, module = build(cfg)
     if checkpoint is not None:  # Lightning's error for a damaged checkpoint, or one of another model, is hard to read
-        fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
+        saved = load_model(checkpoint)
+        check_same_joints(checkpoint, saved.skeleton, datamodule.train_annotations, module.model.skeleton)
+        fit_weights(module.model, saved.state_dict(), checkpoint)
     # Lightning does not know that the sampler continues within the epoch
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
     with saved_config(cfg, checkpoint):
@@ -104,8 +107,9 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule) -> PoseModule:
     The model gets the skeleton of the data, so that any set of keypoints can be trained.
     """
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton)
+    rank_zero_only(log.info)(datamodule.skeleton.describe_pairs())
     if cfg.weights is not None:
-        fit_weights(model, load_model(cfg.weights, cfg.weights_kind).state_dict(), cfg.weights)
+        start_from(model, load_model(cfg.weights, cfg.weights_kind), cfg.weights)
     parts = {"model": model, "loss": instantiate(cfg.loss)}
     if cfg.weights is not None and cfg.method.get("backbone_from_teacher", False) is None:
         parts["backbone_from_teacher"] = False  # the file already contains a backbone
