@@ -125,6 +125,14 @@ def test_sides_without_a_counterpart(names, unpaired):
 def test_matching_across_tools():
     assert Skeleton.from_names(["lhip", "nose"]).matching(COCO) == [None, 0]  # lhip alone has no side
     assert Skeleton.from_names(["l_hip"]).matching(Skeleton.from_names(["r_hip", "l_hip"])) == [1]
+    for name in (
+        "hip.L",
+        "hip_l",
+        "L-Hip",
+        "Hip_Lt",
+        "hipLeft",
+    ):  # its counterpart is in the other set, in another style
+        assert Skeleton.from_names([name]).matching(COCO) == [11]
     assert Skeleton.from_names(["HeadTop"]).matching(Skeleton.from_names(["neck", "head_top"])) == [1]
 
 

@@ -64,6 +64,11 @@ class _Reading(NamedTuple):
     style: str
 
     @property
+    def patterns(self) -> tuple[str, ...]:
+        """Patterns of a counterpart: a side in a word of its own may stand elsewhere, as in hip.L and right_hip."""
+        return (self.pattern,) if "glued" in self.style else (self.pattern, " ".join(self.words))
+
+    @property
     def part(self) -> str:
         return "_".join(_PARTS.get(word, word) for word in self.words if word)
 
@@ -80,7 +85,7 @@ def split_names(names: Sequence[str]) -> list[JointName]:
 @lru_cache(maxsize=256)
 def _split_names(names: tuple[str, ...]) -> tuple[JointName, ...]:
     readings = [_readings(name) for name in names]
-    weak = {(one.pattern, one.side) for row in readings for one in row}
+    weak = {(pattern, one.side) for row in readings for one in row for pattern in one.patterns}
     chosen = [_with_counterpart(row, weak) for row in readings]
     styles = {one.style for one in chosen if one is not None}
     for index, row in enumerate(readings):
@@ -97,7 +102,10 @@ def _split_names(names: tuple[str, ...]) -> tuple[JointName, ...]:
 def _with_counterpart(row: Sequence[_Reading], known: set[tuple[str, Side]]) -> _Reading | None:
     """The strongest reading that is certain: a word for the side, or a weaker mark whose counterpart exists."""
     other: dict[Side, Side] = {"left": "right", "right": "left"}
-    return next((one for one in row if one.style == "word" or (one.pattern, other[one.side]) in known), None)
+    for one in row:
+        if one.style == "word" or any((pattern, other[one.side]) in known for pattern in one.patterns):
+            return one
+    return None
 
 
 def _is_sure(one: _Reading, styles: set[str]) -> bool:
