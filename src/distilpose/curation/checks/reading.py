@@ -83,7 +83,9 @@ def read_set(file: Path, folder: Path, findings: Findings, category: str | None 
         return None
     image_ids, names, sizes = read_images(content["images"], findings)
     rows = read_annotations(content["annotations"], entry["id"], known, skeleton.num_keypoints, image_ids, findings)
-    return KeypointSet(file, folder, skeleton, names, sizes, *rows, given_pairs=entry.get("flip_pairs"))
+    data = KeypointSet(file, folder, skeleton, names, sizes, *rows)
+    data.given_pairs = entry.get("flip_pairs")
+    return data
 
 
 def _choose_category(
