@@ -36,6 +36,19 @@ def test_12_bits_in_a_16_bit_png(sound, colours):
     assert found["image-depth"].count == 2
 
 
+@pytest.mark.parametrize("mode", ["I", "F", "I;16"])
+def test_deep_images_are_read_as_in_training(sound, mode):
+    """A TIFF of 12 bits is readable, and looks like its 8-bit copy: split of a scene, seen by neither before."""
+    data = sound()
+    grey = np.asarray(Image.open(data.folder / "1.png").convert("L"))
+    kind = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
+    Image.fromarray((grey.astype(kind) * 16).astype(kind)).save(data.folder / "2.tif")
+    data.images[1]["file_name"] = "2.tif"
+    found = findings_of(data)
+    assert found.keys() == {"image-depth", "image-alike"}
+    assert found["image-alike"].examples == ("1.png ~ 2.tif",)
+
+
 @pytest.mark.parametrize(("pairs", "given"), [([], 0), ([[k, k] for k in range(17)], 0), ([[1, 2], [6, 5]], 2)])
 def test_pairs_that_a_tool_did_not_know(sound, pairs, given):
     data = sound()

@@ -17,7 +17,7 @@ from distilpose.curation.checks.findings import Findings, Tally
 from distilpose.curation.checks.reading import KeypointSet
 from distilpose.curation.image_files import MAX_BYTES, MAX_PIXELS, ImageTooLargeError, find_inside, read_header
 from distilpose.curation.progress import show_progress
-from distilpose.data.images import is_cut_off, is_deep, plain_ratio
+from distilpose.data.images import decode_image, is_cut_off, is_deep, plain_ratio
 from distilpose.errors import DistilPoseError
 
 _USUAL = ("RGB", "L")
@@ -84,7 +84,12 @@ def _check_image(data: KeypointSet, name: str, index: int) -> tuple[list[str], b
         return ["image-unreadable"], b"", 0
     except (OSError, ValueError):
         return ["image-missing"], b"", 0
-    small = None if is_cut_off(content) else _decode_small(content, min(header.width, header.height))
+    deep = header.mode in _BITS or is_deep(content)
+    if deep:
+        image = decode_image(content, name)
+        small = None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    else:
+        small = None if is_cut_off(content) else _decode_small(content, min(header.width, header.height))
     if small is None:
         return ["image-unreadable"], b"", 0
     codes = []
@@ -96,7 +101,7 @@ def _check_image(data: KeypointSet, name: str, index: int) -> tuple[list[str], b
     if np.isfinite(stated).all() and stated != header.displayed_size and "image-rotated" not in codes:
         ratio = plain_ratio(header.displayed_size, stated)
         codes.append("image-size" if ratio in (None, "1") else f"image-scaled {ratio}")
-    if header.mode in _BITS or is_deep(content):
+    if deep:
         codes.append("image-depth")
     elif header.mode not in _USUAL:
         codes.append("image-deep" if header.mode in _DEEP else "image-mode")
