@@ -46,7 +46,7 @@ class KeypointSet:
     areas: NDArray[np.float64]
     joints: NDArray[np.float64]
     counts: NDArray[np.float64]
-    given_pairs: list[list[int]] | None = None
+    given_pairs: Any = None
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
