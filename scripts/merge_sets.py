@@ -60,6 +60,7 @@ def merge(sets: Sequence[tuple[Path, Path]], root: Path, joints: Path | None = N
             annotations.append({**person, **changes})
     limbs = [[start + 1, end + 1] for start, end in skeleton.limbs]
     category: dict[str, Any] = {"id": 1, "name": "person", "keypoints": list(skeleton.names), "skeleton": limbs}
+    category["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
     if skeleton.sigmas is not None:
         category["OKS_sigmas"] = list(skeleton.sigmas)
     return {"images": images, "annotations": annotations, "categories": [category]}

@@ -28,6 +28,7 @@ LAYERS = [
     ("models", "data"),
     ("losses",),
     ("outputs", "skeleton"),
+    ("joint_names",),
     ("cli",),
     ("files",),
     ("errors",),

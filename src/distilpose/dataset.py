@@ -76,6 +76,7 @@ def convert(options: argparse.Namespace) -> None:
         category=options.category,
         split=options.split,
         box_labels=tuple(options.box_label),
+        image_tags=tuple(options.image_tag),
     )
     print("\n".join(lines))
 
@@ -167,6 +168,10 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--box-label", action="append", default=[], metavar="NAME",
         help="cvat, label-studio: label of the rectangles that are persons' boxes, if there are others; can be repeated",
+    )  # fmt: skip
+    one.add_argument(
+        "--image-tag", action="append", default=[], metavar="NAME=KEY",
+        help="label-studio: key in the tasks' data whose image an <Image> tag shows, if tasks have several; can be repeated",
     )  # fmt: skip
 
     one = add(sigmas, "measure OKS sigmas from persons that were labelled twice")

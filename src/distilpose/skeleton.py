@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 from distilpose.errors import DistilPoseError
+from distilpose.joint_names import JointName, Side, checked_pairs, log_override, pairs_of, split_names
 
 COCO_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -29,10 +31,9 @@ KNOWN_SIGMAS = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
     "knee": 0.087, "ankle": 0.089, "head_top": 0.079, "head": 0.079, "neck": 0.079,
 }  # fmt: skip
+_SIGMAS = {part.replace("_", ""): sigma for part, sigma in KNOWN_SIGMAS.items()}
 
 _LOWER_BODY = re.compile(r"hip|knee|ankle|foot|heel|toe|leg|thigh|shin")
-_LEFT = re.compile(r"(?i)(?<![a-z])(left|l)(?=[ _.\-])|(?<=[ _.\-])(left|l)(?![a-z])|^left(?=[a-z])")
-_RIGHT = re.compile(r"(?i)(?<![a-z])(right|r)(?=[ _.\-])|(?<=[ _.\-])(right|r)(?![a-z])|^right(?=[a-z])")
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,58 @@ class Skeleton:
             order[left], order[right] = right, left
         return order
 
+    @cached_property
+    def joints(self) -> list[JointName]:
+        """Side and part of the body of each joint, by its name."""
+        return split_names(self.names)
+
+    @property
+    def sides(self) -> list[Side]:
+        """Side of each joint by its name: left, right or centre."""
+        return [joint.side for joint in self.joints]
+
+    @property
+    def unpaired(self) -> list[str]:
+        """Names of the joints that are left or right by their name and are in no flip pair."""
+        paired = set(chain.from_iterable(self.flip_pairs))
+        return [name for k, name in enumerate(self.names) if self.joints[k].side != "centre" and k not in paired]
+
+    def pair_of(self, part: str) -> list[int] | None:
+        """Indices of the left and the right joint of a part of the body, None if no joints have such names.
+
+        Joints called exactly so come first: a hip, not a hip_marker.
+        """
+        for fits in (part.__eq__, lambda name: part in name):
+            found: dict[str, dict[str, int]] = {}
+            for index, (side, name) in enumerate(self.joints):
+                if side != "centre" and fits(name):
+                    found.setdefault(name, {}).setdefault(side, index)
+            for sides in found.values():
+                if len(sides) == 2:
+                    return [sides["left"], sides["right"]]
+        return None
+
+    def describe_pairs(self) -> str:
+        """The flip pairs in words, for the log."""
+        if not self.flip_pairs:
+            return f"No flip pairs: none of the {self.num_keypoints} joints has a left or right counterpart"
+        count = len(self.flip_pairs)
+        pairs = ", ".join(f"{self.names[a]} / {self.names[b]}" for a, b in self.flip_pairs)
+        return f"{count} flip pair{'' if count == 1 else 's'}: {pairs}"
+
     def matching(self, other: Skeleton) -> list[int | None]:
         """Match joints by name: for each joint of this skeleton the index in `other`, or None if `other` lacks it.
 
-        A name is compared as its side and the rest, so that left_hip, LeftHip and hip.L are the same joint.
+        Equal names match. Others are compared as their side and the rest, so that left_hip, LeftHip, lhip and hip.L are the
+        same joint.
         """
-        indices: dict[tuple[str, str], int] = {}
-        for index, name in enumerate(other.names):
-            indices.setdefault(_split_name(name), index)
-        return [indices.get(_split_name(name)) for name in self.names]
+        names = split_names((*self.names, *other.names))  # together: the counterpart may be in the other set only
+        own, others = names[: self.num_keypoints], names[self.num_keypoints :]
+        equal = {name: index for index, name in enumerate(other.names)}
+        alike: dict[tuple[Side, str], int] = {}
+        for index, joint in enumerate(others):
+            alike.setdefault(joint.key, index)
+        return [equal.get(name, alike.get(joint.key)) for name, joint in zip(self.names, own, strict=True)]
 
     @classmethod
     def from_names(
@@ -112,13 +156,14 @@ class Skeleton:
             upper_body: indices; by default all joints that are not hips, legs or feet.
         """
         names = tuple(str(name) for name in names)
+        joints = split_names(names)
         if flip_pairs is None:
-            flip_pairs = _pairs_of(names)
+            flip_pairs = pairs_of(joints)
         if sigmas is None:
-            known = [KNOWN_SIGMAS.get(side_free(name)) for name in names]
+            known = [known_sigma(joint) for joint in joints]
             sigmas = None if None in known else [value for value in known if value is not None]
         if upper_body is None:
-            upper_body = [i for i, name in enumerate(names) if not _LOWER_BODY.search(name.lower())]
+            upper_body = [i for i, joint in enumerate(joints) if not _LOWER_BODY.search(joint.part)]
         return cls(
             names,
             tuple((int(a), int(b)) for a, b in flip_pairs),
@@ -131,11 +176,15 @@ class Skeleton:
     def from_category(cls, category: Mapping[str, Any], **overrides: Any) -> Skeleton:
         """The skeleton of a COCO category: its 'keypoints' and, if present, its 'skeleton' (limbs counted from 1).
 
-        Its 'OKS_sigmas' and 'flip_pairs' (joints counted from 0), if present, replace those derived from the names.
+        Its 'OKS_sigmas', if present, replace those derived from the names. Its 'flip_pairs' (joints counted from 0) are
+        compared with the names, see `checked_pairs`.
 
         Args:
             category: an entry of the annotation file's 'categories'.
             **overrides: flip_pairs, sigmas or upper_body, which replace the category's; None is ignored.
+
+        Raises:
+            DistilPoseError: a field is missing or wrong, or the category's flip_pairs contradict the names.
         """
         names = category.get("keypoints")
         if not names:
@@ -144,7 +193,11 @@ class Skeleton:
                 "a keypoint annotation file names its joints there."
             )
         limbs = [(int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ()]
-        fields = {"sigmas": category.get("OKS_sigmas"), "flip_pairs": category.get("flip_pairs")}
+        fields: dict[str, Any] = {"sigmas": category.get("OKS_sigmas")}
+        if category.get("flip_pairs") is not None and overrides.get("flip_pairs") is None:
+            fields["flip_pairs"] = checked_pairs([str(name) for name in names], category["flip_pairs"])
+        elif overrides.get("flip_pairs") is not None:
+            log_override([str(name) for name in names], overrides["flip_pairs"])
         fields |= {name: value for name, value in overrides.items() if value is not None}
         return cls.from_names(names, limbs=limbs, **fields)
 
@@ -171,28 +224,9 @@ class Skeleton:
         return cls.from_names([f"joint_{index}" for index in range(num_keypoints)])
 
 
-def side_of(name: str) -> str:
-    """The side in a joint's name, "left", "right" or "centre": left_hip, hip.L and LeftHip are left."""
-    return "left" if _LEFT.search(name) else "right" if _RIGHT.search(name) else "centre"
-
-
-def side_free(name: str) -> str:
-    """The joint's name without left or right: 'left_shoulder', 'shoulder.R' and 'LeftShoulder' all give 'shoulder'."""
-    bare = _RIGHT.sub("", _LEFT.sub("", name, count=1), count=1)
-    return re.sub(r"[ _.\-]+", "_", bare).strip("_").lower()
-
-
-def _split_name(name: str) -> tuple[str, str]:
-    """A name's side, and the rest without case and separators."""
-    return side_of(name), side_free(name).replace("_", "")
-
-
-def _pairs_of(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Joints whose names differ only in left and right, in order of first appearance."""
-    lefts = {side_free(name): index for index, name in enumerate(names) if _LEFT.search(name)}
-    rights = {side_free(name): index for index, name in enumerate(names) if _RIGHT.search(name)}
-    pairs = [(lefts[bare], rights[bare]) for bare in lefts if bare in rights]
-    return sorted((min(pair), max(pair)) for pair in pairs)
+def known_sigma(joint: JointName) -> float | None:
+    """OKS sigma of a joint in COCO or CrowdPose, None if neither has it."""
+    return _SIGMAS.get(joint.key[1])
 
 
 COCO = Skeleton.from_names(COCO_NAMES, COCO_LIMBS)

@@ -20,8 +20,9 @@ from distilpose.cli.command import command
 from distilpose.cli.resolvers import AUTO
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
+from distilpose.evaluation import check_same_joints
 from distilpose.loggers.wandb_logger import finish_wandb
-from distilpose.models import fit_weights, load_model
+from distilpose.models import fit_weights, load_model, start_from
 from distilpose.modules.pose_module import PoseModule
 from distilpose.runs import preflight
 from distilpose.runs.checkpoints import CheckpointFiles
@@ -79,7 +80,9 @@ def fit(cfg: DictConfig, checkpoint: Path | None = None) -> Trainer:
     """
     datamodule, module = build(cfg, resumes=checkpoint is not None)
     if checkpoint is not None:  # Lightning's error for a damaged checkpoint, or one of another model, is hard to read
-        fit_weights(module.model, load_model(checkpoint).state_dict(), checkpoint)
+        saved = load_model(checkpoint)
+        check_same_joints(checkpoint, saved.skeleton, datamodule.train_annotations, module.model.skeleton)
+        fit_weights(module.model, saved.state_dict(), checkpoint)
     # Lightning does not know that the sampler continues within the epoch
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
     with saved_config(cfg, checkpoint):
@@ -109,10 +112,11 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule, resumes: bool = Fa
     """
     fresh = {"pretrained": False} if resumes and cfg.model.get("pretrained") else {}
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton, **fresh)
+    rank_zero_only(log.info)(datamodule.skeleton.describe_pairs())
     if resumes and cfg.weights is not None:
         rank_zero_only(log.info)(f"weights={cfg.weights} is not read: the weights of the checkpoint are used.")
     elif cfg.weights is not None:
-        fit_weights(model, load_model(cfg.weights, cfg.weights_kind).state_dict(), cfg.weights)
+        start_from(model, load_model(cfg.weights, cfg.weights_kind), cfg.weights)
     parts = {"model": model, "loss": instantiate(cfg.loss)}
     from_teacher = cfg.method.get("backbone_from_teacher", False)
     if (resumes and from_teacher is not False) or (cfg.weights is not None and from_teacher is None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -13,10 +14,14 @@ from distilpose import create_model
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.data import CocoDataModule, CocoKeypoints, MixedDataModule, MixedPersons
 from distilpose.data.augmentation import PoseAugmentation
+from distilpose.data.images import read_image
+from distilpose.data.mixed import _shifts
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import mean_pose
+from distilpose.evaluation import mean_pose, predict_mean_pose
+from distilpose.outputs import PoseBatch
 from distilpose.skeleton import COCO, Skeleton
 from distilpose.teachers.frozen import CheckpointSource
+from distilpose.teachers.recorded import RecordedTeacher
 from distilpose.teachers.recorder import find_recording, record
 
 LSP = Skeleton.from_names(
@@ -186,22 +191,83 @@ def test_mismatched_settings(other, first, facts):
         MixedDataModule(*paths, others=others, **OPTIONS | first)
 
 
-def test_a_teacher_is_not_recorded_for_several_sets(tiny_coco, tmp_path):
-    data = module_of(tiny_coco(), {"lsp": tiny_coco(skeleton=LSP)})
+def test_a_teacher_recorded_on_a_mixture(tiny_coco, tmp_path):
+    """Both sets have the same ids. Each person's maps are those of a recording of its own set; repeats are recorded once."""
+    data = module_of(tiny_coco(train=3), {"lsp": tiny_coco(train=3, skeleton=LSP)}, repeats={"lsp": 2})
+    mixed = data.train_dataset()
+    first, second, _ = mixed.sets
+    assert set(first.instances.annotation_ids) & set(second.instances.annotation_ids)
     source = CheckpointSource(create_model("teacher_xs", depth=1), "digest")
-    several = pytest.raises(DistilPoseError, match="cannot be recorded for several sets at once")
-    with several:
-        record(source, data.train_dataset(), tmp_path / "recording")
-    with several:
-        find_recording(source, data.train_dataset(), tmp_path)
-    with several:
-        data.train_dataset().image_file(1)
+    path = find_recording(source, mixed, tmp_path)
+    recording = record(source, mixed, path)
+    assert find_recording(source, mixed, tmp_path) == path
+    assert len(recording.persons) == len(first) + len(second)
+    assert not len(recording.missing_persons(mixed))
+    apart = [record(source, one, tmp_path / str(number)) for number, one in enumerate((first, second))]
+    names = recording.about["joints"]
+    for index, person in enumerate(recording.persons):
+        alone = apart[int(index >= len(first))]
+        row = index % len(first) if index < len(first) else index - len(first)
+        assert np.array_equal(person["box"], alone.persons["box"][row])
+        for joint, name in enumerate(alone.about["joints"]):
+            if name in names:
+                assert np.array_equal(recording.maps[index, names.index(name)], alone.maps[row, joint])
+    teacher = RecordedTeacher(recording, check=False)
+    teacher.set_student(create_model("student_xs", depth=1, skeleton=COCO))
+    assert f"{len(mixed)} persons" in teacher.check(data)
+    batch = PoseBatch(*map(torch.stack, zip(mixed[0], mixed[len(mixed) - 1], strict=True)))
+    assert torch.isfinite(teacher(batch).heatmaps).all()
+    assert (teacher(batch).trust > 0).any(dim=1).all()
+
+
+def test_a_mixture_has_the_attributes_of_a_set(two):
+    first, second = two
+    mixed = MixedPersons([first, second, second], COCO)
+    images = [mixed[index].image_id.item() for index in range(len(mixed))]
+    assert images == mixed.instances.image_ids.tolist()
+    assert [mixed[index].annotation_id.item() for index in range(len(mixed))] == mixed.instances.annotation_ids.tolist()
+    assert set(images) <= set(mixed.image_ids)
+    assert len(set(mixed.image_ids)) == len(first.image_ids) + len(second.image_ids)
+    for index in (0, len(first), len(mixed) - 1):
+        dataset = first if index < len(first) else second
+        row = index if index < len(first) else (index - len(first)) % len(second)
+        file = dataset.image_file(int(dataset.instances.image_ids[row]))
+        assert mixed.image_file(images[index]) == file
+        assert np.array_equal(mixed.read_image(images[index]), read_image(file))
+    public = {name for name in (*vars(first), *dir(type(first))) if name[0] != "_"}
+    assert public - {*vars(mixed), *dir(type(mixed))} == {"augmentation"}
+    with pytest.raises(DistilPoseError, match=r"several annotation files \(train\.json \+ train\.json\)"):
+        _ = mixed.annotations_file
+    assert len(mixed.distinct) == len(first) + len(second)
+    with pytest.raises(KeyError):
+        mixed.image_file(10**9)
+
+
+def test_ids_that_do_not_fit():
+    big = np.array([2**62])
+    with pytest.raises(DistilPoseError, match="64 bits"):
+        _shifts([big, big, big])
+    assert _shifts([np.array([-5, 3]), np.array([-5, 3]), np.array([7])]) == [0, 9, 13]
+
+
+def test_every_set_takes_the_input_size_of_the_first(tiny_coco, caplog):
+    files = ("annotations/train.json", "train", "annotations/val.json", "val")
+    others = {"lsp": CocoDataModule(tiny_coco(train=3, skeleton=LSP), *files, input_size=(96, 72), num_workers=0)}
+    with caplog.at_level("INFO"):
+        data = MixedDataModule(tiny_coco(train=3), *files, **OPTIONS, num_workers=0, others=others)
+    assert {tuple(person.image.shape) for person in data.train_dataset()} == {(3, 64, 48)}
+    assert "data.others.lsp takes the mixture's input_size=[64, 48]" in caplog.text
 
 
 def test_the_mean_pose_of_several_sets(two):
     first, _ = two
     pose = mean_pose(MixedPersons([first, first], COCO))
     torch.testing.assert_close(pose, mean_pose(first))
+    wide = CocoKeypoints(first.annotations_file, first.folder, **OPTIONS, padding=2.0)
+    places = predict_mean_pose(
+        pose, MixedPersons([first, wide], COCO)
+    ).keypoints  # each person's crop has its set's padding
+    torch.testing.assert_close(places[len(first) :], predict_mean_pose(pose, wide).keypoints)
     assert mean_pose(MixedPersons(two, COCO)).shape == (17, 2)
 
 

@@ -116,3 +116,16 @@ def test_all_kinds_share_the_forward_passes(images):
         single = predict_crops(student, images, flip_test)
         assert torch.equal(keypoints, single[0])
         assert torch.equal(scores, single[1])
+
+
+def test_a_flip_test_without_pairs_is_logged_once(caplog):
+    class Object(Student):
+        skeleton = Skeleton.from_names(["handle", "spout", "lid"])
+
+    for flip_tests in ([False], [True], [True, False]):
+        predict_crops_each(Object(), torch.ones(1, 3, H, W), flip_tests)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "averages 3 joints with their mirror images and swaps none" in message
+    caplog.clear()
+    predict_crops_each(Student(), torch.ones(1, 3, H, W), [True])
+    assert not caplog.records

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -73,3 +75,13 @@ def test_leeds_sports_with_the_joints_of_coco(script, shared_data, tmp_path):
     places = [theirs.skeleton.names.index(name) for name in known]
     kept = theirs.instances.labelled[:, places].any(axis=1)
     assert merged.instances.labelled.sum() == theirs.instances.labelled[kept][:, places].sum()
+
+
+def test_pairs_that_names_do_not_state_are_kept(script, tiny_coco):
+    root = tiny_coco(train=3, skeleton=Skeleton.from_names(["a", "b", "c"]))
+    file = root / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    content["categories"][0]["flip_pairs"] = [[0, 2]]
+    file.write_text(json.dumps(content))
+    merged = script.merge([(file, root / "train"), (file, root / "train")], root)
+    assert Skeleton.from_category(merged["categories"][0]).flip_pairs == ((0, 2),)

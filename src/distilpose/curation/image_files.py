@@ -87,7 +87,9 @@ def read_header(path: Path) -> Header:
             with Image.open(path, formats=FORMATS) as image:
                 has_exif = image.format in ("JPEG", "TIFF", "WEBP", "PNG")
                 orientation = image.getexif().get(_ORIENTATION, 1) if has_exif else 1
-                header = Header(*image.size, image.mode, orientation if orientation in range(1, 9) else 1)
+                tags = getattr(image, "tag_v2", {})  # Pillow states a TIFF's size as it is turned
+                size = int(tags.get(256, image.width)), int(tags.get(257, image.height))
+                header = Header(*size, image.mode, orientation if orientation in range(1, 9) else 1)
     except Image.DecompressionBombError:
         raise too_large from None
     except Exception as error:  # on damaged files Pillow's readers raise exceptions of any type

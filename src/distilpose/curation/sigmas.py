@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +12,8 @@ from scipy.optimize import linear_sum_assignment
 
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.errors import DistilPoseError
+
+log = logging.getLogger(__name__)
 
 MIN_PERSONS = 10  # persons with two labels of a joint, to estimate its sigma
 _MAX_DISTANCE = 0.25  # mean squared distance divided by area, from which two labellings are of different persons
@@ -79,9 +82,15 @@ def _same_images(one: KeypointAnnotations, two: KeypointAnnotations) -> list[tup
     names, others = ({image.file_name for image in data.images.values()} for data in (one, two))
     bases, other_bases = _by_base_name(names), _by_base_name(others)
     unique = [base for base, same in bases.items() if len(same) == len(other_bases.get(base, [])) == 1]
-    return sorted(
-        {(name, name) for name in names & others} | {(bases[base][0], other_bases[base][0]) for base in unique}
-    )
+    pairs = {(bases[base][0], other_bases[base][0]) for base in unique} - {(name, name) for name in names}
+    sizes, other_sizes = ({image.file_name: image[1:] for image in data.images.values()} for data in (one, two))
+    same_size = {pair for pair in pairs if sizes[pair[0]] == other_sizes[pair[1]]}
+    if pairs:
+        log.info(
+            f"{len(same_size)} images are paired by their base names, as their folders differ; "
+            f"{len(pairs) - len(same_size)} more have another size in the two files and are left out."
+        )
+    return sorted({(name, name) for name in names & others} | same_size)
 
 
 def _by_base_name(names: set[str]) -> dict[str, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,18 @@ from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.boxes import Instances, detector_instances, ground_truth_instances, keep_labels
 from distilpose.data.codec import encode_regression
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
+from distilpose.data.images import check_size, displayed_size, is_cut_off, read_image
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import IMAGENET_MEAN as MEAN
 from distilpose.outputs import IMAGENET_STD as STD
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
+
+__all__ = ["CocoKeypoints", "is_cut_off", "read_image"]
+
+_HEADERS = (
+    32  # image headers that are read at the start, so that photographs of another size are found before the training
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +67,8 @@ class CocoKeypoints(Dataset[PoseBatch]):
 
     Raises:
         DistilPoseError: the file, a box or an image is missing or wrong. All images are looked up at once, so that a
-            missing one does not end a training in the middle of an epoch.
+            missing one does not end a training in the middle of an epoch, and the sizes of a few are compared with those
+            that the file states. The sizes of all are compared when they are decoded.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class CocoKeypoints(Dataset[PoseBatch]):
         self.folder = Path(images)
         used = np.unique(self.instances.image_ids).tolist()
         self._names = {number: annotations.images[number].file_name for number in used}
+        self._sizes = {number: annotations.images[number][1:] for number in used}
         self._flip_order = np.array(self.skeleton.flip_order)
         scale = 1 / (255 * np.array(STD))
         self._scale = torch.tensor(scale, dtype=torch.float32)[:, None, None]
@@ -112,7 +120,7 @@ class CocoKeypoints(Dataset[PoseBatch]):
         """The person's crop and targets."""
         index, seed = item if isinstance(item, tuple) else (item, None)
         annotation_id, image_id, bbox, score, keypoints, labelled = (field[index] for field in self.instances)
-        image = read_image(self.image_file(int(image_id)))
+        image = self.read_image(int(image_id))
         if self.augmentation is None:
             warp = warp_of_region(region_of_box(bbox, self.input_size, self.padding), self.input_size)
             crop = cv2.cvtColor(warp_image(image, warp, self.input_size), cv2.COLOR_BGR2RGB)
@@ -140,9 +148,38 @@ class CocoKeypoints(Dataset[PoseBatch]):
             bbox_score=torch.tensor(float(score)),
         )
 
+    @property
+    def title(self) -> str:
+        """Name of the annotation file, for messages and the names of recordings."""
+        return self.annotations_file.name
+
+    @property
+    def distinct(self) -> CocoKeypoints:
+        """Each person once: the set itself, in contrast to a mixture."""
+        return self
+
+    def has_image(self, image_id: int) -> bool:
+        """Whether a person is on the image of that id."""
+        return image_id in self._names
+
+    def image_name(self, image_id: int) -> str:
+        """Path of an image in the folder, as the annotation file states it."""
+        return self._names[image_id]
+
     def image_file(self, image_id: int) -> Path:
         """Path of an image."""
         return self.folder / self._names[image_id]
+
+    def read_image(self, image_id: int) -> NDArray[np.uint8]:
+        """An image as (H, W, 3) uint8, blue first.
+
+        Raises:
+            DistilPoseError: it cannot be decoded, or its size is not the one that the annotation file states.
+        """
+        path = self.image_file(image_id)
+        image = read_image(path)
+        check_size(path, image.shape[1::-1], self._sizes[image_id], self.annotations_file)
+        return image
 
     def _to_tensor(self, crop: NDArray) -> Tensor:
         """(H, W, 3) uint8 to (3, H, W) float32, normalised."""
@@ -154,36 +191,9 @@ class CocoKeypoints(Dataset[PoseBatch]):
         missing = [name for name in names if not os.path.isfile(os.path.join(self.folder, name))]
         if missing:
             raise DistilPoseError(
-                f"{len(missing)} of {len(self._names)} images that {self.annotations_file} needs are missing, "
+                f"{len(missing)} of {len(names)} images that {self.annotations_file} needs are missing, "
                 f"first {self.folder / missing[0]}: check the folder of images, data.root in a training."
             )
-
-
-def read_image(path: str | Path) -> NDArray:
-    """An image as (H, W, 3) uint8 in OpenCV's order, blue first.
-
-    Raises:
-        OSError: the file cannot be read.
-        DistilPoseError: it is not an image, or a truncated JPEG.
-    """
-    content = Path(path).read_bytes()
-    image: NDArray | None = None
-    if content and not is_cut_off(content):
-        with suppress(cv2.error):  # raised for more pixels than OpenCV's limit, for example
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DistilPoseError(
-            f"Image {path} is cut off or not an image that OpenCV reads ({len(content)} bytes): download it again."
-        )
-    return image
-
-
-def is_cut_off(content: bytes) -> bool:
-    """Whether these are the bytes of a truncated JPEG: its last scan has no end marker.
-
-    Decoders fill the missing part with grey, without an error.
-    """
-    end = b"\xff\xd9"
-    if not content.startswith(b"\xff\xd8") or content.endswith(end):
-        return False
-    return content.rfind(end) < content.rfind(b"\xff\xda")
+        for number in list(self._names)[:: max(1, len(names) // _HEADERS)]:
+            if (shown := displayed_size(path := self.image_file(number))) is not None:
+                check_size(path, shown, self._sizes[number], self.annotations_file)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.augmentation import PoseAugmentation, Probability
 from distilpose.data.coco import CocoKeypoints
+from distilpose.data.flip_pairs import check_flip_pairs
 from distilpose.data.sampler import SeededShuffleSampler, ShardedBatchSampler, data_progress, resume_position
 from distilpose.data.workers import init_worker, start_method
 from distilpose.errors import DistilPoseError
@@ -142,6 +143,7 @@ class CocoDataModule(LightningDataModule):
                     f"The joints of {self.train_annotations} are {list(self._train.skeleton.names)}, but those of "
                     f"{self.val_annotations} are {list(self.skeleton.names)}: give two splits of one data set."
                 )
+            check_flip_pairs(self._train, self._val, self._skeleton_options, self.augmentation)
             self._datasets["train"] = CocoKeypoints(
                 self._train,
                 self.train_images,

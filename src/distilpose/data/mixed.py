@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,22 +23,28 @@ from distilpose.errors import DistilPoseError
 from distilpose.outputs import PoseBatch
 from distilpose.skeleton import Skeleton
 
+log = logging.getLogger(__name__)
+
 FIRST = "first"  # name of the main data set in `repeats`
 
 
 class MixedPersons(Dataset[PoseBatch]):
     """The concatenated persons of several data sets, with the joints of one skeleton.
 
-    Joints are matched by name (`Skeleton.matching`). Joints that a set does not have get weight 0. A flip uses the
-    left-right pairs of the set that the person comes from.
+    It has the attributes of one set, so that baselines and recordings treat it as one. Joints are matched by name
+    (`Skeleton.matching`). Joints that a set does not have get weight 0. A flip uses the left-right pairs of the set that the
+    person comes from. The ids of persons and images of each further set are shifted past those of the sets before, because
+    sets may have ids in common.
 
     Args:
-        sets: the data sets. Annotation ids need not be unique across sets.
+        sets: the data sets; the same one several times shows its persons several times.
         skeleton: joints of the samples.
 
     Attributes:
         input_size: (H, W) of the crops.
-        padding: factor on the boxes of the first set, for the mean-pose baseline.
+        padding: (N,) factor on the box of each person, as their sets have it.
+        category_id: id of the category in the first set.
+        title: names of the annotation files.
 
     Raises:
         DistilPoseError: a set has no joint of the skeleton, or the sets differ in input size.
@@ -44,7 +52,8 @@ class MixedPersons(Dataset[PoseBatch]):
 
     def __init__(self, sets: Sequence[CocoKeypoints], skeleton: Skeleton):
         self.sets, self.skeleton = list(sets), skeleton
-        self.input_size, self.padding = self.sets[0].input_size, self.sets[0].padding
+        self.input_size, self.category_id = self.sets[0].input_size, self.sets[0].category_id
+        self.limit = None
         for dataset in self.sets:
             if dataset.input_size != self.input_size:
                 raise DistilPoseError(
@@ -53,6 +62,11 @@ class MixedPersons(Dataset[PoseBatch]):
                 )
         self._starts = np.cumsum([0, *(len(dataset) for dataset in self.sets)])
         self._joints = [_match_joints(dataset, skeleton) for dataset in self.sets]
+        self.padding = np.concatenate([np.full(len(dataset), dataset.padding) for dataset in self.sets])
+        self.distinct_sets = list(dict.fromkeys(self.sets))
+        self.title = " + ".join(dataset.title for dataset in self.distinct_sets)
+        self._person_shifts = _shifts([dataset.instances.annotation_ids for dataset in self.distinct_sets])
+        self._image_shifts = _shifts([np.array(dataset.image_ids, dtype=np.int64) for dataset in self.distinct_sets])
 
     def __len__(self) -> int:
         """Number of persons."""
@@ -66,16 +80,64 @@ class MixedPersons(Dataset[PoseBatch]):
         person = self.sets[number][(within, *seed) if seed else within]  # type: ignore[index]
         joints = self._joints[number]
         fields = {name: _take(getattr(person, name), joints) for name in ("keypoints", "weights", "labelled")}
+        place = self.distinct_sets.index(self.sets[number])
+        fields["annotation_id"] = person.annotation_id + self._person_shifts[place]
+        fields["image_id"] = person.image_id + self._image_shifts[place]
         return person._replace(**fields)
 
     @property
+    def distinct(self) -> MixedPersons:
+        """Each person once."""
+        return self if len(self.distinct_sets) == len(self.sets) else MixedPersons(self.distinct_sets, self.skeleton)
+
+    @property
     def annotations_file(self) -> Path:
-        """Not available, because there are several."""
-        raise _cannot_record()
+        """Not available, because there are several.
+
+        Raises:
+            DistilPoseError: always.
+        """
+        raise DistilPoseError(
+            f"A mixture has several annotation files ({self.title}): take one of its sets (data=coco)."
+        )
+
+    @cached_property
+    def image_ids(self) -> list[int]:
+        """Shifted ids of all images of all sets."""
+        parts = zip(self.distinct_sets, self._image_shifts, strict=True)
+        return sorted(number + shift for dataset, shift in parts for number in dataset.image_ids)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the image folders of all sets."""
+        return Path(os.path.commonpath([os.path.abspath(dataset.folder) for dataset in self.distinct_sets]))
+
+    def image_name(self, image_id: int) -> str:
+        """Path of an image in the folder of its set."""
+        dataset, number = self._set_of_image(image_id)
+        return dataset.image_name(number)
 
     def image_file(self, image_id: int) -> Path:
-        """Not available: images of different sets may have the same id."""
-        raise _cannot_record()
+        """Path of an image."""
+        dataset, number = self._set_of_image(image_id)
+        return dataset.image_file(number)
+
+    def read_image(self, image_id: int) -> NDArray[np.uint8]:
+        """An image as (H, W, 3) uint8, blue first; see `CocoKeypoints.read_image`."""
+        dataset, number = self._set_of_image(image_id)
+        return dataset.read_image(number)
+
+    def has_image(self, image_id: int) -> bool:
+        """Whether a person is on the image of that id."""
+        parts = zip(self.distinct_sets, self._image_shifts, strict=True)
+        return any(dataset.has_image(image_id - shift) for dataset, shift in parts)
+
+    def _set_of_image(self, image_id: int) -> tuple[CocoKeypoints, int]:
+        """The set of an image, and the image's id in it."""
+        for dataset, shift in zip(self.distinct_sets, self._image_shifts, strict=True):
+            if dataset.has_image(image_id - shift):
+                return dataset, image_id - shift
+        raise KeyError(image_id)
 
     @cached_property
     def instances(self) -> Instances:
@@ -83,8 +145,15 @@ class MixedPersons(Dataset[PoseBatch]):
         parts = []
         for dataset, joints in zip(self.sets, self._joints, strict=True):
             known, persons = joints >= 0, dataset.instances
-            keypoints = np.where(known[:, None], persons.keypoints[:, joints], np.float32(0))
-            parts.append(persons._replace(keypoints=keypoints, labelled=persons.labelled[:, joints] & known))
+            place = self.distinct_sets.index(dataset)
+            parts.append(
+                persons._replace(
+                    annotation_ids=persons.annotation_ids + self._person_shifts[place],
+                    image_ids=persons.image_ids + self._image_shifts[place],
+                    keypoints=np.where(known[:, None], persons.keypoints[:, joints], np.float32(0)),
+                    labelled=persons.labelled[:, joints] & known,
+                )
+            )
         return Instances._make(np.concatenate(field) for field in zip(*parts, strict=True))
 
 
@@ -93,8 +162,8 @@ class MixedDataModule(CocoDataModule):
 
     Args:
         *args: arguments of `CocoDataModule` for the first set.
-        others: the other data sets by name. Limit, share of labels and padding are set for each. All sets need the same
-            input size.
+        others: the other data sets by name. Limit, share of labels and padding are set for each. All sets take the input size
+            of the first.
         repeats: views of each person per epoch, by name of the data set; the first set is called `first`. The default is
             one view.
         **options: options of `CocoDataModule` for the first set. Its batch size is used for all sets.
@@ -117,6 +186,9 @@ class MixedDataModule(CocoDataModule):
             if name not in (FIRST, *others):
                 raise DistilPoseError(f"data.repeats.{name}: expected one of {', '.join([FIRST, *others])}.")
         for name, other in self.others.items():
+            if other.input_size != self.input_size:
+                log.info(f"data.others.{name} takes the mixture's input_size={list(self.input_size)}.")
+                other.input_size = self.input_size
             if other.unlabelled and not self.unlabelled:
                 raise DistilPoseError(
                     f"data.others.{name}.unlabelled=true needs data.unlabelled=true, so that a teacher supervises these "
@@ -140,10 +212,15 @@ class MixedDataModule(CocoDataModule):
         return self._mixed
 
 
-def _cannot_record() -> DistilPoseError:
-    return DistilPoseError(
-        "A teacher cannot be recorded for several sets at once: use teacher=checkpoint, or train on one set (data=coco)."
-    )
+def _shifts(ids: Sequence[NDArray[np.int64]]) -> list[int]:
+    """What to add to the ids of each set, so that they are different in all sets; 0 for the first."""
+    shifts, end = [0], int(ids[0].max(initial=0)) + 1
+    for some in ids[1:]:
+        shifts.append(end - min(0, int(some.min(initial=0))))
+        end = int(some.max(initial=0)) + shifts[-1] + 1
+        if end >= 2**63:
+            raise DistilPoseError("The ids of the mixture's sets do not fit into 64 bits together: number them from 1.")
+    return shifts
 
 
 def _match_joints(dataset: CocoKeypoints, skeleton: Skeleton) -> NDArray[np.int64]:

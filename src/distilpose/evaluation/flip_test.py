@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,6 +15,8 @@ from distilpose.outputs import StudentOutput, TeacherOutput
 
 if TYPE_CHECKING:
     from distilpose.models.model import PoseModel
+
+log = logging.getLogger(__name__)
 
 FlipTest = bool | Literal["released"]
 
@@ -46,10 +50,20 @@ def predict_crops(model: PoseModel, images: Tensor, flip_test: FlipTest = True) 
 
 def predict_crops_each(model: PoseModel, images: Tensor, flip_tests: Sequence[FlipTest]) -> list[tuple[Tensor, Tensor]]:
     """`predict_crops` for several kinds of flip test, from the same one or two forward passes."""
+    if any(flip_tests) and not model.skeleton.flip_pairs:
+        _log_no_pairs(model.skeleton.names)
     straight = model(images)
     mirrored = model(images.flip(-1)) if any(flip_tests) else None
     decode = _student if isinstance(straight, StudentOutput) else _teacher
     return [decode(model, straight, mirrored if flip else None, flip, images) for flip in flip_tests]
+
+
+@cache
+def _log_no_pairs(names: tuple[str, ...]) -> None:
+    log.warning(
+        f"The flip test averages {len(names)} joints with their mirror images and swaps none, as no flip pairs are known: "
+        "correct for an object without sides, wrong for a body (flip_test=false turns it off)."
+    )
 
 
 def _student(

@@ -44,6 +44,8 @@ def predict_mean_pose(pose: Tensor, dataset: CocoKeypoints) -> Predictions:
 
 def _crops(dataset: CocoKeypoints) -> tuple[Tensor, Tensor]:
     """Top-left corner and size of every person's crop, both (N, 1, 2) float64 image pixels."""
-    regions = [region_of_box(box, dataset.input_size, dataset.padding) for box in dataset.instances.boxes]
+    boxes = dataset.instances.boxes
+    paddings = np.broadcast_to(dataset.padding, len(boxes)).tolist()  # a mixture has one for each person
+    regions = [region_of_box(box, dataset.input_size, one) for box, one in zip(boxes, paddings, strict=True)]
     centre, size = (torch.from_numpy(np.stack(field)).double()[:, None] for field in zip(*regions, strict=True))
     return centre - size / 2, size

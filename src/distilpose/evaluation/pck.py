@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distilpose.evaluation.coco_ap import load_coco
 from distilpose.outputs import Predictions
-from distilpose.skeleton import Skeleton, side_of
+from distilpose.skeleton import Skeleton
 
 
 class PCK(NamedTuple):
@@ -114,5 +114,4 @@ def torso_diagonals(skeleton: Skeleton) -> list[tuple[int, int]] | None:
 
 def joint_pair(skeleton: Skeleton, part: str) -> list[int] | None:
     """Indices of the left and the right joint of a part of the body, None if no joints have such names."""
-    by_side = {side_of(name): index for index, name in enumerate(skeleton.names) if part in name.lower()}
-    return [by_side["left"], by_side["right"]] if {"left", "right"} <= by_side.keys() else None
+    return skeleton.pair_of(part)

@@ -5,6 +5,7 @@ from distilpose.models.complexity import count_gmacs, count_parameters
 from distilpose.models.factory import create_model
 from distilpose.models.model import PoseModel, copy_backbone
 from distilpose.models.registry import ModelSpec, list_models, model_spec
+from distilpose.models.start import start_from
 
 __all__ = [
     "ModelSpec",
@@ -18,4 +19,5 @@ __all__ = [
     "load_model",
     "model_spec",
     "save_model",
+    "start_from",
 ]

@@ -77,6 +77,13 @@ class PoseModel(nn.Module):
             **self._options,
         }
 
+    @property
+    def joint_axes(self) -> dict[str, int]:
+        """Names of the parameters that have an entry for each joint, and the axis of the joints."""
+        if self.encoder is not None:
+            return {"encoder.keypoint_tokens": 1}
+        return {"head.convolution.weight": 0, "head.convolution.bias": 0}
+
     def set_heatmap_activation(self, activation: Activation) -> None:
         """Set the activation of a teacher's maps to the one that its loss needs (see `TeacherHead`)."""
         self.head.activation = activation

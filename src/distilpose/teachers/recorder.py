@@ -14,7 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import track
 
-from distilpose.data.coco import CocoKeypoints, read_image
+from distilpose.data.coco import CocoKeypoints
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import PCK, mean_pose, pck, predict_mean_pose
@@ -37,7 +37,7 @@ def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_siz
     Raises:
         DistilPoseError: the folder holds something else, or source and data set have no joint in common.
     """
-    output = Path(output)
+    output, dataset = Path(output), dataset.distinct
     joints = _joints_in_common(source, dataset)
     about = _about(source, dataset, joints)
     if output.exists():
@@ -61,8 +61,8 @@ def _fill(
     todo = np.flatnonzero(~persons["done"])
     chunks = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
     for chunk in track(chunks, f"{source.name} on {len(todo)} persons"):
-        files = [dataset.image_file(number) for number in dataset.instances.image_ids[chunk].tolist()]
-        result = source([read_image(file) for file in files], dataset.instances.boxes[chunk])
+        images = [dataset.read_image(number) for number in dataset.instances.image_ids[chunk].tolist()]
+        result = source(images, dataset.instances.boxes[chunk])
         _write(maps, persons, chunk, result, joints)
     maps.flush()
     persons.flush()
@@ -76,7 +76,8 @@ def find_recording(source: Source, dataset: CocoKeypoints, folder: str | Path) -
         dataset: the persons.
         folder: folder of recordings, which are named after source and annotation file.
     """
-    stem = f"{source.name}_{dataset.annotations_file.stem}"
+    dataset = dataset.distinct
+    stem = f"{source.name}_{'_'.join(Path(name).stem for name in dataset.title.split(' + '))}"
     wanted = _about(source, dataset, _joints_in_common(source, dataset))
     for path in sorted(Path(folder).glob(f"{stem}_*")):
         if path.suffix == PART:
@@ -133,7 +134,7 @@ def _about(source: Source, dataset: CocoKeypoints, joints: list[int]) -> dict[st
         "source": source.about,
         "joints": [source.skeleton.names[joint] for joint in joints],
         "map_size": list(source.map_size),
-        "annotations": dataset.annotations_file.name,
+        "annotations": dataset.title,
         "persons": len(dataset.instances.annotation_ids),
         "persons_sha256": persons.hexdigest(),
     }

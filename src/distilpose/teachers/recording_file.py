@@ -8,7 +8,6 @@ trainings on one machine share the pages. `persons.npy` holds the position of ea
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,9 +88,9 @@ def image_keys(dataset: CocoKeypoints, kind: str = "path") -> NDArray[np.uint32]
         kind: "path" takes the path inside the folder of images, "name" its last part alone, as recordings of earlier versions
             do: cam1/0001.jpg and cam2/0001.jpg are the same to them.
     """
-    files = [dataset.image_file(number) for number in dataset.instances.image_ids.tolist()]
-    names = [file.name if kind == "name" else os.path.relpath(file, dataset.folder) for file in files]
-    return np.array([zlib.crc32(Path(name).as_posix().encode()) for name in names], dtype=np.uint32)
+    names = [Path(dataset.image_name(number)) for number in dataset.instances.image_ids.tolist()]
+    keys = [name.name if kind == "name" else name.as_posix() for name in names]
+    return np.array([zlib.crc32(key.encode()) for key in keys], dtype=np.uint32)
 
 
 def open_recording(path: str | Path) -> Recording:

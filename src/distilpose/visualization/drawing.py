@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from distilpose.files import atomic_write
-from distilpose.skeleton import Skeleton, side_of
+from distilpose.skeleton import Skeleton
 
 Image = NDArray[np.uint8]
 
@@ -49,7 +49,7 @@ def draw_skeleton(
     points = np.clip(np.nan_to_num(points), -10 * max(image.shape), 10 * max(image.shape))
     fixed = np.round(points * 2**_SUBPIXEL_BITS).astype(int)
     width = max(1, round(0.006 * max(image.shape[:2])))
-    sides = [side_of(name) for name in skeleton.names]
+    sides = skeleton.sides
     options: dict[str, Any] = {"lineType": cv2.LINE_AA, "shift": _SUBPIXEL_BITS}
     for person, visible in zip(fixed.tolist(), shown.tolist(), strict=True):
         for start, end in skeleton.limbs:

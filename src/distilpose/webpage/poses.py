@@ -20,7 +20,6 @@ from distilpose.inference import Predictor, crop_image
 from distilpose.losses import simulated_heatmaps
 from distilpose.models import count_parameters
 from distilpose.outputs import Predictions, StudentOutput, TeacherOutput
-from distilpose.skeleton import side_of
 
 
 class Observation(NamedTuple):
@@ -103,8 +102,9 @@ class Poses:
             ],
         }
         if others:
-            names = [predictor.skeleton.names for predictor in self.models.values()]
-            content["distances"] = _distances(first.persons.keypoints, others[0].persons.keypoints, *names)
+            skeleton, other = (predictor.skeleton for predictor in self.models.values())
+            matched = skeleton.matching(other)
+            content["distances"] = _distances(first.persons.keypoints, others[0].persons.keypoints, matched)
         if self.teacher is not None:
             content["maps"] = self._maps(first, observe(self.teacher, image, boxes))
         return content
@@ -186,14 +186,13 @@ def _describe(name: str, predictor: Predictor) -> dict[str, Any]:
         "scores_trained": model.scores_trained,
         "joints": list(skeleton.names),
         "limbs": [list(limb) for limb in skeleton.limbs],
-        "sides": [side_of(joint) for joint in skeleton.names],
+        "sides": skeleton.sides,
     }
 
 
-def _distances(one: Tensor, other: Tensor, names: Sequence[str], others: Sequence[str]) -> list[list[float | None]]:
+def _distances(one: Tensor, other: Tensor, matched: Sequence[int | None]) -> list[list[float | None]]:
     """(N, K) pixels between the joints of one name; None where the other model has no such joint."""
-    indices = {joint: index for index, joint in enumerate(others)}
-    pairs = enumerate(indices.get(joint) for joint in names)
+    pairs = enumerate(matched)
     columns = [None if index is None else (one[:, k] - other[:, index]).norm(dim=-1) for k, index in pairs]
     return [[None if column is None else round(column[n].item(), 2) for column in columns] for n in range(len(one))]
 

@@ -193,3 +193,77 @@ def test_coco_joints_that_nobody_labelled_are_dropped(converted, sound, tmp_path
     assert content["categories"][0]["keypoints"] == ["nose", "left_hip"]
     assert any("2 of COCO's 17 joints" in line for line in report)
     assert rows(content, 2)[0][1].tolist() == [[40, 50, 2], [20, 30, 2]]
+
+
+def project(path, *images, tasks=(("7", "cam1"), ("9", "cam2"))):
+    """A project's export: its tasks, and (name, task, subset, shapes) of each image."""
+    listed = "".join(f"<task><id>{number}</id><name>{name}</name></task>" for number, name in tasks)
+    entries = "".join(
+        f'<image id="{place}" name="{name}" subset="{subset}" task_id="{task}" width="240" height="160">{shapes}</image>'
+        for place, (name, task, subset, shapes) in enumerate(images)
+    )
+    path.write_text(f"<annotations><meta><project><tasks>{listed}</tasks></project></meta>{entries}</annotations>")
+    return path
+
+
+def point(x):
+    return f'<points label="a" points="{x},40"/>'
+
+
+@pytest.mark.parametrize(
+    "folders", [("cam1", "cam2"), ("Train", "Test"), ("task_7", "task_9"), ("images/Train", "images/Test")]
+)
+@pytest.mark.parametrize("shape", ["point", "list"])
+def test_images_of_one_name_in_two_tasks(converted, sound, tmp_path, folders, shape):
+    """The joints of each task lie on the photograph of its own folder."""
+    folder, photographs = sound(images=1).folder, tmp_path / "photographs"
+    for name in folders:
+        (photographs / name).mkdir(parents=True)
+        (photographs / name / "1.png").write_bytes((folder / "1.png").read_bytes())
+    shapes = (
+        [point(20), point(120)]
+        if shape == "point"
+        else [f'<points label="p" points="{x},40;{x},60"/>' for x in (20, 120)]
+    )
+    source = project(tmp_path / "a.xml", ("1.png", "7", "Train", shapes[0]), ("1.png", "9", "Test", shapes[1]))
+    content, _ = converted("cvat", source, photographs)
+    joints = 1 if shape == "point" else 2
+    assert {name: values[0, 0] for name, values in rows(content, joints)} == {
+        f"{folders[0]}/1.png": 20,
+        f"{folders[1]}/1.png": 120,
+    }
+
+
+def test_images_of_one_name_whose_task_is_unknown(converted, sound, tmp_path):
+    """One photograph 1.png for two tasks: the labels of neither are taken. 2.png is in one task only."""
+    data = sound(images=2)
+    source = project(
+        tmp_path / "a.xml", ("1.png", "7", "", point(20)), ("1.png", "9", "", point(120)), ("2.png", "9", "", point(60))
+    )
+    content, report = converted("cvat", source, data.folder)
+    assert [(name, values[0, 0]) for name, values in rows(content, 1)] == [("2.png", 60)]
+    assert any("2 images whose name several tasks have (first: '1.png' of task 7)" in line for line in report)
+
+
+def test_paths_in_names_decide(converted, sound, tmp_path):
+    folder, photographs = sound(images=1).folder, tmp_path / "photographs"
+    for name in ("cam1", "cam2"):
+        (photographs / name).mkdir(parents=True)
+        (photographs / name / "1.png").write_bytes((folder / "1.png").read_bytes())
+    source = project(tmp_path / "a.xml", ("cam2/1.png", "7", "", point(20)), ("cam1/1.png", "7", "", point(120)))
+    content, _ = converted("cvat", source, photographs)
+    assert {name: values[0, 0] for name, values in rows(content, 1)} == {"cam2/1.png": 20, "cam1/1.png": 120}
+
+
+@pytest.mark.parametrize(
+    ("size", "fact"),
+    [("480 320", "stated 480 x 320, 1/2"), ("160 240", "sides exchanged"), ("240 120", "stated 240 x 120.")],
+)
+def test_another_size_is_named(converted, sound, tmp_path, size, fact):
+    width, height = size.split()
+    more = f'<image name="2.png" width="{width}" height="{height}">{hand("a", "b", "c")}</image>'
+    source = cvat_file(tmp_path / "a.xml", hand("a", "b", "c"), more=more)
+    _, report = converted("cvat", source, sound(images=2).folder)
+    (line,) = (line for line in report if line.startswith("1 images have another size"))
+    assert "'2.png': 240 x 160" in line
+    assert fact in line

@@ -138,3 +138,81 @@ def test_an_empty_annotation_is_counted(converted, sound, tmp_path):
     content, report = converted("label-studio", source, sound(images=2).folder)
     assert len(content["images"]) == 1
     assert "skipped: 1 tasks whose annotation has no key point and no rectangle to convert (first: '2.png')" in report
+
+
+def two_views(names, keys=("front", "side"), extra=None):
+    """A task with two photographs; the joint a is drawn on the first and b on the second, both at other places."""
+    first, second = names
+    results = [key_point("a", 10, 10, to_name=first), key_point("b", 50, 60, to_name=second)]
+    results += [rectangle("box", "person", 5, 5, 40, 40) | {"to_name": first}]
+    data = {keys[0]: "/data/upload/1/1.png", keys[1]: "/data/upload/1/2.png", "note": "seen at 9.30", **(extra or {})}
+    return {"data": data, "annotations": [{"result": results}]}
+
+
+def joints_by_image(content):
+    return {
+        name: {
+            joint: tuple(row[:2])
+            for joint, row in zip(content["categories"][0]["keypoints"], joints, strict=True)
+            if row[2]
+        }
+        for name, joints in rows(content, len(content["categories"][0]["keypoints"]))
+    }
+
+
+TRUTH = {"1.png": {"a": (24, 16)}, "2.png": {"b": (120, 96)}}
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (("front", "side"), ("front", "side")),  # tags named as the keys
+        (("side", "front"), ("side", "front")),
+        (("front_image", "side_image"), ("front", "side")),
+        (("imgFront", "imgSide"), ("front_url", "side_url")),
+        (("img2", "img1"), ("image_2", "image_1")),
+        (("main", "side"), ("front", "side")),  # the last tag belongs to the last key
+    ],
+)
+def test_joints_lie_on_the_image_that_they_were_drawn_on(converted, sound, tmp_path, names, keys):
+    (tmp_path / "a.json").write_text(json.dumps([two_views(names, keys)]))
+    content, _ = converted("label-studio", tmp_path / "a.json", sound(images=2).folder)
+    assert joints_by_image(content) == TRUTH
+
+
+def test_tags_whose_image_the_export_does_not_state(converted, rejected, sound, tmp_path):
+    folder = sound(images=2).folder
+    (tmp_path / "a.json").write_text(json.dumps([two_views(("left_cam", "right_cam"))]))
+    rejected("label-studio", tmp_path / "a.json", folder, "front, side", "'left_cam'", "--image-tag left_cam=KEY")
+    rejected("label-studio", tmp_path / "a.json", folder, "NAME=KEY", image_tags=("left_cam",))
+    tags = ("left_cam=front", "right_cam=side")
+    content, report = converted("label-studio", tmp_path / "a.json", folder, image_tags=tags)
+    assert joints_by_image(content) == TRUTH
+    assert "Images of the tags: left_cam shows front, right_cam shows side" in report
+
+
+def test_one_tag_beside_other_pictures(converted, sound, tmp_path):
+    """Only one tag was drawn on: data.image is its picture, as before."""
+    points = [key_point("a", 10, 10, to_name="photo")]
+    task = {"data": {"thumbnail": "2.png", "image": "1.png"}, "annotations": [{"result": points}]}
+    (tmp_path / "a.json").write_text(json.dumps([task]))
+    content, _ = converted("label-studio", tmp_path / "a.json", sound(images=2).folder)
+    assert joints_by_image(content) == {"1.png": {"a": (24, 16)}}
+
+
+def test_two_tags_of_one_picture(converted, sound, tmp_path):
+    points = [key_point("a", 10, 10, to_name="overview"), key_point("b", 50, 60, to_name="zoom")]
+    source = label_studio_file(tmp_path / "a.json", ("1.png", points))
+    content, _ = converted("label-studio", source, sound(images=1).folder)
+    assert joints_by_image(content) == {"1.png": {"a": (24, 16), "b": (120, 96)}}
+
+
+def test_pages_of_a_list(converted, sound, tmp_path):
+    """`valueList` shows several pages under one tag; a region states its page."""
+    points = [key_point("a", 10, 10, to_name="p", item_index=0), key_point("b", 50, 60, to_name="p", item_index=1)]
+    points += [key_point("c", 50, 60, to_name="p", item_index=7), key_point("d", 50, 60, to_name="p")]
+    task = {"data": {"pages": ["x/1.png", "x/2.png"]}, "annotations": [{"result": points}]}
+    (tmp_path / "a.json").write_text(json.dumps([task]))
+    content, report = converted("label-studio", tmp_path / "a.json", sound(images=2).folder)
+    assert joints_by_image(content) == TRUTH
+    assert "skipped: 2 regions of an image that their task does not have" in report

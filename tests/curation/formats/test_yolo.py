@@ -144,3 +144,43 @@ def test_invalid_values_in_every_number_of_yolo(sound, tmp_path):
     text = (tmp_path / "out.json").read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
+
+
+def yolo_of_17(folder, order, names=""):
+    folder.mkdir(exist_ok=True)
+    line = "0 0.5 0.5 0.4 0.5 " + " ".join(["0.4 0.4 2"] * 17) + "\n"
+    (folder / "1.txt").write_text(line)
+    (folder / "data.yaml").write_text(f"kpt_shape: [17, 3]\nflip_idx: {order}\nnames: [person]\n{names}")
+    return folder
+
+
+NAMED = f"kpt_names: {{0: [{', '.join(COCO_NAMES)}]}}\n"
+
+
+@pytest.mark.parametrize("names", ["", NAMED])
+def test_flip_idx_that_pairs_nothing_is_a_placeholder(convert, sound, tmp_path, names):
+    source = yolo_of_17(tmp_path / "set", list(range(17)), names)
+    content, report = convert("yolo-pose", source, sound(images=1).folder)
+    assert content["categories"][0]["flip_pairs"] == [list(pair) for pair in COCO.flip_pairs]
+    assert "flip_idx pairs no joints: the 8 pairs of the joints' names are written." in report
+
+
+def test_flip_idx_against_the_names(rejected, sound, tmp_path):
+    """The pairs of a set in another order: the joints are not COCO's, or their names are wrong."""
+    folder = sound(images=1).folder
+    order = [1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14, 16]
+    rejected("yolo-pose", yolo_of_17(tmp_path / "a", order), folder, "flip_idx contradicts COCO's order", "--skeleton")
+    rejected("yolo-pose", yolo_of_17(tmp_path / "b", order, NAMED), folder, "flip_pairs pairs nose with left_eye")
+
+
+def test_images_of_one_base_name_in_two_folders(converted, sound, tmp_path):
+    data = sound(images=2)
+    for place, camera in enumerate(("cam1", "cam2")):
+        (tmp_path / "set/images" / camera).mkdir(parents=True)
+        (tmp_path / "set/labels" / camera).mkdir(parents=True)
+        (tmp_path / "set/images" / camera / "1.png").write_bytes((data.folder / f"{place + 1}.png").read_bytes())
+        line = f"0 0.5 0.5 0.4 0.5 0.{place + 2} 0.4 2 0.6 0.4 1 0.5 0.6 0\n"
+        (tmp_path / "set/labels" / camera / "1.txt").write_text(line)
+    (tmp_path / "set/data.yaml").write_text(YOLO_SETTINGS)
+    content, _ = converted("yolo-pose", tmp_path / "set", tmp_path / "set/images")
+    assert {name: joints[0, 0] for name, joints in rows(content, 3)} == {"cam1/1.png": 48, "cam2/1.png": 72}

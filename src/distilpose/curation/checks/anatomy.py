@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from distilpose.curation.checks.findings import Findings
 from distilpose.curation.checks.reading import KeypointSet
 from distilpose.evaluation.pck import joint_pair
-from distilpose.skeleton import side_of
 
 MIN_PERSONS = 20  # persons that are needed to judge a joint
 _MIN_COSINE = 0.5  # two pairs with a smaller cosine between them are not compared
@@ -32,11 +31,15 @@ def check_anatomy(data: KeypointSet, findings: Findings) -> None:
 def _check_skeleton(data: KeypointSet, findings: Findings) -> None:
     skeleton, name = data.skeleton, [data.file.name]
     findings.add("no-limbs", [] if skeleton.limbs else name)
-    paired = {joint for pair in skeleton.flip_pairs for joint in pair}
-    sided = [joint for k, joint in enumerate(skeleton.names) if side_of(joint) != "centre" and k not in paired]
+    sided = skeleton.unpaired
     findings.add("joint-unpaired", sided)
     findings.add("no-flip-pairs", [] if skeleton.flip_pairs or sided else name)
     findings.add("sigmas-missing", [] if skeleton.sigmas else name)
+    missing = set(skeleton.flip_pairs) - {(min(pair), max(pair)) for pair in data.given_pairs or ()}
+    if data.given_pairs is not None:
+        joints = [" / ".join(skeleton.names[joint] for joint in pair) for pair in sorted(missing)]
+        named = len(skeleton.flip_pairs)
+        findings.add("flip-pairs-placeholder", joints, given=named - len(missing), named=named)
 
 
 def _check_sides(data: KeypointSet, findings: Findings) -> None:

@@ -17,11 +17,12 @@ from distilpose.curation.checks.findings import Findings, Tally
 from distilpose.curation.checks.reading import KeypointSet
 from distilpose.curation.image_files import MAX_BYTES, MAX_PIXELS, ImageTooLargeError, find_inside, read_header
 from distilpose.curation.progress import show_progress
-from distilpose.data.coco import is_cut_off
+from distilpose.data.images import decode_image, is_cut_off, is_deep, plain_ratio
 from distilpose.errors import DistilPoseError
 
 _USUAL = ("RGB", "L")
-_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "CMYK", "LAB", "HSV", "YCbCr")
+_BITS = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_DEEP = ("CMYK", "LAB", "HSV", "YCbCr")
 _BLOCK, _TOGETHER = 1024, 16  # files submitted at a time, and files per future
 
 
@@ -46,8 +47,8 @@ def check_images(data: KeypointSet, findings: Findings) -> Fingerprints:
     names, digests, hashes = [], [], []
     jobs = list({name: index for index, name in enumerate(data.names)}.items())
     for name, codes, digest, look in show_progress(_check_all(data, jobs), len(jobs), "images"):
-        for code in codes:
-            tally.add(code, name)
+        for code, _, detail in (text.partition(" ") for text in codes):
+            tally.add(code, f"{name} ({detail})" if detail else name)
         if digest:
             names.append(name)
             digests.append(digest)
@@ -83,7 +84,12 @@ def _check_image(data: KeypointSet, name: str, index: int) -> tuple[list[str], b
         return ["image-unreadable"], b"", 0
     except (OSError, ValueError):
         return ["image-missing"], b"", 0
-    small = None if is_cut_off(content) else _decode_small(content, min(header.width, header.height))
+    deep = header.mode in _BITS or is_deep(content)
+    if deep:
+        image = decode_image(content, name)
+        small = None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    else:
+        small = None if is_cut_off(content) else _decode_small(content, min(header.width, header.height))
     if small is None:
         return ["image-unreadable"], b"", 0
     codes = []
@@ -93,8 +99,11 @@ def _check_image(data: KeypointSet, name: str, index: int) -> tuple[list[str], b
         unclear = stored == shown or stated not in (stored, shown)
         codes.append("image-exif-unclear" if unclear else "image-exif" if stated == shown else "image-rotated")
     if np.isfinite(stated).all() and stated != header.displayed_size and "image-rotated" not in codes:
-        codes.append("image-size")
-    if header.mode not in _USUAL:
+        ratio = plain_ratio(header.displayed_size, stated)
+        codes.append("image-size" if ratio in (None, "1") else f"image-scaled {ratio}")
+    if deep:
+        codes.append("image-depth")
+    elif header.mode not in _USUAL:
         codes.append("image-deep" if header.mode in _DEEP else "image-mode")
     return codes, hashlib.blake2b(content, digest_size=16).digest(), _difference_hash(small)
 

@@ -32,6 +32,7 @@ class KeypointSet:
         areas: (M,) NaN if missing.
         joints: (M, K, 3) x, y, v; NaN if they cannot be read.
         counts: (M,) num_keypoints; NaN if missing.
+        given_pairs: 'flip_pairs' of the category; None if it has none.
     """
 
     file: Path
@@ -45,6 +46,7 @@ class KeypointSet:
     areas: NDArray[np.float64]
     joints: NDArray[np.float64]
     counts: NDArray[np.float64]
+    given_pairs: Any = None
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -81,7 +83,9 @@ def read_set(file: Path, folder: Path, findings: Findings, category: str | None 
         return None
     image_ids, names, sizes = read_images(content["images"], findings)
     rows = read_annotations(content["annotations"], entry["id"], known, skeleton.num_keypoints, image_ids, findings)
-    return KeypointSet(file, folder, skeleton, names, sizes, *rows)
+    data = KeypointSet(file, folder, skeleton, names, sizes, *rows)
+    data.given_pairs = entry.get("flip_pairs")
+    return data
 
 
 def _choose_category(

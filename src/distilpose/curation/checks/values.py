@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -87,6 +88,8 @@ def _check_duplicates(data: KeypointSet, findings: Findings) -> None:
             duplicates.append(person)
         seen.add(key)
     findings.add("annotation-duplicate", data.ids[duplicates])
+    by_base = Counter(PurePosixPath(name).name for name in set(data.names))
+    findings.add("base-names-shared", [base for base, count in by_base.items() if count > 1])
     repeated = [name for name, count in Counter(data.names).items() if count > 1]
     findings.add("image-listed-twice", repeated)
 

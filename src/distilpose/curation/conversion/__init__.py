@@ -23,6 +23,7 @@ def convert_set(
     category: str | None = None,
     split: str | None = None,
     box_labels: tuple[str, ...] = (),
+    image_tags: tuple[str, ...] = (),
 ) -> list[str]:
     """Read a data set in another format and write it as a COCO file.
 
@@ -35,6 +36,7 @@ def convert_set(
         category: name or number of the category to convert, if there are several.
         split: split to convert, if there are several.
         box_labels: labels of the rectangles that are persons' boxes, if other rectangles are drawn too.
+        image_tags: NAME=KEY for the <Image> tags of Label Studio and the keys of their images in the tasks' data.
 
     Returns:
         Lines on what was converted and what was skipped.
@@ -44,19 +46,28 @@ def convert_set(
             to convert.
     """
     module, suffixes, options = FORMATS[form]
-    chosen = {"skeleton": skeleton, "category": category, "split": split, "box-label": ", ".join(box_labels) or None}
+    chosen = {
+        "skeleton": skeleton,
+        "category": category,
+        "split": split,
+        "box-label": ", ".join(box_labels) or None,
+        "image-tag": ", ".join(image_tags) or None,
+    }
     for option, value in chosen.items():
         if value is not None and option not in options:
             raise DistilPoseError(f"--{option} does not apply to {form}, got {value}: leave it out.")
     if not path.exists():
         raise DistilPoseError(f"{path} does not exist: give the file or folder of the labels.")
+    if not all("=" in pair for pair in image_tags):
+        raise DistilPoseError(f"--image-tag {' '.join(image_tags)} must be NAME=KEY, such as --image-tag img1=front.")
+    tags = dict(pair.split("=", 1) for pair in image_tags)
     entry = None if skeleton is None else read_skeleton(skeleton)
     with tempfile.TemporaryDirectory() as temporary:
         folder, labels = Path(temporary).resolve(), path
         try:
             if path.suffix.lower() == ".zip":
                 labels = unpack(path, folder)
-            source = Source(_find_labels(labels, suffixes), images, entry, category, split, box_labels)
+            source = Source(_find_labels(labels, suffixes), images, entry, category, split, box_labels, tags)
             persons, source_category = import_module(f"distilpose.curation.formats.{module}").read(source)
             content = to_coco(source, persons, source_category)
         except DistilPoseError as error:  # name the zip in place of the folder that it is unpacked to

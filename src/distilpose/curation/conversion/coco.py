@@ -14,9 +14,11 @@ from distilpose.curation.conversion.source import Person, Source
 from distilpose.curation.parsing import skeleton_of
 from distilpose.curation.progress import show_progress
 from distilpose.data.annotations import AREA_OF_BOX
+from distilpose.data.images import plain_ratio
 from distilpose.errors import DistilPoseError
-from distilpose.skeleton import KNOWN_SIGMAS, side_free
+from distilpose.skeleton import KNOWN_SIGMAS, known_sigma
 
+_OTHER_SIZE = "persons of images whose file has another size than the source states"
 _MARGIN = 0.1  # margin around joints without a box, as a share of their extent
 _DEFAULT_SIGMA = KNOWN_SIGMAS["shoulder"]
 
@@ -41,30 +43,42 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any])
     for person in persons:
         if person.image in image_of:
             by_image[image_of[person.image]].append(person)
+    resized: list[str] = []
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for name, group in show_progress(sorted(by_image.items()), len(by_image), "images"):
         size = image_size(source, name, "persons of images", len(group))
         if size is None:
             continue
-        if any(person.size not in (None, size) for person in group):
-            source.skip("persons of images whose file has another size than the source states", len(group))
+        stated = next((person.size for person in group if person.size not in (None, size)), None)
+        if stated is not None:
+            source.skip(_OTHER_SIZE, len(group))
+            resized.append(f"{name[-60:]!r}: {_compare(size, stated)}")
             continue
         images.append({"id": len(images) + 1, "file_name": name, "width": size[0], "height": size[1]})
         for person in group:
             row = _annotation(source, person, size)
             if row is not None:
                 annotations.append({"id": len(annotations) + 1, "image_id": len(images), "category_id": 1, **row})
+    if resized:
+        source.notes.append(f"{len(resized)} images have another size than the source states, first {resized[0]}.")
     if not any(row["num_keypoints"] for row in annotations):
         reasons = "; ".join(source.reasons()) or (
             "no person has a labelled joint" if annotations else "it lists no persons"
         )
+        reasons += f"; {resized[0]}" if resized else ""
         raise DistilPoseError(
             f"No person in {source.path} could be converted ({reasons}): check the source and --images."
         )
     entry = {"id": 1, "name": source.category or "person", **category}
     _complete(entry, source)
     return {"images": images, "annotations": annotations, "categories": [entry]}
+
+
+def _compare(size: tuple[int, int], stated: tuple[float, float]) -> str:
+    """The size of a file and of what was labelled, for a message."""
+    ratio = "sides exchanged, as by an EXIF orientation" if size == stated[::-1] else plain_ratio(size, stated)
+    return f"{size[0]} x {size[1]}, stated {stated[0]:g} x {stated[1]:g}" + (f", {ratio}" if ratio else "")
 
 
 def box_around(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -110,9 +124,15 @@ def _complete(entry: dict[str, Any], source: Source) -> None:
     """Write left-right pairs and sigmas into the category, with a note on sigmas that are not known."""
     skeleton = skeleton_of(entry, source.path)
     entry["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
+    if source.skeleton is not None and source.skeleton.get("flip_pairs") == [] and skeleton.flip_pairs:
+        entry["flip_pairs"] = []
+        source.notes.append(
+            f"--skeleton has no flip_pairs, and the names state {len(skeleton.flip_pairs)}, which training takes: "
+            "data.skeleton.flip_pairs=[] trains without pairs."
+        )
     sigmas = skeleton.sigmas
     if sigmas is None:
-        known = {name: KNOWN_SIGMAS.get(side_free(name)) for name in skeleton.names}
+        known = {name: known_sigma(joint) for name, joint in zip(skeleton.names, skeleton.joints, strict=True)}
         sigmas = tuple(value or _DEFAULT_SIGMA for value in known.values())
         unknown = [name for name, value in known.items() if value is None]
         source.notes.append(

@@ -40,12 +40,13 @@ class Box:
 
 @dataclass
 class Regions:
-    """Points and boxes on one image, and its width and height in pixels as the source states them."""
+    """Points and boxes on one image, its width and height in pixels as the source states them, and its task and subset."""
 
     image: str
     size: tuple[float, float] | None = None
     points: list[Point] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
+    task: tuple[str, str] = ("", "")
 
 
 def category_of_names(source: Source, names: set[str]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Source:
         category: name, or number, of the category to convert, if there are several.
         split: split to convert, if there are several.
         box_labels: labels of the rectangles that are persons' boxes.
+        image_tags: for the <Image> tags of Label Studio the key of their image in the tasks' data.
         skipped: count of each reason to skip something.
         examples: first example of some reasons.
         notes: lines of the report on choices of the conversion.
@@ -61,6 +62,7 @@ class Source:
     category: str | None = None
     split: str | None = None
     box_labels: tuple[str, ...] = ()
+    image_tags: Mapping[str, str] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -35,6 +35,6 @@ FORMATS = {
     "crowdpose": Format("crowdpose", (".json",), ("category",)),
     "lsp": Format("lsp", (".mat",)),
     "cvat": Format("cvat", (".xml",), ("skeleton", "category", "split", "box-label")),
-    "label-studio": Format("label_studio", (".json",), ("skeleton", "category", "box-label")),
+    "label-studio": Format("label_studio", (".json",), ("skeleton", "category", "box-label", "image-tag")),
     "yolo-pose": Format("yolo", (), ("skeleton", "category", "split")),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from distilpose.curation.conversion.regions import (
 )
 from distilpose.curation.conversion.source import Person, Source, is_size, quoted
 from distilpose.curation.formats.cvat_labels import read_labels
+from distilpose.curation.formats.cvat_tasks import separate_tasks
 from distilpose.curation.parsing import parsing
 from distilpose.errors import DistilPoseError
 
@@ -34,6 +36,8 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     with parsing(source.path, "CVAT for images 1.1"):
         ElementTree.parse(source.path, ElementTree.XMLParser(target=file))
     source.check_split(file.subsets)
+    separate_tasks(file.images, file.tasks, source)
+    file.lists = [(label, replace(person, image=image.image)) for label, person, image in file.lists_on if image.image]
     points = [point for image in file.images for point in image.points]
     has_skeletons = any((point.group or "").startswith(_SKELETON) for point in points)
     if file.lists and not has_skeletons and len(points) < sum(len(person.joints) for _, person in file.lists):
@@ -58,6 +62,8 @@ class _Document(ElementTree.TreeBuilder):
         category: category of the labels, empty without a skeleton label.
         images: points and boxes of each image.
         lists: label and person of each list of points.
+        lists_on: the same, each with its image.
+        tasks: name of each task of a project by its id.
         subsets: names of the splits.
     """
 
@@ -67,6 +73,8 @@ class _Document(ElementTree.TreeBuilder):
         self.category: dict[str, Any] = {}
         self.images: list[Regions] = []
         self.lists: list[tuple[str, Person]] = []
+        self.lists_on: list[tuple[str, Person, Regions]] = []
+        self.tasks: dict[str, str] = {}
         self.subsets: set[str] = set()
         self._depth = 0
 
@@ -89,6 +97,8 @@ class _Document(ElementTree.TreeBuilder):
         element = super().end(tag)
         if tag == "labels" and not self.category:
             self.category = read_labels(element, self.source)
+        if tag == "task":
+            self.tasks[(element.findtext("id") or "").strip()] = (element.findtext("name") or "").strip()
         if tag == "image":
             self._read_image(element)
             element.clear()
@@ -98,7 +108,7 @@ class _Document(ElementTree.TreeBuilder):
         """Read the shapes of an image."""
         source, subset = self.source, element.get("subset", "")
         self.subsets |= {subset} - {""}
-        image = Regions(element.get("name", ""), _size(element))
+        image = Regions(element.get("name", ""), _size(element), task=(element.get("task_id", ""), subset))
         self.images.append(image)
         if source.split is not None and subset not in ("", source.split):
             return
@@ -124,7 +134,7 @@ class _Document(ElementTree.TreeBuilder):
                 source.skip("points without coordinates")
             elif shape.tag == "points":
                 rows = np.array([[*place, _visibility(shape)] for place in places], dtype=np.float64)
-                self.lists.append((label, Person(image.image, rows, size=image.size)))
+                self.lists_on.append((label, Person(image.image, rows, size=image.size), image))
             elif shape.tag == "box" and _number(shape.get("rotation", "0")):
                 source.skip("turned boxes")
             elif shape.tag == "box":

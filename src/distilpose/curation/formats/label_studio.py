@@ -18,7 +18,7 @@ from distilpose.curation.conversion.regions import (
     no_such_label,
 )
 from distilpose.curation.conversion.source import Person, Source, is_size
-from distilpose.curation.formats.label_studio_addresses import address_of, parse_address
+from distilpose.curation.formats.label_studio_addresses import addresses_of, keys_of_tags, parse_address
 from distilpose.curation.parsing import read_json, validated
 from distilpose.errors import DistilPoseError
 
@@ -38,6 +38,7 @@ class _Region:
         value: its values.
         is_rectangle: whether it is a rectangle.
         group: id of the rectangle that it belongs to; None if it belongs to none.
+        tag: name of the <Image> tag that it was drawn on.
         is_wanted: whether it is, or belongs to, a rectangle of --box-label or --category; true without these options.
     """
 
@@ -49,6 +50,7 @@ class _Region:
         self.is_rectangle = self.type in _RECTANGLES
         self.group = str(content["parentID"]) if content.get("parentID") else None
         self.is_wanted = True
+        self.tag = str(content["to_name"]) if content.get("to_name") else None
 
     def listed(self, key: str) -> list[Any]:
         """The value of that key, which is a list."""
@@ -80,19 +82,17 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
         wanted = _wanted_labels(source)
         if labels and wanted and wanted.isdisjoint(labels):
             raise no_such_label(wanted, labels, source)
+    by_address = _by_address(tasks, regions, source)
     references: dict[str, ImageReference] = {}
-    for task in tasks:
-        if address := address_of(task):
+    for parts in by_address:
+        for address in parts:
             references.setdefault(address, parse_address(address)).count += 1
-        else:
-            source.skip("tasks without the address of an image")
     image_of = find_images(source, references, "tasks of images")
     images = []
-    for task, row in zip(tasks, regions, strict=True):
-        name = image_of.get(address_of(task))
-        image = None if name is None else _read_task(task, row, name, source)
-        if image is not None:
-            images.append(image)
+    for task, parts in zip(tasks, by_address, strict=True):
+        found = {image_of[address]: row for address, row in parts.items() if address in image_of}
+        if found and _is_annotated(task, source):
+            images += [one for name, row in found.items() if (one := _read_image(row, name, source)) is not None]
     choose_boxes(images, source)
     category = category_of_names(source, names)
     return group_persons(images, category["keypoints"], source), category
@@ -130,14 +130,46 @@ def _read_regions(task: dict[str, Any], source: Source) -> list[_Region]:
     return regions
 
 
-def _read_task(task: dict[str, Any], regions: list[_Region], name: str, source: Source) -> Regions | None:
-    """Points and boxes of a task. If there are none, None, and the reason is counted."""
+def _by_address(
+    tasks: list[dict[str, Any]], regions: list[list[_Region]], source: Source
+) -> list[dict[str, list[_Region]]]:
+    """For each task the regions of each of its images, by the image's address. The tag of a region states its image."""
+    addresses = [addresses_of(task) for task in tasks]
+    keys = list(dict.fromkeys(key for one in addresses if len(one) > 1 for key in one))
+    drawn = (one for row in regions for one in row if one.type in _POINTS + _RECTANGLES)
+    tags = sorted({one.tag for one in drawn if one.tag is not None})
+    key_of = keys_of_tags(tags, keys, source.image_tags, source.path)
+    if len(tags) > 1 and len(keys) > 1:
+        source.notes.append("Images of the tags: " + ", ".join(f"{tag} shows {key_of[tag]}" for tag in tags))
+    parts: list[dict[str, list[_Region]]] = []
+    for images, row in zip(addresses, regions, strict=True):
+        first = next((key for key in (*key_of.values(), "image", "img", *images) if key in images), None)
+        grouped: dict[str, list[_Region]] = {} if first is None or len(images[first]) > 1 else {images[first][0]: []}
+        if first is None:
+            source.skip("tasks without the address of an image")
+        for region in row if first is not None else ():
+            pages = images.get(key_of.get(region.tag or "") or first or "", [])
+            page = region.content.get("item_index", 0 if len(pages) == 1 else None)
+            if isinstance(page, int) and 0 <= page < len(pages):
+                grouped.setdefault(pages[page], []).append(region)
+            elif region.type in _POINTS + _RECTANGLES:
+                source.skip("regions of an image that their task does not have")
+        parts.append(grouped if len(grouped) < 2 else {address: row for address, row in grouped.items() if row})
+    return parts
+
+
+def _is_annotated(task: dict[str, Any], source: Source) -> bool:
+    """Whether the task has an annotation; none and further ones are counted."""
     annotations = _annotations(task)
     if not annotations:
         source.skip("tasks without an annotation")
-        return None
     if len(annotations) > 1:
         source.skip("further annotations of a task, after its first", len(annotations) - 1)
+    return bool(annotations)
+
+
+def _read_image(regions: list[_Region], name: str, source: Source) -> Regions | None:
+    """Points and boxes of an image. If there are none, None, and the reason is counted."""
     size = image_size(source, name, "tasks of images")
     if size is None:
         return None

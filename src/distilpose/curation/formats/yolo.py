@@ -14,8 +14,9 @@ from pydantic import BaseModel, StrictInt, StrictStr
 from distilpose.curation.conversion.image_lookup import image_names, image_size
 from distilpose.curation.conversion.source import Person, Source
 from distilpose.curation.formats.yolo_files import LabelFiles
-from distilpose.curation.parsing import MAX_JOINTS, parsing, validated
+from distilpose.curation.parsing import MAX_JOINTS, parsing, skeleton_of, validated
 from distilpose.errors import DistilPoseError
+from distilpose.skeleton import Skeleton
 
 _MAX_COORDINATE = 1e6  # multiples of the image's side; larger numbers can overflow
 
@@ -119,7 +120,23 @@ def _category(settings: Settings, kind: int, file: Path, source: Source) -> dict
                 f"flip_idx={order} in {file} must hold each of 0..{count - 1} once, and swap in pairs."
             )
         category["flip_pairs"] = [[joint, order[joint]] for joint in range(count) if joint < order[joint]]
+        named = Skeleton.from_names(category["keypoints"]).flip_pairs
+        if named and not category["flip_pairs"]:  # what tools write that know no pairs
+            source.notes.append(f"flip_idx pairs no joints: the {len(named)} pairs of the joints' names are written.")
+        elif not names and source.skeleton is None and named:
+            _check_assumed(category, file)
     return category
+
+
+def _check_assumed(category: dict[str, Any], file: Path) -> None:
+    """Check that joints without names, taken as COCO's, have COCO's pairs."""
+    try:
+        skeleton_of(category, file)
+    except DistilPoseError:
+        raise DistilPoseError(
+            f"{file} names no joints, and its flip_idx contradicts COCO's order of {len(category['keypoints'])} joints: give "
+            "kpt_names in the file, or --skeleton."
+        ) from None
 
 
 def _persons(

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distilpose.data.annotations import KeypointAnnotations
-from distilpose.skeleton import side_of
 from distilpose.visualization.drawing import COLOURS
 
 _MAX_POINTS = 2000  # points drawn for each joint in the figure of positions
@@ -88,7 +87,7 @@ def _bones(axes: Axes, data: KeypointAnnotations) -> None:
 
 
 def _colours(data: KeypointAnnotations) -> list[tuple[float, float, float]]:
-    rows = [COLOURS[side_of(name)] for name in data.skeleton.names]
+    rows = [COLOURS[side] for side in data.skeleton.sides]
     return [(r / 255, g / 255, b / 255) for r, g, b in rows]
 
 

@@ -1,0 +1,249 @@
+"""Decoding of image files, the same for training, evaluation, recording and prediction: 8-bit BGR, turned by EXIF.
+
+`distilpose.runtime` imports it, so it needs OpenCV only; without Pillow, headers are not read.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import struct
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from distilpose.errors import DistilPoseError
+
+log = logging.getLogger(__name__)
+
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and medical devices write into 16-bit files
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ORIENTATION = 0x0112
+_PLAIN_RATIOS = 16  # largest number in a ratio that is named, such as 1/2 or 3/4
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """An image as (H, W, 3) uint8 in OpenCV's order, blue first; see `decode_image`.
+
+    Raises:
+        OSError: the file cannot be read.
+        DistilPoseError: it is not an image, or a truncated JPEG.
+    """
+    content = Path(path).read_bytes()
+    image = decode_image(content, str(path))
+    if image is None:
+        raise DistilPoseError(
+            f"Image {path} is cut off or not an image that OpenCV reads ({len(content)} bytes): download it again."
+        )
+    return image
+
+
+def decode_image(content: bytes, name: str = "The image") -> NDArray[np.uint8] | None:
+    """An image file's content as (H, W, 3) uint8, blue first; None if it is cut off or cannot be decoded.
+
+    It is turned by its EXIF entry. Transparency is dropped, grey and palettes become colours. More than 8 bits, or real
+    numbers, are scaled to 8 bits by `to_8_bits`.
+
+    Args:
+        content: the bytes of the file.
+        name: name of the file, for the log.
+    """
+    image: NDArray[Any] | None = None
+    if content and not is_cut_off(content):
+        if content[:4] in _TIFF:
+            image = _decode_tiff(content)
+        if image is None:
+            image = _decode_with_opencv(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None or image.dtype == np.uint8:
+        return image
+    bits = significant_bits(content) or needed_bits(image)
+    if bits == 16 and image.dtype == np.uint16:
+        return _decode_with_opencv(content, cv2.IMREAD_COLOR)
+    return to_8_bits(image, bits, name)
+
+
+def _decode_with_opencv(content: bytes, flags: int) -> NDArray[Any] | None:
+    with suppress(cv2.error):  # raised for more pixels than OpenCV's limit, for example
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    return None
+
+
+def needed_bits(image: NDArray[Any]) -> int:
+    """The least of 8, 10, 12, 14 and 16 bits that hold the largest value, or more."""
+    largest = float(np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0).max(initial=0))
+    needed = math.floor(math.log2(largest)) + 1 if largest >= 1 else 0
+    return next((depth for depth in _DEPTHS if depth >= needed), needed)
+
+
+def to_8_bits(image: NDArray[Any], bits: int, name: str = "The image") -> NDArray[np.uint8]:
+    """Pixels of more than 8 bits, or real numbers, as 8 bits; each depth is logged once.
+
+    12 bits in a 16-bit file are a nearly black image if they are taken as 16.
+
+    Args:
+        image: (H, W, C) of integers or floats. Floats are shares of 1 if none is larger.
+        bits: bits of the values, otherwise.
+        name: name of the file, for the log.
+    """
+    is_real = image.dtype.kind == "f"
+    values = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0) if is_real else image
+    if is_real and values.max(initial=0) <= 1:
+        _log_depth(f"{image.dtype} from 0 to 1", name)
+        return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    _log_depth(f"{bits} bits in {image.dtype}", name)
+    if not is_real and image.dtype.kind == "u":
+        return np.minimum(image >> max(0, bits - 8), 255).astype(np.uint8)
+    return np.clip(np.floor(values / 2.0 ** (bits - 8)), 0, 255).astype(np.uint8)
+
+
+def significant_bits(content: bytes) -> int | None:
+    """Bits of a sample that a PNG or TIFF file states to be significant; None if it does not state fewer than it stores."""
+    if content.startswith(b"\x89PNG"):
+        # chunks before the pixels; sBIT has one byte for each channel
+        place = 8
+        while place + 8 <= len(content):
+            length, kind = struct.unpack(">I4s", content[place : place + 8])
+            if kind == b"sBIT" and length:
+                bits = max(content[place + 8 : place + 8 + min(length, 4)], default=0)
+                return bits if 8 <= bits < 16 else None
+            if kind == b"IDAT":
+                return None
+            place += 12 + length
+    return None
+
+
+def is_deep(content: bytes) -> bool:
+    """Whether a PNG stores 16 bits for each colour, which Pillow does not tell for RGB."""
+    return content.startswith(b"\x89PNG") and content[24:25] == b"\x10"
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Whether these are the bytes of a truncated JPEG: its last scan has no end marker.
+
+    Decoders fill the missing part with grey, without an error.
+    """
+    end = b"\xff\xd9"
+    if not content.startswith(b"\xff\xd8") or content.endswith(end):
+        return False
+    return content.rfind(end) < content.rfind(b"\xff\xda")
+
+
+def check_size(path: Path, shown: tuple[int, ...], stated: tuple[int, ...], source: str | Path) -> None:
+    """Check that a decoded image has the size that the annotation file states: otherwise its labels lie elsewhere.
+
+    Args:
+        path: the image.
+        shown: width and height of the decoded image.
+        stated: width and height in the annotation file.
+        source: the annotation file.
+
+    Raises:
+        DistilPoseError: a side differs by more than a pixel. The message names a plain ratio, or exchanged sides.
+    """
+    if shown == stated or min(stated) <= 0:
+        return
+    turned = shown == stated[::-1]
+    if not turned and all(abs(one - other) <= 1 for one, other in zip(shown, stated, strict=True)):
+        return
+    sizes = f"Image {path} has {shown[0]} x {shown[1]} pixels, but {source} states {stated[0]} x {stated[1]}"
+    if turned and (orientation := orientation_of(path)) >= 5:
+        raise DistilPoseError(
+            f"{sizes}: the tool that labelled it ignored its EXIF orientation {orientation}, so the labels belong to the "
+            "unturned photograph. Write the photographs without EXIF (Pillow: Image.open(file).save(copy)), or turn the labels."
+        )
+    if turned:
+        raise DistilPoseError(
+            f"{sizes}: the sides are exchanged. Exchange width and height in the file if the labels fit the photograph as it "
+            "is, or give the photographs that were labelled."
+        )
+    ratio = plain_ratio(shown, stated)
+    if ratio is not None:
+        raise DistilPoseError(
+            f"{sizes}: it is {ratio} of the size that was labelled. Give the photographs that were labelled, or multiply "
+            f"width, height, bbox and keypoints in the file by {ratio} and area by its square."
+        )
+    raise DistilPoseError(
+        f"{sizes}: it is another photograph, or a cropped one. Give the photographs that were labelled "
+        "(python -m distilpose.dataset check lists all such images)."
+    )
+
+
+def plain_ratio(shown: tuple[float, ...], stated: tuple[float, ...]) -> str | None:
+    """The factor from the stated to the shown size, such as 1/2 or 0.347; None if the shapes differ.
+
+    Sides may be rounded by a pixel.
+    """
+    factor = (shown[0] + shown[1]) / (stated[0] + stated[1])
+    if any(abs(one - factor * other) > 1 for one, other in zip(shown, stated, strict=True)):
+        return None
+    for below in range(1, _PLAIN_RATIOS + 1):
+        above = round(factor * below)
+        fits = (abs(one - above * other / below) <= 1 for one, other in zip(shown, stated, strict=True))
+        if 1 <= above <= _PLAIN_RATIOS and all(fits):
+            return f"{above}/{below}" if below > 1 else str(above)
+    return f"{factor:.3g}"
+
+
+def displayed_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image file as it is decoded, from its header; None if Pillow cannot read it."""
+    header = _header(path)
+    return None if header is None else header[1::-1] if header[2] >= 5 else header[:2]
+
+
+def orientation_of(path: Path) -> int:
+    """EXIF orientation of an image file; 1 if it has none."""
+    header = _header(path)
+    return 1 if header is None else header[2]
+
+
+def _header(path: Path) -> tuple[int, int, int] | None:
+    """Width, height and EXIF orientation as stored."""
+    try:
+        from PIL import Image
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                orientation = image.getexif().get(_ORIENTATION, 1)
+                # Pillow states a TIFF's size as it is turned
+                tags = getattr(image, "tag_v2", {})
+                width, height = int(tags.get(256, image.width)), int(tags.get(257, image.height))
+                return width, height, orientation if orientation in range(1, 9) else 1
+    except Exception:  # on damaged files Pillow's readers raise exceptions of any type
+        return None
+
+
+def _decode_tiff(content: bytes) -> NDArray[Any] | None:
+    """A TIFF with transparency, palette, CMYK or one channel of more than 16 bits, which OpenCV reads otherwise or not at all.
+
+    Others, and damaged ones, give None.
+    """
+    try:
+        from PIL import Image, ImageOps
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content)) as image:
+                if image.mode in ("L", "RGB") or image.mode.startswith("I;16"):
+                    return None
+                picture = ImageOps.exif_transpose(image)
+                if image.mode not in ("I", "F"):
+                    return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
+                return np.repeat(np.asarray(picture)[..., None], 3, axis=2)
+    except Exception:  # on damaged files Pillow's readers raise exceptions of any type
+        return None
+
+
+_logged: set[str] = set()
+
+
+def _log_depth(depth: str, name: str) -> None:
+    if depth not in _logged:
+        _logged.add(depth)
+        log.warning(f"{name} has {depth}, read as 8 bits for each colour; other files like it are not reported again.")
