@@ -45,7 +45,7 @@ class ReportSettings:
         output: new folder of report.md, report.json, curves.png and by_<x>.png.
     """
 
-    runs: list[str]
+    runs: list[str | Path]
     metric: str
     at: Literal["last", "best"]
     baseline: str | None

@@ -22,6 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from distilpose.cli.distributed_errors import translate_distributed_errors
 from distilpose.cli.help import print_settings
+from distilpose.cli.path_values import quote_paths
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.process import log_to_stderr, silence_stdout
 from distilpose.cli.resolvers import register_resolvers
@@ -64,7 +65,7 @@ def command(
     A user error (an unknown override, a missing file, a folder that cannot be written) is printed as one sentence, and
     the exit status is 1. Any other exception is a defect of this package: its stack trace is printed, and written to
     crash.log in the run's folder. With HYDRA_FULL_ERROR=1 every error keeps its trace. In a multirun the other jobs still
-    run.
+    run. The values of path settings are taken as they are, see `path_values`.
 
     Args:
         config_name: name of the root configuration.
@@ -82,6 +83,7 @@ def command(
             job = _make_job(task, declared, effective, show_traces, setup)
             with _traces("1"):  # Hydra then lets exceptions through to here
                 try:
+                    sys.argv[1:] = quote_paths(sys.argv[1:], declared)
                     start(job)()
                 except SystemExit:
                     if declared is not None and {"-h", "--help"} & {*sys.argv[1:]}:
