@@ -25,7 +25,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from distilpose.cli.process import silence_stdout
 from distilpose.data.geometry import check_rgb, given_boxes, region_of_box, warp_image, warp_of_region
-from distilpose.data.image_formats import decode
 from distilpose.errors import DistilPoseError
 from distilpose.exporting.onnx_file import INPUT, network_input, open_session, read_file
 from distilpose.skeleton import Skeleton
@@ -175,11 +174,13 @@ def _print_poses(skeleton: Skeleton, poses: Poses, as_json: bool) -> None:
 
 def _read_rgb(path: str) -> NDArray[np.uint8]:
     content = read_file(path)
-    image = decode(content)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
     if image is None:
         raise DistilPoseError(
-            f"{path} is cut off, not an image that OpenCV can read, or has more than 100 million pixels: give another "
-            "image file."
+            f"{path} is not an image that OpenCV can read, or has more than 100 million pixels: give another image file."
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.boxes import Instances, detector_instances, ground_truth_instances, keep_labels
 from distilpose.data.codec import encode_regression
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
-from distilpose.data.image_formats import decode
+from distilpose.data.image_formats import decode_with_pillow
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import IMAGENET_MEAN as MEAN
 from distilpose.outputs import IMAGENET_STD as STD
@@ -167,9 +168,25 @@ def read_image(path: str | Path) -> NDArray:
         DistilPoseError: it is not an image, or a truncated JPEG.
     """
     content = Path(path).read_bytes()
-    image = decode(content)
+    image: NDArray | None = None
+    if content and not is_cut_off(content):
+        with suppress(cv2.error):  # raised for more pixels than OpenCV's limit, for example
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            image = decode_with_pillow(content)
     if image is None:
         raise DistilPoseError(
             f"Image {path} is cut off or not an image that OpenCV reads ({len(content)} bytes): download it again."
         )
     return image
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Whether these are the bytes of a truncated JPEG: its last scan has no end marker.
+
+    Decoders fill the missing part with grey, without an error.
+    """
+    end = b"\xff\xd9"
+    if not content.startswith(b"\xff\xd8") or content.endswith(end):
+        return False
+    return content.rfind(end) < content.rfind(b"\xff\xda")

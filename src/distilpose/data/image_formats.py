@@ -1,4 +1,4 @@
-"""Formats of image files: which suffixes are read, and the decoder. OpenCV decodes what it can, and Pillow the rest.
+"""Formats of image files: which suffixes are read, and the decoder of what OpenCV does not read.
 
 Pillow is imported only when it is needed, since `distilpose.runtime` works without it.
 """
@@ -6,11 +6,9 @@ Pillow is imported only when it is needed, since `distilpose.runtime` works with
 from __future__ import annotations
 
 import io
-from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,18 +57,11 @@ def _avif() -> bool:
     return "AVIF" in Image.OPEN or ".avif" in Image.registered_extensions()
 
 
-def decode(content: bytes) -> NDArray | None:
-    """An image file's content as (H, W, 3) uint8 in OpenCV's order, turned by EXIF; None if it is damaged or no image."""
-    image: NDArray | None = None
-    if content and not is_cut_off(content):
-        with suppress(cv2.error):  # raised for more pixels than OpenCV's limit, for example
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            image = _decode_with_pillow(content)
-    return image
+def decode_with_pillow(content: bytes) -> NDArray | None:
+    """The content of an image file that OpenCV cannot decode, as (H, W, 3) uint8, blue first, turned by EXIF.
 
-
-def _decode_with_pillow(content: bytes) -> NDArray | None:
+    None if Pillow cannot decode it either, if it is truncated, or if it has more than 8 bits.
+    """
     try:
         from PIL import Image, ImageOps
     except ImportError:
@@ -84,14 +75,3 @@ def _decode_with_pillow(content: bytes) -> NDArray | None:
             return np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(file).convert("RGB"))[..., ::-1])
     except Exception:  # on damaged files Pillow's readers raise exceptions of any type
         return None
-
-
-def is_cut_off(content: bytes) -> bool:
-    """Whether these are the bytes of a truncated JPEG: its last scan has no end marker.
-
-    Decoders fill the missing part with grey, without an error.
-    """
-    end = b"\xff\xd9"
-    if not content.startswith(b"\xff\xd8") or content.endswith(end):
-        return False
-    return content.rfind(end) < content.rfind(b"\xff\xda")

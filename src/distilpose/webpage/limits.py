@@ -16,8 +16,8 @@ from annotated_types import Ge, Gt, Le, Unit
 from numpy.typing import NDArray
 from PIL import Image
 
+from distilpose.data.coco import is_cut_off
 from distilpose.data.geometry import MAX_SIDE, given_boxes
-from distilpose.data.image_formats import decode
 from distilpose.errors import DistilPoseError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -100,7 +100,10 @@ def decode_image(content: bytes, limits: Limits) -> NDArray[np.uint8]:
             f"The image is too large ({width} x {height} pixels): send at most {limits.max_pixels / 1e6:g} million pixels and "
             f"{MAX_SIDE} a side.",
         )
-    image = decode(content)
+    try:
+        image = None if is_cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
     if image is None:
         raise RequestError(422, "The image is cut off or damaged: save it again and send that.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)

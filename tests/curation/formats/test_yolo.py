@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 
 import numpy as np
@@ -144,3 +145,18 @@ def test_invalid_values_in_every_number_of_yolo(sound, tmp_path):
     text = (tmp_path / "out.json").read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
+
+
+def test_image_ids_follow_the_numbers_in_the_names(converted, sound, tmp_path):
+    data = sound()
+    source = yolo(data, tmp_path / "yolo")
+    images = tmp_path / "photos"
+    images.mkdir()
+    used = sorted({row["image_id"] for row in data.people})
+    for new, number in enumerate(used, 8):  # frame_8, frame_9, frame_10, …
+        shutil.copy(data.folder / f"{number}.png", images / f"frame_{new}.png")
+        (source / "labels" / "train" / f"{number}.txt").rename(source / "labels" / "train" / f"frame_{new}.txt")
+    content, _ = converted("yolo-pose", source, images)
+    assert [(entry["id"], entry["file_name"]) for entry in content["images"]] == [
+        (index, f"frame_{new}.png") for index, new in enumerate(range(8, 8 + len(used)), 1)
+    ]

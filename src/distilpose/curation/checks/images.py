@@ -17,7 +17,7 @@ from distilpose.curation.checks.findings import Findings, Tally
 from distilpose.curation.checks.reading import KeypointSet
 from distilpose.curation.image_files import MAX_BYTES, MAX_PIXELS, ImageTooLargeError, find_inside, read_header
 from distilpose.curation.progress import show_progress
-from distilpose.data.image_formats import is_cut_off
+from distilpose.data.coco import is_cut_off
 from distilpose.errors import DistilPoseError
 
 _USUAL = ("RGB", "L")

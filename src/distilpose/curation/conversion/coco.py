@@ -15,6 +15,7 @@ from distilpose.curation.parsing import skeleton_of
 from distilpose.curation.progress import show_progress
 from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.errors import DistilPoseError
+from distilpose.files import natural_key
 from distilpose.skeleton import KNOWN_SIGMAS, side_free
 
 _MARGIN = 0.1  # margin around joints without a box, as a share of their extent
@@ -43,7 +44,9 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any])
             by_image[image_of[person.image]].append(person)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for name, group in show_progress(sorted(by_image.items()), len(by_image), "images"):
+    for name, group in show_progress(
+        sorted(by_image.items(), key=lambda pair: natural_key(pair[0])), len(by_image), "images"
+    ):
         size = image_size(source, name, "persons of images", len(group))
         if size is None:
             continue
