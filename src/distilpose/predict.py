@@ -194,6 +194,8 @@ def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, outp
                     else:
                         write_picture(paths[frame.name], image, JPEG_QUALITY)
                 progress.advance(task)
+            if isinstance(source, Video):
+                progress.update(task, total=pipeline.position)  # the file may state an estimate
         except KeyboardInterrupt:
             outcome.interrupted = True
     for note in video.notes(output / DRAWN_VIDEO) if video is not None else ():

@@ -116,8 +116,9 @@ def _check_grammar(word: str) -> None:
             raise DistilPoseError(
                 f"{word!r} is not a setting: expected NAME=VALUE, see --help for the names."
             ) from None
-        quoted = shlex.quote(f"{key}={QuotedString(value, Quote.single).with_quotes()}")
-        reason = " ".join(str(error.__cause__ or error).split())
+        quote = Quote.single if '"' in value else Quote.double  # the shell's quotes are single ones
+        quoted = shlex.quote(f"{key}={QuotedString(value, quote).with_quotes()}")
+        reason = " ".join(str(error).partition("See https://")[0].split())
         raise DistilPoseError(
             f"{word} cannot be parsed ({reason[:120]}): correct the value of {key}, or, if it is text, quote it for the "
             f"shell and for Hydra: {quoted}."
