@@ -70,7 +70,7 @@ def read_boxes(
         if counted:
             ids, by_id = _images_by_id(ids, counted, first, path)
     else:
-        names = {number: str(entry["file_name"]) for number, entry in file.images.items()}
+        names: dict[Any, str] = {number: str(entry["file_name"]) for number, entry in file.images.items()}
         named = [names.get(row.get("image_id"), "") for row, _ in persons]
         matches = match_names([*names.values()], ids)
         ids = _renumbered(ids, {matches.images[name]: n for n, name in names.items() if name in matches.images})
@@ -119,10 +119,12 @@ def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0,
 
 def _frames_by_name(file: BoxFile) -> dict[Any, int]:
     """Frame numbers from the images: by file name for a list, by image_id for an annotation file."""
-    stated = {key: entry.get("frame_id", entry.get("frame_index")) for key, entry in file.images.items()}
+    stated: dict[Any, Any] = {
+        key: entry.get("frame_id", entry.get("frame_index")) for key, entry in file.images.items()
+    }
     if stated and all(isinstance(frame, int) for frame in stated.values()):
         return stated
-    ids = {entry["file_name"]: key for key, entry in file.images.items()}
+    ids: dict[Any, Any] = {entry["file_name"]: key for key, entry in file.images.items()}
     if file.is_list:
         ids = {
             row["file_name"]: row.get("image_id") for row in file.rows if isinstance(row, dict) and row.get("file_name")

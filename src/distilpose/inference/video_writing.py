@@ -144,7 +144,7 @@ def drawing_rate(source: str | int, stated: float, frames: int = 100) -> float:
     """
     if isinstance(source, int) or not os.path.isfile(source):
         return stated
-    capture, times = cv2.VideoCapture(source, cv2.CAP_FFMPEG), []
+    capture, times = cv2.VideoCapture(source, cv2.CAP_FFMPEG), list[float]()
     while len(times) < frames and capture.grab():
         times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     capture.release()

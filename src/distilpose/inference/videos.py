@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ class Video:
                     break
         self._report_end(number)
 
-    def _file_images(self) -> Iterator[tuple[Any, float]]:
+    def _file_images(self) -> Generator[tuple[Any, float], None, None]:
         image, self._first = self._first, None
         try:
             while image is not None:
@@ -119,7 +119,7 @@ class Video:
         finally:
             self._capture.release()
 
-    def _live_images(self) -> Iterator[tuple[Any, float]]:
+    def _live_images(self) -> Generator[tuple[Any, float], None, None]:
         """The newest frames, and when they arrived."""
         newest = NewestFrames(self._capture, self._first, self._arrived)
         self._first = None
