@@ -218,6 +218,8 @@ def report(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, outcom
     print(f"{plural(len(outcome.rows), 'person')} on {read}: {output / 'results.json'}")
     if isinstance(source, ImageFiles) and source.empty:
         log.info(f"Skipped {plural(len(source.empty), 'image')} without a box in {cfg.boxes}.")
+    if isinstance(source, ImageFiles) and source.several:
+        log.info(f"{plural(source.several, 'file')} hold several pictures or pages: only the first of each is read.")
     if boxes.dropped:
         origin = f"in {cfg.boxes}" if cfg.boxes is not None else "of the detector"
         log.info(f"Dropped {boxes.dropped} of the boxes {origin}: they have no size or lie outside the {noun}.")

@@ -171,3 +171,14 @@ def test_truncated_files_of_other_formats_are_not_half_grey(suffix, tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DistilPoseError, match="cut off"):
         read_rgb(path)
+
+
+def test_files_of_several_pictures_are_counted(tmp_path):
+    pages = [Image.new("RGB", (20, 10), colour) for colour in ("red", "green", "blue")]
+    for name in ("a.gif", "b.tif", "c.webp"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    for name in ("d.gif", "e.tif", "f.png"):
+        pages[0].save(tmp_path / name)
+    source = ImageFiles(find_images(tmp_path))
+    assert all(frame.fault is None for frame in source.frames())
+    assert source.several == 3

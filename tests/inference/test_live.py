@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from distilpose.inference.live import LATEST
+from distilpose.inference.live import LATEST, NewestFrames
 from distilpose.inference.videos import open_source
 
 
@@ -42,6 +42,7 @@ def shown(frame):
     return (int(frame.image[0, 0, 2]) * 256 + int(frame.image[0, 0, 1])) / 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", [0.0, 0.25])
 def test_a_slow_reader_gets_the_newest_frames(wait, monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
@@ -62,3 +63,19 @@ def test_a_slow_reader_gets_the_newest_frames(wait, monkeypatch):
         assert any(f" {count} frames" in note for count in range(40, 100))
     else:
         assert not dropped
+
+
+def test_a_burst_is_kept_and_an_old_frame_is_not(monkeypatch):
+    """Frames that came together are all new; without a clock, a frame's age is set by hand."""
+    pictures = [np.full((4, 4, 3), number, np.uint8) for number in range(4)]
+
+    class Burst(Camera):
+        def read(self):
+            return (True, pictures.pop(0)) if pictures else (False, None)
+
+    newest = NewestFrames(Burst(), np.full((4, 4, 3), 9, np.uint8), time.monotonic())
+    newest._thread.join(timeout=5)
+    newest._waiting[0] = (newest._waiting[0][0], time.monotonic() - 60)
+    assert [int(newest.read()[0][0, 0, 0]) for _ in range(4)] == [0, 1, 2, 3]
+    assert newest.read()[0] is None
+    assert newest.dropped == 1

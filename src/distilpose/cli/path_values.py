@@ -28,7 +28,10 @@ from distilpose.errors import DistilPoseError
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 MULTIRUN = ("-m", "--multirun")
 # flags of Hydra that take a value
-VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
+VALUED = (
+    "--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c", "--info", "-i",
+    "--experimental-rerun",
+)  # fmt: skip
 _FUNCTION = re.compile(
     r"(choice|range|interval|glob|shuffle|sort|tag|int|float|str|bool|json_str|extend_list)\(.*\)", re.DOTALL
 )

@@ -137,6 +137,17 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     return cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
+def _holds_several(path: Path) -> bool:
+    """Whether a file holds further pictures, such as an animation or pages; a preview in a JPEG does not count."""
+    if path.suffix.lower() not in (".gif", ".tif", ".tiff", ".webp", ".apng", ".png", ".avif"):
+        return False
+    try:
+        with _without_pillow_limit(), Header.open(path) as header:
+            return bool(getattr(header, "is_animated", False))
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
 @contextmanager
 def _without_pillow_limit() -> Iterator[None]:
     """Disable Pillow's limit of 179 million pixels; `max_pixels` replaces it."""
@@ -166,9 +177,11 @@ class ImageFiles:
     Attributes:
         live: False.
         noun: name of one of its frames.
+        several: number of files read so far that hold further pictures, which are passed over.
     """
 
     live, noun = False, "image"
+    several = 0
 
     def __init__(
         self,
@@ -198,6 +211,8 @@ class ImageFiles:
                 yield frame
             else:
                 try:
-                    yield frame._replace(image=read_rgb(path, self.max_pixels))
+                    image = read_rgb(path, self.max_pixels)
+                    self.several += _holds_several(path)
+                    yield frame._replace(image=image)
                 except DistilPoseError as error:
                     yield frame._replace(fault=str(error))

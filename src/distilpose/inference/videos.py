@@ -20,6 +20,7 @@ from distilpose.inference.live import NewestFrames
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".mjpeg", ".mjpg",
+    ".3gp", ".3g2", ".mts", ".m2ts", ".ogv", ".asf", ".vob", ".mxf",
 )  # fmt: skip
 _SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
 # a file with less than this share of its frames, or of its bytes, is damaged
