@@ -29,7 +29,8 @@ class NewestFrames:
     def __init__(self, capture: cv2.VideoCapture, first: Any, arrived: float) -> None:
         self.dropped = 0
         self._capture, self._stop = capture, False
-        self._waiting: deque[tuple[Any, float]] = deque([(first, arrived)])
+        self._first = (first, arrived)
+        self._waiting: deque[tuple[Any, float]] = deque()
         self._changed = Condition()
         self._thread = Thread(target=self._run, name="live", daemon=True)
         self._thread.start()
@@ -47,15 +48,18 @@ class NewestFrames:
         self._thread.join(timeout=2)
 
     def _drop_old(self) -> None:
-        while len(self._waiting) > 1 and self._waiting[1][0] is not None and self._age() > LATEST:
+        while len(self._waiting) > 1 and self._waiting[1][0] is not None and _age(self._waiting[0]) > LATEST:
             self._waiting.popleft()
             self.dropped += 1
 
-    def _age(self) -> float:
-        return time.monotonic() - self._waiting[0][1]
-
     def _run(self) -> None:
-        image = self._after_buffered() if self._age() > LATEST else self._next()
+        if _age(self._first) > LATEST and (image := self._after_buffered()) is not None:
+            self.dropped += 1  # the first frame
+        else:
+            with self._changed:
+                self._waiting.append(self._first)
+                self._changed.notify()
+            image = self._next()
         while not self._stop:
             with self._changed:
                 self._waiting.append((image, time.monotonic()))
@@ -82,3 +86,7 @@ class NewestFrames:
             self.dropped += 1
             before = now
         return image
+
+
+def _age(read: tuple[Any, float]) -> float:
+    return time.monotonic() - read[1]

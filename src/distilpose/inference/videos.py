@@ -130,9 +130,7 @@ class Video:
         finally:
             newest.close()
             if newest.dropped:
-                self.notes.append(
-                    f"{self.source}: {newest.dropped} frames were passed over, because the model is slower than the source."
-                )
+                self.notes.append(f"{self.source}: {newest.dropped} frames were passed over while the model was busy.")
 
     def _seconds(self, number: int, last: float, arrived: float) -> float:
         """Time of the frame just read; always later than the frame before, even in a damaged file."""
