@@ -24,8 +24,8 @@ from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.validate_settings import hints_of, parameters_of
 from distilpose.errors import DistilPoseError
 
-# folders that Hydra itself makes
-HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+# paths that are not declared as such: folders that Hydra makes, and settings that also take a word
+OTHER_PATHS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "resume", "weights")
 MULTIRUN = ("-m", "--multirun")
 # flags of Hydra that take a value
 VALUED = (
@@ -136,7 +136,7 @@ def is_path(name: str, declared: type | None) -> bool:
         name: name on the command line, such as data.root.
         declared: class that declares the command's own settings.
     """
-    if name in HYDRA_PATHS:
+    if name in OTHER_PATHS:
         return True
     *groups, leaf = name.split(".")
     owner: Any = declared

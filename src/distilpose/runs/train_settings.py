@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, Unit
@@ -131,14 +130,14 @@ class TrainSettings:
         trial: number of a search's trial; set by the search.
     """
 
-    folder: str | Path
+    folder: str
     name: str | int | float
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]
     check: bool
     lr_find: bool
-    resume: str | Path | None
+    resume: str | None
     threads: Annotated[int, Ge(1), Le(1024)] | None
-    weights: str | Path | None
+    weights: str | None
     weights_kind: Literal["averaged", "raw"]
     scale_lr: bool
     reference_batch: Annotated[int, Ge(1), Unit("crops")]
