@@ -7,6 +7,7 @@ Without a detector's boxes, each image is one person in a box as large as the im
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from distilpose.files import write_json
 from distilpose.inference.boxes import read_boxes
 from distilpose.inference.images import find_images, image_ids
 from distilpose.skeleton import COCO, Skeleton
+
+log = logging.getLogger(__name__)
 
 
 def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) -> dict[str, Any]:
@@ -49,6 +52,8 @@ def annotate(folder: Path, boxes: Path | None = None, like: Path | None = None) 
         images.append({"id": number, "file_name": image.name, "width": width, "height": height})
         for box in persons:
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": box})
+    if len(images) < len(ids):
+        log.warning(f"{len(ids) - len(images)} of {len(ids)} images have no box that can be used, and are left out.")
     limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]
     category = {"id": 1, "name": "person", "keypoints": list(skeleton.names), "skeleton": limbs}
     return {"images": images, "annotations": annotations, "categories": [category]}

@@ -5,9 +5,11 @@ import os
 import stat
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distilpose.errors import DistilPoseError
-from distilpose.files import atomic_write, remove_parts, write_json, write_text
+from distilpose.files import atomic_write, natural_key, remove_parts, write_json, write_text
 
 
 def names(folder):
@@ -86,3 +88,15 @@ def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
     remove_parts(tmp_path)
     assert names(tmp_path) == [".hidden.part", "checkpoints", "metrics.csv"]
     assert names(tmp_path / "checkpoints") == ["last.ckpt"]
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20, unique=True), st.sampled_from(["", "frame_", "a 1 "]))
+def test_numbers_in_names_are_in_the_order_of_their_values(numbers, prefix):
+    names = [f"{prefix}{number}.jpg" for number in numbers]
+    assert sorted(names, key=natural_key) == [f"{prefix}{number}.jpg" for number in sorted(numbers)]
+
+
+def test_natural_order_of_folders_and_case():
+    names = ["B1/2.jpg", "a10/1.jpg", "a2/10.jpg", "a2/9.jpg", "A2/1.jpg", "a2/09.jpg", "a", "é2", "e\u030110"]
+    expected = ["a", "A2/1.jpg", "a2/09.jpg", "a2/9.jpg", "a2/10.jpg", "a10/1.jpg", "B1/2.jpg", "é2", "e\u030110"]
+    assert sorted(names, key=natural_key) == expected

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from matroska import write_matroska
 from onnx import TensorProto, helper, save
 
 from distilpose import Predictor
@@ -307,3 +308,33 @@ def test_ctrl_c_keeps_the_results(checkpoint, tmp_path):
     assert work.returncode == 130, errors
     assert "Traceback" not in errors
     assert 8 <= len(rows_of(output)) < 1000
+
+
+def test_boxes_of_frames_that_are_shifted_by_one(clip, checkpoint, tmp_path, caplog):
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    for row in truth["annotations"]:
+        row["image_id"] += 1
+    write_json(
+        [{key: row[key] for key in ("image_id", "bbox")} for row in truth["annotations"]], tmp_path / "late.json"
+    )
+    settings = [f"checkpoint={checkpoint}", f"source={clip}", "draw=false"]
+    rows = predict(*settings, f"boxes={tmp_path / 'truth.json'}", f"output={tmp_path / 'right'}")
+    caplog.clear()
+    late = predict(*settings, f"boxes={tmp_path / 'late.json'}", f"output={tmp_path / 'late'}")
+    assert [row["frame"] for row in late] == list(range(1, 12))
+    assert "1 boxes of 1 frames that are not there" in caplog.text
+    assert "first_frame=1" in caplog.text
+    mended = predict(*settings, f"boxes={tmp_path / 'late.json'}", f"output={tmp_path / 'mended'}", "first_frame=1")
+    assert [row["box"] for row in mended] == [row["box"] for row in rows]
+
+
+def test_a_whole_video_of_varying_rate(checkpoint, tmp_path, capsys):
+    """It ends with status 0, has the times of the file, and the drawing has its length."""
+    times = [0, 0.04, 0.08, 0.5, 0.54, 1.0]
+    images = [np.full((48, 64, 3), 40 * number, np.uint8) for number in range(6)]
+    path = write_matroska(tmp_path / "phone.mkv", images, times, duration=1.5, fps=25)
+    rows = predict(f"checkpoint={checkpoint}", f"source={path}", f"output={tmp_path / 'out'}")
+    assert [row["time"] for row in rows] == pytest.approx(times, abs=2e-3)
+    assert "on 6 frames" in capsys.readouterr().out
+    annotated = cv2.VideoCapture(str(tmp_path / "out" / "annotated.mp4"))
+    assert annotated.get(cv2.CAP_PROP_FRAME_COUNT) / annotated.get(cv2.CAP_PROP_FPS) == pytest.approx(1.04, abs=0.05)

@@ -32,7 +32,7 @@ class BenchmarkSettings:
         device: auto, cpu, cuda or cuda:1.
     """
 
-    models: Annotated[list[str], MinLen(1)]
+    models: Annotated[list[str | Path], MinLen(1)]
     batch_size: Annotated[int, Ge(1)]
     rounds: Annotated[int, Ge(1)]
     warmup: Annotated[int, Ge(0)]

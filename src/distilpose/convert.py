@@ -37,8 +37,8 @@ class ConvertSettings:
         weights_kind: weights to take from a .ckpt whose training averaged them (callbacks=ema).
     """
 
-    source: str
-    output: str
+    source: str | Path
+    output: str | Path
     reverse: bool
     weights_kind: WeightsKind
     model: Group | None

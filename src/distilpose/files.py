@@ -9,8 +9,10 @@ import json
 import logging
 import math
 import os
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from distilpose.errors import DistilPoseError
@@ -62,6 +64,16 @@ def quarantine(file: Path, error: Exception) -> None:
     renamed = file.with_name(f"{file.stem}.damaged{file.suffix}")
     file.replace(renamed)
     log.warning("%s is damaged (%s): renamed to %s.", file, error, renamed.name)
+
+
+def natural_key(name: str | PurePath) -> tuple[Any, ...]:
+    """Sort key of a path that orders numbers by value, as people count: frame_2 comes before frame_10.
+
+    Case decides only between names that are otherwise equal, and so do leading zeros.
+    """
+    parts = [unicodedata.normalize("NFC", part) for part in PurePath(name).parts]
+    keys = [re.split(r"(\d+)", part.casefold()) for part in parts]
+    return [[int(piece) if odd % 2 else piece for odd, piece in enumerate(key)] for key in keys], parts
 
 
 def sha256_of(file: str | Path) -> str:

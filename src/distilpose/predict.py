@@ -7,11 +7,11 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Unit
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from distilpose.cli.command import command
 from distilpose.cli.validate_settings import Group
@@ -24,26 +24,19 @@ from distilpose.inference.boxes import read_boxes, read_frame_boxes
 from distilpose.inference.images import OPENCV_PIXELS, ImageFiles
 from distilpose.inference.pipeline import RowPipeline
 from distilpose.inference.progress import UNREAD, plural, progress_bar, unread_summary
-from distilpose.inference.results_journal import ResultsJournal, digest, image_marks
+from distilpose.inference.results_journal import ResultsJournal, compared_settings, digest
 from distilpose.inference.smoothing import OneEuroFilter
 from distilpose.inference.tracking import Tracker, TrackingSettings
+from distilpose.inference.video_writing import atomic_video, drawing_rate
 from distilpose.inference.videos import Video, open_source
-from distilpose.inference.writing import (
-    RowBuffer,
-    atomic_video,
-    draw_rows,
-    drawing_paths,
-    write_csv,
-    write_rows,
-)
+from distilpose.inference.writing import RowBuffer, draw_rows, drawing_paths, write_csv, write_rows
 from distilpose.models import load_model
 from distilpose.models.remote import local_file
 from distilpose.runs.run_of_checkpoint import run_padding
 from distilpose.visualization.drawing import write_picture
 
-# settings that do not change the poses, and may differ when a prediction resumes
-_NOT_COMPARED = ("output", "resume", "device", "draw", "draw_threshold", "csv", "frames", "max_pixels")
 JPEG_QUALITY = 92  # of the drawn images, 0 to 100
+DRAWN_VIDEO = "annotated.mp4"
 INTERRUPTED = 130  # exit status of any command that Ctrl-C ends
 
 log = logging.getLogger(__name__)
@@ -61,6 +54,8 @@ class PredictSettings:
         frames: stop a video, camera or stream after this many frames; null reads to the end, or until Ctrl-C.
         boxes: COCO annotation file or a list of {image_id or file_name, bbox, score}, used instead of a detector; for a
             video the image_id is the number of the frame, from 0.
+        first_frame: number of a video's first frame, or of the first image, where the box file counts them; null is 0 for a
+            video and 1 for images, whose file names decide first.
         category_id: category of persons in the box file and in the results.
         box_threshold: boxes with a score below this are skipped.
         flip_test: average each crop with its mirror image; released does it like the published code.
@@ -80,11 +75,12 @@ class PredictSettings:
 
     checkpoint: Path
     weights_kind: Literal["averaged", "raw"]
-    source: str | int
+    source: Path | str | int
     output: Path | int
     resume: Literal["auto"] | None
     frames: Annotated[int, Ge(1)] | None
     boxes: Path | None
+    first_frame: int | None
     category_id: int
     box_threshold: Annotated[float, Ge(0), Le(1)]
     flip_test: FlipTest
@@ -143,8 +139,9 @@ def open_source_and_boxes(cfg: DictConfig) -> tuple[ImageFiles | Video, BoxSourc
     if not cfg.detector._target_.endswith("WholeImage"):
         raise DistilPoseError(f"boxes={cfg.boxes} and a detector are both given: remove boxes=… or detector=….")
     if isinstance(source, Video):
-        return source, FileBoxes(read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold))
-    boxes, ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold)
+        frames = read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold, cfg.first_frame or 0)
+        return source, FileBoxes(frames)
+    boxes, ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold, cfg.first_frame)
     images = ImageFiles(source.paths, cfg.max_pixels, ids, empty=set(source.paths) - boxes.keys())
     return images, FileBoxes({ids[path]: image_boxes for path, image_boxes in boxes.items()})
 
@@ -177,28 +174,12 @@ def make_pipeline(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource,
     )
 
 
-def compared_settings(cfg: DictConfig, source: ImageFiles | Video) -> dict[str, Any]:
-    """The settings that results depend on, with digests instead of files."""
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    for name in _NOT_COMPARED:
-        settings.pop(name)
-    detector = settings.pop("detector")
-    detector.pop("device", None)
-    settings["detector"] = {**detector, "file": digest(detector.get("file"))}
-    settings.update({name: digest(cfg[name]) for name in ("boxes", "calibration")})
-    if isinstance(source, ImageFiles):
-        settings["source"] = image_marks(source.paths, source.ids)
-    elif Path(str(cfg.source)).is_file():
-        settings["source"] = digest(cfg.source)
-    return settings
-
-
 def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, output: Path) -> Outcome:
     """Find and draw the persons on all frames, or until Ctrl-C; the rows are kept in the journal."""
     outcome, journal, skeleton = Outcome(RowBuffer(output)), pipeline.journal, pipeline.predictor.skeleton
     paths = drawing_paths(output, source.paths) if cfg.draw and isinstance(source, ImageFiles) else {}
-    fps = source.fps if isinstance(source, Video) and cfg.draw else None
-    drawing = nullcontext() if fps is None else atomic_video(output / "annotated.mp4", fps)
+    fps = drawing_rate(source.source, source.fps) if isinstance(source, Video) and cfg.draw else None
+    drawing = nullcontext() if fps is None else atomic_video(output / DRAWN_VIDEO, fps)
     with drawing as video, progress_bar() as progress:
         task = progress.add_task(f"{source.noun}s", total=len(source) or None, known=len(journal.rows))
         try:
@@ -209,12 +190,16 @@ def run(cfg: DictConfig, source: ImageFiles | Video, pipeline: RowPipeline, outp
                 if cfg.draw and frame.image is not None:
                     image = draw_rows(frame.image, rows, skeleton, cfg.draw_threshold)
                     if video is not None:
-                        video.write(image)
+                        video.write(image, frame.time)
                     else:
                         write_picture(paths[frame.name], image, JPEG_QUALITY)
                 progress.advance(task)
+            if isinstance(source, Video):
+                progress.update(task, total=pipeline.position)  # the file may state an estimate
         except KeyboardInterrupt:
             outcome.interrupted = True
+    for note in video.notes(output / DRAWN_VIDEO) if video is not None else ():
+        log.info(note)
     # an earlier start may have got further than this one
     for frame, rows in pipeline.run(pipeline.known_frames(source)):
         outcome.rows.add(rows)
@@ -228,13 +213,20 @@ def report(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, outcom
     (output / UNREAD).unlink(missing_ok=True)  # an earlier start may have written it
     if faults:
         write_text("".join(f"{fault}\n" for fault in faults), output / UNREAD)
-    read = f"{outcome.read} of {plural(total, noun)}" if total else plural(outcome.read, noun)
+    # the number of frames that a video states may be an estimate
+    read = f"{outcome.read} of {plural(total, noun)}" if isinstance(source, ImageFiles) else plural(outcome.read, noun)
     print(f"{plural(len(outcome.rows), 'person')} on {read}: {output / 'results.json'}")
     if isinstance(source, ImageFiles) and source.empty:
         log.info(f"Skipped {plural(len(source.empty), 'image')} without a box in {cfg.boxes}.")
+    if isinstance(source, ImageFiles) and source.several:
+        log.info(f"{plural(source.several, 'file')} hold several pictures or pages: only the first of each is read.")
     if boxes.dropped:
-        log.info(f"Dropped {boxes.dropped} of the boxes in {cfg.boxes}: they have no size or lie outside the {noun}.")
+        origin = f"in {cfg.boxes}" if cfg.boxes is not None else "of the detector"
+        log.info(f"Dropped {boxes.dropped} of the boxes {origin}: they have no size or lie outside the {noun}.")
     if isinstance(source, Video):
+        ended = not outcome.interrupted and outcome.read != source.max_frames
+        if ended and isinstance(boxes, FileBoxes) and (unused := boxes.unused(outcome.read)):
+            log.warning(f"{cfg.boxes}: {unused}")
         for note in source.notes:
             log.info(note)
         if source.faults and not outcome.interrupted:

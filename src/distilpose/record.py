@@ -44,8 +44,8 @@ class RecordSettings:
     """
 
     split: Literal["train", "val"]
-    output: str | None
-    folder: str
+    output: Path | None
+    folder: Path
     batch_size: Annotated[int, Ge(1), Unit("persons")]
     device: str
     teacher: Group

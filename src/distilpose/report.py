@@ -46,7 +46,7 @@ class ReportSettings:
         output: new folder of report.md, report.json, curves.png and by_<x>.png.
     """
 
-    runs: list[str]
+    runs: list[str | Path]
     metric: str
     at: Literal["last", "best"]
     baseline: str | None
@@ -68,13 +68,13 @@ def main() -> None:
 def arguments(words: Sequence[str]) -> list[str]:
     """Convert the command line to Hydra's form: folders as `runs=[…]`, quoted if needed, then overrides, then flags.
 
-    An argument with "=" is an override unless it is an existing folder.
+    An argument with "=" is an override unless it is an existing folder, or starts as a path does.
     """
     folders, overrides, flags = [], [], []
     for before, word in zip(["", *words], words, strict=False):
         if word.startswith("-") or before in VALUED:
             flags.append(word)
-        elif Path(word).is_dir() or not ("=" in word or word.startswith("~")):
+        elif Path(word).is_dir() or word[:1] in ("/", ".") or not ("=" in word or word.startswith("~")):
             folders.append(_quoted(word))
         elif re.match("baseline=(?!null$)[^'\"]", word):  # names of rows contain commas and equals signs
             overrides.append(f"baseline={_quoted(word.removeprefix('baseline='))}")

@@ -40,9 +40,9 @@ class ShareSettings:
         private: whether the repository is private if it is created.
     """
 
-    checkpoint: str
+    checkpoint: str | Path
     weights_kind: Literal["averaged", "raw"]
-    evaluations: list[str] | str
+    evaluations: list[str | Path] | str | Path
     name: str | None
     licence: str | None
     data_note: str | None

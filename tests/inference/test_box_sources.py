@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distilpose.inference.box_sources import DetectedBoxes
+from distilpose.inference.box_sources import DetectedBoxes, FileBoxes
 from distilpose.inference.boxes import Boxes
 from distilpose.inference.images import Frame
 
@@ -28,3 +28,21 @@ def test_detections_outside_the_image_are_dropped():
     assert boxes.tolist() == detections[:1].tolist()
     assert scores.tolist() == [0.9]
     assert len(source.locate(Frame(0, name="unread.jpg")).boxes) == 0
+
+
+def test_boxes_of_frames_that_are_not_there_are_counted():
+    def source(*numbers):
+        return FileBoxes({number: Boxes(np.ones((2, 4)), np.ones(2)) for number in numbers})
+
+    assert source(0, 5, 11).unused(12) == ""
+    shifted = source(*range(1, 13)).unused(12)
+    assert "2 boxes of 1 frames" in shifted
+    assert "first_frame=1" in shifted
+    assert "shifted" not in source(3, 20).unused(12)
+    assert "4 boxes of 2 frames" in source(-1, 5, 99).unused(12)
+
+
+def test_dropped_detections_are_counted():
+    source = DetectedBoxes(FixedDetector(np.array([[10, 10, 40, 60], [300, 10, 40, 60]]), np.ones(2)))
+    source.locate(Frame(0, image=np.zeros((100, 200, 3), np.uint8)))
+    assert source.dropped == 1

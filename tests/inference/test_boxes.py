@@ -106,3 +106,153 @@ def test_boxes_of_a_videos_frames(tmp_path):
         read_frame_boxes(write(tmp_path, [{**rows[0], "category_id": 1}]), category_id=2)
     with pytest.raises(DistilPoseError, match=r"boxes\.json.*list"):
         read_frame_boxes(write(tmp_path, {}), category_id=1)
+
+
+def images_in(tmp_path, *names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    return image_ids(find_images((tmp_path / names[0]).parent))
+
+
+def listing(*names, start=1):
+    """An annotation file with one person, whose box starts at the image's id, on each image."""
+    return {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names, start)],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 1, "bbox": [number, 2, 3, 4]}
+            for number in range(start, start + len(names))
+        ],
+    }
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_the_folder_in_the_file_names_decides(as_list, tmp_path, caplog):
+    caplog.set_level("INFO", "distilpose")
+    content = listing("cam1/0001.jpg", "cam2/0001.jpg", "cam2/0002.jpg")
+    if as_list:
+        content = [
+            {"file_name": entry["file_name"], "bbox": row["bbox"]}
+            for entry, row in zip(content["images"], content["annotations"], strict=True)
+        ]
+    ids = images_in(tmp_path, "cam1/0001.jpg", "cam1/0002.jpg")
+    boxes, numbers = read_boxes(write(tmp_path, content), ids, category_id=1)
+    assert {path.name: image_boxes.boxes[:, 0].tolist() for path, image_boxes in boxes.items()} == {"0001.jpg": [1]}
+    assert numbers[tmp_path / "cam1/0001.jpg"] == 1
+    assert len(set(numbers.values())) == 2  # the image that is not in the file has no other image's number
+    assert "1 of 3 rows are used" in caplog.text
+    assert "2 of other images" in caplog.text
+
+
+def test_a_name_that_fits_nothing_is_not_replaced_by_the_image_id(tmp_path, caplog):
+    ids = images_in(tmp_path, "p/a.jpg", "p/b.jpg")
+    rows = [
+        {"file_name": "c.jpg", "image_id": 1, "bbox": [1, 2, 3, 4]},
+        {"file_name": "b.jpg", "image_id": 1, "bbox": [5, 2, 3, 4]},
+    ]
+    boxes, _ = read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert {path.name: image_boxes.boxes[0, 0] for path, image_boxes in boxes.items()} == {"b.jpg": 5}
+    assert "1 of other images" in caplog.text
+
+
+def test_every_row_that_is_left_out_is_counted(tmp_path, caplog):
+    ids = images_in(tmp_path, "p/a.jpg")
+    row = {"file_name": "a.jpg", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.9}
+    rows = [
+        row,
+        {**row, "category_id": 18},
+        {**row, "score": 0.1},
+        {**row, "iscrowd": 1},
+        {**row, "file_name": "x/y.jpg"},
+    ]
+    read_boxes(write(tmp_path, rows), ids, category_id=1, threshold=0.5)
+    for fact in (
+        "1 of 5 rows",
+        "1 of another category than 1",
+        "1 with a score below 0.5",
+        "1 of crowds",
+        "1 of other images",
+    ):
+        assert fact in caplog.text
+
+
+def test_frames_without_leading_zeros_meet_their_boxes_by_number(tmp_path):
+    names = [f"p/frame_{number}.jpg" for number in range(1, 13)]
+    ids = images_in(tmp_path, *names)
+    rows = [{"image_id": number, "bbox": [number, 2, 3, 4]} for number in range(1, 13)]
+    boxes, _ = read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert {path.name: image_boxes.boxes[0, 0] for path, image_boxes in boxes.items()} == {
+        f"frame_{number}.jpg": number for number in range(1, 13)
+    }
+
+
+def test_image_ids_that_may_mean_names_or_order(tmp_path, caplog):
+    caplog.set_level("INFO", "distilpose")
+    ids = images_in(tmp_path, *(f"p/frame_{number}.jpg" for number in range(2, 11)))
+
+    def first_boxes(numbers, **options):
+        rows = [{"image_id": number, "bbox": [number, 2, 3, 4]} for number in numbers]
+        boxes, _ = read_boxes(write(tmp_path, rows), ids, category_id=1, **options)
+        return {path.name: image_boxes.boxes[0, 0] for path, image_boxes in boxes.items()}
+
+    by_name = {f"frame_{number}.jpg": number for number in range(2, 11)}
+    assert first_boxes(range(2, 11)) == by_name
+    assert first_boxes(range(1, 10)) == {name: number - 1 for name, number in by_name.items()}
+    assert "count the 9 images from 1" in caplog.text
+    with pytest.raises(DistilPoseError, match=r"image_id 3.*frame_3\.jpg.*frame_4\.jpg.*first_frame=1"):
+        first_boxes([3])
+    assert first_boxes([3], first=1) == {"frame_4.jpg": 3}
+    assert first_boxes([3], first=2) == {"frame_3.jpg": 3}
+
+
+def test_image_ids_that_are_names(tmp_path):
+    """Ultralytics writes the name without suffix, as a number where it is one."""
+    ids = images_in(tmp_path, "p/7.jpg", "p/a.jpg", "p/b.jpg")
+    rows = [{"image_id": number, "bbox": [1, 2, 3, 4]} for number in ("b", 7)]
+    boxes, _ = read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert {path.name for path in boxes} == {"7.jpg", "b.jpg"}
+
+
+def test_a_shift_by_one_is_made_visible(tmp_path, caplog):
+    ids = images_in(tmp_path, *(f"p/{number:06d}.jpg" for number in range(12)))
+    rows = [{"image_id": number, "bbox": [number, 2, 3, 4]} for number in range(1, 13)]
+    boxes, _ = read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert len(boxes) == 11
+    assert "1 of other images" in caplog.text
+    assert "shifted by one" in caplog.text
+    assert "first_frame=1" in caplog.text
+    boxes, _ = read_boxes(write(tmp_path, rows), ids, category_id=1, first=1)
+    assert {path.name: image_boxes.boxes[0, 0] for path, image_boxes in boxes.items()} == {
+        f"{number:06d}.jpg": number + 1 for number in range(12)
+    }
+
+
+def test_one_number_for_two_images(tmp_path):
+    content = listing("a.jpg", "b.jpg")
+    content["images"][1]["id"] = 1
+    with pytest.raises(DistilPoseError, match=r"a\.jpg and b\.jpg the same id 1"):
+        read_boxes(write(tmp_path, content), images_in(tmp_path, "p/a.jpg", "p/b.jpg"), category_id=1)
+
+
+@pytest.mark.parametrize(
+    ("names", "start", "expected"),
+    [
+        (["frame_000000.PNG", "frame_000001.PNG", "frame_000005.PNG"], 1, [0, 1, 5]),  # CVAT numbers images from 1
+        (["000001.jpg", "000002.jpg", "000003.jpg"], 0, [0, 1, 2]),  # ffmpeg numbers files from 1
+        (["x.jpg", "y.jpg", "z.jpg"], 4, [4, 5, 6]),
+    ],
+)
+def test_file_names_number_the_frames(names, start, expected, tmp_path):
+    frames = read_frame_boxes(write(tmp_path, listing(*names, start=start)), category_id=1)
+    assert [*frames] == expected
+    assert [boxes.boxes[0, 0] for boxes in frames.values()] == [start, start + 1, start + 2]
+
+
+def test_stated_frames_decide(tmp_path):
+    content = listing("v/000008.jpg", "v/000009.jpg")
+    for entry, frame in zip(content["images"], (3, 4), strict=True):
+        entry["frame_id"] = frame
+    assert [*read_frame_boxes(write(tmp_path, content), category_id=1)] == [3, 4]
+    rows = [{"image_id": 9, "frame": 2, "bbox": [1, 2, 3, 4]}, {"image_id": "x", "bbox": [1, 2, 3, 4]}]
+    assert [*read_frame_boxes(write(tmp_path, rows), category_id=1)] == [2]
+    assert [*read_frame_boxes(write(tmp_path, rows), category_id=1, first=1)] == [1]

@@ -8,7 +8,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from onnx import TensorProto, helper, save
+from onnx import TensorProto, helper, load, save
 from torchvision.models import detection as torchvision_detection
 
 from distilpose.errors import DistilPoseError
@@ -190,3 +190,88 @@ def test_onnxruntime_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(DistilPoseError, match=r"detector=onnx needs onnxruntime.*distilpose\[runtime\]"):
         OnnxDetector(tmp_path / "d.onnx")
+
+
+def dets(corners=CORNERS, scores=SCORES):
+    return np.c_[corners, scores].astype(np.float32)[None]
+
+
+def named_detector(path, outputs, metadata=None):
+    """An ONNX file with outputs of these names."""
+    constant_detector(path, *outputs.values())
+    model = load(str(path))
+    for number, name in enumerate(outputs):
+        model.graph.node[number].output[0] = model.graph.output[number].name = name
+    helper.set_model_props(model, metadata or {})
+    save(model, str(path))
+    return path
+
+
+ROWS = np.c_[CORNERS, SCORES, LABELS].astype(np.float32)
+YOLO = np.c_[centred(CORNERS), one_hot(SCORES, LABELS)].astype(np.float32)
+MANY = np.r_[YOLO, np.zeros((15, 7), np.float32)]
+FOREIGN = {
+    "rtmlib": {"dets": dets(), "labels": LABELS[None].astype(np.int64)},
+    "rtmlib with masks": {"dets": dets(), "labels": LABELS[None].astype(np.int64), "masks": np.zeros((1, 5, 4, 4), np.float32)},
+    "torchvision": {"boxes": CORNERS, "labels": LABELS.astype(np.int64), "scores": SCORES},
+    "RT-DETR": {"labels": LABELS[None].astype(np.int64), "boxes": CORNERS[None], "scores": SCORES[None]},
+    "by order": {"a": CORNERS, "b": LABELS.astype(np.int64), "c": SCORES},
+    "boxes and scores": {"box": CORNERS[None], "class": one_hot(SCORES, LABELS)[None]},
+    "rows": {"output0": ROWS[None]},
+    "yolo": {"output0": MANY.T[None].copy()},
+    "yolo heads": {"p3": MANY[:10].T[None].copy(), "p4": MANY[10:].T[None].copy()},
+    "yolo with masks": {
+        "output0": np.c_[MANY, np.full((20, 8), 5, np.float32)].T[None].copy(), "output1": np.zeros((1, 8, 4, 4), np.float32),
+    },
+    "objectness heads": {
+        "p3": np.r_[
+            np.c_[centred(CORNERS), SCORES, one_hot(np.ones(5, np.float32), LABELS)], np.zeros((9, 8))
+        ].astype(np.float32)[None],
+        "p4": np.zeros((1, 4, 8), np.float32),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_the_layout_of_a_foreign_file_is_found(kind, tmp_path):
+    detections = OnnxDetector(named_detector(tmp_path / "d.onnx", FOREIGN[kind]))(IMAGE)
+    assert detections.boxes == pytest.approx(np.array([[10, 0, 20, 40], [50, 0, 20, 20]]))
+    assert detections.scores == pytest.approx([0.9, 0.7], abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_detections_have_the_same_layout(count, tmp_path):
+    outputs = {"dets": dets()[:, :count], "labels": LABELS[None, :count].astype(np.int64)}
+    detector = OnnxDetector(named_detector(tmp_path / "d.onnx", outputs))
+    assert detector.layout == "dets_labels"
+    assert len(detector(IMAGE).boxes) == count
+
+
+def test_the_names_in_the_file_say_which_class_is_a_person(tmp_path, caplog):
+    def detector(names, **options):
+        outputs = {
+            "output0": np.c_[MANY, np.full((20, 6), 300, np.float32)].T[None].copy()
+        }  # keypoints after the classes
+        return OnnxDetector(named_detector(tmp_path / "d.onnx", outputs, {"names": names}), **options)
+
+    persons = [[10, 0, 20, 40], [50, 0, 20, 20]]
+    assert detector("{0: 'person', 1: 'dog', 2: 'cat'}")(IMAGE).boxes == pytest.approx(np.array(persons))
+    assert detector("['dog', 'person', 'cat']")(IMAGE).boxes == pytest.approx(np.array([[0, 0, 20, 20]]))
+    assert len(detector("['dog', 'person', 'cat']", person=0)(IMAGE).boxes) == 2
+    with pytest.raises(DistilPoseError, match=r"d\.onnx.*'bird'.*detector\.person=INDEX"):
+        detector("{0: 'bird', 1: 'dog', 2: 'cat'}")
+
+
+def test_undecoded_heads_are_an_error(tmp_path):
+    outputs = {name: np.zeros((1, 3, side, side, 85), np.float32) for name, side in (("p3", 4), ("p4", 2))}
+    with pytest.raises(DistilPoseError, match=r"d\.onnx.*p3 \(1, 3, 4, 4, 85\).*boxes decoded"):
+        OnnxDetector(named_detector(tmp_path / "d.onnx", outputs))
+
+
+def test_pixels_of_rtmlib_are_not_divided(tmp_path, caplog):
+    file = named_detector(tmp_path / "d.onnx", FOREIGN["rtmlib"])
+    OnnxDetector(file)
+    assert "detector=rtmlib_yolox" in caplog.text
+    caplog.clear()
+    OnnxDetector(file, scale=1.0)
+    assert not caplog.text

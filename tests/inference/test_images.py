@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distilpose.data import image_formats
 from distilpose.data.coco import read_image
 from distilpose.errors import DistilPoseError
 from distilpose.inference.images import ImageFiles, find_images, image_ids, read_rgb
@@ -109,3 +110,75 @@ def test_numbers_are_cocos_where_all_names_are(folder):
     assert list(image_ids(images).values()) == [7, 785]
     assert list(image_ids([*images, folder / "me.jpg"]).values()) == [1, 2, 3]
     assert list(image_ids([folder / "7.jpg", folder / "007.jpg"]).values()) == [1, 2]
+
+
+def test_sequences_are_in_the_order_of_their_numbers(tmp_path):
+    names = [f"Frame_{number}.jpg" if number % 2 else f"frame_{number}.jpg" for number in range(2, 121)]
+    for name in np.random.default_rng(0).permutation(names):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in find_images(tmp_path)] == names
+
+
+def test_what_a_folder_has_beside_images_is_counted(tmp_path, caplog, monkeypatch):
+    """Five photographs, of which two HEIC."""
+    monkeypatch.setattr(image_formats, "register_heif", lambda: False)
+    for name in ("1.jpg", "2.heic", "3.HEIC", "4.jfif", "5.JPE", "notes.txt", "README", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "raw").mkdir()
+    assert [path.name for path in find_images(tmp_path)] == ["1.jpg", "4.jfif", "5.JPE"]
+    for fact in (
+        "2 .heic (pip install 'distilpose[heic]'",
+        "1 .txt",
+        "1 file without a suffix",
+        "1 folder",
+        "1 hidden",
+    ):
+        assert fact in caplog.text
+    with pytest.raises(DistilPoseError, match=r"2\.heic.*distilpose\[heic\]"):
+        read_rgb(tmp_path / "2.heic")
+    for name in ("1.jpg", "4.jfif", "5.JPE"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DistilPoseError, match=r"2 \.heic \(pip install"):
+        find_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        (".jpg", {}), (".JPE", {"format": "JPEG"}), (".jfif", {"format": "JPEG"}), (".png", {}), (".bmp", {}), (".dib", {}),
+        (".webp", {"lossless": True}), (".tif", {"compression": "tiff_lzw"}), (".gif", {}), (".jp2", {"irreversible": False}),
+        (".ppm", {}), (".tga", {}), (".avif", {"quality": 100}), (".heic", {"quality": -1}),
+    ],
+)  # fmt: skip
+def test_formats_as_pillow_reads_them(suffix, options, tmp_path):
+    if suffix == ".heic" and not image_formats.register_heif():
+        pytest.skip("pillow-heif is not installed")
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:20, :30], picture[20:, 30:] = (250, 0, 0), (0, 0, 200)
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(picture).save(path, **options)
+    assert find_images(tmp_path) == [path]
+    pixels = read_rgb(path)
+    expected = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert abs(pixels.astype(int) - expected).max() <= 6
+    assert abs(pixels.astype(int) - picture)[4:16, 4:26].max() <= 12
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ppm", ".tga", ".gif", ".jp2"])
+def test_truncated_files_of_other_formats_are_not_half_grey(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DistilPoseError, match="cut off"):
+        read_rgb(path)
+
+
+def test_files_of_several_pictures_are_counted(tmp_path):
+    pages = [Image.new("RGB", (20, 10), colour) for colour in ("red", "green", "blue")]
+    for name in ("a.gif", "b.tif", "c.webp"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    for name in ("d.gif", "e.tif", "f.png"):
+        pages[0].save(tmp_path / name)
+    source = ImageFiles(find_images(tmp_path))
+    assert all(frame.fault is None for frame in source.frames())
+    assert source.several == 3

@@ -66,3 +66,14 @@ def test_boxes_that_cannot_be_cropped(model):
     predictor.detector = lambda _: Boxes(np.array([[0, 0, 5, np.nan], [0, 0, 4, 4]]), np.ones(2))
     predictor.detector.every = 1
     assert predictor(image).bbox.tolist() == [[0, 0, 4, 4]]
+
+
+def test_scores_of_the_boxes(model):
+    predictor, image = Predictor(model, device="cpu"), np.zeros((8, 8, 3), np.uint8)
+    boxes = [[0, 0, 4, 4], [1, 1, 5, 5]]
+    assert predictor(image, boxes, scores=[0.5, 0.25]).bbox_score.tolist() == [0.5, 0.25]
+    for scores in ([0.5], [0.5, 0.5, 0.5], [[0.5, 0.5]], 0.5, [0.5, np.nan], ["a", "b"], [[1], [1, 2]]):
+        with pytest.raises(DistilPoseError, match=r"scores .* each of the 2 boxes"):
+            predictor(image, boxes, scores=scores)
+    with pytest.raises(DistilPoseError, match="without boxes"):
+        predictor(image, scores=[0.5])

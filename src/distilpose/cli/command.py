@@ -30,6 +30,7 @@ from distilpose.cli.failures import (
     write_crash_log,
 )
 from distilpose.cli.help import print_settings
+from distilpose.cli.path_values import quote_paths
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.process import log_to_stderr, silence_stdout, stdout_is_closed
 from distilpose.cli.resolvers import register_resolvers
@@ -71,7 +72,8 @@ def command(
     A user error (an unknown override, a missing file, a folder that cannot be written) is printed as one sentence, and
     the exit status is 1. So is a failure of the machine (no memory left, a lost connection), whose stack trace is written to
     crash.log in the run's folder. Any other exception is a defect of this package: its stack trace is printed too. With
-    HYDRA_FULL_ERROR=1 every error keeps its trace. In a multirun the other jobs still run.
+    HYDRA_FULL_ERROR=1 every error keeps its trace. In a multirun the other jobs still run. The
+    values of path settings are taken as they are, see `path_values`.
 
     Args:
         config_name: name of the root configuration.
@@ -89,6 +91,7 @@ def command(
             job = _make_job(task, declared, effective, show_traces, setup)
             with _traces("1"):  # Hydra then lets exceptions through to here
                 try:
+                    sys.argv[1:] = quote_paths(sys.argv[1:], declared)
                     start(job)()
                 except SystemExit:
                     if declared is not None and {"-h", "--help"} & {*sys.argv[1:]}:

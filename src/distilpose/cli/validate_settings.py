@@ -50,8 +50,8 @@ class Setting(NamedTuple):
 def validate_command(cfg: DictConfig, declared: type) -> None:
     """`validate`, and check that the command's own settings are those that `declared` has, no more and no less."""
     content: Any = OmegaConf.to_container(cfg, resolve=True)
-    _check_names(content, _hints(declared), "", "this command")
-    missing = [name for name, hint in _hints(declared).items() if name not in content and not _takes_null(hint)]
+    _check_names(content, hints_of(declared), "", "this command")
+    missing = [name for name, hint in hints_of(declared).items() if name not in content and not _takes_null(hint)]
     if missing:
         raise DistilPoseError(f"{missing[0]} is missing: leave ~{missing[0]} out, or give {missing[0]}=….")
     validate(cfg, declared)
@@ -102,7 +102,7 @@ def settings_of(cfg: DictConfig, declared: type) -> Iterator[Setting]:
         DistilPoseError: the `_target_` of a group has no parameter of that name.
     """
     content: Any = OmegaConf.to_container(cfg, resolve=True)
-    yield from _below(content, "", _hints(declared), descriptions(declared))
+    yield from _below(content, "", hints_of(declared), descriptions(declared))
 
 
 def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any], about: Mapping[str, str]) -> Iterator:
@@ -119,7 +119,7 @@ def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any],
         if not isinstance(value, dict) or (annotation is not None and is_plain(annotation)):
             yield Setting(name, value, annotation, about.get(key, ""))
             continue
-        inner = _hints(declaring) if declaring is not None else {}
+        inner = hints_of(declaring) if declaring is not None else {}
         described = descriptions(declaring) if declaring is not None else {}
         if "_target_" not in value and declaring is not None:
             if issubclass(declaring, Group):
@@ -129,7 +129,7 @@ def _below(node: Mapping[str, Any], prefix: str, annotations: Mapping[str, Any],
             _check_names(plain, inner, name, name)
         if "_target_" in value:
             target = _load_target(name, value["_target_"])
-            known, takes_more = _parameters(target)
+            known, takes_more = parameters_of(target)
             if not takes_more:
                 _check_names(value, known, name, value["_target_"])
             inner, described = {**known, **inner}, {**descriptions(target), **described}
@@ -167,7 +167,7 @@ def _check_names(node: Mapping[str, Any], known: Mapping[str, Any], group: str, 
             raise DistilPoseError(f"{prefix}{key} is not a setting of {target.rpartition('.')[2]}: {way}")
 
 
-def _parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+def parameters_of(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """Annotations by parameter, and whether other parameters are accepted too.
 
     If a class has `**options`, the parameters of its base class are included.
@@ -180,7 +180,7 @@ def _parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
         if function is None:
             continue
         parameters = inspect.signature(function).parameters.values()
-        hints = _hints(function)
+        hints = hints_of(function)
         named = (one for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL))
         annotations = {one.name: hints.get(one.name) for one in named if one.name != "self"} | annotations
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):
@@ -188,7 +188,8 @@ def _parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     return annotations, True
 
 
-def _hints(thing: Any) -> dict[str, Any]:
+def hints_of(thing: Any) -> dict[str, Any]:
+    """Annotations of a class or a function by name."""
     try:
         return typing.get_type_hints(thing, include_extras=True)
     except (NameError, TypeError):  # names that a library imports only for type checkers

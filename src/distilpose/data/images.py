@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from distilpose.data.image_formats import decode_with_pillow
 from distilpose.errors import DistilPoseError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ def decode_image(content: bytes, name: str = "The image") -> NDArray[np.uint8] |
             image = _decode_tiff(content)
         if image is None:
             image = _decode_with_opencv(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is None:
+            image = decode_with_pillow(content)
     if image is None or image.dtype == np.uint8:
         return image
     bits = significant_bits(content) or needed_bits(image)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.data.geometry import on_image
-from distilpose.inference.boxes import NO_BOXES, Boxes
+from distilpose.inference.boxes import NO_BOXES, Boxes, shift_of
 from distilpose.inference.detectors import Detector
 from distilpose.inference.images import Frame
 from distilpose.inference.tracking import boxes_of_poses
@@ -57,6 +57,7 @@ class DetectedBoxes(BoxSource):
                 return Boxes(tracked, np.ones(len(tracked)))
         boxes, scores = self.detector(frame.image)
         valid = on_image(boxes, frame.image.shape[:2])  # some detectors return boxes without size or outside the image
+        self.dropped += int((~valid).sum())
         return Boxes(boxes[valid], scores[valid])
 
     def update(self, keypoints: NDArray, scores: NDArray) -> None:
@@ -82,3 +83,14 @@ class FileBoxes(BoxSource):
         valid = on_image(boxes, frame.image.shape[:2])
         self.dropped += int((~valid).sum())
         return Boxes(boxes[valid], scores[valid])
+
+    def unused(self, frames: int) -> str:
+        """A sentence about the boxes of frames that a video of this many frames does not have; "" if there are none."""
+        outside = {number: len(boxes.boxes) for number, boxes in self._boxes.items() if not 0 <= number < frames}
+        if not outside:
+            return ""
+        shift = shift_of(self._boxes, range(frames))
+        return (
+            f"{sum(outside.values())} boxes of {len(outside)} frames that are not there are left out (frames {min(outside)} to "
+            f"{max(outside)}; the video has 0 to {frames - 1})" + (f": {shift}" if shift else ".")
+        )

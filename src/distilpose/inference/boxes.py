@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distilpose.data.annotations import numbers, read_json
 from distilpose.errors import DistilPoseError
+from distilpose.inference.box_file import BoxFile
+from distilpose.inference.image_names import match_names
+from distilpose.inference.images import numbers_in_names
+
+log = logging.getLogger(__name__)
 
 Key = TypeVar("Key", Path, int)
 
@@ -31,11 +36,13 @@ NO_BOXES = Boxes(np.zeros((0, 4)), np.zeros(0))
 
 
 def read_boxes(
-    path: str | Path, ids: Mapping[Path, int], category_id: int, threshold: float = 0.0
+    path: str | Path, ids: Mapping[Path, int], category_id: int, threshold: float = 0.0, first: int | None = None
 ) -> tuple[dict[Path, Boxes], Mapping[Path, int]]:
     """The boxes of the images, from a COCO annotation file or a detector's list.
 
-    Rows of other images or of another category, crowds, and boxes below the threshold are skipped. Boxes without size are kept:
+    The file name of a row, or of its entry in `images`, decides which image it belongs to, see `match_names`; rows without
+    one belong to the image of that number. Rows of other or ambiguous images, of another category, crowds, and boxes below
+    the threshold are skipped and counted in a log message. Boxes without size are kept:
     `distilpose.data.geometry.on_image` finds them.
 
     Args:
@@ -44,92 +51,171 @@ def read_boxes(
         ids: the images and their numbers.
         category_id: category of persons.
         threshold: lowest score of a box.
+        first: number of the first image where rows without file name count the images; None takes the numbers in the images'
+            names if the rows fit them, else those of `ids`.
 
     Returns:
         The boxes of each image that has any, and the numbers of the images: those in the file if it is an annotation file.
 
     Raises:
-        DistilPoseError: the file is malformed, or has no box for any of the images.
+        DistilPoseError: the file is malformed, has no box for any of the images, or may count the images in two ways.
     """
-    content = _read(path)
-    by_name = {image.name: image for image in ids}
-    by_id: dict[Any, Path] = {number: image for image, number in ids.items()}
-    if isinstance(content, dict):
-        by_id = _listed_images(content, ids, path)
-        ids = {**ids, **{image: number for number, image in by_id.items()}}
-        by_name = {}
+    file = BoxFile(path)
+    persons = list(file.persons(category_id, threshold))
+    by_id: dict[Any, Path] = {}
+    if file.is_list:
+        named = [str(row.get("file_name") or "") for row, _ in persons]
+        matches = match_names({name for name in named if name}, ids)
+        counted = {row["image_id"] for (row, _), name in zip(persons, named, strict=True) if not name}
+        if counted:
+            ids, by_id = _images_by_id(ids, counted, first, path)
+    else:
+        names: dict[Any, str] = {number: str(entry["file_name"]) for number, entry in file.images.items()}
+        named = [names.get(row.get("image_id"), "") for row, _ in persons]
+        matches = match_names([*names.values()], ids)
+        ids = _renumbered(ids, {matches.images[name]: n for n, name in names.items() if name in matches.images})
     rows_by_key: dict[Path, list[list[float]]] = {}
-    for row, box in _persons(content, path, category_id, threshold):
-        image = by_name.get(Path(str(row.get("file_name"))).name) or by_id.get(row.get("image_id"))
+    for (row, box), name in zip(persons, named, strict=True):
+        image = matches.images.get(name) if name else by_id.get(row.get("image_id"))
         if image is not None:
             rows_by_key.setdefault(image, []).append(box)
-    return _tables(rows_by_key, path, category_id, f"the {len(ids)} image(s) (first {next(iter(ids)).name})"), ids
+        else:
+            file.skipped["of images with an ambiguous name" if name in matches.ambiguous else "of other images"] += 1
+    if matches.by_end:
+        example = min(matches.by_end)
+        log.info(
+            f"{path}: {len(matches.by_end)} images were found by the end of their path only, such as {example!r} as "
+            f"{matches.images[example]}."
+        )
+    return _tables(rows_by_key, file, category_id, f"the {len(ids)} image(s) (first {next(iter(ids)).name})"), ids
 
 
-def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0) -> dict[int, Boxes]:
-    """The boxes of the frames of a video: a file as for `read_boxes`, whose image_id is the frame's number, from 0.
+def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0, first: int = 0) -> dict[int, Boxes]:
+    """The boxes of the frames of a video, by the number of the frame from 0: a file as for `read_boxes`.
+
+    A row's frame is its `frame`, the number at the end of its image's file name if all file names have one, or its image_id.
+
+    Args:
+        path: see `read_boxes`.
+        category_id: see `read_boxes`.
+        threshold: see `read_boxes`.
+        first: number of the video's first frame in the file.
 
     Raises:
         DistilPoseError: the file is malformed, or has no box.
     """
+    file = BoxFile(path)
+    frames = _frames_by_name(file)
     rows_by_key: dict[int, list[list[float]]] = {}
-    for row, box in _persons(_read(path), path, category_id, threshold):
-        if isinstance(row.get("image_id"), int):
-            rows_by_key.setdefault(row["image_id"], []).append(box)
-    return _tables(rows_by_key, path, category_id, "the video's frames (whose number is the image_id)")
+    for row, box in file.persons(category_id, threshold):
+        key = row.get("file_name") if file.is_list and row.get("file_name") else row.get("image_id")
+        number = row.get("frame", frames.get(key, row.get("image_id")))
+        if isinstance(number, int):
+            rows_by_key.setdefault(number - first, []).append(box)
+        else:
+            file.skipped["that name no frame by a number"] += 1
+    return _tables(rows_by_key, file, category_id, "the video's frames (whose number is the image_id)")
 
 
-def _read(path: str | Path) -> Any:
-    content = read_json(path, "Box file", "give it with boxes=FILE, or leave boxes out to use detector=…")
-    if not isinstance(content.get("annotations") if isinstance(content, dict) else content, list):
-        raise DistilPoseError(
-            f"Box file {path} must be a COCO annotation file (an object with 'annotations') or a list of "
-            "{image_id, bbox, score}."
+def _frames_by_name(file: BoxFile) -> dict[Any, int]:
+    """Frame numbers from the images: by file name for a list, by image_id for an annotation file."""
+    stated: dict[Any, Any] = {
+        key: entry.get("frame_id", entry.get("frame_index")) for key, entry in file.images.items()
+    }
+    if stated and all(isinstance(frame, int) for frame in stated.values()):
+        return stated
+    ids: dict[Any, Any] = {entry["file_name"]: key for key, entry in file.images.items()}
+    if file.is_list:
+        ids = {
+            row["file_name"]: row.get("image_id") for row in file.rows if isinstance(row, dict) and row.get("file_name")
+        }
+    frames = numbers_in_names([str(name) for name in ids])
+    differing = [
+        (name, key, frame)
+        for (name, key), frame in zip(ids.items(), frames or (), strict=False)
+        if key not in (None, frame)
+    ]
+    if frames is None:
+        return {}
+    if differing:
+        # if all differ by one, those from 0 count as frames do
+        if min(frames) == 1 and {frame - key for _, key, frame in differing if isinstance(key, int)} == {1}:
+            return {}
+        name, key, _ = differing[0]
+        log.info(
+            f"{file.path}: {len(differing)} frames are numbered by their file name, such as {name}, and not by their "
+            f"image_id, such as {key}."
         )
-    return content
+    return dict(zip(ids if file.is_list else ids.values(), frames, strict=True))
 
 
-def _listed_images(content: dict[str, Any], ids: Mapping[Path, int], path: str | Path) -> dict[Any, Path]:
-    """The images that an annotation file lists, by their numbers there."""
-    entries = [entry for entry in content.get("images") or () if isinstance(entry, dict)]
-    listed = {Path(str(entry.get("file_name"))).name: entry.get("id") for entry in entries}
-    new_ids = {image: listed[image.name] for image in ids if listed.get(image.name) is not None}
-    for image, number in new_ids.items():
-        if not isinstance(number, int) or not -(2**63) <= number < 2**63:
-            raise DistilPoseError(
-                f"Box file {path} gives {image.name} the id {number!r}: expected a whole number of 64 bits, as in COCO's files."
-            )
-    return {number: image for image, number in new_ids.items()}
+def _images_by_id(
+    ids: Mapping[Path, int], given: Collection[Any], first: int | None, path: str | Path
+) -> tuple[Mapping[Path, int], dict[Any, Path]]:
+    """The images' numbers, and the images that the image_ids of rows without a file name mean.
 
-
-def _persons(
-    content: Any, path: str | Path, category_id: int, threshold: float
-) -> Iterator[tuple[dict[str, Any], list[float]]]:
-    """Rows of persons, each with x, y, width, height and score.
+    An image_id is a number, or the name of the image without its suffix, as some trainers write it.
 
     Raises:
-        DistilPoseError: a row has no box, or does not name its image.
+        DistilPoseError: the numbers fit those in the images' names as well as the images' order, and these differ.
     """
-    for index, row in enumerate(content["annotations"] if isinstance(content, dict) else content):
-        named = isinstance(row, dict) and "bbox" in row and ("image_id" in row or "file_name" in row)
-        if not named or not isinstance(row.get("image_id"), (int, str, type(None))):
+    if first is not None:
+        ids = {image: first + position for position, image in enumerate(ids)}
+        return ids, {number: image for image, number in ids.items()}
+    stems: dict[Any, Path] = {image.stem: image for image in ids}
+    if len(stems) == len(ids) and any(isinstance(number, str) and number in stems for number in given):
+        return ids, stems | {int(stem): image for stem, image in stems.items() if stem.isascii() and stem.isdigit()}
+    in_names = numbers_in_names([image.name for image in ids])
+    by_name, by_order = dict(zip(ids, in_names or (), strict=False)), dict(ids)
+    chosen = by_order
+    if by_name and by_name != by_order and {*given} <= {*by_name.values()}:
+        readings = [{number: image for image, number in way.items() if number in given} for way in (by_name, by_order)]
+        if {*given} == readings[1].keys() and readings[0] != readings[1]:
+            number = next(number for number in readings[0] if readings[0][number] != readings[1][number])
+            one, other = (reading[number].name for reading in readings)
             raise DistilPoseError(
-                f"Row {index} of box file {path} must have 'bbox', and 'image_id' (a number) or 'file_name': {str(row)[:80]}"
+                f"Box file {path} has image_id {number}, which may mean {one} by its name or {other} by its order: give a "
+                "file_name in every row, or first_frame=1 to count the images from 1 in the order of their names."
             )
-        box = numbers(row["bbox"], 4, f"'bbox' of row {index} in {path}").tolist()
-        (score,) = numbers([row.get("score", 1.0)], 1, f"'score' of row {index} in {path}").tolist()
-        is_person = row.get("category_id", category_id) == category_id and not row.get("iscrowd", 0)
-        if is_person and score >= threshold:
-            yield row, [*box, score]
+        chosen = by_name
+    elif by_name != by_order:
+        log.info(f"{path}: rows without file_name count the {len(ids)} images from 1 in the order of their names.")
+    if shift := shift_of(given, chosen.values()):
+        log.warning(f"{path}: {shift}")
+    return chosen, {number: image for image, number in chosen.items()}
+
+
+def shift_of(given: Collection[Any], present: Collection[int]) -> str:
+    """A sentence if the numbers in a file seem to be those of the images or frames, shifted by one; else ""."""
+    given = [number for number in given if isinstance(number, int)]
+    if not given or not present:
+        return ""
+    shifts = {min(given) - min(present), max(given) - max(present)}
+    if len(given) < 2 or shifts not in ({1}, {-1}):
+        return ""
+    return (
+        f"image_id runs from {min(given)} to {max(given)} and the numbers present from {min(present)} to {max(present)}: "
+        f"all boxes may be shifted by one; give first_frame={min(given)} if the file counts from {min(given)}."
+    )
+
+
+def _renumbered(ids: Mapping[Path, int], known: Mapping[Path, int]) -> dict[Path, int]:
+    """The images with the numbers of the file; those that it does not list get numbers that no other image has."""
+    free = max([0, *known.values()]) + 1
+    others = {image: free + position for position, image in enumerate(image for image in ids if image not in known)}
+    return {image: known[image] if image in known else others[image] for image in ids}
 
 
 def _tables(
-    rows_by_key: dict[Key, list[list[float]]], path: str | Path, category_id: int, wanted: str
+    rows_by_key: dict[Key, list[list[float]]], file: BoxFile, category_id: int, wanted: str
 ) -> dict[Key, Boxes]:
     """The boxes and scores of each image as arrays; an error if no image has any."""
     if not rows_by_key:
+        found = f" (the file has {categories})" if (categories := file.categories()) else ""
         raise DistilPoseError(
-            f"Box file {path} has no box of category {category_id} for any of {wanted}: check that it belongs to them."
+            f"Box file {file.path} has no box of category {category_id}{found} for any of {wanted}: check that it belongs to "
+            "them."
         )
+    file.log_skipped(sum(map(len, rows_by_key.values())))
     tables = {key: np.array(rows) for key, rows in rows_by_key.items()}
     return {key: Boxes(table[:, :4], table[:, 4]) for key, table in tables.items()}

@@ -6,12 +6,21 @@ Layouts:
 - `yolo_objectness`: (1, N, 5 + classes): centre and size, objectness, then a score for each class; the product is the score.
   YOLOv5, YOLOX.
 - `rows`: (N, 6) or (1, N, 6), duplicates already suppressed: two corners, score, class. YOLOv10, exports with NMS inside.
-- `boxes_labels_scores`: three outputs in that order: (N, 4) corners, (N,) classes, (N,) scores. torchvision, DETR.
+- `dets_labels`: (1, N, 5) corners and score, and (1, N) classes, duplicates already suppressed. mmdeploy; rtmlib's YOLOX and
+  RTMDet.
+- `boxes_scores`: (1, N, 4) corners, and (1, N, classes) scores.
+- `boxes_labels_scores`: three outputs in that order, or of these names: (N, 4) corners, (N,) classes, (N,) scores. torchvision,
+  RT-DETR.
+
+`auto` takes the layout that names and shapes of the outputs imply. Outputs of several heads are joined for the first three, and
+outputs that the layout does not have, such as masks, are ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -19,8 +28,11 @@ from numpy.typing import NDArray
 
 from distilpose.errors import DistilPoseError
 
-Layout = Literal["yolo", "yolo_objectness", "rows", "boxes_labels_scores"]
+log = logging.getLogger(__name__)
+
+Layout = Literal["auto", "yolo", "yolo_objectness", "rows", "dets_labels", "boxes_scores", "boxes_labels_scores"]
 BoxFormat = Literal["xyxy", "cxcywh"]
+_MAX_SUPPRESSED = 1000  # more rows are all cells of a grid
 
 
 class Detections(NamedTuple):
@@ -35,54 +47,139 @@ class Detections(NamedTuple):
     scores: NDArray[np.float64]
 
 
+def choose_layout(outputs: Mapping[str, NDArray], source: str) -> Layout:
+    """The layout that names and shapes of the outputs imply.
+
+    Args:
+        outputs: outputs for one image, by name.
+        source: name of the detector, for messages.
+
+    Raises:
+        DistilPoseError: they imply none.
+    """
+    shapes = {name: np.shape(value) for name, value in outputs.items()}
+    first, *others = (shape[1:] if len(shape) == 3 and shape[0] == 1 else shape for shape in shapes.values())
+    rows, columns = first if len(first) == 2 else (0, 0)
+    one_each = [math.prod(shape) == rows for shape in others]  # a number for each row
+    layout: Layout | None = None
+    if _roles(outputs).keys() >= {"boxes", "labels", "scores"}:
+        layout = "boxes_labels_scores"
+    elif columns == 5 and one_each[:1] == [True]:
+        layout = "dets_labels"
+    elif columns == 4 and one_each[:2] == [True, True]:
+        layout = "boxes_labels_scores"
+    elif columns == 4 and others and len(others[0]) == 2 and others[0][0] == rows:
+        layout = "boxes_scores"
+    elif columns == 6 and rows <= _MAX_SUPPRESSED:
+        layout = "rows"
+    elif 5 <= rows < columns:
+        layout = "yolo"
+    elif columns > 5:
+        layout = "yolo_objectness"
+    if layout is None:
+        raise DistilPoseError(
+            f"{source} gives outputs {_shown(shapes)}, of which detector.layout=auto knows no layout: choose one of "
+            f"{', '.join(get_args(Layout)[1:])}, or export the detector with its boxes decoded."
+        )
+    log.info(f"{source}: outputs {_shown(shapes)} are read as detector.layout={layout}.")
+    return layout
+
+
 def read_outputs(
-    outputs: Sequence[NDArray], layout: Layout, person: int, box_format: BoxFormat | None, source: str
+    outputs: Mapping[str, NDArray],
+    layout: Layout,
+    person: int,
+    box_format: BoxFormat | None,
+    source: str,
+    classes: int | None = None,
 ) -> Detections:
     """The persons among a detector's outputs.
 
     Args:
-        outputs: outputs for one image.
+        outputs: outputs for one image, by name.
         layout: see the module.
         person: index of the class person.
         box_format: corners (xyxy) or centre and size (cxcywh); None is the layout's default.
         source: name of the detector, for error messages.
+        classes: number of classes, if the file states it; columns after them, such as keypoints or masks, are ignored.
 
     Raises:
         DistilPoseError: the outputs do not have that layout.
     """
+    values = {name: np.asarray(value, dtype=np.float64) for name, value in outputs.items()}
     try:
-        if layout == "boxes_labels_scores":
-            boxes, labels, scores = (np.asarray(value, dtype=np.float64) for value in outputs[:3])
-            labels, default_format = labels.ravel(), "xyxy"
-            boxes, scores = boxes.reshape(len(labels), 4), scores.reshape(len(labels))
+        if layout in ("dets_labels", "boxes_labels_scores", "boxes_scores"):
+            boxes, labels, scores = _read_parts(values, layout, person)
+            default_format = "xyxy"
         else:
-            boxes, labels, scores, default_format = _read_table(
-                np.asarray(outputs[0], dtype=np.float64), layout, person
-            )
+            table = _join_heads([*values.values()], layout)
+            if (
+                layout == "yolo" and classes is None
+            ):  # a row ends with the coefficients of the masks, which are an output too
+                masks = next((value.shape[1] for value in values.values() if value.ndim == 4), 0)
+                classes = table.shape[1] - 4 - masks
+            boxes, labels, scores, default_format = _read_table(table, layout, person, classes)
     except (ValueError, IndexError) as error:  # a shape that the layout does not have
-        shapes = [tuple(np.shape(value)) for value in outputs]
+        shapes = {name: np.shape(value) for name, value in outputs.items()}
         raise DistilPoseError(
-            f"{source} gives outputs of shapes {shapes}, which is not detector.layout={layout} with class {person}: "
+            f"{source} gives outputs of shapes {_shown(shapes)}, which is not detector.layout={layout} with class {person}: "
             f"choose another of {', '.join(get_args(Layout))}, or another detector.person."
         ) from error
     is_person = labels == person
     return Detections(_corners(boxes[is_person], box_format or default_format), scores[is_person])
 
 
-def _read_table(table: NDArray, layout: Layout, person: int) -> tuple[NDArray, NDArray, NDArray, str]:
+def _read_parts(values: Mapping[str, NDArray], layout: Layout, person: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Boxes (N, 4), classes (N,) and scores (N,) from outputs of their own."""
+    first, second, *others = values.values()
+    if layout == "dets_labels":
+        rows, labels = first.reshape(-1, 5), second.ravel()
+        boxes, scores = rows[:, :4], rows[:, 4]
+    elif layout == "boxes_scores":
+        boxes = first.reshape(-1, 4)
+        table = second.reshape(len(boxes), -1)
+        labels, scores = table.argmax(1), table[:, person]
+    else:
+        roles = _roles(values)
+        third = others[0]
+        boxes, labels, scores = (roles.get(*part) for part in (("boxes", first), ("labels", second), ("scores", third)))
+        labels = labels.ravel()
+        boxes, scores = boxes.reshape(len(labels), 4), scores.ravel()
+    if not len(boxes) == len(labels) == len(scores):
+        raise ValueError("lengths differ")
+    return boxes, labels, scores
+
+
+def _join_heads(tables: Sequence[NDArray], layout: Layout) -> NDArray:
+    """One table (rows, columns) of the outputs that have as many columns as the first; for `yolo`, transposed."""
+    matrices = [table[0] if table.ndim == 3 and len(table) == 1 else table for table in tables]
+    matrices = [matrix.T if layout == "yolo" else matrix for matrix in matrices if matrix.ndim == 2]
+    return np.concatenate([matrix for matrix in matrices if matrix.shape[1] == matrices[0].shape[1]])
+
+
+def _read_table(
+    table: NDArray, layout: Layout, person: int, classes: int | None
+) -> tuple[NDArray, NDArray, NDArray, str]:
     """Boxes (N, 4), classes (N,), scores (N,) and the format of the boxes."""
-    if table.ndim == 3:
-        (table,) = table
-    count, _ = table.shape
     if layout == "rows":
-        columns = table.reshape(count, 6)
+        columns = table.reshape(len(table), 6)
         return columns[:, :4], columns[:, 5], columns[:, 4], "xyxy"
-    if layout == "yolo":
-        table = table.T
     first = 4 if layout == "yolo" else 5
-    classes = table[:, first:] * (table[:, 4:5] if layout == "yolo_objectness" else 1.0)
+    scores = table[:, first : None if classes is None else first + classes]
+    scores = scores * (table[:, 4:5] if layout == "yolo_objectness" else 1.0)
     # a box belongs to the class of its highest score
-    return table[:, :4], classes.argmax(1), classes[:, person], "cxcywh"
+    return table[:, :4], scores.argmax(1), scores[:, person], "cxcywh"
+
+
+def _roles(outputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Outputs whose name ends in boxes, labels or scores."""
+    return {
+        role: value for name, value in outputs.items() for role in ("boxes", "labels", "scores") if name.endswith(role)
+    }
+
+
+def _shown(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
 def _corners(boxes: NDArray, box_format: str) -> NDArray[np.float64]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import cv2
@@ -13,13 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image as Header
 
 from distilpose.data.coco import read_image
+from distilpose.data.image_formats import SUFFIXES, is_readable, register_heif, way_out
 from distilpose.errors import DistilPoseError
+from distilpose.files import natural_key
+
+__all__ = ["SUFFIXES", "Frame", "Image", "ImageFiles", "find_images", "image_ids", "read_rgb"]
+
+log = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000  # decoded, three bytes each
 OPENCV_PIXELS = 1 << 30  # OpenCV decodes no larger image
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL)  # a name that ends in a number
 
 
 class Frame(NamedTuple):
@@ -41,7 +50,9 @@ class Frame(NamedTuple):
 
 
 def find_images(source: str | Path) -> list[Path]:
-    """The image, or the images directly in the folder, sorted by name.
+    """The image, or the images directly in the folder, ordered by name as people count: frame_2 before frame_10.
+
+    What is in the folder and is not read is counted in a log message.
 
     Raises:
         DistilPoseError: there is none.
@@ -49,21 +60,57 @@ def find_images(source: str | Path) -> list[Path]:
     source = Path(source)
     if source.is_file():
         return [source]
-    paths = source.iterdir() if source.is_dir() else ()
-    images = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    paths = list(source.iterdir()) if source.is_dir() else []
+    images = [path for path in paths if is_readable(path.suffix) and path.name[0] != "." and not path.is_dir()]
+    others = _describe_others(set(paths).difference(images))
     if not images:
+        found = f"; it has {others}" if others else ""
         raise DistilPoseError(
             f"'{source}' is neither an image nor a folder of images: expected files directly in it that end in "
-            f"{', '.join(SUFFIXES)}."
+            f"{', '.join(SUFFIXES)}{found}."
         )
-    return images
+    if others:
+        log.warning("Passed over in %s: %s.", source, others)
+    return sorted(images, key=natural_key)
+
+
+def _describe_others(paths: Iterable[Path]) -> str:
+    """Such as `2 .heic (pip install … reads them), 1 .txt, 1 folder`."""
+    counts: Counter[str] = Counter()
+    for path in paths:
+        if path.is_dir():
+            counts["folder" if path.name[0] != "." else "hidden folder"] += 1
+        else:
+            counts["hidden file" if path.name[0] == "." else path.suffix.lower() or "file without a suffix"] += 1
+    texts = []
+    for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        first, _, rest = kind.partition(" ")
+        shown = kind if count == 1 or kind[0] == "." else f"{first}s {rest}" if first == "file" and rest else f"{kind}s"
+        texts.append(f"{count} {shown}{f' ({way})' if (way := way_out(kind)) else ''}")
+    return ", ".join(texts)
 
 
 def image_ids(images: Sequence[Path]) -> dict[Path, int]:
     """Numbers of images: those in their names if all names are numbers (000000000785.jpg is 785), else 1, 2, … in order."""
-    named = [int(path.stem) for path in images if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 19]
-    ids = named if len(set(named)) == len(images) else range(1, len(images) + 1)
-    return dict(zip(images, ids, strict=True))
+    numbers = numbers_in_names([path.name for path in images], prefix="")
+    return dict(zip(images, numbers or range(1, len(images) + 1), strict=True))
+
+
+def numbers_in_names(names: Sequence[str], prefix: str | None = None) -> list[int] | None:
+    """The numbers at the end of file names, such as 12 of frame_12.jpg.
+
+    Args:
+        names: file names.
+        prefix: what comes before the number; None allows any prefix that all names have.
+
+    Returns:
+        One number for each name; None if a name has none, if prefixes differ, or if two numbers are equal.
+    """
+    matches = [match for name in names if (match := _NUMBERED.fullmatch(PurePath(name).stem)) is not None]
+    prefixes = {match[1] for match in matches}
+    numbers = [int(match[2]) for match in matches]
+    usable = len(matches) == len(names) == len(set(numbers)) and len(prefixes) == 1 and prefix in (None, *prefixes)
+    return numbers if usable else None
 
 
 def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
@@ -76,17 +123,29 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     Raises:
         DistilPoseError: the file is missing, damaged, not an image, or too large.
     """
+    register_heif()
     try:
         with _without_pillow_limit(), Header.open(path) as header:
             width, height = header.size
     except (OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is cut off or not an image"
+        reason = getattr(error, "strerror", None) or way_out(Path(path).suffix) or "it is cut off or not an image"
         raise DistilPoseError(
             f"Image {path} cannot be read ({reason}): give an image file, or copy it again."
         ) from None
     if width * height > max_pixels:
         raise too_large_error(str(path), width, height, max_pixels)
     return cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _holds_several(path: Path) -> bool:
+    """Whether a file holds further pictures, such as an animation or pages; a preview in a JPEG does not count."""
+    if path.suffix.lower() not in (".gif", ".tif", ".tiff", ".webp", ".apng", ".png", ".avif"):
+        return False
+    try:
+        with _without_pillow_limit(), Header.open(path) as header:
+            return bool(getattr(header, "is_animated", False))
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 @contextmanager
@@ -118,9 +177,11 @@ class ImageFiles:
     Attributes:
         live: False.
         noun: name of one of its frames.
+        several: number of files read so far that hold further pictures, which are passed over.
     """
 
     live, noun = False, "image"
+    several = 0
 
     def __init__(
         self,
@@ -150,6 +211,8 @@ class ImageFiles:
                 yield frame
             else:
                 try:
-                    yield frame._replace(image=read_rgb(path, self.max_pixels))
+                    image = read_rgb(path, self.max_pixels)
+                    self.several += _holds_several(path)
+                    yield frame._replace(image=image)
                 except DistilPoseError as error:
                     yield frame._replace(fault=str(error))

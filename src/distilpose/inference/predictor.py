@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from distilpose.data.geometry import check_rgb, given_boxes, region_of_box, warp_image, warp_of_region
+from distilpose.errors import DistilPoseError
 from distilpose.evaluation import FlipTest, ScoreMap, choose_device, concatenate, predict_batch
 from distilpose.evaluation.oks import PADDING
 from distilpose.inference.box_sources import DetectedBoxes
@@ -113,7 +114,8 @@ class Predictor:
             image_id: image id of the predictions.
 
         Raises:
-            DistilPoseError: the image cannot be read or is not RGB uint8, or a box is empty, not finite or outside the image.
+            DistilPoseError: the image cannot be read or is not RGB uint8, a box is empty, not finite or outside the image, or
+                there is not one finite score for each box.
         """
         if isinstance(image, (str, Path)):
             image = read_rgb(image, self.max_pixels)
@@ -125,7 +127,9 @@ class Predictor:
             table = given_boxes(boxes, image.shape[:2])
             detections = Boxes(table, np.ones(len(table)))
         if scores is not None:
-            detections = detections._replace(scores=np.asarray(scores, dtype=np.float64))
+            detections = detections._replace(
+                scores=_given_scores(scores, None if boxes is None else len(detections.boxes))
+            )
         (persons,) = self.predict_each([(frame, detections)])
         return persons
 
@@ -217,3 +221,19 @@ class Predictor:
         return Predictions(
             torch.zeros(0, joints, 2), torch.zeros(0, joints), ids, ids, torch.zeros(0, 4), torch.zeros(0)
         )
+
+
+def _given_scores(scores: ArrayLike, count: int | None) -> NDArray[np.float64]:
+    """Scores from a user as a (count,) array; count is None if boxes were not given."""
+    if count is None:
+        raise DistilPoseError("scores are given without boxes, whose scores they are: give both, or leave scores out.")
+    try:
+        table = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError):
+        table = np.full(1, np.nan)
+    if table.shape not in ((count,), (count, 1)) or not np.isfinite(table).all():
+        shape = " x ".join(map(str, table.shape)) or "one number"
+        raise DistilPoseError(
+            f"scores ({shape}: {str(scores)[:60]}) must be one finite number for each of the {count} boxes."
+        )
+    return table.reshape(count)

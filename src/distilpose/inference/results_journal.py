@@ -10,11 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from distilpose.errors import DistilPoseError
 from distilpose.files import sha256_of
+from distilpose.inference.images import ImageFiles
+from distilpose.inference.videos import Video
 from distilpose.runs.config import flatten
 
 NAME = "journal.jsonl"
+# settings that do not change the poses, and may differ when a prediction resumes
+_NOT_COMPARED = ("output", "resume", "device", "draw", "draw_threshold", "csv", "frames", "max_pixels")
 
 
 class ResultsJournal:
@@ -136,3 +142,21 @@ def _shorten(value: Any) -> str:
 def digest(path: str | Path | None) -> str | None:
     """A file's name and the first twelve digits of its SHA-256; None without a file."""
     return None if path is None else f"{Path(path).name} {sha256_of(path)[:12]}"
+
+
+def compared_settings(cfg: DictConfig, source: ImageFiles | Video) -> dict[str, Any]:
+    """The settings that results depend on, with digests instead of files."""
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    for name in _NOT_COMPARED:
+        settings.pop(name)
+    if cfg.first_frame is None:  # journals of earlier versions do not have it
+        settings.pop("first_frame")
+    detector = settings.pop("detector")
+    detector.pop("device", None)
+    settings["detector"] = {**detector, "file": digest(detector.get("file"))}
+    settings.update({name: digest(cfg[name]) for name in ("boxes", "calibration")})
+    if isinstance(source, ImageFiles):
+        settings["source"] = image_marks(source.paths, source.ids)
+    elif Path(str(cfg.source)).is_file():
+        settings["source"] = digest(cfg.source)
+    return settings

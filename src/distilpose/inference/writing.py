@@ -1,23 +1,22 @@
-"""Files of a prediction: results.json, results.csv, drawn images, and a drawn video."""
+"""Files of a prediction: results.json, results.csv, and drawn images; see `video_writing` for the drawn video."""
 
 from __future__ import annotations
 
 import csv
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from distilpose.errors import DistilPoseError
 from distilpose.files import atomic_write
+from distilpose.inference.video_writing import VideoWriter, atomic_video
 from distilpose.skeleton import Skeleton
 from distilpose.visualization.drawing import Image, draw_numbers, draw_skeleton
+
+__all__ = ["RowBuffer", "VideoWriter", "atomic_video", "draw_rows", "drawing_paths", "write_csv", "write_rows"]
 
 # first columns of results.csv, if the rows have them; the box and the joints follow
 COLUMNS = ("image_id", "file_name", "frame", "time", "track_id", "score")
@@ -86,62 +85,3 @@ def drawing_paths(output: Path, images: Sequence[Path]) -> dict[str, Path]:
     """Files for the drawings of images by name: NAME.jpg, or NAME.png.jpg for all if some differ only in their suffix."""
     ambiguous = len({image.stem for image in images}) < len(images)
     return {image.name: output / f"{image.name if ambiguous else image.stem}.jpg" for image in images}
-
-
-class VideoWriter:
-    """Writes MPEG-4 video in the size of the first frame, rounded down to even numbers; other frames are scaled to it.
-
-    Args:
-        path: .mp4 or .avi.
-        fps: frames a second.
-    """
-
-    def __init__(self, path: Path, fps: float) -> None:
-        self.path, self.fps = path, fps
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self.count = 0
-
-    def write(self, image: Image) -> None:
-        """Add an RGB frame.
-
-        Raises:
-            DistilPoseError: OpenCV cannot write such a video here.
-        """
-        if self._writer is None:
-            self._size = (image.shape[1] // 2 * 2, image.shape[0] // 2 * 2)
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, self._size)
-            if not self._writer.isOpened():
-                raise DistilPoseError(
-                    f"OpenCV cannot write a video with the suffix '{self.path.suffix}' here: use .avi or .mp4, or draw=false "
-                    "for predict."
-                )
-        if image.shape[1] // 2 * 2 == self._size[0] and image.shape[0] // 2 * 2 == self._size[1]:
-            image = image[: self._size[1], : self._size[0]]
-        else:
-            image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        self.count += 1
-
-    def close(self) -> None:
-        """Finish the file; without any frame it is an empty file."""
-        if self._writer is None:
-            self.path.touch()
-        else:
-            self._writer.release()
-
-
-@contextmanager
-def atomic_video(path: Path, fps: float) -> Iterator[VideoWriter]:
-    """A writer of a video that is renamed to `path` when the block ends, and removed if the block raises.
-
-    An existing video that is longer, from an earlier start that got further, is kept.
-    """
-    with atomic_write(path) as temporary:
-        writer = VideoWriter(temporary, fps)
-        try:
-            yield writer
-        finally:
-            writer.close()
-        if path.exists() and cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) > writer.count:
-            shutil.copyfile(path, temporary)

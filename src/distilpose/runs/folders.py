@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distilpose.errors import DistilPoseError
+from distilpose.files import natural_key
 from distilpose.runs.config import NOT_COMPARED, deciding_settings, flatten
 
 CONFIG, TABLE, SUMMARY = "config.yaml", "metrics.csv", "metrics.json"
@@ -78,7 +79,7 @@ def collect_runs(folders: Iterable[str], unfinished: bool = False) -> tuple[list
             notes.append(f"{given} is left out: it {what}.")
         elif given not in below:  # the folder of a sweep's job that failed at its start is empty
             empty = [folder for folder in given.iterdir() if folder.is_dir() and not any(folder.iterdir())]
-            notes += [f"{folder} is left out: it is empty." for folder in sorted(empty)]
+            notes += [f"{folder} is left out: it is empty." for folder in sorted(empty, key=natural_key)]
         for folder in below:
             if folder.resolve() in seen:
                 continue

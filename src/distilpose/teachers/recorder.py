@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from distilpose.data.coco import CocoKeypoints
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import PCK, mean_pose, pck, predict_mean_pose
+from distilpose.files import natural_key
 from distilpose.teachers.base import Source, SourceOutput, match_joints
 from distilpose.teachers.recording_file import FORMAT, KEYS, PART, Recording, begin_recording, open_recording, part_of
+
+log = logging.getLogger(__name__)
 
 
 def record(source: Source, dataset: CocoKeypoints, output: str | Path, batch_size: int = 32) -> Recording:
@@ -79,12 +83,13 @@ def find_recording(source: Source, dataset: CocoKeypoints, folder: str | Path) -
     dataset = dataset.distinct
     stem = f"{source.name}_{'_'.join(Path(name).stem for name in dataset.title.split(' + '))}"
     wanted = _about(source, dataset, _joints_in_common(source, dataset))
-    for path in sorted(Path(folder).glob(f"{stem}_*")):
+    for path in sorted(Path(folder).glob(f"{stem}_*"), key=natural_key):
         if path.suffix == PART:
             continue
         try:
             recording = open_recording(path)
-        except DistilPoseError:  # a damaged recording is skipped
+        except DistilPoseError as error:
+            log.warning(f"A damaged recording is passed over: {error}")
             continue
         if _same_source(recording.about, wanted) and not len(recording.missing_persons(dataset)):
             return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 
 import numpy as np
@@ -184,3 +185,18 @@ def test_images_of_one_base_name_in_two_folders(converted, sound, tmp_path):
     (tmp_path / "set/data.yaml").write_text(YOLO_SETTINGS)
     content, _ = converted("yolo-pose", tmp_path / "set", tmp_path / "set/images")
     assert {name: joints[0, 0] for name, joints in rows(content, 3)} == {"cam1/1.png": 48, "cam2/1.png": 72}
+
+
+def test_image_ids_follow_the_numbers_in_the_names(converted, sound, tmp_path):
+    data = sound()
+    source = yolo(data, tmp_path / "yolo")
+    images = tmp_path / "photos"
+    images.mkdir()
+    used = sorted({row["image_id"] for row in data.people})
+    for new, number in enumerate(used, 8):  # frame_8, frame_9, frame_10, …
+        shutil.copy(data.folder / f"{number}.png", images / f"frame_{new}.png")
+        (source / "labels" / "train" / f"{number}.txt").rename(source / "labels" / "train" / f"frame_{new}.txt")
+    content, _ = converted("yolo-pose", source, images)
+    assert [(entry["id"], entry["file_name"]) for entry in content["images"]] == [
+        (index, f"frame_{new}.png") for index, new in enumerate(range(8, 8 + len(used)), 1)
+    ]

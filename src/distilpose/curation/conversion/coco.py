@@ -16,6 +16,7 @@ from distilpose.curation.progress import show_progress
 from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.data.images import plain_ratio
 from distilpose.errors import DistilPoseError
+from distilpose.files import natural_key
 from distilpose.skeleton import KNOWN_SIGMAS, known_sigma
 
 _OTHER_SIZE = "persons of images whose file has another size than the source states"
@@ -46,7 +47,9 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any])
     resized: list[str] = []
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for name, group in show_progress(sorted(by_image.items()), len(by_image), "images"):
+    for name, group in show_progress(
+        sorted(by_image.items(), key=lambda pair: natural_key(pair[0])), len(by_image), "images"
+    ):
         size = image_size(source, name, "persons of images", len(group))
         if size is None:
             continue

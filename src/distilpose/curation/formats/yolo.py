@@ -16,6 +16,7 @@ from distilpose.curation.conversion.source import Person, Source
 from distilpose.curation.formats.yolo_files import LabelFiles
 from distilpose.curation.parsing import MAX_JOINTS, parsing, skeleton_of, validated
 from distilpose.errors import DistilPoseError
+from distilpose.files import natural_key
 from distilpose.skeleton import Skeleton
 
 _MAX_COORDINATE = 1e6  # multiples of the image's side; larger numbers can overflow
@@ -57,7 +58,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     source.check_split(labels.splits())
     chosen = labels.chosen()
     persons: list[Person] = []
-    names = sorted(image_names(source.images))
+    names = sorted(image_names(source.images), key=natural_key)
     files = labels.of(names)
     used = set()
     for image in names:
