@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 
 from distilpose.curation.image_files import read_header
 from distilpose.data import CocoKeypoints, images
-from distilpose.data.images import check_size, decode_image, displayed_size, orientation_of, plain_ratio, read_image
+from distilpose.data.image_sizes import check_size, displayed_size, orientation_of, plain_ratio
+from distilpose.data.images import decode_image, read_image
 from distilpose.errors import DistilPoseError
 
 

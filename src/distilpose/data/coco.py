@@ -17,7 +17,8 @@ from distilpose.data.annotations import KeypointAnnotations, load_annotations
 from distilpose.data.boxes import Instances, detector_instances, ground_truth_instances, keep_labels
 from distilpose.data.codec import encode_regression
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
-from distilpose.data.images import check_size, displayed_size, is_cut_off, read_image
+from distilpose.data.image_sizes import check_size, displayed_size
+from distilpose.data.images import is_cut_off, read_image
 from distilpose.errors import DistilPoseError
 from distilpose.outputs import IMAGENET_MEAN as MEAN
 from distilpose.outputs import IMAGENET_STD as STD

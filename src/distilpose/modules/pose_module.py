@@ -23,7 +23,7 @@ from distilpose.models.prediction_settings import prediction_settings
 from distilpose.modules.divergence import check_divergence
 from distilpose.modules.fine_tuning import freeze, parameter_groups
 from distilpose.modules.processes import from_all_processes, from_first_process
-from distilpose.modules.resumed_epoch import keep_own_patience, own_share, rescale_progress
+from distilpose.modules.resumed_epoch import check_same_loss, keep_own_patience, own_share, rescale_progress
 from distilpose.modules.validation import Validation, check_monitors
 from distilpose.outputs import PoseBatch, Predictions
 
@@ -116,15 +116,7 @@ class PoseModule(LightningModule):
         Raises:
             DistilPoseError: the checkpoint was trained with another loss.
         """
-        own, saved = (
-            {name for name in state if name.startswith("loss.")}
-            for state in (self.state_dict(), checkpoint["state_dict"])
-        )
-        if own != saved:
-            raise DistilPoseError(
-                f"The checkpoint was trained with another loss: {len(saved)} of its tensors belong to the loss, expected "
-                f"{len(own)}. Resume with that loss, or start a new run with weights=FILE."
-            )
+        check_same_loss(checkpoint, self.state_dict())
         if "current_model_state" in checkpoint and not self._averages():
             # the optimiser's state belongs to the raw weights
             checkpoint["state_dict"] = checkpoint["current_model_state"]

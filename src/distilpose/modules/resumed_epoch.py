@@ -1,4 +1,4 @@
-"""Resuming an epoch with the same effective batch in other parts: another number of batches or of processes.
+"""Resuming a training: the same loss, and the same effective batch in other parts (batches or processes).
 
 Each optimizer step then has the same persons (`distilpose.data.sampler`), but each process counts its batches and persons anew.
 """
@@ -12,7 +12,23 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from distilpose.errors import DistilPoseError
+
 log = logging.getLogger(__name__)
+
+
+def check_same_loss(checkpoint: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Check that a checkpoint has the tensors of this start's loss.
+
+    Raises:
+        DistilPoseError: it was trained with another loss.
+    """
+    own, saved = ({name for name in names if name.startswith("loss.")} for names in (state, checkpoint["state_dict"]))
+    if own != saved:
+        raise DistilPoseError(
+            f"The checkpoint was trained with another loss: {len(saved)} of its tensors belong to the loss, expected "
+            f"{len(own)}. Resume with that loss, or start a new run with weights=FILE."
+        )
 
 
 def rescale_progress(checkpoint: Mapping[str, Any], accumulated: int) -> None:

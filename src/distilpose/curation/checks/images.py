@@ -17,7 +17,8 @@ from distilpose.curation.checks.findings import Findings, Tally
 from distilpose.curation.checks.reading import KeypointSet
 from distilpose.curation.image_files import MAX_BYTES, MAX_PIXELS, ImageTooLargeError, find_inside, read_header
 from distilpose.curation.progress import show_progress
-from distilpose.data.images import decode_image, is_cut_off, is_deep, plain_ratio
+from distilpose.data.image_sizes import plain_ratio
+from distilpose.data.images import decode_image, is_cut_off, is_deep
 from distilpose.errors import DistilPoseError
 
 _USUAL = ("RGB", "L")
