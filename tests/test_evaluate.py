@@ -322,6 +322,6 @@ def test_a_calibration_with_a_category_chosen_among_several(tiny_coco, checkpoin
     truth = json.loads(path.read_text())
     truth["categories"].append({**truth["categories"][0], "id": 7, "name": "1"})  # a name that is the other's id
     path.write_text(json.dumps(truth))
-    settings = ["data.category=1", f"calibration={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
+    settings = ["data.category=1", f"calibration_output={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
     evaluate(root, f"checkpoint={checkpoint}", *settings)
     assert (tmp_path / "c.json").is_file()

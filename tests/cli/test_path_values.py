@@ -35,7 +35,7 @@ DECLARED = {
 PATHS = {
     "benchmark": ["models"], "convert": ["source", "output"], "demo": ["checkpoint", "compare", "teacher.checkpoint"],
     "diagnose": ["checkpoint", "teacher.checkpoint", "baseline", "output", "data.root"],
-    "evaluate": ["checkpoint", "predictions", "calibration", "output", "data.root", "data.boxes"],
+    "evaluate": ["checkpoint", "predictions", "calibration_output", "output", "data.root", "data.boxes"],
     "export": ["checkpoint", "output", "annotations", "images", "calibration.annotations", "calibration.images"],
     "predict": ["checkpoint", "source", "output", "boxes", "calibration", "detector.file"], "quickstart": ["output"],
     "record": ["output", "folder", "teacher.checkpoint", "teacher.file", "data.root"], "report": ["runs", "output"],

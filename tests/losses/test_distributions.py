@@ -200,15 +200,15 @@ def test_the_best_sigma_of_the_divergence_is_the_teachers_deviation():
     best = {"gaussian": 1.2, "laplace": ((share * x.abs()).sum() / share.sum()).item()}
     for shape, expected in best.items():
         free = torch.full_like(sigmas, 2.0).requires_grad_()
-        optimiser = torch.optim.LBFGS([free], line_search_fn="strong_wolfe", max_iter=50)
+        optimizer = torch.optim.LBFGS([free], line_search_fn="strong_wolfe", max_iter=50)
 
-        def step(free=free, optimiser=optimiser, shape=shape):
-            optimiser.zero_grad()
+        def step(free=free, optimizer=optimizer, shape=shape):
+            optimizer.zero_grad()
             loss = divergence_loss(keypoints, free, heatmaps, weights, floor=0, shape=shape)
             loss.backward()
             return loss
 
-        optimiser.step(step)
+        optimizer.step(step)
         # the discrete Laplace's mean absolute deviation differs from its scale by terms of the cell's size
         assert free[0, 0, 0].item() == pytest.approx(expected, rel=1e-4 if shape == "gaussian" else 0.1)
 

@@ -144,11 +144,11 @@ def test_training_finds_the_density_of_the_errors():
     errors, entropy = swapped_sides(20000)
     batches = errors[torch.randint(len(errors), (250, 256))]
     loss = ResidualLogLikelihood(hidden=32)
-    optimiser = torch.optim.Adam(loss.parameters(), 5e-3)
+    optimizer = torch.optim.Adam(loss.parameters(), 5e-3)
     for batch in batches:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (-loss.log_prob(batch).mean()).backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         end = -loss.log_prob(errors).mean().item()
     start = -Laplace(0.0, 1.0).log_prob(errors).sum(dim=-1).mean().item()

@@ -24,7 +24,7 @@ class Speed(Callback):
     - speed/waiting_share: share of the time spent between the end of a step and the start of the next: waiting for data and
       its transfer to the device, checkpoints within the epoch, and loggers;
     - speed/gpu_memory_gib: peak memory of the tensors of the first process, on GPUs;
-    - learning_rate/<group>: if the optimiser has several parameter groups.
+    - learning_rate/<group>: if the optimizer has several parameter groups.
 
     After each epoch, share/<term>: the epoch mean of each weighted term, as a share of the sum of all absolute values (a
     likelihood may be negative).

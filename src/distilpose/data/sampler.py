@@ -24,7 +24,7 @@ class SeededShuffleSampler(DistributedSampler):
         world: number of processes.
         rank: number of this process.
         seed: seed of the order and of the views.
-        step: persons per optimiser step on one process. An epoch is a whole number of steps, and each step has the same
+        step: persons per optimizer step on one process. An epoch is a whole number of steps, and each step has the same
             persons for any number of processes. The remaining persons are not used in this epoch. If there are fewer
             persons than one step needs, the epoch shows each of them at least once, and some of them twice.
     """
@@ -86,7 +86,7 @@ def data_progress(trainer: Any, batch_size: int) -> dict[str, Any]:
     Returns:
         epochs: number of completed epochs.
         batches: batches of the current epoch that each process has seen; 0 between two epochs.
-        step: batch size, number of processes, and batches accumulated for one optimiser step.
+        step: batch size, number of processes, and batches accumulated for one optimizer step.
     """
     progress, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress
     # a checkpoint is written during validation when all batches are done, but before Lightning ends the epoch

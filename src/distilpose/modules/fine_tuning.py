@@ -38,7 +38,7 @@ def freeze(model: PoseModel, names: Sequence[str]) -> list[nn.Module]:
 
 
 def parameter_groups(module: nn.Module, backbone: nn.Module, rate: float, decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for an optimiser: from the backbone's last block to its first, each has `decay` times the rate before.
+    """Parameter groups for an optimizer: from the backbone's last block to its first, each has `decay` times the rate before.
 
     Blocks are the backbone's numbered modules in their order (layer1.0, layer1.1, …). A module without a number, such as a norm
     or a convolution of the stem, belongs to the block before it.

@@ -1,4 +1,4 @@
-"""Base of both LightningModules: optimiser, schedule, and validation with ground-truth boxes."""
+"""Base of both LightningModules: optimizer, schedule, and validation with ground-truth boxes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PoseModule(LightningModule):
     Args:
         model: student or teacher.
         optimizer: called with the trained parameters.
-        scheduler: called with the optimiser, steps_per_epoch and total_steps; null keeps the learning rate constant.
+        scheduler: called with the optimizer, steps_per_epoch and total_steps; null keeps the learning rate constant.
         flip_test: average the predictions for each validation crop and its mirror image; "released" averages as the release.
         compile: run the model through torch.compile.
         frozen: names of modules of the model that are not trained, such as [backbone].
@@ -118,7 +118,7 @@ class PoseModule(LightningModule):
         """
         check_same_loss(checkpoint, self.state_dict())
         if "current_model_state" in checkpoint and not self._averages():
-            # the optimiser's state belongs to the raw weights
+            # the optimizer's state belongs to the raw weights
             checkpoint["state_dict"] = checkpoint["current_model_state"]
             rank_zero_only(log.info)(
                 "The checkpoint's training averaged its weights and this one does not: it resumes from the raw weights."
@@ -232,7 +232,7 @@ class PoseModule(LightningModule):
         return evaluation.metrics
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and a schedule that steps with each optimiser step."""
+        """The optimizer, and a schedule that steps with each optimizer step."""
         optimizer = self._optimizer()
         if self.make_scheduler is None:
             return optimizer
@@ -242,7 +242,7 @@ class PoseModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _optimizer(self) -> Optimizer:
-        """The optimiser of all trained parameters, in one group for each block of the backbone with `layer_decay`."""
+        """The optimizer of all trained parameters, in one group for each block of the backbone with `layer_decay`."""
         if self.layer_decay == 1:
             return self.make_optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         rate = self.make_optimizer([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"]

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that step with each optimiser step."""
+"""Learning-rate schedules that step with each optimizer step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from annotated_types import Ge, Le, Unit
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-Steps = Annotated[int, Ge(0), Unit("optimiser steps")]
+Steps = Annotated[int, Ge(0), Unit("optimizer steps")]
 Share = Annotated[float, Ge(0), Le(1)]
 
 
@@ -26,9 +26,9 @@ def warmup_multistep(
     """The paper's schedule: linear warm-up from `warmup_factor` of the rate, then a factor of `gamma` at each milestone.
 
     Args:
-        optimizer: the optimiser whose rates are scaled.
-        steps_per_epoch: optimiser steps of an epoch.
-        total_steps: optimiser steps of the run (not used; all schedules have the same signature).
+        optimizer: the optimizer whose rates are scaled.
+        steps_per_epoch: optimizer steps of an epoch.
+        total_steps: optimizer steps of the run (not used; all schedules have the same signature).
         milestones: epochs, counted from 0, at whose start the rate drops.
         gamma: factor of the rate at each milestone.
         warmup_steps: length of the warm-up.
@@ -53,9 +53,9 @@ def warmup_cosine(
     """Linear warm-up, then half a cosine down to `final_factor` of the rate at the last step.
 
     Args:
-        optimizer: the optimiser whose rates are scaled.
-        steps_per_epoch: optimiser steps of an epoch (not used; all schedules have the same signature).
-        total_steps: optimiser steps of the run.
+        optimizer: the optimizer whose rates are scaled.
+        steps_per_epoch: optimizer steps of an epoch (not used; all schedules have the same signature).
+        total_steps: optimizer steps of the run.
         warmup_steps: length of the warm-up.
         warmup_factor: share of the rate at the start of the warm-up.
         final_factor: share of the rate at the end.

@@ -107,7 +107,7 @@ class Search:
                 for trial, result in zip(batch, results, strict=True):
                     self._finish(trial.number, result)
                 self._write_table()
-                if self._is_hopeless():
+                if self._fails_for_one_reason():
                     break
         finally:
             table = self._write_table()
@@ -122,7 +122,7 @@ class Search:
         )
         return best_of(results)
 
-    def _is_hopeless(self) -> bool:
+    def _fails_for_one_reason(self) -> bool:
         """Whether the first trials all failed for one reason, so that a setting that they share is wrong."""
         reasons = [trial.user_attrs.get("why") for trial in self._in_state(FAILED)]
         return len(reasons) >= SAME_FAILURES and len(set(reasons)) == 1 and not self._in_state(DONE, PRUNED)

@@ -33,7 +33,7 @@ T = TypeVar("T", bound="Teacher")
 class Teacher(ABC):
     """A frozen teacher that gives heat maps in the joints and cells of its student.
 
-    A teacher is not an `nn.Module`, so its parameters are not part of the LightningModule that holds it: the optimiser, DDP,
+    A teacher is not an `nn.Module`, so its parameters are not part of the LightningModule that holds it: the optimizer, DDP,
     checkpoints and weight averaging never see them. Therefore the LightningModule has to move the teacher itself (`move`).
 
     A training calls `set_student` once, `prepare` at the start of each fit, `check` before the first one, and then the teacher
