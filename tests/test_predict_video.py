@@ -291,8 +291,9 @@ def test_a_camera_stops_after_a_number_of_frames(checkpoint, tmp_path, monkeypat
 def test_ctrl_c_keeps_the_results(checkpoint, tmp_path):
     source, output = tmp_path / "photos", tmp_path / "out"
     source.mkdir()
-    for number in range(1000):
-        (source / f"{number:05d}.png").write_bytes(cv2.imencode(".png", np.zeros((40, 30, 3), np.uint8))[1].tobytes())
+    content = cv2.imencode(".png", np.zeros((40, 30, 3), np.uint8))[1].tobytes()
+    for number in range(5000):  # more than it can finish before the signal, on a loaded machine too
+        (source / f"{number:05d}.png").write_bytes(content)
     arguments = [f"checkpoint={checkpoint}", f"source={source}", f"output={output}", "device=cpu", "batch_size=4"]
     work = subprocess.Popen(
         [sys.executable, "-m", "distilpose.predict", *arguments],
@@ -307,7 +308,7 @@ def test_ctrl_c_keeps_the_results(checkpoint, tmp_path):
     errors = work.communicate(timeout=60)[1]
     assert work.returncode == 130, errors
     assert "Traceback" not in errors
-    assert 8 <= len(rows_of(output)) < 1000
+    assert 8 <= len(rows_of(output)) < 5000
 
 
 def test_boxes_of_frames_that_are_shifted_by_one(clip, checkpoint, tmp_path, caplog):
