@@ -39,7 +39,8 @@ def place(checkpoint, tmp_path_factory):
     """Host and port of a running page; at the end it is interrupted, and must leave no file behind."""
     folder = tmp_path_factory.mktemp("cwd")
     server = subprocess.Popen(
-        [sys.executable, "-m", "distilpose.demo", f"checkpoint={checkpoint}", "port=0", "device=cpu", "limits.max_megabytes=1"],
+        [sys.executable, "-m", "distilpose.demo", f"checkpoint={checkpoint}", "port=0", "device=cpu", "limits.max_megabytes=1",
+         "padding=1.25"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     line = server.stdout.readline()
