@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from distilpose.skeleton import Skeleton
 from distilpose.visualization.drawing import (
@@ -13,6 +14,7 @@ from distilpose.visualization.drawing import (
     draw_numbers,
     draw_skeleton,
     heatmap_image,
+    write_picture,
 )
 
 ARMS = Skeleton.from_names(["neck", "left_hand", "right_hand", "left_elbow"], limbs=[(1, 3), (0, 2)])
@@ -99,3 +101,12 @@ def test_a_sheet_shows_every_picture_completely():
     assert (sheet == (255, 0, 0)).all(-1).sum() == 200
     assert (sheet == (0, 0, 255)).all(-1).sum() == 2 * 240
     assert (sheet[:, -4:] == 255).all()
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "sheet.JPG", "sheet.webp"])
+def test_a_written_picture_is_read_back_without_a_warning(tmp_path, capfd, name):
+    picture = np.full((16, 24, 3), (200, 100, 50), dtype=np.uint8)
+    write_picture(tmp_path / name, picture)
+    with Image.open(tmp_path / name) as read:
+        assert np.abs(np.asarray(read.convert("RGB")).astype(int) - picture).max() < 8
+    assert "WARN" not in capfd.readouterr().err

@@ -136,7 +136,9 @@ def write_picture(path: Path, picture: Image, quality: int = 95) -> None:
     """Write an image atomically, in the format of the file's suffix; `quality` is that of a JPEG, 0 to 100."""
     # cv2.imwrite does not report write errors
     pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, content = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    # OpenCV warns of parameters that are another format's
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    _, content = cv2.imencode(path.suffix, pixels, parameters)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.tobytes())
 
