@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.errors import DistilPoseError
-from distilpose.inference.box_file import BoxFile
+from distilpose.inference.box_file import BoxFile, frame_of
 from distilpose.inference.image_names import match_names
 from distilpose.inference.images import numbers_in_names
 
@@ -93,7 +93,8 @@ def read_boxes(
 def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0, first: int = 0) -> dict[int, Boxes]:
     """The boxes of the frames of a video, by the number of the frame from 0: a file as for `read_boxes`.
 
-    A row's frame is its `frame`, the number at the end of its image's file name if all file names have one, or its image_id.
+    A row's frame is its `frame`, `frame_id` or `frame_index`, that of its image, the number at the end of its image's file
+    name if all file names have one, or its image_id.
 
     Args:
         path: see `read_boxes`.
@@ -102,14 +103,16 @@ def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0,
         first: number of the video's first frame in the file.
 
     Raises:
-        DistilPoseError: the file is malformed, or has no box.
+        DistilPoseError: the file is malformed, has no box, or is of several videos.
     """
     file = BoxFile(path)
-    frames = _frames_by_name(file)
+    stated = all(isinstance(row, dict) and frame_of(row) is not None for row in file.rows)
+    frames = {} if stated else _frames_by_name(file)
     rows_by_key: dict[int, list[list[float]]] = {}
     for row, box in file.persons(category_id, threshold):
         key = row.get("file_name") if file.is_list and row.get("file_name") else row.get("image_id")
-        number = row.get("frame", frames.get(key, row.get("image_id")))
+        number = frame_of(row)
+        number = frames.get(key, row.get("image_id")) if number is None else number
         if isinstance(number, int):
             rows_by_key.setdefault(number - first, []).append(box)
         else:
@@ -119,9 +122,8 @@ def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0,
 
 def _frames_by_name(file: BoxFile) -> dict[Any, int]:
     """Frame numbers from the images: by file name for a list, by image_id for an annotation file."""
-    stated: dict[Any, Any] = {
-        key: entry.get("frame_id", entry.get("frame_index")) for key, entry in file.images.items()
-    }
+    stated: dict[Any, Any] = {key: frame_of(entry) for key, entry in file.images.items()}
+    file.check_one_video()
     if stated and all(isinstance(frame, int) for frame in stated.values()):
         return stated
     ids: dict[Any, Any] = {entry["file_name"]: key for key, entry in file.images.items()}
@@ -154,7 +156,7 @@ def _images_by_id(
 ) -> tuple[Mapping[Path, int], dict[Any, Path]]:
     """The images' numbers, and the images that the image_ids of rows without a file name mean.
 
-    An image_id is a number, or the name of the image without its suffix, as some trainers write it.
+    An image_id is a number, or the name of the image with or without its suffix, as some trainers write it.
 
     Raises:
         DistilPoseError: the numbers fit those in the images' names as well as the images' order, and these differ.
@@ -162,7 +164,10 @@ def _images_by_id(
     if first is not None:
         ids = {image: first + position for position, image in enumerate(ids)}
         return ids, {number: image for image, number in ids.items()}
+    names: dict[Any, Path] = {image.name: image for image in ids}
     stems: dict[Any, Path] = {image.stem: image for image in ids}
+    if any(number in names for number in given):
+        return ids, names
     if len(stems) == len(ids) and any(isinstance(number, str) and number in stems for number in given):
         return ids, stems | {int(stem): image for stem, image in stems.items() if stem.isascii() and stem.isdigit()}
     in_names = numbers_in_names([image.name for image in ids])
@@ -212,9 +217,10 @@ def _tables(
     """The boxes and scores of each image as arrays; an error if no image has any."""
     if not rows_by_key:
         found = f" (the file has {categories})" if (categories := file.categories()) else ""
+        left_out = f" ({reasons} are left out)" if (reasons := file.reasons()) else ""
         raise DistilPoseError(
-            f"Box file {file.path} has no box of category {category_id}{found} for any of {wanted}: check that it belongs to "
-            "them."
+            f"Box file {file.path} has no box of category {category_id}{found} for any of {wanted}{left_out}: check that it "
+            "belongs to them."
         )
     file.log_skipped(sum(map(len, rows_by_key.values())))
     tables = {key: np.array(rows) for key, rows in rows_by_key.items()}
