@@ -59,12 +59,17 @@ PROBLEMS = {
     "box-missing": ("error", lambda d: d.people[4].pop("bbox"), ["5"]),
     "box-malformed": ("error", lambda d: d.people[4].update(bbox=[1, 2, 3]), ["5"]),
     "area-malformed": ("error", lambda d: d.people[4].update(area="large"), ["5"]),
-    "num_keypoints-malformed": ("error", lambda d: d.people[4].update(num_keypoints=None), ["5"]),
+    "num_keypoints-malformed": ("error", lambda d: d.people[4].update(num_keypoints="many"), ["5"]),
     "num-keypoints": ("warning", lambda d: d.people[4].update(num_keypoints=0), ["5"]),
     "box-empty": ("warning", lambda d: d.people[4]["bbox"].__setitem__(2, 0), ["5"]),
     "area-missing": ("note", lambda d: d.people[4].pop("area"), ["5"]),
     "area-empty": ("warning", lambda d: d.people[4].update(area=0), ["5"]),
     "area-large": ("warning", lambda d: d.people[4].update(area=15000), ["5"]),
+    "area-small": (
+        "warning",
+        lambda d: [person.update(area=person["area"] / 1e6) for person in d.people],
+        ["1", "2", "3", "4", "5"],
+    ),
     "joint-outside-image": ("warning", lambda d: put(d.people[4], 10, 245, 80), ["5"]),
     "joint-at-zero": ("warning", lambda d: [put(d.people[4], 10, 0, 0), d.people[4].update(bbox=[0, 0, 150, 150])], ["5"]),
     "annotation-duplicate": ("warning", lambda d: d.people.append(d.people[4] | {"id": 500}), ["500"]),
@@ -103,6 +108,11 @@ def duplicate(data):
 
 # other findings that a problem causes
 SIDE_EFFECTS = {
+    "area-small": (
+        "warning",
+        lambda d: [person.update(area=person["area"] / 1e6) for person in d.people],
+        ["1", "2", "3", "4", "5"],
+    ),
     "joint-outside-image": {"bone-long"},
     "joint-at-zero": {"area-missing", "bone-long"},
     "absurd": {"box-over-edge"},

@@ -13,8 +13,8 @@ from distilpose.curation.conversion.image_lookup import ImageReference, find_ima
 from distilpose.curation.conversion.source import Person, Source
 from distilpose.curation.parsing import skeleton_of
 from distilpose.curation.progress import show_progress
-from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.data.image_sizes import plain_ratio
+from distilpose.data.units import AREA_OF_BOX
 from distilpose.errors import DistilPoseError
 from distilpose.files import natural_key
 from distilpose.skeleton import KNOWN_SIGMAS, known_sigma
