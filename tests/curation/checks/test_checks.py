@@ -108,11 +108,6 @@ def duplicate(data):
 
 # other findings that a problem causes
 SIDE_EFFECTS = {
-    "area-small": (
-        "warning",
-        lambda d: [person.update(area=person["area"] / 1e6) for person in d.people],
-        ["1", "2", "3", "4", "5"],
-    ),
     "joint-outside-image": {"bone-long"},
     "joint-at-zero": {"area-missing", "bone-long"},
     "absurd": {"box-over-edge"},
