@@ -138,3 +138,9 @@ def test_detector_boxes_of_other_units_are_refused(folder):
 def test_rows_of_other_categories_are_counted(folder):
     with pytest.warns(UserWarning, match=r"2 rows of other categories than 1 are left out; 1 have 0, where"):
         detections(folder, lambda rows: [rows[0] | {"category_id": 0}, rows[1] | {"category_id": 7}, *rows[2:]])
+
+
+def test_images_without_a_box_are_counted(folder):
+    """A file of a part of the split halves AP."""
+    with pytest.warns(UserWarning, match=r"(\d) of \d images with persons have no box"):
+        detections(folder, lambda rows: [row for row in rows if row["image_id"] == rows[0]["image_id"]])

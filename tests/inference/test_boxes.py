@@ -334,3 +334,16 @@ def test_frames_of_two_videos_are_not_merged(as_list, stated, tmp_path):
         ]
     with pytest.raises(DistilPoseError, match=r"cam1.frame_1\.jpg and cam2.frame_1\.jpg.*one video"):
         read_frame_boxes(write(tmp_path, content), category_id=1)
+
+
+def test_images_have_the_numbers_that_rows_state_beside_their_name(tmp_path, caplog):
+    """Results get these numbers, by which they are compared with the annotations later."""
+    ids = images_in(tmp_path, "p/a.jpg", "p/b.jpg", "p/c.jpg")
+    rows = [{"file_name": f"{name}.jpg", "image_id": id_, "bbox": [1, 2, 3, 4]} for name, id_ in (("b", 77), ("a", 2))]
+    _, numbers = read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert [numbers[tmp_path / f"p/{name}.jpg"] for name in "ab"] == [2, 77]
+    assert len({*numbers.values()}) == 3
+    assert "the names decide" not in caplog.text
+    rows[1]["image_id"] = 77
+    assert read_boxes(write(tmp_path, rows), ids, category_id=1)[1] == ids
+    assert "the names decide" in caplog.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.errors import DistilPoseError
-from distilpose.inference.box_file import BoxFile, frame_of
+from distilpose.inference.box_file import BoxFile, Row, frame_of
 from distilpose.inference.image_names import match_names
 from distilpose.inference.images import numbers_in_names
 
@@ -55,7 +55,7 @@ def read_boxes(
             names if the rows fit them, else those of `ids`.
 
     Returns:
-        The boxes of each image that has any, and the numbers of the images: those in the file if it is an annotation file.
+        The boxes of each image that has any, and the numbers of the images: those in the file if it states them.
 
     Raises:
         DistilPoseError: the file is malformed, has no box for any of the images, or may count the images in two ways.
@@ -69,6 +69,8 @@ def read_boxes(
         counted = {row["image_id"] for (row, _), name in zip(persons, named, strict=True) if not name}
         if counted:
             ids, by_id = _images_by_id(ids, counted, first, path)
+        elif first is None:
+            ids = _renumbered(ids, _stated_numbers(persons, matches.images, path))
     else:
         names: dict[Any, str] = {number: str(entry["file_name"]) for number, entry in file.images.items()}
         named = [names.get(row.get("image_id"), "") for row, _ in persons]
@@ -204,8 +206,26 @@ def shift_of(given: Collection[Any], present: Collection[int]) -> str:
     )
 
 
+def _stated_numbers(
+    persons: Sequence[tuple[Row, Any]], images: Mapping[str, Path], path: str | Path
+) -> dict[Path, int]:
+    """The numbers of the images that rows with a file name state; none if an image has two, or a number two images."""
+    stated = {
+        (images[name], row["image_id"])
+        for row, _ in persons
+        if (name := str(row.get("file_name") or "")) in images and type(row.get("image_id")) is int
+    }
+    numbers = dict(stated)
+    if len(numbers) < len(stated) or len({*numbers.values()}) < len(stated):
+        log.warning(f"{path}: rows of one file name and of one image_id are of different images: the names decide.")
+        return {}
+    return numbers
+
+
 def _renumbered(ids: Mapping[Path, int], known: Mapping[Path, int]) -> dict[Path, int]:
     """The images with the numbers of the file; those that it does not list get numbers that no other image has."""
+    if not known:
+        return dict(ids)
     free = max([0, *known.values()]) + 1
     others = {image: free + position for position, image in enumerate(image for image in ids if image not in known)}
     return {image: known[image] if image in known else others[image] for image in ids}
