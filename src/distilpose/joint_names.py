@@ -170,7 +170,11 @@ def limbs_of(names: Sequence[str], given: Sequence[Sequence[Any]]) -> list[tuple
     Numbers of which one is 0 are counted from 0, as other tools do; this is logged.
     """
     places = {name: place for place, name in enumerate(names)}
-    limbs = [(places[a] if a in places else int(a) - 1, places[b] if b in places else int(b) - 1) for a, b in given]
+    limbs = [
+        (places[a] if isinstance(a, str) and a in places else int(a) - 1,
+         places[b] if isinstance(b, str) and b in places else int(b) - 1)
+        for a, b in given
+    ]  # fmt: skip
     lowest = min((joint for limb in limbs for joint in limb), default=0)
     if lowest == -1:
         _log_once(

@@ -347,3 +347,15 @@ def test_images_have_the_numbers_that_rows_state_beside_their_name(tmp_path, cap
     rows[1]["image_id"] = 77
     assert read_boxes(write(tmp_path, rows), ids, category_id=1)[1] == ids
     assert "the names decide" in caplog.text
+
+
+@pytest.mark.parametrize("odd", [[], {}, "x", 1.5])
+def test_odd_values_in_new_places(odd, tmp_path):
+    ids = images_in(tmp_path, "p/a.jpg")
+    content = listing("a.jpg")
+    content["categories"] = [{"id": odd, "name": odd}, odd]
+    assert len(read_boxes(write(tmp_path, content), ids, category_id=1)[0]) == 1
+    content["annotations"].append({"image_id": 1, "category_id": odd, "bbox": [1, 2, 3, 4]})
+    assert len(read_boxes(write(tmp_path, content), ids, category_id=1)[0]) == 1
+    content["images"][0]["frame_id"] = odd
+    assert len(read_frame_boxes(write(tmp_path, content), category_id=1)) == 1

@@ -24,7 +24,7 @@ _SCORES = ("confidence", "conf", "probability", "prob", "scores")  # what tools 
 
 def frame_of(entry: Row) -> Any:
     """The frame that a row or an image states, None if it states none."""
-    return next((entry[key] for key in FRAMES if entry.get(key) is not None), None)
+    return next((entry[key] for key in FRAMES if isinstance(entry.get(key), (int, float, str))), None)
 
 
 class BoxFile:
@@ -55,8 +55,13 @@ class BoxFile:
                 "{image_id, bbox, score}."
             )
         self.images = {} if self.is_list else self._images(content.get("images") or ())
-        entries = () if self.is_list else content.get("categories") or ()
-        self.names = {entry.get("id"): str(entry.get("name")) for entry in entries if isinstance(entry, dict)}
+        given = None if self.is_list else content.get("categories")
+        entries = given if isinstance(given, list) else ()
+        self.names = {
+            entry["id"]: str(entry.get("name"))
+            for entry in entries
+            if isinstance(entry, dict) and isinstance(entry.get("id"), int)
+        }
         self.skipped: Counter[str] = Counter()
 
     def _images(self, entries: Any) -> dict[int, Row]:
@@ -133,7 +138,8 @@ class BoxFile:
                 f"Box file {self.path} calls its category {category_id} {name!r}, and its persons have {persons[0]}: give "
                 f"category_id={persons[0]}, or remove the category of persons from the file to use {name!r}."
             )
-        counts = Counter(row.get("category_id") for row in self.rows if isinstance(row, dict))
+        numbers = (row.get("category_id") for row in self.rows if isinstance(row, dict))
+        counts = Counter(number for number in numbers if isinstance(number, int))
         if not self.names and category_id == PERSON and counts[0] and counts[PERSON]:
             log.warning(
                 f"{self.path}: its categories count from 0 ({counts[0]} rows), where many tools have the person, and the "

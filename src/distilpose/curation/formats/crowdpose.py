@@ -51,7 +51,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
             continue
         number, joints, box = entry.get("image_id"), entry.get("keypoints"), entry.get("bbox")
         image = images.get(number, {}) if is_id(number) else {}
-        if number in repeated:
+        if is_id(number) and number in repeated:
             source.skip("persons of an image id that several images have", 1, repr(number))
         elif not isinstance(image.get("file_name"), str):
             source.skip("persons of images that are not in the file")
