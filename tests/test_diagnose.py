@@ -250,3 +250,17 @@ def test_the_loss_is_where_the_models_are(tiny_coco, files, tmp_path):
         tensors = [*built.parameters(), *built.buffers()]
         assert tensors
         assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_the_padding_of_the_students_file_is_used(tiny_coco, files, undrawn, tmp_path):
+    root, stated = tiny_coco(val=4), tmp_path / "stated.safetensors"
+    save_model(load_model(files["student"]), stated, padding=1.6)
+    teacher = f"teacher.checkpoint={files['teacher']}"
+    reports = [
+        diagnose(root, f"checkpoint={file}", teacher, f"output={tmp_path / str(number)}", *padding)
+        for number, (file, *padding) in enumerate(
+            [(files["student"],), (files["student"], "data.padding=1.6"), (stated,)]
+        )
+    ]
+    default, wide, own = (report["calibration"] for report in reports)
+    assert own == wide != default

@@ -175,3 +175,29 @@ def test_pairs_that_names_do_not_state_are_taken():
 def test_the_log_line_of_the_pairs():
     assert COCO.describe_pairs().startswith("8 flip pairs: left_eye / right_eye, ")
     assert "No flip pairs" in Skeleton.from_names(["tail", "horn"]).describe_pairs()
+
+
+@pytest.mark.parametrize(
+    "limbs", [[[0, 1], [15, 16]], [[1, 2], [16, 17]], [["nose", "left_eye"], ["left_ankle", "right_ankle"]]]
+)
+def test_limbs_counted_from_zero_or_one_or_named(limbs):
+    category = {"keypoints": list(COCO_NAMES), "skeleton": limbs}
+    assert Skeleton.from_category(category).limbs == ((0, 1), (15, 16))
+
+
+def test_limbs_that_fit_neither_count():
+    with pytest.raises(DistilPoseError, match="limbs"):
+        Skeleton.from_category({"keypoints": list(COCO_NAMES), "skeleton": [[0, 1], [16, 17]]})
+
+
+@pytest.mark.parametrize("ratio", [2, 10])
+def test_sigmas_that_are_a_multiple_of_cocos(ratio):
+    """pycocotools' source lists ten times the sigmas, and the formula of OKS has twice each."""
+    category = {"keypoints": list(COCO_NAMES), "OKS_sigmas": [ratio * sigma for sigma in COCO.sigmas]}
+    with pytest.raises(DistilPoseError, match=rf"{ratio} times those of COCO for all 17 joints.*divide"):
+        Skeleton.from_category(category)
+    with pytest.raises(DistilPoseError, match=rf"{ratio} times"):
+        Skeleton.from_category({"keypoints": list(COCO_NAMES)}, sigmas=category["OKS_sigmas"])
+    own = [0.05] * 17
+    assert Skeleton.from_category({**category, "OKS_sigmas": own}).sigmas == tuple(own)
+    assert Skeleton.from_category({**category, "OKS_sigmas": COCO.sigmas}).sigmas == COCO.sigmas

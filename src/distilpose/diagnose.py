@@ -28,6 +28,7 @@ from distilpose.models import load_model
 from distilpose.models.checkpoint import read_torch_file
 from distilpose.models.remote import local_file
 from distilpose.outputs import Predictions
+from distilpose.runs.run_of_checkpoint import data_padding
 from distilpose.teachers.frozen import floor_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     output = check_new_folder(cfg.output)
     models = _models(cfg)
     loss = _loss(cfg, models["teacher"]) if "teacher" in models else None
-    datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(models["student"].input_size))
+    own = data_padding(local_file(cfg.checkpoint), cfg.data)
+    datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(models["student"].input_size), **own)
     datamodule.prepare_data()
     _check_match(cfg, models, datamodule)
     dataset = datamodule.val_dataset()

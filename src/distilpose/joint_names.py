@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from distilpose.errors import DistilPoseError
 
@@ -162,6 +162,26 @@ def pairs_of(joints: Sequence[JointName]) -> list[tuple[int, int]]:
     )
     pairs = [(lefts[part], rights[part]) for part in lefts if part in rights]
     return sorted((min(pair), max(pair)) for pair in pairs)
+
+
+def limbs_of(names: Sequence[str], given: Sequence[Sequence[Any]]) -> list[tuple[int, int]]:
+    """Limbs of a file as index pairs counted from 0: of joint names, or of numbers counted from 1 as in COCO.
+
+    Numbers of which one is 0 are counted from 0, as other tools do; this is logged.
+    """
+    places = {name: place for place, name in enumerate(names)}
+    limbs = [
+        (places[a] if isinstance(a, str) and a in places else int(a) - 1,
+         places[b] if isinstance(b, str) and b in places else int(b) - 1)
+        for a, b in given
+    ]  # fmt: skip
+    lowest = min((joint for limb in limbs for joint in limb), default=0)
+    if lowest == -1:
+        _log_once(
+            f"'skeleton' of the file counts joints from 0, COCO's from 1: its {len(limbs)} limbs are read from 0."
+        )
+        limbs = [(a + 1, b + 1) for a, b in limbs]
+    return limbs
 
 
 def checked_pairs(names: Sequence[str], given: Sequence[Sequence[int]]) -> list[tuple[int, int]]:

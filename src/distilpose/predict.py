@@ -223,6 +223,8 @@ def report(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource, outcom
     if boxes.dropped:
         origin = f"in {cfg.boxes}" if cfg.boxes is not None else "of the detector"
         log.info(f"Dropped {boxes.dropped} of the boxes {origin}: they have no size or lie outside the {noun}.")
+    if isinstance(boxes, FileBoxes) and (doubt := boxes.doubt()):
+        log.warning(f"{cfg.boxes}: {doubt}")
     if isinstance(source, Video):
         ended = not outcome.interrupted and outcome.read != source.max_frames
         if ended and isinstance(boxes, FileBoxes) and (unused := boxes.unused(outcome.read)):

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from distilpose.errors import DistilPoseError
-from distilpose.joint_names import JointName, Side, checked_pairs, log_override, pairs_of, split_names
+from distilpose.joint_names import JointName, Side, checked_pairs, limbs_of, log_override, pairs_of, split_names
 
 COCO_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -174,7 +174,7 @@ class Skeleton:
 
     @classmethod
     def from_category(cls, category: Mapping[str, Any], **overrides: Any) -> Skeleton:
-        """The skeleton of a COCO category: its 'keypoints' and, if present, its 'skeleton' (limbs counted from 1).
+        """The skeleton of a COCO category: its 'keypoints' and, if present, its 'skeleton' (limbs, see `limbs_of`).
 
         Its 'OKS_sigmas', if present, replace those derived from the names. Its 'flip_pairs' (joints counted from 0) are
         compared with the names, see `checked_pairs`.
@@ -184,7 +184,8 @@ class Skeleton:
             **overrides: flip_pairs, sigmas or upper_body, which replace the category's; None is ignored.
 
         Raises:
-            DistilPoseError: a field is missing or wrong, or the category's flip_pairs contradict the names.
+            DistilPoseError: a field is missing or wrong, the category's flip_pairs contradict the names, or the sigmas are
+                a multiple of COCO's.
         """
         names = category.get("keypoints")
         if not names:
@@ -192,13 +193,16 @@ class Skeleton:
                 f"Category {category.get('name', category.get('id'))!r} lists no 'keypoints': "
                 "a keypoint annotation file names its joints there."
             )
-        limbs = [(int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ()]
+        names = [str(name) for name in names]
+        limbs = limbs_of(names, category.get("skeleton") or ())
         fields: dict[str, Any] = {"sigmas": category.get("OKS_sigmas")}
         if category.get("flip_pairs") is not None and overrides.get("flip_pairs") is None:
-            fields["flip_pairs"] = checked_pairs([str(name) for name in names], category["flip_pairs"])
+            fields["flip_pairs"] = checked_pairs(names, category["flip_pairs"])
         elif overrides.get("flip_pairs") is not None:
-            log_override([str(name) for name in names], overrides["flip_pairs"])
+            log_override(names, overrides["flip_pairs"])
         fields |= {name: value for name, value in overrides.items() if value is not None}
+        if fields["sigmas"] is not None:
+            _check_sigmas(names, fields["sigmas"])
         return cls.from_names(names, limbs=limbs, **fields)
 
     @classmethod
@@ -227,6 +231,18 @@ class Skeleton:
 def known_sigma(joint: JointName) -> float | None:
     """OKS sigma of a joint in COCO or CrowdPose, None if neither has it."""
     return _SIGMAS.get(joint.key[1])
+
+
+def _check_sigmas(names: Sequence[str], sigmas: Sequence[float]) -> None:
+    """Raise on sigmas that are ten times COCO's, as in pycocotools' source, or twice, as in the formula of OKS."""
+    known = [known_sigma(joint) for joint in split_names(names)]
+    ratios = {round(float(given) / own, 2) for given, own in zip(sigmas, known, strict=False) if own is not None}
+    if None not in known and len(sigmas) == len(known) > 1 and ratios in ({10.0}, {2.0}):
+        (ratio,) = ratios
+        raise DistilPoseError(
+            f"The OKS sigmas {list(sigmas)[:3]}, … are {ratio:g} times those of COCO for all {len(known)} joints, so AP would "
+            f"be too high: divide them by {ratio:g}, or leave them out."
+        )
 
 
 COCO = Skeleton.from_names(COCO_NAMES, COCO_LIMBS)

@@ -87,3 +87,14 @@ def test_a_person_is_matched_once(sound):
     _, sigmas, counts = estimate_sigmas(one.write(), two.write())
     assert (counts == 20).all()
     assert np.nanmax(sigmas) == 0
+
+
+def test_images_of_another_size_are_left_out_and_counted(sound, caplog):
+    """One labelling of photographs that were halved: its pixels are not those of the other."""
+    one, two = sound(images=2, persons=40), sound(images=2, persons=1, seed=1)
+    two.content = json.loads(json.dumps(one.content))
+    two.images[0].update(width=120, height=80)
+    on_first = sum(person["image_id"] == two.images[0]["id"] for person in two.people)
+    assert 0 < on_first < 40
+    assert (estimate_sigmas(one.write(), two.write())[2] == 40 - on_first).all()
+    assert "1 images have another size" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 
@@ -62,6 +63,62 @@ def test_crowds_and_unlabelled_persons_are_left_out(spoiled):
     assert len(load_annotations(spoiled(change)).annotation_ids) == before - 2
 
 
+def test_the_joints_decide_whether_a_person_is_labelled(spoiled, caplog):
+    """Exporters write 'num_keypoints' 0 for all persons."""
+
+    def change(content):
+        for person in content["annotations"][:2]:
+            person["num_keypoints"] = 0
+
+    before = load_annotations(spoiled(lambda content: None))
+    assert not caplog.text
+    assert load_annotations(spoiled(change)).annotation_ids.tolist() == before.annotation_ids.tolist()
+    assert "2 persons have another 'num_keypoints' than labelled joints" in caplog.text
+
+
+@pytest.mark.parametrize("placeholder", [0, -1, None])
+def test_a_placeholder_of_an_area_is_replaced_by_a_share_of_the_box(placeholder, spoiled, caplog):
+    path = spoiled(set_first("area", placeholder))
+    first = load_annotations(path)
+    assert first.areas[0] == pytest.approx(0.53 * first.boxes[0, 2] * first.boxes[0, 3])
+    assert ("1 persons have an 'area' of 0 or less" in caplog.text) == (placeholder is not None)
+
+
+def test_areas_that_are_fractions_are_told(spoiled, caplog):
+    def change(content):
+        for person in content["annotations"]:
+            person["area"] /= 160 * 120
+
+    load_annotations(spoiled(change))
+    assert re.search(r"(\d+) persons have an 'area' below 1% of their box", caplog.text)
+
+
+@pytest.mark.parametrize("visibility", [0.03, 3, -1])
+def test_other_visibilities_are_counted(visibility, spoiled, caplog):
+    """Labels made from predictions have scores in that place."""
+
+    def change(content):
+        content["annotations"][0]["keypoints"] = [50, 50, visibility] + [40, 40, 2] * 16
+
+    assert load_annotations(spoiled(change)).labelled[0, 0] == (visibility > 0)
+    assert f"1 joints have a visibility other than 0, 1 or 2, such as {visibility}" in caplog.text
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_labelled_joints_where_tools_put_none_are_counted(place, spoiled, caplog):
+    load_annotations(spoiled(set_first("keypoints", [place, place, 2] + [40, 40, 2] * 16)))
+    assert "1 labelled joints lie at (0, 0) or (-1, -1)" in caplog.text
+
+
+def test_joints_in_fractions_are_refused(spoiled):
+    def change(content):
+        for person in content["annotations"]:
+            person["keypoints"] = [0.25, 0.75, 2] * 17
+
+    with pytest.raises(DistilPoseError, match=r"above 0\.75 in 'keypoints'.*fractions.*pixels"):
+        load_annotations(spoiled(change))
+
+
 def test_skeleton_can_be_given(spoiled):
     path = spoiled(lambda content: None)
     assert load_annotations(path, skeleton={"sigmas": [0.1] * 17}).skeleton.sigmas == (0.1,) * 17
@@ -107,6 +164,11 @@ BAD = {
     "infinite": (set_first("bbox", [1, 2, math.inf, 4]), "'bbox' of annotation 100 .* expected 4 .*inf"),
     "short box": (set_first("bbox", [1, 2, 3]), "'bbox' of annotation 100 .* 3 numbers, expected 4"),
     "words": (set_first("bbox", ["a", 2, 3, 4]), "'bbox' of annotation 100 .*expected 4 .*'a'"),
+    "text crowd": (set_first("iscrowd", "0"), "Annotation 100 .*'iscrowd' '0', expected 0 or 1"),
+    "category twice": (
+        lambda content: content["categories"].append(content["categories"][0]),
+        "Category id 1 occurs twice",
+    ),
     "text id": (set_first("id", "first"), "'first', expected a whole number"),
     "numbers as text": (set_first("keypoints", ["1"] * 51), "annotation 100 .*expected 51"),
     "id beyond 64 bits": (set_first("id", 2**70), "expected a whole number of at most 64 bits"),

@@ -103,6 +103,23 @@ def test_another_skeleton_and_missing_fields(tmp_path):
     assert coco_metrics(path, rows_of(truth), [0.05] * 5)["AP"] == 1.0
 
 
+def test_placeholders_of_exporters_change_nothing(tmp_path):
+    """pycocotools ignores persons with 'num_keypoints' 0, and nobody can be found where 'area' is 0."""
+    truth = annotation_set()
+    for annotation in truth["annotations"]:
+        annotation["area"] = 0.53 * annotation["bbox"][2] * annotation["bbox"][3]
+    right, wrong = tmp_path / "right.json", tmp_path / "wrong.json"
+    right.write_text(json.dumps(truth))
+    rows = [
+        row | {"keypoints": [value + (index % 3 == 0) for index, value in enumerate(row["keypoints"])]}
+        for row in rows_of(truth)
+    ]
+    for index, annotation in enumerate(truth["annotations"]):
+        annotation |= {"num_keypoints": 0, "area": 0} if index % 2 else {"area": None}
+    wrong.write_text(json.dumps(truth))
+    assert coco_metrics(wrong, rows, SKELETON.sigmas) == coco_metrics(right, rows, SKELETON.sigmas)
+
+
 def test_no_results_score_zero(tmp_path):
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(annotation_set()))

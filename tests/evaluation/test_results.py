@@ -70,6 +70,12 @@ def test_invalid_results_files(tmp_path):
             load_results(path, 2, [42], [1])
 
 
+def test_joints_in_fractions_are_refused(tmp_path):
+    path = write_json([{**GOOD, "keypoints": [0.25, 0.5, 0.9, 0.75, 1.0, 0.8]}], tmp_path / "results.json")
+    with pytest.raises(DistilPoseError, match=r"results\.json has no coordinate above 1 in 'keypoints'.*fractions"):
+        load_results(path, 2, [42], [1])
+
+
 def test_rows_of_other_categories_are_left_out():
     rows = [GOOD, {**GOOD, "category_id": 2}, {**GOOD, "category_id": 0}]
     assert of_category(rows, 0, "file") == [rows[2]]

@@ -46,3 +46,13 @@ def test_dropped_detections_are_counted():
     source = DetectedBoxes(FixedDetector(np.array([[10, 10, 40, 60], [300, 10, 40, 60]]), np.ones(2)))
     source.locate(Frame(0, image=np.zeros((100, 200, 3), np.uint8)))
     assert source.dropped == 1
+
+
+def test_boxes_that_seem_to_be_corners_are_told():
+    corners = np.array([[60, 40, 120, 90], [90, 30, 150, 80], [80, 50, 130, 95]], dtype=float)
+    sizes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    for boxes, told in ((corners, True), (sizes, False)):
+        source = FileBoxes({0: Boxes(boxes, np.ones(3))})
+        assert source.doubt() == ""
+        source.locate(Frame(0, image=np.zeros((100, 160, 3), np.uint8)))
+        assert ("3 of 3 boxes" in source.doubt() and "two corners" in source.doubt()) == told

@@ -256,3 +256,106 @@ def test_stated_frames_decide(tmp_path):
     rows = [{"image_id": 9, "frame": 2, "bbox": [1, 2, 3, 4]}, {"image_id": "x", "bbox": [1, 2, 3, 4]}]
     assert [*read_frame_boxes(write(tmp_path, rows), category_id=1)] == [2]
     assert [*read_frame_boxes(write(tmp_path, rows), category_id=1, first=1)] == [1]
+
+
+@pytest.mark.parametrize("persons", [0, 2])
+def test_the_name_of_a_category_decides_before_its_number(persons, tmp_path):
+    """CVAT numbers its labels in their order, and tools of YOLO count from 0."""
+    ids = images_in(tmp_path, "p/a.jpg")
+    content = listing("a.jpg")
+    content["categories"] = [{"id": 1, "name": "car"}, {"id": persons, "name": "Person"}]
+    content["annotations"].append({**content["annotations"][0], "id": 2, "category_id": persons, "bbox": [7, 2, 3, 4]})
+    path = write(tmp_path, content)
+    with pytest.raises(DistilPoseError, match=rf"category 1 'car'.*category_id={persons}"):
+        read_boxes(path, ids, category_id=1)
+    boxes, _ = read_boxes(path, ids, category_id=persons)
+    assert boxes[tmp_path / "p/a.jpg"].boxes[:, 0].tolist() == [7]
+    del content["categories"][1]  # dogs in place of persons, say
+    assert read_boxes(write(tmp_path, content), ids, category_id=1)[0][tmp_path / "p/a.jpg"].boxes[:, 0] == [1]
+
+
+def test_categories_that_count_from_zero_are_told(tmp_path, caplog):
+    ids = images_in(tmp_path, "p/a.jpg")
+    rows = [{"file_name": "a.jpg", "category_id": number, "bbox": [1, 2, 3, 4], "score": 1} for number in (0, 0, 1, 5)]
+    read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert "count from 0 (2 rows)" in caplog.text
+    assert "1 rows of category 1" in caplog.text
+    caplog.clear()
+    read_boxes(write(tmp_path, rows), ids, category_id=0)
+    read_boxes(write(tmp_path, rows[2:]), ids, category_id=1)
+    assert "from 0" not in caplog.text
+
+
+def test_boxes_that_are_fractions_and_scores_in_per_cent(tmp_path):
+    ids = images_in(tmp_path, "p/a.jpg")
+    row = {"file_name": "a.jpg", "bbox": [0.1, 0.2, 0.3, 0.4], "score": 0.9}
+    with pytest.raises(DistilPoseError, match=r"above 0\.4 in 'bbox'.*fractions.*pixels"):
+        read_boxes(write(tmp_path, [row]), ids, category_id=1)
+    rows = [{**row, "bbox": [1, 2, 3, 4], "score": score} for score in (90, 3)]
+    with pytest.raises(DistilPoseError, match=r"scores up to 90.*box_threshold=0\.5.*per cent"):
+        read_boxes(write(tmp_path, rows), ids, category_id=1, threshold=0.5)
+    assert len(read_boxes(write(tmp_path, rows), ids, category_id=1)[0]) == 1
+
+
+def test_rows_without_a_score_are_counted(tmp_path, caplog):
+    caplog.set_level("INFO", "distilpose")
+    ids = images_in(tmp_path, "p/a.jpg")
+    rows = [{"file_name": "a.jpg", "bbox": [1, 2, 3, 4]}, {"file_name": "a.jpg", "bbox": [1, 2, 3, 4], "score": 0.5}]
+    read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert "1 of 2 boxes have no 'score', so it is 1." in caplog.text
+    read_boxes(write(tmp_path, [{**rows[0], "confidence": 0.2}]), ids, category_id=1, threshold=0.5)
+    assert "1 have 'confidence'" in caplog.text
+    with pytest.raises(DistilPoseError, match=r"1 with a score below 0\.9 are left out"):
+        read_boxes(write(tmp_path, rows[1:]), ids, category_id=1, threshold=0.9)
+
+
+def test_image_ids_that_are_file_names(tmp_path):
+    ids = images_in(tmp_path, "p/a.jpg", "p/a.png")
+    rows = [{"image_id": name, "bbox": [x, 2, 3, 4]} for x, name in enumerate(("a.jpg", "a.png"))]
+    boxes, _ = read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert {path.name: image_boxes.boxes[0, 0] for path, image_boxes in boxes.items()} == {"a.jpg": 0, "a.png": 1}
+
+
+@pytest.mark.parametrize("key", ["frame", "frame_id", "frame_index"])
+def test_the_frame_of_a_row_decides(key, tmp_path):
+    rows = [{key: 3, "image_id": 900, "bbox": [1, 2, 3, 4]}, {key: 4, "bbox": [1, 2, 3, 4]}]
+    assert [*read_frame_boxes(write(tmp_path, rows), category_id=1)] == [3, 4]
+
+
+@pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize("as_list", [False, True])
+def test_frames_of_two_videos_are_not_merged(as_list, stated, tmp_path):
+    content = listing("cam1/frame_1.jpg", "cam1/frame_2.jpg", "cam2/frame_1.jpg", "cam2/frame_2.jpg")
+    for place, entry in enumerate(content["images"]):
+        entry |= {"frame_id": place % 2, "video_id": place // 2} if stated else {}
+    if as_list:
+        content = [
+            {"file_name": entry["file_name"], **row} for entry, row in zip(*list(content.values())[:2], strict=True)
+        ]
+    with pytest.raises(DistilPoseError, match=r"cam1.frame_1\.jpg and cam2.frame_1\.jpg.*one video"):
+        read_frame_boxes(write(tmp_path, content), category_id=1)
+
+
+def test_images_have_the_numbers_that_rows_state_beside_their_name(tmp_path, caplog):
+    """Results get these numbers, by which they are compared with the annotations later."""
+    ids = images_in(tmp_path, "p/a.jpg", "p/b.jpg", "p/c.jpg")
+    rows = [{"file_name": f"{name}.jpg", "image_id": id_, "bbox": [1, 2, 3, 4]} for name, id_ in (("b", 77), ("a", 2))]
+    _, numbers = read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert [numbers[tmp_path / f"p/{name}.jpg"] for name in "ab"] == [2, 77]
+    assert len({*numbers.values()}) == 3
+    assert "the names decide" not in caplog.text
+    rows[1]["image_id"] = 77
+    assert read_boxes(write(tmp_path, rows), ids, category_id=1)[1] == ids
+    assert "the names decide" in caplog.text
+
+
+@pytest.mark.parametrize("odd", [[], {}, "x", 1.5])
+def test_odd_values_in_new_places(odd, tmp_path):
+    ids = images_in(tmp_path, "p/a.jpg")
+    content = listing("a.jpg")
+    content["categories"] = [{"id": odd, "name": odd}, odd]
+    assert len(read_boxes(write(tmp_path, content), ids, category_id=1)[0]) == 1
+    content["annotations"].append({"image_id": 1, "category_id": odd, "bbox": [1, 2, 3, 4]})
+    assert len(read_boxes(write(tmp_path, content), ids, category_id=1)[0]) == 1
+    content["images"][0]["frame_id"] = odd
+    assert len(read_frame_boxes(write(tmp_path, content), category_id=1)) == 1

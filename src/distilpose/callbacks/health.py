@@ -10,7 +10,7 @@ from annotated_types import Ge
 from lightning import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 
-from distilpose.data.annotations import AREA_OF_BOX
+from distilpose.data.units import AREA_OF_BOX
 from distilpose.evaluation import calibration, keypoint_similarity
 from distilpose.loggers.tables import log_histogram
 from distilpose.losses import DistillationLoss

@@ -78,19 +78,19 @@ def _by_image(data: KeypointAnnotations) -> dict[str, list[int]]:
 
 
 def _same_images(one: KeypointAnnotations, two: KeypointAnnotations) -> list[tuple[str, str]]:
-    """Pairs of names of the same image: equal names, and names whose base name is unique in each file."""
+    """Pairs of names of the same image in one size: equal names, and names whose base name is unique in each file."""
     names, others = ({image.file_name for image in data.images.values()} for data in (one, two))
     bases, other_bases = _by_base_name(names), _by_base_name(others)
     unique = [base for base, same in bases.items() if len(same) == len(other_bases.get(base, [])) == 1]
     pairs = {(bases[base][0], other_bases[base][0]) for base in unique} - {(name, name) for name in names}
     sizes, other_sizes = ({image.file_name: image[1:] for image in data.images.values()} for data in (one, two))
-    same_size = {pair for pair in pairs if sizes[pair[0]] == other_sizes[pair[1]]}
-    if pairs:
-        log.info(
-            f"{len(same_size)} images are paired by their base names, as their folders differ; "
-            f"{len(pairs) - len(same_size)} more have another size in the two files and are left out."
-        )
-    return sorted({(name, name) for name in names & others} | same_size)
+    equal = {(name, name) for name in names & others}
+    same_size = {pair for pair in pairs | equal if sizes[pair[0]] == other_sizes[pair[1]]}
+    if pairs & same_size:
+        log.info(f"{len(pairs & same_size)} images are paired by their base names, as their folders differ.")
+    if other := len(pairs | equal) - len(same_size):
+        log.warning(f"{other} images have another size in the two files and are left out.")
+    return sorted(same_size)
 
 
 def _by_base_name(names: set[str]) -> dict[str, list[str]]:

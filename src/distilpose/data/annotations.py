@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from distilpose.data.units import area_of, check_pixels, log_label_notes
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
-
-# area of a person divided by the area of the box, for sets without segmentation (Leeds Sports, CrowdPose, AI Challenger)
-AREA_OF_BOX = 0.53
 
 
 class ImageRecord(NamedTuple):
@@ -39,7 +37,7 @@ class KeypointAnnotations:
             joints unless `unlabelled` was set.
         image_ids: (M,) int64.
         boxes: (M, 4) x, y, width, height in image pixels, unchanged.
-        areas: (M,) square pixels, from the file or `AREA_OF_BOX` times the box.
+        areas: (M,) square pixels, see `distilpose.data.units.area_of`.
         keypoints: (M, K, 2) image pixels.
         labelled: (M, K) whether the joint is labelled, visible or occluded.
     """
@@ -106,7 +104,7 @@ def load_annotations(
     joints = skeleton if isinstance(skeleton, Skeleton) else _skeleton_of(chosen, skeleton or {}, path)
     no_keypoints = [0] * 3 * joints.num_keypoints
     images = _read_images(content["images"], path)
-    ids, image_ids, boxes, areas, keypoints = [], [], [], [], []
+    ids, image_ids, boxes, areas, keypoints, entries = [], [], [], [], [], []
     for number, image_id, entry in _annotations_of(content["annotations"], chosen["id"], images, path):
         name, where = f"Annotation {number}", f"of annotation {number} in {path}"
         box = numbers(required(entry, "bbox", name, path), 4, f"'bbox' {where}")
@@ -114,9 +112,10 @@ def load_annotations(
         if not unlabelled or entry.get("keypoints") is not None:
             flat = required(entry, "keypoints", name, path)
         points = numbers(flat, len(no_keypoints), f"'keypoints' {where}").reshape(-1, 3)
-        (area,) = numbers([entry.get("area", AREA_OF_BOX * box[2] * box[3])], 1, f"'area' {where}")
-        if not unlabelled and (entry.get("num_keypoints") == 0 or not (points[:, 2] > 0).any()):
+        (area,) = numbers([area_of(entry)], 1, f"'area' {where}")
+        if not unlabelled and not (points[:, 2] > 0).any():
             continue
+        entries.append(entry)
         ids.append(number)
         image_ids.append(image_id)
         boxes.append(box)
@@ -129,6 +128,8 @@ def load_annotations(
             "without labels by data.unlabelled=true."
         )
     stacked = np.stack(keypoints)
+    check_pixels(stacked[stacked[..., 2] > 0, :2], f"Annotation file {path}", "keypoints", "x and y")
+    log_label_notes(entries, stacked, path)
     return KeypointAnnotations(
         path=Path(path),
         category_id=chosen["id"],
@@ -145,7 +146,11 @@ def load_annotations(
 
 def _choose_category(entries: list[Any], wanted: str | int | None, path: str | Path) -> dict[str, Any]:
     """The category of that name or id, by default the only one with keypoints."""
-    known = {required(entry, "id", f"Category {i}", path): entry for i, entry in enumerate(entries)}
+    known: dict[int, dict[str, Any]] = {}
+    for position, entry in enumerate(entries):
+        number = required(entry, "id", f"Category {position}", path)
+        if known.setdefault(number, entry) is not entry:
+            raise DistilPoseError(f"Category id {number} occurs twice in {path}: give every category its own id.")
     names = {number: str(required(entry, "name", f"Category {number}", path)) for number, entry in known.items()}
     if wanted is not None:
         # a number is an id first, and a text a name first: a category may be named after another's id
@@ -208,7 +213,9 @@ def _annotations_of(
                 "add the image or remove the annotation."
             )
         category_id = required(entry, "category_id", f"Annotation {number}", path)
-        if category_id == category and not entry.get("iscrowd", 0):
+        if isinstance(entry.get("iscrowd"), str):
+            raise DistilPoseError(f"Annotation {number} in {path} has 'iscrowd' {entry['iscrowd']!r}, expected 0 or 1.")
+        if category_id == category and not entry.get("iscrowd"):
             yield number, image_id, entry
 
 

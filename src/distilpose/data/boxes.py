@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.data.annotations import KeypointAnnotations, numbers, read_json, required
+from distilpose.data.units import check_pixels, corners_sentence
 from distilpose.errors import DistilPoseError
+
+SCORE_LIMIT = 1.001  # scores are at most 1, but for rounding
 
 
 class Instances(NamedTuple):
@@ -47,6 +51,8 @@ def ground_truth_instances(annotations: KeypointAnnotations) -> Instances:
         DistilPoseError: no person is left.
     """
     sizes = np.array([annotations.images[number][1:] for number in annotations.image_ids.tolist()], dtype=np.float64)
+    if doubt := corners_sentence(annotations.boxes, sizes):
+        warnings.warn(f"{annotations.path}: {doubt}", stacklevel=2)
     corner = np.maximum(annotations.boxes[:, :2], 0)
     opposite = np.minimum(sizes - 1, corner + np.maximum(annotations.boxes[:, 2:] - 1, 0))
     boxes = np.concatenate([corner, opposite - corner], axis=1)
@@ -93,7 +99,7 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
     """Detector boxes for the images of an annotation file, without clipping.
 
     Args:
-        path: JSON list of {image_id, category_id, bbox, score}; rows of other categories are skipped.
+        path: JSON list of {image_id, category_id, bbox, score}; rows of other categories are skipped and counted.
         annotations: annotation file of the images; gives the category of the boxes.
         score_threshold: boxes with a lower score are left out.
 
@@ -107,6 +113,7 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
         )
     image_ids, boxes, scores = [], [], []
     unknown: set[int] = set()
+    others: Counter[int] = Counter()
     for index, row in enumerate(rows):
         image_id, category_id, bbox, score = (
             required(row, key, f"Detector box {index}", path) for key in ("image_id", "category_id", "bbox", "score")
@@ -115,7 +122,9 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
         (score,) = numbers([score], 1, f"'score' of detector box {index} in {path}").tolist()
         if image_id not in annotations.images:
             unknown.add(image_id)
-        elif category_id == annotations.category_id and score >= score_threshold:
+        elif category_id != annotations.category_id:
+            others[category_id] += 1
+        elif score >= score_threshold:
             image_ids.append(image_id)
             boxes.append(box)
             scores.append(score)
@@ -127,6 +136,22 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
         )
     count, joints = len(boxes), annotations.skeleton.num_keypoints
     stacked = np.array(boxes).reshape(-1, 4)
+    check_pixels(stacked, f"Detector-box file {path}", "bbox", "x, y, width and height")
+    if score_threshold > 0 and max(scores, default=0) > SCORE_LIMIT:
+        raise DistilPoseError(
+            f"Detector-box file {path} has scores up to {max(scores):g}, and data.score_threshold={score_threshold:g} is for "
+            "scores up to 1: divide them (by 100 if they are per cent), or give data.score_threshold=0."
+        )
+    sizes = np.array([annotations.images[number][1:] for number in image_ids], dtype=np.float64).reshape(-1, 2)
+    doubts = [corners_sentence(stacked, sizes)]
+    if others:
+        zero = f"; {others[0]} have 0, where tools that count from 0 have the person" if others[0] else ""
+        doubts.append(f"{others.total()} rows of other categories than {annotations.category_id} are left out{zero}.")
+    if missed := set(annotations.image_ids.tolist()) - set(image_ids):
+        total = len(set(annotations.image_ids.tolist()))
+        doubts.append(f"{len(missed)} of {total} images with persons have no box: their persons count as missed.")
+    for doubt in filter(None, doubts):
+        warnings.warn(f"{path}: {doubt}", stacklevel=2)
     persons = Instances(
         np.arange(count, dtype=np.int64),
         np.array(image_ids, dtype=np.int64),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from pycocotools.coco import COCO
 
+from distilpose.data.units import area_of
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation.coco_ap import COCO_METRICS, area_of
+from distilpose.evaluation.coco_ap import COCO_METRICS
 from distilpose.evaluation.orientation import is_upright
 from distilpose.evaluation.pck import allowed_distance, torso_diagonals
 from distilpose.evaluation.protocol import persons_of, truth_of

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from distilpose.data.annotations import AREA_OF_BOX
+from distilpose.data.units import area_of
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 RESULT_FIELDS = ("image_id", "category_id", "keypoints", "score")
@@ -94,11 +94,7 @@ def beyond_limit(rows: Sequence[dict[str, Any]], category_id: int = 1) -> str | 
 def is_counted(annotation: Mapping[str, Any], category_id: int) -> bool:
     """Whether a person counts in COCO's metrics: of the category, no crowd, with labelled joints."""
     labelled = sum(v > 0 for v in (annotation.get("keypoints") or ())[2::3])
-    return (
-        annotation["category_id"] == category_id
-        and not annotation.get("iscrowd")
-        and annotation.get("num_keypoints", labelled) != 0
-    )
+    return annotation["category_id"] == category_id and not annotation.get("iscrowd") and labelled > 0
 
 
 def subset_of(annotations: COCO, annotation_ids: Collection[int]) -> COCO:
@@ -126,19 +122,13 @@ def _renumbered(truth: COCO, category_id: int, num_keypoints: int) -> COCO:
     return _coco_of(truth, [_complete(entry, number, num_keypoints) for number, entry in enumerate(chosen, start=1)])
 
 
-def area_of(annotation: Mapping[str, Any]) -> float:
-    """Area of a person in square pixels: as annotated, or else a share of its box."""
-    width, height = annotation.get("bbox", [0, 0, 0, 0])[2:]
-    return annotation.get("area", AREA_OF_BOX * width * height)
-
-
 def _complete(annotation: dict[str, Any], number: int, num_keypoints: int) -> dict[str, Any]:
-    """A copy with this id, and with defaults for fields that a custom set may lack."""
+    """A copy with this id, the number of its labelled joints, and defaults for fields that a custom set may lack."""
     keypoints = annotation.get("keypoints") or [0] * (3 * num_keypoints)
     return {
         "bbox": [0, 0, 0, 0],
-        "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
         **annotation,
+        "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
         "id": number,
         "keypoints": keypoints,
         "area": area_of(annotation),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distilpose.data.annotations import read_json
+from distilpose.data.units import check_pixels
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation.coco_ap import COCO_METRICS, RESULT_FIELDS
 from distilpose.outputs import Predictions
@@ -95,6 +96,8 @@ def load_results(
         problem = _problem_of(row, num_keypoints, image_ids, category_ids)
         if problem:
             raise DistilPoseError(f"Row {number} of {path} {problem}.")
+    points = [row["keypoints"][axis::3] for row in rows for axis in (0, 1)]
+    check_pixels(points, f"Results file {path}", "keypoints", "x and y")
     return rows
 
 

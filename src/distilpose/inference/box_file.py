@@ -5,15 +5,26 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from distilpose.data.annotations import numbers, read_json
+from distilpose.data.boxes import SCORE_LIMIT
+from distilpose.data.units import check_pixels
 from distilpose.errors import DistilPoseError
 
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
+
+PERSON = 1  # COCO's category, the default of category_id
+FRAMES = ("frame", "frame_id", "frame_index")  # what tools call the number of a frame
+_SCORES = ("confidence", "conf", "probability", "prob", "scores")  # what tools call a score
+
+
+def frame_of(entry: Row) -> Any:
+    """The frame that a row or an image states, None if it states none."""
+    return next((entry[key] for key in FRAMES if isinstance(entry.get(key), (int, float, str))), None)
 
 
 class BoxFile:
@@ -25,6 +36,7 @@ class BoxFile:
     Attributes:
         rows: its rows, unchecked.
         images: entries of the images that an annotation file lists, by their ids; empty for a list.
+        names: names of the categories that an annotation file lists, by their ids.
         is_list: whether it is a list.
         skipped: number of rows that are left out, by the reason.
 
@@ -43,6 +55,13 @@ class BoxFile:
                 "{image_id, bbox, score}."
             )
         self.images = {} if self.is_list else self._images(content.get("images") or ())
+        given = None if self.is_list else content.get("categories")
+        entries = given if isinstance(given, list) else ()
+        self.names = {
+            entry["id"]: str(entry.get("name"))
+            for entry in entries
+            if isinstance(entry, dict) and isinstance(entry.get("id"), int)
+        }
         self.skipped: Counter[str] = Counter()
 
     def _images(self, entries: Any) -> dict[int, Row]:
@@ -68,10 +87,15 @@ class BoxFile:
         """Rows of persons, each with x, y, width, height and score.
 
         Raises:
-            DistilPoseError: a row has no box, or does not name its image.
+            DistilPoseError: a row has no box or does not name its image, or category, boxes or scores are not what they
+                seem to be.
         """
+        self._check_category(category_id)
+        boxes: list[list[float]] = []
+        unscored, highest = Counter[str](), 0.0
         for index, row in enumerate(self.rows):
-            named = isinstance(row, dict) and "bbox" in row and ("image_id" in row or "file_name" in row)
+            keys = ("image_id", "file_name", *FRAMES)
+            named = isinstance(row, dict) and "bbox" in row and any(key in row for key in keys)
             if not named or not isinstance(row.get("image_id"), (int, str, type(None))):
                 raise DistilPoseError(
                     f"Row {index} of box file {self.path} must have 'bbox', and 'image_id' (a number) or 'file_name': "
@@ -86,14 +110,67 @@ class BoxFile:
             elif score < threshold:
                 self.skipped[f"with a score below {threshold:g}"] += 1
             else:
+                boxes.append(box)
+                highest = max(highest, score)
+                if self.is_list and "score" not in row:
+                    unscored[next((key for key in _SCORES if key in row), "")] += 1
                 yield row, [*box, score]
+        check_pixels(boxes, f"Box file {self.path}", "bbox", "x, y, width and height")
+        if threshold > 0 and highest > SCORE_LIMIT:
+            raise DistilPoseError(
+                f"Box file {self.path} has scores up to {highest:g}, and box_threshold={threshold:g} is for scores up to 1: "
+                "divide them (by 100 if they are per cent), or give box_threshold=0."
+            )
+        if unscored:
+            other = next(filter(None, unscored), "")
+            log.log(
+                logging.WARNING if other else logging.INFO,
+                f"{self.path}: {unscored.total()} of {len(boxes)} boxes have no 'score', so it is 1"
+                + (f"; {unscored[other]} have {other!r}, which is not read: rename it." if other else "."),
+            )
+
+    def _check_category(self, category_id: int) -> None:
+        """Compare the category of persons with the names in the file, or else with a tool that counts from 0."""
+        persons = [number for number, name in self.names.items() if name.lower() == "person"]
+        name = self.names.get(category_id)
+        if category_id == PERSON and name is not None and name.lower() != "person" and len(persons) == 1:
+            raise DistilPoseError(
+                f"Box file {self.path} calls its category {category_id} {name!r}, and its persons have {persons[0]}: give "
+                f"category_id={persons[0]}, or remove the category of persons from the file to use {name!r}."
+            )
+        numbers = (row.get("category_id") for row in self.rows if isinstance(row, dict))
+        counts = Counter(number for number in numbers if isinstance(number, int))
+        if not self.names and category_id == PERSON and counts[0] and counts[PERSON]:
+            log.warning(
+                f"{self.path}: its categories count from 0 ({counts[0]} rows), where many tools have the person, and the "
+                f"{counts[PERSON]} rows of category {PERSON} are used: give category_id=0 if persons are 0."
+            )
+
+    def check_one_video(self) -> None:
+        """Raise if the images are frames of several videos: frames of one number would be taken as one frame."""
+        rows = self.rows if self.is_list else ()
+        frames = {str(row["file_name"]): None for row in rows if isinstance(row, dict) and row.get("file_name")}
+        frames |= {str(entry["file_name"]): frame_of(entry) for entry in self.images.values()}
+        firsts: dict[Any, str] = {}
+        for name, frame in frames.items():
+            base = PurePath(name.replace("\\", "/")).name
+            other = firsts.setdefault(base if frame is None else frame, name)
+            if other != name:
+                raise DistilPoseError(
+                    f"Box file {self.path} has {other} and {name}, which are one frame of two videos: give a file with the "
+                    "boxes of one video."
+                )
 
     def categories(self) -> str:
         """The categories of the rows, for messages."""
         return ", ".join(sorted({str(row["category_id"]) for row in self.rows if "category_id" in row})[:5])
 
+    def reasons(self) -> str:
+        """The rows that are left out: their number for each reason."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
+
     def log_skipped(self, used: int) -> None:
         """Log the number of rows that are left out."""
         if self.skipped:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-            log.warning(f"{self.path}: {used} of {used + self.skipped.total()} rows are used; left out are {reasons}.")
+            total = used + self.skipped.total()
+            log.warning(f"{self.path}: {used} of {total} rows are used; left out are {self.reasons()}.")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.data.geometry import on_image
+from distilpose.data.units import corners_sentence
 from distilpose.inference.boxes import NO_BOXES, Boxes, shift_of
 from distilpose.inference.detectors import Detector
 from distilpose.inference.images import Frame
@@ -74,15 +75,22 @@ class FileBoxes(BoxSource):
 
     def __init__(self, boxes: Mapping[int, Boxes]) -> None:
         self._boxes = boxes
+        self._seen: list[NDArray[np.float64]] = []  # boxes beside the width and height of their frame
 
     def locate(self, frame: Frame) -> Boxes:
         """See `BoxSource`."""
         if frame.image is None:
             return NO_BOXES
         boxes, scores = self._boxes.get(frame.number, NO_BOXES)
+        self._seen.append(np.concatenate([boxes, np.tile(frame.image.shape[1::-1], (len(boxes), 1))], axis=1))
         valid = on_image(boxes, frame.image.shape[:2])
         self.dropped += int((~valid).sum())
         return Boxes(boxes[valid], scores[valid])
+
+    def doubt(self) -> str:
+        """A sentence if the boxes so far seem to be corners; "" if they do not."""
+        seen = np.concatenate([np.zeros((0, 6)), *self._seen])
+        return corners_sentence(seen[:, :4], seen[:, 4:])
 
     def unused(self, frames: int) -> str:
         """A sentence about the boxes of frames that a video of this many frames does not have; "" if there are none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.errors import DistilPoseError
-from distilpose.inference.box_file import BoxFile
+from distilpose.inference.box_file import BoxFile, Row, frame_of
 from distilpose.inference.image_names import match_names
 from distilpose.inference.images import numbers_in_names
 
@@ -55,7 +55,7 @@ def read_boxes(
             names if the rows fit them, else those of `ids`.
 
     Returns:
-        The boxes of each image that has any, and the numbers of the images: those in the file if it is an annotation file.
+        The boxes of each image that has any, and the numbers of the images: those in the file if it states them.
 
     Raises:
         DistilPoseError: the file is malformed, has no box for any of the images, or may count the images in two ways.
@@ -69,6 +69,8 @@ def read_boxes(
         counted = {row["image_id"] for (row, _), name in zip(persons, named, strict=True) if not name}
         if counted:
             ids, by_id = _images_by_id(ids, counted, first, path)
+        elif first is None:
+            ids = _renumbered(ids, _stated_numbers(persons, matches.images, path))
     else:
         names: dict[Any, str] = {number: str(entry["file_name"]) for number, entry in file.images.items()}
         named = [names.get(row.get("image_id"), "") for row, _ in persons]
@@ -93,7 +95,8 @@ def read_boxes(
 def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0, first: int = 0) -> dict[int, Boxes]:
     """The boxes of the frames of a video, by the number of the frame from 0: a file as for `read_boxes`.
 
-    A row's frame is its `frame`, the number at the end of its image's file name if all file names have one, or its image_id.
+    A row's frame is its `frame`, `frame_id` or `frame_index`, that of its image, the number at the end of its image's file
+    name if all file names have one, or its image_id.
 
     Args:
         path: see `read_boxes`.
@@ -102,14 +105,16 @@ def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0,
         first: number of the video's first frame in the file.
 
     Raises:
-        DistilPoseError: the file is malformed, or has no box.
+        DistilPoseError: the file is malformed, has no box, or is of several videos.
     """
     file = BoxFile(path)
-    frames = _frames_by_name(file)
+    stated = all(isinstance(row, dict) and frame_of(row) is not None for row in file.rows)
+    frames = {} if stated else _frames_by_name(file)
     rows_by_key: dict[int, list[list[float]]] = {}
     for row, box in file.persons(category_id, threshold):
         key = row.get("file_name") if file.is_list and row.get("file_name") else row.get("image_id")
-        number = row.get("frame", frames.get(key, row.get("image_id")))
+        number = frame_of(row)
+        number = frames.get(key, row.get("image_id")) if number is None else number
         if isinstance(number, int):
             rows_by_key.setdefault(number - first, []).append(box)
         else:
@@ -119,9 +124,8 @@ def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0,
 
 def _frames_by_name(file: BoxFile) -> dict[Any, int]:
     """Frame numbers from the images: by file name for a list, by image_id for an annotation file."""
-    stated: dict[Any, Any] = {
-        key: entry.get("frame_id", entry.get("frame_index")) for key, entry in file.images.items()
-    }
+    stated: dict[Any, Any] = {key: frame_of(entry) for key, entry in file.images.items()}
+    file.check_one_video()
     if stated and all(isinstance(frame, int) for frame in stated.values()):
         return stated
     ids: dict[Any, Any] = {entry["file_name"]: key for key, entry in file.images.items()}
@@ -154,7 +158,7 @@ def _images_by_id(
 ) -> tuple[Mapping[Path, int], dict[Any, Path]]:
     """The images' numbers, and the images that the image_ids of rows without a file name mean.
 
-    An image_id is a number, or the name of the image without its suffix, as some trainers write it.
+    An image_id is a number, or the name of the image with or without its suffix, as some trainers write it.
 
     Raises:
         DistilPoseError: the numbers fit those in the images' names as well as the images' order, and these differ.
@@ -162,7 +166,10 @@ def _images_by_id(
     if first is not None:
         ids = {image: first + position for position, image in enumerate(ids)}
         return ids, {number: image for image, number in ids.items()}
+    names: dict[Any, Path] = {image.name: image for image in ids}
     stems: dict[Any, Path] = {image.stem: image for image in ids}
+    if any(number in names for number in given):
+        return ids, names
     if len(stems) == len(ids) and any(isinstance(number, str) and number in stems for number in given):
         return ids, stems | {int(stem): image for stem, image in stems.items() if stem.isascii() and stem.isdigit()}
     in_names = numbers_in_names([image.name for image in ids])
@@ -199,8 +206,26 @@ def shift_of(given: Collection[Any], present: Collection[int]) -> str:
     )
 
 
+def _stated_numbers(
+    persons: Sequence[tuple[Row, Any]], images: Mapping[str, Path], path: str | Path
+) -> dict[Path, int]:
+    """The numbers of the images that rows with a file name state; none if an image has two, or a number two images."""
+    stated = {
+        (images[name], row["image_id"])
+        for row, _ in persons
+        if (name := str(row.get("file_name") or "")) in images and type(row.get("image_id")) is int
+    }
+    numbers = dict(stated)
+    if len(numbers) < len(stated) or len({*numbers.values()}) < len(stated):
+        log.warning(f"{path}: rows of one file name and of one image_id are of different images: the names decide.")
+        return {}
+    return numbers
+
+
 def _renumbered(ids: Mapping[Path, int], known: Mapping[Path, int]) -> dict[Path, int]:
     """The images with the numbers of the file; those that it does not list get numbers that no other image has."""
+    if not known:
+        return dict(ids)
     free = max([0, *known.values()]) + 1
     others = {image: free + position for position, image in enumerate(image for image in ids if image not in known)}
     return {image: known[image] if image in known else others[image] for image in ids}
@@ -212,9 +237,10 @@ def _tables(
     """The boxes and scores of each image as arrays; an error if no image has any."""
     if not rows_by_key:
         found = f" (the file has {categories})" if (categories := file.categories()) else ""
+        left_out = f" ({reasons} are left out)" if (reasons := file.reasons()) else ""
         raise DistilPoseError(
-            f"Box file {file.path} has no box of category {category_id}{found} for any of {wanted}: check that it belongs to "
-            "them."
+            f"Box file {file.path} has no box of category {category_id}{found} for any of {wanted}{left_out}: check that it "
+            "belongs to them."
         )
     file.log_skipped(sum(map(len, rows_by_key.values())))
     tables = {key: np.array(rows) for key, rows in rows_by_key.items()}

@@ -81,3 +81,35 @@ def test_category_of_crowdpose_by_its_id(converted, sound):
     content, _ = converted("crowdpose", data.write(), data.folder, category="1")
     assert len(content["annotations"]) == 120
     assert content["categories"][0]["name"] == "person"
+
+
+def test_limbs_counted_from_zero_keep_their_joints(converted, sound):
+    data = sound()
+    data.category["skeleton"] = [[0, 1], [15, 16]]
+    content, _ = converted("crowdpose", data.write(), data.folder)
+    assert content["categories"][0]["skeleton"] == [[1, 2], [16, 17]]
+
+
+def test_an_image_id_of_two_images_is_not_used(converted, sound):
+    data = sound()
+    data.images[1]["id"] = data.images[0]["id"]
+    content, report = converted("crowdpose", data.write(), data.folder)
+    assert any("20 persons of an image id that several images have" in line for line in report)
+    assert not {"1.png", "2.png"} & {image["file_name"] for image in content["images"]}
+
+
+@pytest.mark.parametrize(("crowd", "expected"), [("0", 0), ("1", 1), (False, 0), (None, 0)])
+def test_crowds_in_any_spelling(converted, sound, crowd, expected):
+    data = sound()
+    data.people[0]["iscrowd"] = crowd
+    content, _ = converted("crowdpose", data.write(), data.folder)
+    assert sum(row["iscrowd"] for row in content["annotations"]) == expected
+
+
+def test_joints_in_fractions_are_refused(rejected, sound):
+    data = sound()
+    for person in data.people:
+        person["keypoints"] = [
+            value if place % 3 == 2 else value / 240 for place, value in enumerate(person["keypoints"])
+        ]
+    rejected("crowdpose", data.write(), data.folder, "keypoints", "fractions", "pixels")

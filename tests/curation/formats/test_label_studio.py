@@ -216,3 +216,15 @@ def test_pages_of_a_list(converted, sound, tmp_path):
     content, report = converted("label-studio", tmp_path / "a.json", sound(images=2).folder)
     assert joints_by_image(content) == TRUTH
     assert "skipped: 2 regions of an image that their task does not have" in report
+
+
+def test_the_ground_truth_among_several_annotations_is_used(converted, sound, tmp_path):
+    """Reviewers mark it with a star; the first annotation may be a draft."""
+    data, draft, starred = sound(), key_point("tip", 10, 50), key_point("tip", 40, 50)
+    source = label_studio_file(tmp_path / "a.json", ("1.png", [draft]))
+    (task,) = json.loads(source.read_text())
+    task["annotations"] = [{"result": [draft]}, {"result": [starred], "ground_truth": True}]
+    source.write_text(json.dumps([task]))
+    content, report = converted("label-studio", source, data.folder)
+    assert [row["keypoints"][0] for row in content["annotations"]] == [0.4 * 240]
+    assert "skipped: 1 further annotations of a task, after its first" in report

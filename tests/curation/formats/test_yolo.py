@@ -200,3 +200,23 @@ def test_image_ids_follow_the_numbers_in_the_names(converted, sound, tmp_path):
     assert [(entry["id"], entry["file_name"]) for entry in content["images"]] == [
         (index, f"frame_{new}.png") for index, new in enumerate(range(8, 8 + len(used)), 1)
     ]
+
+
+def test_scores_as_visibility_are_counted(converted, sound, tmp_path):
+    """Labels that a model wrote (save_txt) have its confidence in that place."""
+    data = sound()
+    data.people[0]["keypoints"][2:9:3] = [0.9, 0.4, 0.6]
+    content, report = converted("yolo-pose", yolo(data, tmp_path / "yolo"), data.folder)
+    marks = [row["keypoints"][2:9:3] for row in content["annotations"]]
+    assert [one for one in marks if one != [2, 2, 2]] == [[1, 0, 1]]
+    assert any("3 joints with scores as visibility: rounded" in line for line in report)
+
+
+def test_a_byte_order_mark_does_not_cost_a_person(converted, sound, tmp_path):
+    data = sound()
+    folder = yolo(data, tmp_path / "yolo")
+    for path in folder.rglob("*.txt"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    content, report = converted("yolo-pose", folder, data.folder)
+    assert len(content["annotations"]) == len(data.people)
+    assert not any("lines without" in line for line in report)

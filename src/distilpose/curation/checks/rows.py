@@ -66,7 +66,7 @@ def read_annotations(
             _fill(boxes[kept], entry.get("bbox"), "box", number, tally)
             _fill(points[kept], entry.get("keypoints"), "keypoints", number, tally)
             for key, row in (("area", areas), ("num_keypoints", counts)):
-                if key in entry:
+                if entry.get(key) is not None:
                     _fill(row[kept], [entry[key]], key, number, tally)
             kept += 1
     findings.add_all(tally)

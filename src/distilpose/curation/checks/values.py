@@ -9,6 +9,7 @@ import numpy as np
 
 from distilpose.curation.checks.findings import Findings
 from distilpose.curation.checks.reading import KeypointSet
+from distilpose.data.units import SMALL_AREA, is_placeholder
 from distilpose.evaluation.coco_ap import MAX_PERSONS
 from distilpose.evaluation.pck import torso_diagonals
 
@@ -58,6 +59,8 @@ def _check_boxes(data: KeypointSet, findings: Findings) -> None:
     findings.add("box-corners", data.ids[over & mostly])
     findings.add("area-missing", data.ids[np.isnan(data.areas)])
     findings.add("area-empty", data.ids[data.areas <= 0])
+    small = known & (data.areas > 0) & (data.areas < SMALL_AREA * width * height)
+    findings.add("area-small", data.ids[small] if small.sum() > len(small) / 2 else [], share=SMALL_AREA)
     large = known & ~empty & (data.areas > 1.05 * width * height + 1)
     findings.add("area-large", data.ids[large])
 
@@ -67,7 +70,7 @@ def _check_joints(data: KeypointSet, findings: Findings) -> None:
     sizes = data.sizes[data.images][:, None]
     out = labelled & ((points < -_SLACK) | (points > sizes + _SLACK)).any(2)
     findings.add("joint-outside-image", data.ids[out.any(1)], joints=out.sum())
-    zero = labelled & (points == 0).all(2)
+    zero = labelled & is_placeholder(points)
     findings.add("joint-at-zero", data.ids[zero.any(1)], joints=zero.sum())
     corner, opposite = data.boxes[:, None, :2], data.boxes[:, None, :2] + data.boxes[:, None, 2:]
     beyond = np.maximum(corner - points, points - opposite).max(2)

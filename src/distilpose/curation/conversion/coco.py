@@ -13,8 +13,8 @@ from distilpose.curation.conversion.image_lookup import ImageReference, find_ima
 from distilpose.curation.conversion.source import Person, Source
 from distilpose.curation.parsing import skeleton_of
 from distilpose.curation.progress import show_progress
-from distilpose.data.annotations import AREA_OF_BOX
 from distilpose.data.image_sizes import plain_ratio
+from distilpose.data.units import AREA_OF_BOX, check_pixels
 from distilpose.errors import DistilPoseError
 from distilpose.files import natural_key
 from distilpose.skeleton import KNOWN_SIGMAS, known_sigma
@@ -73,6 +73,8 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any])
         raise DistilPoseError(
             f"No person in {source.path} could be converted ({reasons}): check the source and --images."
         )
+    points = np.array([row["keypoints"] for row in annotations]).reshape(-1, 3)
+    check_pixels(points[points[:, 2] > 0, :2], source.path, "keypoints", "x and y")
     entry = {"id": 1, "name": source.category or "person", **category}
     _complete(entry, source)
     return {"images": images, "annotations": annotations, "categories": [entry]}
@@ -126,6 +128,8 @@ def _annotation(source: Source, person: Person, size: tuple[int, int]) -> dict[s
 def _complete(entry: dict[str, Any], source: Source) -> None:
     """Write left-right pairs and sigmas into the category, with a note on sigmas that are not known."""
     skeleton = skeleton_of(entry, source.path)
+    if skeleton.limbs:
+        entry["skeleton"] = [[a + 1, b + 1] for a, b in skeleton.limbs]
     entry["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
     if source.skeleton is not None and source.skeleton.get("flip_pairs") == [] and skeleton.flip_pairs:
         entry["flip_pairs"] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,9 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     if source.category is not None:  # --category may be the id
         category["name"] = str(matches[0].get("name") or source.category)
     _repair_limbs(category, source)
-    images = {one["id"]: one for one in content.images if isinstance(one, dict) and is_id(one.get("id"))}
+    known = [one for one in content.images if isinstance(one, dict) and is_id(one.get("id"))]
+    images = {one["id"]: one for one in known}
+    repeated = {number for number, count in Counter(one["id"] for one in known).items() if count > 1}
     count = len(category["keypoints"])
     persons = []
     for entry in content.annotations:
@@ -48,7 +51,9 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
             continue
         number, joints, box = entry.get("image_id"), entry.get("keypoints"), entry.get("bbox")
         image = images.get(number, {}) if is_id(number) else {}
-        if not isinstance(image.get("file_name"), str):
+        if is_id(number) and number in repeated:
+            source.skip("persons of an image id that several images have", 1, repr(number))
+        elif not isinstance(image.get("file_name"), str):
             source.skip("persons of images that are not in the file")
         elif not isinstance(joints, array) or len(joints) != 3 * count:
             source.skip(f"persons without {3 * count} numbers as 'keypoints'")
@@ -58,7 +63,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
             area = entry["area"] if is_size(entry.get("area")) else None
             width, height = image.get("width"), image.get("height")
             size = (width, height) if is_size(width) and is_size(height) and min(width, height) > 0 else None
-            rows, crowd = np.array(joints).reshape(count, 3), bool(entry.get("iscrowd"))
+            rows, crowd = np.array(joints).reshape(count, 3), entry.get("iscrowd") not in (None, 0, "", "0")
             persons.append(Person(image["file_name"], rows, np.array(box, dtype=np.float64), area, crowd, size))
     return persons, category
 
@@ -72,6 +77,9 @@ def _repair_limbs(category: dict[str, Any], source: Source) -> None:
     """Replace limbs of joints that do not exist: CrowdPose's files have 14 joints, but the limbs of COCO's 17."""
     limbs, joints = category.get("skeleton", []), range(1, len(category["keypoints"]) + 1)
     limbs = limbs if isinstance(limbs, list) else [limbs]
+    numbers = [joint for limb in limbs if isinstance(limb, list) for joint in limb if type(joint) is int]
+    if numbers and min(numbers) == 0 and max(numbers) < len(joints):
+        return  # counted from 0, which the skeleton reads
     valid = [
         limb
         for limb in limbs

@@ -69,7 +69,7 @@ class _Region:
 
 
 def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
-    """Persons of all tasks, from the first annotation of each that was not cancelled."""
+    """Persons of all tasks, from one annotation of each that was not cancelled: the ground truth, or else the first."""
     tasks = validated(list[dict[str, Any]], read_json(source.path), source.path)
     if tasks and not any("annotations" in task for task in tasks):
         raise DistilPoseError(f"{source.path} has no 'annotations' in its tasks: export as JSON, not JSON-MIN.")
@@ -104,9 +104,10 @@ def _wanted_labels(source: Source) -> set[str]:
 
 
 def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Annotations that were not cancelled."""
+    """Annotations that were not cancelled, those that were marked as ground truth first."""
     annotations = _typed(task.get("annotations"), list)
-    return [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
+    valid = [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
+    return sorted(valid, key=lambda one: one.get("ground_truth") is not True)
 
 
 def _read_regions(task: dict[str, Any], source: Source) -> list[_Region]:

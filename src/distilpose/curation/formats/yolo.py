@@ -145,7 +145,7 @@ def _persons(
 ) -> Iterator[Person]:
     """Persons of one label file, one per line: class, box (centre, width, height) and joints."""
     scale, length = np.array(size, dtype=np.float64), 5 + shape[0] * shape[1]
-    with open(file, encoding="utf-8", errors="replace") as lines:
+    with open(file, encoding="utf-8-sig", errors="replace") as lines:
         for line in filter(str.strip, lines):
             try:
                 row = np.array([float(word) for word in line.split()])
@@ -160,5 +160,7 @@ def _persons(
             points = row[5:].reshape(shape)
             # without a third value, (0, 0) is a joint without a label
             visible = points[:, 2:] if shape[1] == 3 else np.where(points.any(1, keepdims=True), 2.0, 0.0)
+            if odd := int((~np.isin(visible, (0, 1, 2))).sum()):
+                source.skip("joints with scores as visibility: rounded, so those below 0.5 are not labelled", odd)
             box = np.concatenate([(row[1:3] - row[3:5] / 2) * scale, row[3:5] * scale])
             yield Person(image, np.concatenate([points[:, :2] * scale, np.clip(np.round(visible), 0, 2)], axis=1), box)
