@@ -57,6 +57,8 @@ def decode_image(content: bytes, name: str = "The image") -> NDArray[np.uint8] |
     if content and not is_cut_off(content):
         if content[:4] in _TIFF:
             image = _decode_tiff(content)
+        elif content[4:8] == b"ftyp":  # AVIF and HEIC, which OpenCV does not turn
+            image = decode_with_pillow(content)
         if image is None:
             image = _decode_with_opencv(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if image is None:
