@@ -6,6 +6,8 @@ import json
 import math
 
 import pytest
+from pycocotools.coco import COCO as COCO_API
+from pycocotools.cocoeval import COCOeval
 
 from distilpose.data.annotations import load_annotations
 from distilpose.errors import DistilPoseError
@@ -60,6 +62,27 @@ def test_crowds_and_unlabelled_persons_are_left_out(spoiled):
 
     before = len(load_annotations(spoiled(lambda content: None)).annotation_ids)
     assert len(load_annotations(spoiled(change)).annotation_ids) == before - 2
+
+
+def test_labelled_persons_whose_count_is_0_are_counted(spoiled, caplog):
+    """pycocotools ignores them, so that the denominator stays COCO's."""
+
+    def change(content):
+        for entry in content["annotations"][:2]:
+            entry["num_keypoints"] = 0
+
+    before = len(load_annotations(spoiled(lambda content: None)).annotation_ids)
+    assert not caplog.messages
+    path = spoiled(change)
+    kept = load_annotations(path).annotation_ids
+    assert len(kept) == before - 2
+    assert caplog.messages[0].startswith(f"2 persons in {path} have labelled joints and 'num_keypoints' 0")
+
+    truth = COCOeval(COCO_API(path), iouType="keypoints")
+    truth.cocoDt = truth.cocoGt
+    truth._prepare()
+    counted = [one["id"] for rows in truth._gts.values() for one in rows if not one["ignore"]]
+    assert sorted(kept.tolist()) == sorted(counted)
 
 
 def test_skeleton_can_be_given(spoiled):

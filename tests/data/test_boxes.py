@@ -76,14 +76,17 @@ def test_detector_boxes_are_used_as_they_are(folder):
     assert not persons.labelled.any()
 
 
-def test_other_categories_and_low_scores_are_skipped(folder):
+def test_other_categories_and_low_scores_are_skipped_and_counted(folder, caplog):
     def change(rows):
         return [rows[0] | {"category_id": 3}, rows[1] | {"score": 0.2}, *rows[2:]]
 
     assert (
         len(detections(folder, change, threshold=0.5).boxes)
-        == len(json.loads((folder / "detections.json").read_text())) - 2
+        == (count := len(json.loads((folder / "detections.json").read_text()))) - 2
     )
+    assert f"{count - 2} of {count} boxes are used" in caplog.text
+    assert "1 of another category than 1" in caplog.text
+    assert "1 with a score below 0.5" in caplog.text
 
 
 @pytest.mark.parametrize(

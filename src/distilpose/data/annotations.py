@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
+
+log = logging.getLogger(__name__)
 
 # area of a person divided by the area of the box, for sets without segmentation (Leeds Sports, CrowdPose, AI Challenger)
 AREA_OF_BOX = 0.53
@@ -107,6 +110,7 @@ def load_annotations(
     no_keypoints = [0] * 3 * joints.num_keypoints
     images = _read_images(content["images"], path)
     ids, image_ids, boxes, areas, keypoints = [], [], [], [], []
+    denied = []  # persons with labelled joints and num_keypoints 0, which COCO's evaluation ignores
     for number, image_id, entry in _annotations_of(content["annotations"], chosen["id"], images, path):
         name, where = f"Annotation {number}", f"of annotation {number} in {path}"
         box = numbers(required(entry, "bbox", name, path), 4, f"'bbox' {where}")
@@ -115,13 +119,20 @@ def load_annotations(
             flat = required(entry, "keypoints", name, path)
         points = numbers(flat, len(no_keypoints), f"'keypoints' {where}").reshape(-1, 3)
         (area,) = numbers([entry.get("area", AREA_OF_BOX * box[2] * box[3])], 1, f"'area' {where}")
-        if not unlabelled and (entry.get("num_keypoints") == 0 or not (points[:, 2] > 0).any()):
+        is_labelled = bool((points[:, 2] > 0).any())
+        if not unlabelled and (entry.get("num_keypoints") == 0 or not is_labelled):
+            denied += [number] if is_labelled else []
             continue
         ids.append(number)
         image_ids.append(image_id)
         boxes.append(box)
         areas.append(area)
         keypoints.append(points)
+    if denied:
+        log.warning(
+            f"{len(denied)} persons in {path} have labelled joints and 'num_keypoints' 0 (first ids {denied[:3]}): they are "
+            "left out, as in COCO's evaluation; correct or remove 'num_keypoints'."
+        )
     if not keypoints:
         raise DistilPoseError(
             f"Annotation file {path} has no person of category {chosen['name']!r} with labelled keypoints "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from distilpose.data.annotations import KeypointAnnotations, numbers, read_json, required
 from distilpose.errors import DistilPoseError
+
+log = logging.getLogger(__name__)
 
 
 class Instances(NamedTuple):
@@ -93,7 +97,7 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
     """Detector boxes for the images of an annotation file, without clipping.
 
     Args:
-        path: JSON list of {image_id, category_id, bbox, score}; rows of other categories are skipped.
+        path: JSON list of {image_id, category_id, bbox, score}; rows of other categories are skipped and counted.
         annotations: annotation file of the images; gives the category of the boxes.
         score_threshold: boxes with a lower score are left out.
 
@@ -107,6 +111,7 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
         )
     image_ids, boxes, scores = [], [], []
     unknown: set[int] = set()
+    skipped: Counter[str] = Counter()
     for index, row in enumerate(rows):
         image_id, category_id, bbox, score = (
             required(row, key, f"Detector box {index}", path) for key in ("image_id", "category_id", "bbox", "score")
@@ -115,7 +120,11 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
         (score,) = numbers([score], 1, f"'score' of detector box {index} in {path}").tolist()
         if image_id not in annotations.images:
             unknown.add(image_id)
-        elif category_id == annotations.category_id and score >= score_threshold:
+        elif category_id != annotations.category_id:
+            skipped[f"of another category than {annotations.category_id}"] += 1
+        elif score < score_threshold:
+            skipped[f"with a score below {score_threshold:g}"] += 1
+        else:
             image_ids.append(image_id)
             boxes.append(box)
             scores.append(score)
@@ -125,6 +134,9 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
             f"Detector-box file {path} has boxes for {len(unknown)} image(s) that are not in {annotations.path} "
             f"(ids {some}{', …' if len(unknown) > 5 else ''}): give boxes and annotations of the same split."
         )
+    if skipped:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in skipped.most_common())
+        log.warning(f"{path}: {len(boxes)} of {len(rows)} boxes are used; left out are {reasons}.")
     count, joints = len(boxes), annotations.skeleton.num_keypoints
     stacked = np.array(boxes).reshape(-1, 4)
     persons = Instances(
