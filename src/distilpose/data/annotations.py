@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.errors import DistilPoseError
+from distilpose.files import foreign_content
 from distilpose.skeleton import Skeleton
 
 log = logging.getLogger(__name__)
@@ -73,11 +74,11 @@ def read_json(path: str | Path, what: str, way_out: str) -> Any:
     try:
         return json.loads(Path(path).read_bytes())
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "does not exist" if missing else f"cannot be read ({error.strerror})"
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise DistilPoseError(f"{what} {path} {reason}: {way_out}.") from None
     except (ValueError, RecursionError) as error:  # also bytes that are not text, and endless nesting
-        raise DistilPoseError(f"{what} {path} is not JSON ({error}): download or write it again.") from None
+        reason = foreign_content(path) or f"{error}: download or write it again"
+        raise DistilPoseError(f"{what} {path} is not JSON: {reason}.") from None
 
 
 def load_annotations(
@@ -109,8 +110,7 @@ def load_annotations(
     joints = skeleton if isinstance(skeleton, Skeleton) else _skeleton_of(chosen, skeleton or {}, path)
     no_keypoints = [0] * 3 * joints.num_keypoints
     images = _read_images(content["images"], path)
-    ids, image_ids, boxes, areas, keypoints = [], [], [], [], []
-    denied = []  # persons with labelled joints and num_keypoints 0, which COCO's evaluation ignores
+    ids, image_ids, boxes, areas, keypoints, denied = [], [], [], [], [], []
     for number, image_id, entry in _annotations_of(content["annotations"], chosen["id"], images, path):
         name, where = f"Annotation {number}", f"of annotation {number} in {path}"
         box = numbers(required(entry, "bbox", name, path), 4, f"'bbox' {where}")
