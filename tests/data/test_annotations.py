@@ -180,3 +180,14 @@ def test_a_category_whose_name_is_the_id_of_another(tiny_coco):
     assert load_annotations(file, 1).category_id == 1
     with pytest.raises(DistilPoseError, match="no person of category '1'"):  # the one of that name, which has id 0
         load_annotations(file, "1")
+
+
+def test_two_categories_of_one_id(spoiled):
+    """The later one would take the persons of both."""
+
+    def change(content):
+        content["categories"].append({**content["categories"][0], "name": "dog"})
+
+    path = spoiled(change)
+    with pytest.raises(DistilPoseError, match=r"2 of its categories match.*person \(id 1\), dog \(id 1\)"):
+        load_annotations(path)

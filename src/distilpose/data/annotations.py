@@ -156,19 +156,19 @@ def load_annotations(
 
 def _choose_category(entries: list[Any], wanted: str | int | None, path: str | Path) -> dict[str, Any]:
     """The category of that name or id, by default the only one with keypoints."""
-    known = {required(entry, "id", f"Category {i}", path): entry for i, entry in enumerate(entries)}
-    names = {number: str(required(entry, "name", f"Category {number}", path)) for number, entry in known.items()}
+    numbered = [(required(entry, "id", f"Category {i}", path), entry) for i, entry in enumerate(entries)]
+    known = [(number, str(required(entry, "name", f"Category {number}", path)), entry) for number, entry in numbered]
     if wanted is not None:
         # a number is an id first, and a text a name first: a category may be named after another's id
-        by_name = [number for number, name in names.items() if str(wanted) == name]
-        by_id = [number for number in names if str(wanted) == str(number)]
+        by_name = [entry for _, name, entry in known if str(wanted) == name]
+        by_id = [entry for number, _, entry in known if str(wanted) == str(number)]
         matches = (by_id or by_name) if isinstance(wanted, int) else (by_name or by_id)
     else:
-        matches = [number for number, entry in known.items() if entry.get("keypoints")]
+        matches = [entry for *_, entry in known if entry.get("keypoints")]
     if len(matches) == 1:
-        return known[matches[0]]
+        return matches[0]
     expected = f"category {wanted!r}" if wanted is not None else "one category with 'keypoints'"
-    present = ", ".join(f"{name} (id {number})" for number, name in names.items()) or "none"
+    present = ", ".join(f"{name} (id {number})" for number, name, _ in known) or "none"
     raise DistilPoseError(
         f"Annotation file {path} must have exactly {expected}, but {len(matches)} of its categories match: "
         f"give data.category, one of {present}."

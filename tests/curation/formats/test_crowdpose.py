@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distilpose.errors import DistilPoseError
+
 CROWDPOSE = [
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
 ]
@@ -81,3 +83,10 @@ def test_category_of_crowdpose_by_its_id(converted, sound):
     content, _ = converted("crowdpose", data.write(), data.folder, category="1")
     assert len(content["annotations"]) == 120
     assert content["categories"][0]["name"] == "person"
+
+
+def test_two_images_of_one_id_are_an_error(convert, sound):
+    data = sound()
+    data.images[1]["id"] = data.images[0]["id"]
+    with pytest.raises(DistilPoseError, match=r"'1\.png' and '2\.png' the same id 1"):
+        convert("crowdpose", data.write(), data.folder)

@@ -39,7 +39,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
     if source.category is not None:  # --category may be the id
         category["name"] = str(matches[0].get("name") or source.category)
     _repair_limbs(category, source)
-    images = {one["id"]: one for one in content.images if isinstance(one, dict) and is_id(one.get("id"))}
+    images = _images(content.images, source)
     count = len(category["keypoints"])
     persons = []
     for entry in content.annotations:
@@ -61,6 +61,18 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
             rows, crowd = np.array(joints).reshape(count, 3), bool(entry.get("iscrowd"))
             persons.append(Person(image["file_name"], rows, np.array(box, dtype=np.float64), area, crowd, size))
     return persons, category
+
+
+def _images(entries: list[Any], source: Source) -> dict[int, dict[str, Any]]:
+    """Images by id. An id of several files is an error: each would get the other's persons."""
+    images: dict[int, dict[str, Any]] = {}
+    for one in entries:
+        if isinstance(one, dict) and is_id(one.get("id")):
+            other = images.setdefault(one["id"], one)
+            if other.get("file_name") != one.get("file_name"):
+                names = " and ".join(repr(str(entry.get("file_name"))[-60:]) for entry in (other, one))
+                raise DistilPoseError(f"{source.path} gives {names} the same id {one['id']}: give every image its own.")
+    return images
 
 
 def _has_joints(category: dict[str, Any]) -> bool:
