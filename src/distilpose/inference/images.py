@@ -128,7 +128,7 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
         with _without_pillow_limit(), Header.open(path) as header:
             width, height = header.size
     except (OSError, SyntaxError, ValueError) as error:
-        if foreign := foreign_content(path):
+        if not way_out(Path(path).suffix) and (foreign := foreign_content(path)):
             raise DistilPoseError(f"Image {path} cannot be read: {foreign}.") from None
         reason = getattr(error, "strerror", None) or way_out(Path(path).suffix) or "it is cut off or not an image"
         raise DistilPoseError(
