@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distilpose.curation import parsing
+from distilpose.curation.conversion.matlab import read_mat
+from distilpose.data.annotations import load_annotations
+from distilpose.data.images import read_image
 from distilpose.errors import DistilPoseError
-from distilpose.files import atomic_write, natural_key, remove_parts, write_json, write_text
+from distilpose.files import atomic_write, foreign_content, natural_key, remove_parts, write_json, write_text
+from distilpose.inference.images import read_rgb
+from distilpose.inference.onnx_detector import OnnxDetector
+from distilpose.models import load_model
+from distilpose.runtime import Runtime
 
 
 def names(folder):
@@ -100,3 +110,41 @@ def test_natural_order_of_folders_and_case():
     names = ["B1/2.jpg", "a10/1.jpg", "a2/10.jpg", "a2/9.jpg", "A2/1.jpg", "a2/09.jpg", "a", "é2", "e\u030110"]
     expected = ["a", "A2/1.jpg", "a2/09.jpg", "a2/9.jpg", "a2/10.jpg", "a10/1.jpg", "B1/2.jpg", "é2", "e\u030110"]
     assert sorted(names, key=natural_key) == expected
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123\n".encode()
+PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html><title>Sign in</title></html>"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "it is empty"), (POINTER, "git lfs pull"), (PAGE, "it is a web page"), (b"<html></html>", "it is a web page"),
+        (gzip.compress(b"[]"), "unpack it"), (b"[]", None), (b"PK\3\4", None), (b"\xff\xd8\xff", None),
+    ],
+)  # fmt: skip
+def test_what_a_failed_download_left(tmp_path, content, told):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert told in foreign_content(path) if told else foreign_content(path) == ""
+    assert foreign_content(tmp_path / "missing") == ""
+
+
+@pytest.mark.parametrize("content", [b"", POINTER, PAGE, gzip.compress(b"[]")])
+def test_every_reader_tells_what_a_failed_download_left(tmp_path, content):
+    """None of them passes on the parser's own message, such as `header too large`."""
+    paths = {
+        suffix: tmp_path / f"file{suffix}" for suffix in (".ckpt", ".safetensors", ".json", ".mat", ".jpg", ".onnx")
+    }
+    for path in paths.values():
+        path.write_bytes(content)
+    readers = [
+        lambda: load_model(paths[".ckpt"]), lambda: load_model(paths[".safetensors"]),
+        lambda: load_annotations(paths[".json"]), lambda: parsing.read_json(paths[".json"]),
+        lambda: read_mat(paths[".mat"], "joints"), lambda: read_image(paths[".jpg"]), lambda: read_rgb(paths[".jpg"]),
+    ]  # fmt: skip
+    if find_spec("onnxruntime") is not None:
+        readers += [lambda: Runtime(paths[".onnx"]), lambda: OnnxDetector(paths[".onnx"])]
+    for reader in readers:
+        with pytest.raises(DistilPoseError, match=foreign_content(paths[".ckpt"])):
+            reader()

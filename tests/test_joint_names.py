@@ -76,6 +76,30 @@ def test_every_style_matches_coco(style):
     assert skeleton.pair_of("shoulder") == [0, 1]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["左肩", "右肩", "右膝", "左膝"], ["肩_左", "肩_右", "腰(右)", "腰(左)"], ["왼쪽 어깨", "오른쪽 어깨"],
+        ["linke Schulter", "rechte Schulter", "rechtes Knie", "linkes Knie"], ["Schulter links", "Schulter rechts"],
+        ["epaule_gauche", "epaule_droite", "genou_droit", "genou_gauche"], ["HombroIzquierdo", "HombroDerecho"],
+        ["rodilla izquierda", "rodilla derecha"], ["ombro_esquerdo", "ombro_direito"], ["spalla_sinistra", "spalla_destra"],
+        ["левое_плечо", "правое_плечо"],
+    ],
+)  # fmt: skip
+def test_pairs_in_other_languages(names):
+    skeleton = Skeleton.from_names([*names, "头顶", "Nase", "nez"])
+    assert skeleton.flip_pairs == tuple((k, k + 1) for k in range(0, len(names), 2))
+    assert {skeleton.sides[k] for k in skeleton.flip_pairs[0]} == {"left", "right"}
+    assert not skeleton.unpaired
+    missing = Skeleton.from_names([*names, "右肘", "左肘", "右踝"])
+    assert missing.unpaired == ["右踝"]
+
+
+def test_words_of_other_languages_need_their_counterpart():
+    for name in ("links", "gauche", "main droite", "左", "右侧线"):
+        assert Skeleton.from_names([name, "nose", "left_hip", "right_hip"]).sides[0] == "centre"
+
+
 NO_SIDE = [
     "lowerlip", "upperlip", "lip", "rib", "larynx", "leftover", "root", "lumbar", "rear_leg", "radius", "elbow", "ball", "rump",
     "upright", "brightness", "cleft", "liver", "tail", "withers", "clavicular", "T10", "C7", "CLAV", "STRN", "RBAK", "L5",

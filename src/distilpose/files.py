@@ -85,6 +85,22 @@ def sha256_of(file: str | Path) -> str:
     return digest.hexdigest()
 
 
+def foreign_content(path: str | Path) -> str:
+    """What a file is and what to do, if it is what a failed copy or download leaves; "" for any other content."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError:
+        return ""
+    if not start:
+        return "it is empty: copy or download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS: run git lfs pull in its repository"
+    if start.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype html", b"<html")):
+        return "it is a web page, such as that of a login: download the file itself"
+    return "it is packed by gzip: unpack it" if start.startswith(b"\x1f\x8b") else ""
+
+
 def remove_parts(folder: str | Path) -> None:
     """Remove the temporary files of killed processes in a folder and its subfolders."""
     for part in Path(folder).rglob(".*.[0-9]*.part*"):

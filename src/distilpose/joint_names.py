@@ -1,8 +1,8 @@
 """Joint names of any tool as a side and a part of the body, and the left-right pairs that follow from them.
 
 left_hip, LHip, hip.L, HipLeft and lhip are the left hip. The words left and right always name a side. Weaker marks, a letter
-(l_hip, LHip, hipL) or a side without a separator (lefthip, lhip), count only if the names have the counterpart: lip, rib,
-larynx and leftover have no side.
+(l_hip, LHip, hipL), a side without a separator (lefthip, lhip) or another language (hombro_izquierdo, 左肩), count only if the
+names have the counterpart: lip, rib, larynx and leftover have no side.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ _SIDES: dict[str, Side] = {"left": "left", "right": "right"}
 _SHORT_SIDES: dict[str, Side] = {
     "l": "left", "r": "right", "lt": "left", "rt": "right", "lft": "left", "rgt": "right", "rht": "right",
 }  # fmt: skip
+_OTHER_LANGUAGES: dict[str, Side] = {
+    "links": "left", "linke": "left", "linker": "left", "linkes": "left", "rechts": "right", "rechte": "right",
+    "rechter": "right", "rechtes": "right", "gauche": "left", "droite": "right", "droit": "right", "izquierdo": "left",
+    "izquierda": "left", "derecho": "right", "derecha": "right", "esquerdo": "left", "esquerda": "left", "direito": "right",
+    "direita": "right", "sinistro": "left", "sinistra": "left", "destro": "right", "destra": "right", "левый": "left",
+    "левая": "left", "левое": "left", "правый": "right", "правая": "right", "правое": "right",
+}  # fmt: skip
+# written without a separator
+_CHARACTERS: dict[str, Side] = {"左": "left", "右": "right", "왼": "left", "오른": "right"}
 _LETTERS: dict[str, Side] = {"l": "left", "r": "right"}
 # abbreviations of motion capture (Plug-in Gait: LSHO, LELB) and of joint angles
 _PARTS = {
@@ -110,6 +119,8 @@ def _with_counterpart(row: Sequence[_Reading], known: set[tuple[str, Side]]) -> 
 
 def _is_sure(one: _Reading, styles: set[str]) -> bool:
     """Whether a weak mark without a counterpart is a side: on a paired part, glued left or right, or as in other names."""
+    if one.style == "other language":
+        return one.style in styles
     paired = any(_PAIRED.fullmatch(_PARTS.get(word, word)) for word in one.words)
     is_rear = (
         one.style.startswith("glued letter") and "*ear" in one.pattern and one.side == "right"
@@ -128,7 +139,13 @@ def _words(name: str) -> list[str]:
 def _readings(name: str) -> list[_Reading]:
     """All ways to read a name with a side, the strongest first."""
     words = _words(name)
-    found: dict[str, list[_Reading]] = {"word": [], "glued word": [], "letter": [], "glued letter": []}
+    found: dict[str, list[_Reading]] = {
+        "word": [],
+        "other language": [],
+        "glued word": [],
+        "letter": [],
+        "glued letter": [],
+    }
 
     def add(style: str, place: int, side: Side, before: str, after: str, detail: str = "") -> None:
         # words around the mark; the rest of a word that the mark is glued to stays in its place
@@ -140,6 +157,13 @@ def _readings(name: str) -> list[_Reading]:
         if word in _SIDES:
             add("word", place, _SIDES[word], "", "")
             continue
+        if word in _OTHER_LANGUAGES:
+            add("other language", place, _OTHER_LANGUAGES[word], "", "")
+        for mark, side in _CHARACTERS.items():
+            if word.startswith(mark):
+                add("other language", place, side, "", word.removeprefix(mark))
+            elif word.endswith(mark):
+                add("other language", place, side, word.removesuffix(mark), "")
         for mark, side in _SIDES.items():
             if word.startswith(mark):
                 add("glued word", place, side, "", word.removeprefix(mark))

@@ -146,3 +146,12 @@ def test_the_command_takes_them(tmp_path, monkeypatch):
     GlobalHydra.instance().clear()
     command("predict", PredictSettings)(lambda cfg: seen.update(cfg))()
     assert (seen["checkpoint"], seen["source"], seen["output"]) == ("epoch=3-step=500.ckpt", "photo (1).jpg", "007")
+
+
+def test_an_interpolation_that_is_the_name_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x${now}.jpg").touch()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        words = quote_paths(["source=x${now}.jpg", "checkpoint=${source}"], PredictSettings)
+        cfg = compose("predict", words)
+    assert cfg.source == cfg.checkpoint == "x${now}.jpg"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -76,14 +77,15 @@ def test_detector_boxes_are_used_as_they_are(folder):
     assert not persons.labelled.any()
 
 
-def test_other_categories_and_low_scores_are_skipped(folder):
+def test_other_categories_and_low_scores_are_skipped_and_counted(folder, caplog):
     def change(rows):
         return [rows[0] | {"category_id": 3}, rows[1] | {"score": 0.2}, *rows[2:]]
 
-    assert (
-        len(detections(folder, change, threshold=0.5).boxes)
-        == len(json.loads((folder / "detections.json").read_text())) - 2
-    )
+    with caplog.at_level(logging.INFO), pytest.warns(UserWarning, match="1 rows of other categories"):
+        kept = detections(folder, change, threshold=0.5).boxes
+    count = len(json.loads((folder / "detections.json").read_text()))
+    assert len(kept) == count - 2
+    assert f"1 of {count} boxes have a score below 0.5" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,18 @@ def test_two_files_with_other_pairs(tiny_coco):
     with pytest.raises(DistilPoseError, match=r"1 flip pairs of .*train\.json differ from the 0 of .*val\.json"):
         module(root).train_dataset()
     assert module(root, skeleton={"flip_pairs": [[0, 2]]}).train_dataset().skeleton.flip_pairs == ((0, 2),)
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        ({}, True),
+        ({"augmentation": PoseAugmentation(flip_prob=0)}, False),
+        ({"skeleton": {"flip_pairs": []}}, False),
+        ({"skeleton": {"flip_pairs": [[0, 1]]}}, False),
+    ],
+)
+def test_mirrored_views_that_swap_nothing_are_a_warning(tiny_coco, caplog, options, warned):
+    root = tiny_coco(train=2, skeleton=Skeleton.from_names(["ankle1", "ankle2", "chin"]))
+    module(root, **{"augmentation": PoseAugmentation(), **options}).train_dataset()
+    assert ("Mirrored views swap none of the 3 joints" in caplog.text) == warned

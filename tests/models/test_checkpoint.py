@@ -174,3 +174,14 @@ def test_weights_of_another_model_are_named(model, tmp_path):
     torch.save({"state_dict": {}, "hyper_parameters": {"model": {"name": "student_xxl"}}}, tmp_path / "future.ckpt")
     with pytest.raises(DistilPoseError, match=r"future\.ckpt.*'student_xxl'"):
         load_model(tmp_path / "future.ckpt")
+
+
+def test_a_checkpoint_cut_off_anywhere_is_truncated(tmp_path):
+    """At some lengths torch raises an OSError without a file name, which is no matter of permissions."""
+    whole, path = tmp_path / "whole.ckpt", tmp_path / "cut.ckpt"
+    torch.save({"state_dict": {"a": torch.zeros(20_000)}}, whole)
+    content = whole.read_bytes()
+    for share in (0.1, 0.25, 0.5, 0.75, 0.99):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(DistilPoseError, match="it is truncated"):
+            load_model(path)

@@ -66,6 +66,8 @@ def quote_paths(arguments: Sequence[str], declared: type | None) -> list[str]:
 
 def _is_read_as_written(word: str, value: str) -> bool:
     """Whether Hydra reads the value as this text."""
+    if "${" in value and os.path.lexists(value):
+        return False
     try:
         (override,) = OverridesParser.create().parse_overrides([word])
         read = override.value()

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from distilpose.data.image_formats import PILLOW_FORMATS, register_heif
 from distilpose.errors import DistilPoseError
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", *PILLOW_FORMATS)  # those that training reads
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 * 2**20
 _ORIENTATION = 0x0112
@@ -81,12 +82,13 @@ def read_header(path: Path) -> Header:
     )
     if path.stat().st_size > MAX_BYTES:
         raise too_large
+    register_heif()
+    Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                has_exif = image.format in ("JPEG", "TIFF", "WEBP", "PNG")
-                orientation = image.getexif().get(_ORIENTATION, 1) if has_exif else 1
+            with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+                orientation = image.getexif().get(_ORIENTATION, 1)
                 tags = getattr(image, "tag_v2", {})  # Pillow states a TIFF's size as it is turned
                 size = int(tags.get(256, image.width)), int(tags.get(257, image.height))
                 header = Header(*size, image.mode, orientation if orientation in range(1, 9) else 1)

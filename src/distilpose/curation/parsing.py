@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from pydantic import TypeAdapter, ValidationError
 
 from distilpose.errors import DistilPoseError
+from distilpose.files import foreign_content
 from distilpose.skeleton import Skeleton
 
 MAX_JOINTS = 1000  # whole-body sets have 133; a small file with far more would need gigabytes of memory
@@ -36,6 +37,8 @@ def parsing(path: Path, kind: str) -> Iterator[None]:
     except DistilPoseError:
         raise
     except Exception as error:
+        if foreign := foreign_content(path):
+            raise DistilPoseError(f"{path} cannot be read as {kind}: {foreign}.") from None
         reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
         raise DistilPoseError(f"{path} cannot be read as {kind} ({reason}): export or download it again.") from None
 

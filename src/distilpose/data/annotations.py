@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from distilpose.data.units import area_of, check_pixels, log_label_notes
 from distilpose.errors import DistilPoseError
+from distilpose.files import foreign_content
 from distilpose.skeleton import Skeleton
 
 
@@ -68,11 +69,11 @@ def read_json(path: str | Path, what: str, way_out: str) -> Any:
     try:
         return json.loads(Path(path).read_bytes())
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "does not exist" if missing else f"cannot be read ({error.strerror})"
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise DistilPoseError(f"{what} {path} {reason}: {way_out}.") from None
     except (ValueError, RecursionError) as error:  # also bytes that are not text, and endless nesting
-        raise DistilPoseError(f"{what} {path} is not JSON ({error}): download or write it again.") from None
+        reason = foreign_content(path) or f"{error}: download or write it again"
+        raise DistilPoseError(f"{what} {path} is not JSON: {reason}.") from None
 
 
 def load_annotations(

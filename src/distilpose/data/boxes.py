@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from distilpose.data.annotations import KeypointAnnotations, numbers, read_json, required
 from distilpose.data.units import check_pixels, corners_sentence
 from distilpose.errors import DistilPoseError
+
+log = logging.getLogger(__name__)
 
 SCORE_LIMIT = 1.001  # scores are at most 1, but for rounding
 
@@ -114,6 +117,7 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
     image_ids, boxes, scores = [], [], []
     unknown: set[int] = set()
     others: Counter[int] = Counter()
+    low = 0
     for index, row in enumerate(rows):
         image_id, category_id, bbox, score = (
             required(row, key, f"Detector box {index}", path) for key in ("image_id", "category_id", "bbox", "score")
@@ -124,7 +128,9 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
             unknown.add(image_id)
         elif category_id != annotations.category_id:
             others[category_id] += 1
-        elif score >= score_threshold:
+        elif score < score_threshold:
+            low += 1
+        else:
             image_ids.append(image_id)
             boxes.append(box)
             scores.append(score)
@@ -134,6 +140,8 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
             f"Detector-box file {path} has boxes for {len(unknown)} image(s) that are not in {annotations.path} "
             f"(ids {some}{', …' if len(unknown) > 5 else ''}): give boxes and annotations of the same split."
         )
+    if low:
+        log.info(f"{path}: {low} of {len(rows)} boxes have a score below {score_threshold:g} and are left out.")
     count, joints = len(boxes), annotations.skeleton.num_keypoints
     stacked = np.array(boxes).reshape(-1, 4)
     check_pixels(stacked, f"Detector-box file {path}", "bbox", "x, y, width and height")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from distilpose.data.augmentation import PoseAugmentation
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 
+log = logging.getLogger(__name__)
+
 
 def check_flip_pairs(
     train: KeypointAnnotations,
@@ -17,7 +20,7 @@ def check_flip_pairs(
     chosen: Skeleton | Mapping[str, Any] | None,
     augmentation: PoseAugmentation | None,
 ) -> None:
-    """Check that mirrored views get the right sides.
+    """Check that mirrored views get the right sides, with a warning if they swap no joints.
 
     Args:
         train: training split.
@@ -36,7 +39,15 @@ def check_flip_pairs(
         )
     if isinstance(chosen, Skeleton) or (chosen or {}).get("flip_pairs") is not None:
         return
-    if skeleton.unpaired and getattr(augmentation, "flip_prob", 0) > 0:
+    if not getattr(augmentation, "flip_prob", 0) > 0:
+        return
+    if not skeleton.flip_pairs and not skeleton.unpaired:
+        log.warning(
+            f"Mirrored views swap none of the {skeleton.num_keypoints} joints, as their names state no pairs: correct for an "
+            "object without sides, wrong for a body (data.skeleton.flip_pairs sets pairs, augmentation.flip_prob=0 mirrors "
+            "nothing)."
+        )
+    if skeleton.unpaired:
         raise DistilPoseError(
             f"{len(skeleton.unpaired)} joints of {train.path} are left or right by their name and have no counterpart "
             f"({', '.join(skeleton.unpaired[:3])}), so mirrored views would teach a wrong side: name both sides alike; or set "

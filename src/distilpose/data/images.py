@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from distilpose.data.image_formats import decode_with_pillow
 from distilpose.errors import DistilPoseError
+from distilpose.files import foreign_content
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,8 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     content = Path(path).read_bytes()
     image = decode_image(content, str(path))
     if image is None:
-        raise DistilPoseError(
-            f"Image {path} is cut off or not an image that OpenCV reads ({len(content)} bytes): download it again."
-        )
+        reason = foreign_content(path) or "it is cut off or not an image: download it again"
+        raise DistilPoseError(f"Image {path} cannot be read ({len(content)} bytes): {reason}.")
     return image
 
 
@@ -57,6 +57,8 @@ def decode_image(content: bytes, name: str = "The image") -> NDArray[np.uint8] |
     if content and not is_cut_off(content):
         if content[:4] in _TIFF:
             image = _decode_tiff(content)
+        elif content[4:8] == b"ftyp":  # AVIF and HEIC, which OpenCV does not turn
+            image = decode_with_pillow(content)
         if image is None:
             image = _decode_with_opencv(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if image is None:

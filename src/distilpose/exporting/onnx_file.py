@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.errors import DistilPoseError
+from distilpose.files import foreign_content
 from distilpose.skeleton import Skeleton
 
 METADATA_KEY = "distilpose"
@@ -75,6 +76,8 @@ def open_session(
     try:
         session = onnxruntime.InferenceSession(content, options, providers=list(providers))
     except Exception as error:  # onnxruntime's own exceptions have no common ancestor
+        if foreign := foreign_content(file):
+            raise DistilPoseError(f"{file} cannot be read: {foreign}.") from None
         reason = " ".join(str(error).split())[:200]
         raise DistilPoseError(
             f"{file} cannot be run by onnxruntime {onnxruntime.__version__} ({reason}): export it again, with a lower opset=… "

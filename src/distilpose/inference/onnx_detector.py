@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from distilpose.errors import DistilPoseError, first_line
+from distilpose.files import foreign_content
 from distilpose.inference.boxes import Boxes
 from distilpose.inference.detector_outputs import BoxFormat, Layout, choose_layout, read_outputs
 from distilpose.inference.detectors import clip_to_image
@@ -182,6 +183,8 @@ def _open(file: str | Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # onnxruntime's own exceptions have no common ancestor
+        if foreign := foreign_content(file):
+            raise DistilPoseError(f"detector.file={file} cannot be read: {foreign}.") from error
         raise DistilPoseError(
             f"detector.file={file} cannot be loaded by onnxruntime ({first_line(error)[:200]}): give an ONNX file of a "
             "detector."

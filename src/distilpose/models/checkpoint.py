@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError, first_line
-from distilpose.files import atomic_write
+from distilpose.files import atomic_write, foreign_content
 from distilpose.models.factory import create_model
 from distilpose.models.model import PoseModel
 from distilpose.models.prediction_settings import prediction_settings, restore_settings, valid_padding
@@ -144,11 +144,13 @@ def read_torch_file(path: Path, mmap: bool = False) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except MemoryError:  # says nothing about the file
         raise
-    except OSError as error:
-        raise DistilPoseError(
-            f"{path} cannot be opened ({error.strerror or first_line(error)}): give a file that may be read."
-        ) from error
     except Exception as error:  # the type depends on where the file is damaged
+        if isinstance(error, OSError) and error.filename is not None:  # else torch could not find its way in the file
+            raise DistilPoseError(
+                f"{path} cannot be opened ({error.strerror or first_line(error)}): give a file that may be read."
+            ) from error
+        if foreign := foreign_content(path):
+            raise DistilPoseError(f"{path} cannot be read: {foreign}.") from error
         raise DistilPoseError(
             f"{path} cannot be read: it is truncated, damaged, not a PyTorch file, or holds objects other than tensors, "
             "numbers and plain containers. Copy it again, or save its {'state_dict': ...} alone to a new file."
@@ -174,7 +176,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise DistilPoseError(f"{path} cannot be read: it is truncated or damaged ({error}).") from error
+        reason = foreign_content(path) or "it is truncated or damaged: copy or download it again"
+        raise DistilPoseError(f"{path} cannot be read: {reason}.") from error
     if not isinstance(metadata, dict) or not isinstance(metadata.get("config"), dict):
         raise _foreign_file(path, state)
     if metadata.get("format") != _FORMAT:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
 import cv2
-from PIL import Image
+import pytest
+from PIL import Image, ImageOps, features
 
-from distilpose.curation.image_files import MAX_PIXELS
+from distilpose.curation.image_files import MAX_PIXELS, read_header
+from distilpose.data.images import read_image
 
 
 def test_images_turned_by_exif(sound):
@@ -56,3 +59,31 @@ def test_a_broken_image_is_unreadable_and_not_huge(sound):
     (data.folder / "smaller.png").write_bytes(b"no picture")
     data.images[0]["file_name"] = "smaller.png"
     assert {one.code: one.examples for one in data.check().entries} == {"image-unreadable": ("smaller.png",)}
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".jp2", ".ppm", ".tga", ".bmp", ".avif"])
+def test_formats_that_training_reads_are_readable(sound, suffix):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("Pillow has no AVIF")
+    data = sound(images=2, persons=30)
+    Image.open(data.folder / "1.png").convert("RGB").save(data.folder / f"1{suffix}")
+    data.images[0]["file_name"] = f"1{suffix}"
+    assert read_image(data.folder / f"1{suffix}").shape == (160, 240, 3)
+    assert "image-unreadable" not in data.check().codes()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_photograph_with_a_second_picture_is_turned_by_exif(tmp_path, orientation):
+    """Phones write them, as for portraits and brightness maps; Pillow calls their format MPO."""
+    stream, picture = io.BytesIO(), Image.new("RGB", (60, 40), "red")
+    picture.save(stream, format="MPO", save_all=True, append_images=[picture])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    body = exif.tobytes()
+    segment = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(stream.getvalue()[:2] + segment + stream.getvalue()[2:])
+    with Image.open(path) as file:
+        assert file.format == "MPO"
+        assert read_header(path).displayed_size == ImageOps.exif_transpose(file).size
+    assert read_header(path).displayed_size == read_image(path).shape[1::-1]

@@ -86,13 +86,14 @@ def _check_image(data: KeypointSet, name: str, index: int) -> tuple[list[str], b
     except (OSError, ValueError):
         return ["image-missing"], b"", 0
     deep = header.mode in _BITS or is_deep(content)
-    if deep:
+    small = None
+    if not deep and not is_cut_off(content):
+        small = _decode_small(content, min(header.width, header.height))
+    if small is None:  # OpenCV does not read all that training reads
         image = decode_image(content, name)
-        small = None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    else:
-        small = None if is_cut_off(content) else _decode_small(content, min(header.width, header.height))
-    if small is None:
-        return ["image-unreadable"], b"", 0
+        if image is None:
+            return ["image-unreadable"], b"", 0
+        small = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     codes = []
     stated = tuple(data.sizes[index].tolist())
     if header.orientation != 1:
