@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from PIL import Image
 
+from distilpose.data.image_formats import PILLOW_FORMATS, register_heif
 from distilpose.errors import DistilPoseError
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 * 2**20
 _ORIENTATION = 0x0112
@@ -41,6 +42,14 @@ class Header(NamedTuple):
     def displayed_size(self) -> tuple[int, int]:
         """Width and height as OpenCV and viewers show it, turned by EXIF."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that training reads."""
+    register_heif()
+    Image.init()
+    return ("JPEG", "PNG", "WEBP", *(name for name in PILLOW_FORMATS if name in Image.OPEN))
 
 
 def leads_out(name: str) -> bool:
@@ -84,9 +93,8 @@ def read_header(path: Path) -> Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                has_exif = image.format in ("JPEG", "TIFF", "WEBP", "PNG")
-                orientation = image.getexif().get(_ORIENTATION, 1) if has_exif else 1
+            with Image.open(path, formats=_formats()) as image:
+                orientation = image.getexif().get(_ORIENTATION, 1)
                 tags = getattr(image, "tag_v2", {})  # Pillow states a TIFF's size as it is turned
                 size = int(tags.get(256, image.width)), int(tags.get(257, image.height))
                 header = Header(*size, image.mode, orientation if orientation in range(1, 9) else 1)

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and medical devices write into 16-bit files
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_AVIF = (b"ftypavif", b"ftypavis")  # OpenCV reads it without its orientation
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -57,6 +58,8 @@ def decode_image(content: bytes, name: str = "The image") -> NDArray[np.uint8] |
     if content and not is_cut_off(content):
         if content[:4] in _TIFF:
             image = _decode_tiff(content)
+        elif content[4:12] in _AVIF:
+            image = decode_with_pillow(content)
         if image is None:
             image = _decode_with_opencv(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if image is None:
