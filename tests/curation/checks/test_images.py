@@ -9,6 +9,7 @@ import cv2
 from PIL import Image
 
 from distilpose.curation.image_files import MAX_PIXELS
+from distilpose.data.images import read_image
 
 
 def test_images_turned_by_exif(sound):
@@ -56,3 +57,15 @@ def test_a_broken_image_is_unreadable_and_not_huge(sound):
     (data.folder / "smaller.png").write_bytes(b"no picture")
     data.images[0]["file_name"] = "smaller.png"
     assert {one.code: one.examples for one in data.check().entries} == {"image-unreadable": ("smaller.png",)}
+
+
+def test_every_format_that_training_reads(sound):
+    data = sound(images=4, persons=60)
+    for number, form in enumerate(["ppm", "tga", "jp2", "avif"], start=1):
+        Image.open(data.folder / f"{number}.png").convert("RGB").save(data.folder / f"{number}.{form}")
+        data.images[number - 1]["file_name"] = f"{number}.{form}"
+        assert read_image(data.folder / f"{number}.{form}").shape == (160, 240, 3)
+    assert data.check().codes() == {"set-small"}
+    (data.folder / "1.ppm").write_bytes((data.folder / "1.ppm").read_bytes()[:1000])
+    findings = {one.code: one.examples for one in data.check().entries if one.code != "set-small"}
+    assert findings == {"image-unreadable": ("1.ppm",)}

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from distilpose.curation.conversion.source import Source
 from distilpose.curation.image_files import find_inside, leads_out, read_header
+from distilpose.data.image_formats import is_readable
 from distilpose.errors import DistilPoseError
-from distilpose.inference.images import SUFFIXES
 
 # rank of a match; between these two it is the number of parts that the ends of both paths share
 _SANITISED, _EXACT = 0, 1_000_000
@@ -47,7 +47,7 @@ def image_names(folder: Path) -> Iterator[str]:
     """Names of the images below a folder, relative to it; links to folders are not followed."""
     for root, _, files in os.walk(folder):
         for file in files:
-            if file.lower().endswith(SUFFIXES):
+            if is_readable(PurePosixPath(file).suffix):
                 yield (Path(root) / file).relative_to(folder).as_posix()
 
 
