@@ -139,7 +139,8 @@ def open_source_and_boxes(cfg: DictConfig) -> tuple[ImageFiles | Video, BoxSourc
     if not cfg.detector._target_.endswith("WholeImage"):
         raise DistilPoseError(f"boxes={cfg.boxes} and a detector are both given: remove boxes=… or detector=….")
     if isinstance(source, Video):
-        frames = read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold, cfg.first_frame or 0)
+        about = (cfg.category_id, cfg.box_threshold, cfg.first_frame or 0, source.source, source.size)
+        frames = read_frame_boxes(cfg.boxes, *about)
         return source, FileBoxes(frames)
     boxes, ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold, cfg.first_frame)
     images = ImageFiles(source.paths, cfg.max_pixels, ids, empty=set(source.paths) - boxes.keys())
