@@ -28,6 +28,7 @@ from distilpose.models import load_model
 from distilpose.models.checkpoint import read_torch_file
 from distilpose.models.remote import local_file
 from distilpose.outputs import Predictions
+from distilpose.runs.run_of_checkpoint import data_padding
 from distilpose.teachers.frozen import floor_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     output = check_new_folder(cfg.output)
     models = _models(cfg)
     loss = _loss(cfg, models["teacher"]) if "teacher" in models else None
-    datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(models["student"].input_size))
+    own = data_padding(local_file(cfg.checkpoint), cfg.data)
+    datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(models["student"].input_size), **own)
     datamodule.prepare_data()
     _check_match(cfg, models, datamodule)
     dataset = datamodule.val_dataset()
@@ -147,7 +149,10 @@ def _file(cfg: DictConfig, role: str) -> str | None:
 
 
 def _check_match(cfg: DictConfig, models: Mapping[str, PoseModel], datamodule: CocoDataModule) -> None:
-    """Check that all models have the joints of the data, in the same order, and the same crop size."""
+    """Check that all models have the joints of the data, in the same order, and the same crop size.
+
+    A model that was trained with another padding than that of the crops is named in the log.
+    """
     size = tuple(models["student"].input_size)
     for role, model in models.items():
         name = f"{SETTINGS[role]}={_file(cfg, role)}"
@@ -157,6 +162,8 @@ def _check_match(cfg: DictConfig, models: Mapping[str, PoseModel], datamodule: C
                 f"{name} takes crops of {tuple(model.input_size)}, the student of {size} "
                 "(height, width), so their maps and tokens cannot be compared: give a model with the student's crop size."
             )
+        if role != "student" and model.padding not in (None, datamodule.padding):
+            log.warning(f"{name} was trained with padding {model.padding:g}, but sees crops of {datamodule.padding:g}.")
 
 
 def _check_finite(cfg: DictConfig, collected: CollectedPredictions) -> None:
