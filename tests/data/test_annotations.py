@@ -62,6 +62,22 @@ def test_crowds_and_unlabelled_persons_are_left_out(spoiled):
     assert len(load_annotations(spoiled(change)).annotation_ids) == before - 2
 
 
+def test_persons_whose_num_keypoints_contradicts_their_labels_are_counted(tiny_coco):
+    def contradict(content):
+        rows = content["annotations"]
+        rows[0]["num_keypoints"] = 0
+        rows[1]["keypoints"][2::3] = [0] * 17
+        rows[2]["keypoints"][2::3], rows[2]["num_keypoints"] = [0] * 17, 0
+
+    path = tiny_coco(val=6) / "annotations" / "val.json"
+    before = len(load_annotations(path).annotation_ids)
+    content = json.loads(path.read_text())
+    contradict(content)
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"2 person\(s\) in .* num_keypoints contradicts their labels"):
+        assert len(load_annotations(path).annotation_ids) == before - 3
+
+
 def test_skeleton_can_be_given(spoiled):
     path = spoiled(lambda content: None)
     assert load_annotations(path, skeleton={"sigmas": [0.1] * 17}).skeleton.sigmas == (0.1,) * 17

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,7 @@ def load_annotations(
     no_keypoints = [0] * 3 * joints.num_keypoints
     images = _read_images(content["images"], path)
     ids, image_ids, boxes, areas, keypoints = [], [], [], [], []
+    contradicting = 0
     for number, image_id, entry in _annotations_of(content["annotations"], chosen["id"], images, path):
         name, where = f"Annotation {number}", f"of annotation {number} in {path}"
         box = numbers(required(entry, "bbox", name, path), 4, f"'bbox' {where}")
@@ -115,13 +117,21 @@ def load_annotations(
             flat = required(entry, "keypoints", name, path)
         points = numbers(flat, len(no_keypoints), f"'keypoints' {where}").reshape(-1, 3)
         (area,) = numbers([entry.get("area", AREA_OF_BOX * box[2] * box[3])], 1, f"'area' {where}")
-        if not unlabelled and (entry.get("num_keypoints") == 0 or not (points[:, 2] > 0).any()):
+        stated, labelled = entry.get("num_keypoints"), bool((points[:, 2] > 0).any())
+        if not unlabelled and (stated == 0 or not labelled):
+            contradicting += stated is not None and labelled == (stated == 0)
             continue
         ids.append(number)
         image_ids.append(image_id)
         boxes.append(box)
         areas.append(area)
         keypoints.append(points)
+    if contradicting:
+        warnings.warn(
+            f"{contradicting} person(s) in {path} are left out of training and metrics, as their num_keypoints contradicts "
+            "their labels (0 with labelled joints, or above 0 without): correct it, or omit it.",
+            stacklevel=2,
+        )
     if not keypoints:
         raise DistilPoseError(
             f"Annotation file {path} has no person of category {chosen['name']!r} with labelled keypoints "

@@ -93,11 +93,11 @@ def beyond_limit(rows: Sequence[dict[str, Any]], category_id: int = 1) -> str | 
 
 def is_counted(annotation: Mapping[str, Any], category_id: int) -> bool:
     """Whether a person counts in COCO's metrics: of the category, no crowd, with labelled joints."""
-    labelled = sum(v > 0 for v in (annotation.get("keypoints") or ())[2::3])
     return (
         annotation["category_id"] == category_id
         and not annotation.get("iscrowd")
-        and annotation.get("num_keypoints", labelled) != 0
+        and annotation.get("num_keypoints") != 0
+        and any(v > 0 for v in (annotation.get("keypoints") or ())[2::3])
     )
 
 
@@ -135,10 +135,12 @@ def area_of(annotation: Mapping[str, Any]) -> float:
 def _complete(annotation: dict[str, Any], number: int, num_keypoints: int) -> dict[str, Any]:
     """A copy with this id, and with defaults for fields that a custom set may lack."""
     keypoints = annotation.get("keypoints") or [0] * (3 * num_keypoints)
+    labelled = sum(v > 0 for v in keypoints[2::3])
     return {
         "bbox": [0, 0, 0, 0],
-        "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
         **annotation,
+        # pycocotools passes over persons with 0; it would count those that state more and have no labelled joint
+        "num_keypoints": 0 if annotation.get("num_keypoints") == 0 else labelled,
         "id": number,
         "keypoints": keypoints,
         "area": area_of(annotation),
