@@ -44,9 +44,14 @@ def ground_truth_instances(annotations: KeypointAnnotations) -> Instances:
     are left out, with a warning that gives their number.
 
     Raises:
-        DistilPoseError: no person is left.
+        DistilPoseError: no person is left, or an image with persons has no size.
     """
     sizes = np.array([annotations.images[number][1:] for number in annotations.image_ids.tolist()], dtype=np.float64)
+    if (unsized := (sizes <= 0).any(1)).any():
+        raise DistilPoseError(
+            f"{unsized.sum()} persons in {annotations.path} are on images whose width or height is 0 (first image "
+            f"{annotations.image_ids[unsized][0]}): write the images' sizes in pixels."
+        )
     corner = np.maximum(annotations.boxes[:, :2], 0)
     opposite = np.minimum(sizes - 1, corner + np.maximum(annotations.boxes[:, 2:] - 1, 0))
     boxes = np.concatenate([corner, opposite - corner], axis=1)
@@ -92,6 +97,9 @@ def keep_labels(instances: Instances, share: float, unlabelled: bool) -> Instanc
 def detector_instances(path: str | Path, annotations: KeypointAnnotations, score_threshold: float = 0.0) -> Instances:
     """Detector boxes for the images of an annotation file, without clipping.
 
+    A warning counts the persons on images without any box, which an evaluation counts as missed: a file of another detector's
+    run may have boxes for a part of the images only.
+
     Args:
         path: JSON list of {image_id, category_id, bbox, score}; rows of other categories are skipped.
         annotations: annotation file of the images; gives the category of the boxes.
@@ -125,6 +133,14 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
             f"Detector-box file {path} has boxes for {len(unknown)} image(s) that are not in {annotations.path} "
             f"(ids {some}{', …' if len(unknown) > 5 else ''}): give boxes and annotations of the same split."
         )
+    without = ~np.isin(annotations.image_ids, image_ids)
+    if boxes and without.any():
+        of, alone = np.unique(annotations.image_ids), np.unique(annotations.image_ids[without])
+        warnings.warn(
+            f"{path} has no box on {len(alone)} of {len(of)} images with persons ({len(boxes)} of its {len(rows)} rows are of "
+            f"the category and score): the {without.sum()} persons there count as missed.",
+            stacklevel=3,
+        )
     count, joints = len(boxes), annotations.skeleton.num_keypoints
     stacked = np.array(boxes).reshape(-1, 4)
     persons = Instances(
@@ -149,7 +165,9 @@ def _drop_empty(instances: Instances, kept: NDArray[np.bool_], path: str | Path)
     if dropped:
         first = instances.annotation_ids[~kept][:3].tolist()
         warnings.warn(
-            f"{dropped} person(s) in {path} are skipped: their box or area is empty (first ids {first}).", stacklevel=3
+            f"{dropped} person(s) in {path} are skipped: their box or area is empty (first ids {first}). AP counts annotated "
+            "ones as missed.",
+            stacklevel=3,
         )
         return instances.take(kept)
     return instances
