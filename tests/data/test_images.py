@@ -112,6 +112,17 @@ def test_one_channel_of_32_bits(mode, caplog):
     assert "12 bits in" in caplog.text
 
 
+@pytest.mark.parametrize("largest", [1, 15, 100, 255, 1000, 1023, 4095, 65535])
+@pytest.mark.parametrize(("kind", "brightest"), [(b"P5", 1.0), (b"P6", 1.0), (b"P5", 0.05), (b"P6", 0.05)])
+def test_the_largest_value_that_a_pgm_or_ppm_states(largest, kind, brightest):
+    # a dark photograph stays dark: the header states the depth, and not the largest pixel
+    share = photograph()[..., : 1 if kind == b"P5" else 3] / 255 * brightest
+    values = np.round(share * largest)
+    header = b"%s\n# a comment 9\n32 24\n%d\n" % (kind, largest)
+    image = decode_image(header + values.astype(np.uint8 if largest < 256 else ">u2").tobytes())
+    assert np.abs(image[..., ::-1] - values / largest * 255).max() <= 1
+
+
 @pytest.mark.parametrize("top", [1.0, 255.0, 4095.0])
 def test_real_numbers(top):
     values = np.random.default_rng(0).random((24, 32, 3)).astype(np.float32)
