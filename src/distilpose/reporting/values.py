@@ -135,10 +135,10 @@ def _mismatches(line: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     for key in validation_differences(line["settings"], base["settings"]):
         value, reference = format_values([_at(line, key), _at(base, key)])
         differences.append(f"{key}={value}, not {reference}")
-    persons, reference = (sorted({number or 0 for number in row["persons"]}) for row in (line, base))
-    if persons != reference:  # a share of the batches is another number of persons for another batch size
-        shown, expected = (" or ".join(f"{n:g}" if n else "all" for n in one) for one in (persons, reference))
-        differences.append(f"{shown} persons, not {expected}")
+    counted, expected = (sorted({number or 0 for number in row["persons"]}) for row in (line, base))
+    if counted != expected:  # a share of the batches is another number of persons for another batch size
+        shown, other = (" or ".join(f"{n:g}" if n else "all" for n in one) for one in (counted, expected))
+        differences.append(f"{shown} persons, not {other}")
     return differences
 
 
