@@ -100,6 +100,26 @@ def test_all_three(tiny_coco, files, tmp_path, capsys):
         diagnose(tiny_coco(), *models, f"output={output}")
 
 
+def test_crops_have_the_padding_of_the_students_training(tiny_coco, files, tmp_path, undrawn, capsys, caplog):
+    student, teacher = load_model(files["student"]), load_model(files["teacher"])
+    student.padding, teacher.padding = 2.0, 1.5
+    file, other = (save_model(model, tmp_path / f"padded_{model.kind}.safetensors") for model in (student, teacher))
+    root = tiny_coco(val=6)
+    models = [f"checkpoint={file}", f"teacher.checkpoint={other}", "flip_test=false"]
+    report = diagnose(root, *models, f"output={tmp_path / 'own'}")
+    assert f"teacher.checkpoint={other} was trained with padding 1.5, but sees crops of 2." in caplog.text
+    options = [f"checkpoint={file}", "flip_test=false", f"output={tmp_path / 'evaluated'}"]
+    row = run(evaluate, "evaluate", root, *options)["rows"][0]
+    figures = report["errors"]["student"]["all"]
+    assert figures["PCK"] == row["PCK"]
+    assert figures["pck_left_out"] == row["pck"]["left_out"]
+    assert f"PCK is at 0.2 of the torso: {row['pck']['persons']} persons" in capsys.readouterr().out
+    plain = [f"checkpoint={files['student']}", "flip_test=false"]  # does not state its padding
+    wide = diagnose(root, *plain, "data.padding=2.0", f"output={tmp_path / 'wide'}")
+    narrow = diagnose(root, *plain, f"output={tmp_path / 'narrow'}")
+    assert report["calibration"] == wide["calibration"] != narrow["calibration"]
+
+
 def test_a_student_alone(tiny_coco, files, tmp_path):
     output = tmp_path / "out"
     report = diagnose(tiny_coco(val=4), f"checkpoint={files['baseline']}", "flip_test=false", f"output={output}")

@@ -17,6 +17,7 @@ from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.evaluate import EvaluateSettings, main
 from distilpose.evaluation import COCO_METRICS, ScoreMap, load_coco
+from distilpose.files import sha256_of
 from distilpose.inference import Predictor
 from distilpose.models import create_model, save_model
 from distilpose.skeleton import COCO, Skeleton
@@ -79,6 +80,21 @@ def test_a_calibration_is_written_and_predicts_the_similarity_to_expect(tiny_coc
     for override in (f"checkpoint={checkpoint}", "predictions=rows.json"):
         with pytest.raises(DistilPoseError, match=r"calibration_output=.*(exists|checkpoint=FILE)"):
             evaluate(root, override, f"calibration_output={file}", f"output={tmp_path / 'other'}")
+
+
+def test_a_calibration_of_another_model_or_flip_test_is_told(tiny_coco, checkpoint, tmp_path, caplog):
+    file = tmp_path / "calibration.json"
+    settings = [f"checkpoint={checkpoint}", f"calibration_output={file}", f"output={tmp_path / 'out'}"]
+    evaluate(tiny_coco(val=12), *settings, "flip_test=false")
+    other = save_model(create_model("student_xs", width=32, depth=1), tmp_path / "other.safetensors")
+    caplog.clear()
+    Predictor(checkpoint, "cpu", flip_test=False, calibration=file)
+    assert "was fitted to other scores" not in caplog.text
+    Predictor(checkpoint, "cpu", flip_test=True, calibration=file)
+    assert "fitted to other scores (flip_test False, not True)" in caplog.text
+    caplog.clear()
+    Predictor(other, "cpu", flip_test=False, calibration=file)
+    assert f"(sha256 {sha256_of(checkpoint)[:12]}, not {sha256_of(other)[:12]})" in caplog.text
 
 
 def test_a_model_of_another_normalisation(tiny_coco, tmp_path):

@@ -149,7 +149,10 @@ def _file(cfg: DictConfig, role: str) -> str | None:
 
 
 def _check_match(cfg: DictConfig, models: Mapping[str, PoseModel], datamodule: CocoDataModule) -> None:
-    """Check that all models have the joints of the data, in the same order, and the same crop size."""
+    """Check that all models have the joints of the data, in the same order, and the same crop size.
+
+    A model that was trained with another padding than that of the crops is named in the log.
+    """
     size = tuple(models["student"].input_size)
     for role, model in models.items():
         name = f"{SETTINGS[role]}={_file(cfg, role)}"
@@ -159,6 +162,8 @@ def _check_match(cfg: DictConfig, models: Mapping[str, PoseModel], datamodule: C
                 f"{name} takes crops of {tuple(model.input_size)}, the student of {size} "
                 "(height, width), so their maps and tokens cannot be compared: give a model with the student's crop size."
             )
+        if role != "student" and model.padding not in (None, datamodule.padding):
+            log.warning(f"{name} was trained with padding {model.padding:g}, but sees crops of {datamodule.padding:g}.")
 
 
 def _check_finite(cfg: DictConfig, collected: CollectedPredictions) -> None:

@@ -34,7 +34,7 @@ from distilpose.evaluation import (
     reliability,
     score_dataset,
 )
-from distilpose.evaluation.reliability import calibration_split, check_enough_labels
+from distilpose.evaluation.reliability import calibration_split, check_enough_labels, fitted_with
 from distilpose.evaluation.table import as_printed, notes_on_persons, table_row
 from distilpose.files import check_new_folder, sha256_of, write_json
 from distilpose.models import load_model
@@ -177,9 +177,8 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
             if cfg.calibration_output is not None and kind == "gt" and flip == cfg.flip_test:
                 annotations = load_annotations(dataset.annotations_file, dataset.category_id, dataset.skeleton)
                 calibrated = reliability(predictions, annotations, dataset.skeleton)
-                notes.append(
-                    calibrated.save(cfg.calibration_output, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test)
-                )
+                about = fitted_with(local_file(cfg.checkpoint), cfg.weights_kind, cfg.flip_test)
+                notes.append(calibrated.save(cfg.calibration_output, checkpoint=str(cfg.checkpoint), **about))
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     if "gt" in boxes:

@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from distilpose.cli.command import command
 from distilpose.cli.validate_settings import Group
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import FlipTest
+from distilpose.evaluation import FlipTest, ScoreMap
+from distilpose.evaluation.reliability import fitted_with, warn_of_other_scores
 from distilpose.files import remove_parts, write_text
 from distilpose.inference import Predictor
 from distilpose.inference.box_sources import BoxSource, DetectedBoxes, FileBoxes
@@ -61,7 +62,7 @@ class PredictSettings:
         flip_test: average each crop with its mirror image; released does it like the published code.
         padding: factor on a person's box; null takes the value of the run that trained the model, else 1.25.
         nms_threshold: of two persons in an image whose OKS is above this, the better one is kept.
-        calibration: file that evaluate wrote by calibration=FILE; scores of joints become expected similarities (OKS).
+        calibration: file that evaluate wrote by calibration_output=FILE; scores of joints become expected similarities (OKS).
         track: track persons from frame to frame; the images of a folder are frames in the order of their names.
         smooth: smooth the joints of each track by a One-Euro filter; switches tracking on.
         fps: frame rate of the images of a folder.
@@ -139,7 +140,8 @@ def open_source_and_boxes(cfg: DictConfig) -> tuple[ImageFiles | Video, BoxSourc
     if not cfg.detector._target_.endswith("WholeImage"):
         raise DistilPoseError(f"boxes={cfg.boxes} and a detector are both given: remove boxes=… or detector=….")
     if isinstance(source, Video):
-        frames = read_frame_boxes(cfg.boxes, cfg.category_id, cfg.box_threshold, cfg.first_frame or 0)
+        about = (cfg.category_id, cfg.box_threshold, cfg.first_frame or 0, source.source, source.size)
+        frames = read_frame_boxes(cfg.boxes, *about)
         return source, FileBoxes(frames)
     boxes, ids = read_boxes(cfg.boxes, source.ids, cfg.category_id, cfg.box_threshold, cfg.first_frame)
     images = ImageFiles(source.paths, cfg.max_pixels, ids, empty=set(source.paths) - boxes.keys())
@@ -155,7 +157,10 @@ def make_pipeline(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource,
     file = local_file(cfg.checkpoint)
     model = load_model(file, cfg.weights_kind)
     padding = run_padding(file, cfg.padding)
-    options = {"padding": padding, "calibration": cfg.calibration, "max_pixels": cfg.max_pixels}
+    options = {"padding": padding, "max_pixels": cfg.max_pixels}
+    if cfg.calibration is not None:
+        options["calibration"] = ScoreMap.load(cfg.calibration, model.skeleton)
+        warn_of_other_scores(cfg.calibration, fitted_with(file, cfg.weights_kind, cfg.flip_test))
     predictor = Predictor(model, cfg.device, cfg.batch_size, cfg.flip_test, **options)
     tracker = Tracker(model.skeleton, **cfg.tracking, smoothing=dict(cfg.smoothing) if cfg.smooth else None)
     settings = {**compared_settings(cfg, source), "checkpoint": digest(file), "padding": padding}

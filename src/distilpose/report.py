@@ -19,7 +19,7 @@ from distilpose.files import atomic_write, check_new_folder, write_json, write_t
 from distilpose.reporting.figures import draw_by, draw_curves
 from distilpose.reporting.rows import Row, group_runs
 from distilpose.reporting.text import caption, format_table
-from distilpose.reporting.values import compare, row_values
+from distilpose.reporting.values import compare, differing_files, row_values
 from distilpose.runs.folders import Run, collect_runs
 
 # flags of Hydra that take a value
@@ -97,7 +97,7 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     if cfg.x is not None and not any(cfg.x in row.settings for row in rows):
         raise DistilPoseError(f"x={cfg.x} is not a setting of any run: give one from their config.yaml.")
     table = [row_values(row, cfg) for row in rows]
-    notes = [*compare(table, cfg), *notes]
+    notes = [*compare(table, cfg), *differing_files(rows), *notes]
     paragraphs = [format_table(table, cfg), *caption(table, cfg), *notes]
     figures = {"curves.png": draw_curves(table, cfg.metric)}
     if cfg.x is not None:

@@ -60,6 +60,16 @@ def test_nothing_left_is_an_error(folder):
         ground_truth_instances(read)
 
 
+def test_an_image_without_a_size_is_no_empty_box(folder):
+    path = folder / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    number = content["annotations"][0]["image_id"]
+    next(image for image in content["images"] if image["id"] == number)["width"] = 0
+    path.write_text(json.dumps(content))
+    with pytest.raises(DistilPoseError, match=f"width or height is 0 .first image {number}"):
+        ground_truth_instances(load_annotations(path))
+
+
 def detections(folder, change=lambda rows: rows, threshold=0.0):
     rows = json.loads((folder / "detections.json").read_text())
     (folder / "detections.json").write_text(json.dumps(change(rows)))
@@ -86,6 +96,17 @@ def test_other_categories_and_low_scores_are_skipped_and_counted(folder, caplog)
     count = len(json.loads((folder / "detections.json").read_text()))
     assert len(kept) == count - 2
     assert f"1 of {count} boxes have a score below 0.5" in caplog.text
+
+
+def test_persons_on_images_without_a_box_are_counted(folder):
+    read = load_annotations(folder / "annotations" / "val.json")
+    first = int(read.image_ids[0])
+    others = read.image_ids[read.image_ids != first]
+    with pytest.warns(UserWarning, match="no box on") as caught:
+        detections(folder, lambda rows: [row for row in rows if row["image_id"] == first])
+    (message,) = [str(one.message) for one in caught]
+    assert f"no box on {len(set(others.tolist()))} of {len(set(read.image_ids.tolist()))} images" in message
+    assert f"the {len(others)} persons there count as missed" in message
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,17 @@ def test_one_channel_of_32_bits(mode, caplog):
     assert "12 bits in" in caplog.text
 
 
+@pytest.mark.parametrize("largest", [1, 15, 100, 255, 1000, 1023, 4095, 65535])
+@pytest.mark.parametrize(("kind", "brightest"), [(b"P5", 1.0), (b"P6", 1.0), (b"P5", 0.05), (b"P6", 0.05)])
+def test_the_largest_value_that_a_pgm_or_ppm_states(largest, kind, brightest):
+    # a dark photograph stays dark: the header states the depth, and not the largest pixel
+    share = photograph()[..., : 1 if kind == b"P5" else 3] / 255 * brightest
+    values = np.round(share * largest)
+    header = b"%s\n# a comment 9\n32 24\n%d\n" % (kind, largest)
+    image = decode_image(header + values.astype(np.uint8 if largest < 256 else ">u2").tobytes())
+    assert np.abs(image[..., ::-1] - values / largest * 255).max() <= 1
+
+
 @pytest.mark.parametrize("top", [1.0, 255.0, 4095.0])
 def test_real_numbers(top):
     values = np.random.default_rng(0).random((24, 32, 3)).astype(np.float32)
@@ -123,7 +134,7 @@ def test_real_numbers(top):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("form", ["JPEG", "TIFF", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("form", ["JPEG", "MPO", "TIFF", "PNG", "WEBP", "AVIF"])
 def test_exif_turns_the_image_and_its_size(tmp_path, orientation, form):
     if form == "AVIF" and not features.check("avif"):
         pytest.skip("Pillow has no AVIF")
@@ -131,11 +142,17 @@ def test_exif_turns_the_image_and_its_size(tmp_path, orientation, form):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "a"
-    picture.save(path, form, exif=exif)
+    if form == "MPO":  # a JPEG with a further picture, as telephones write it; Pillow would write it without EXIF
+        content = saved(picture, form, save_all=True, append_images=[picture])
+        body = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+        path.write_bytes(content[:2] + struct.pack(">HH", 0xFFE1, len(body) + 2) + body + content[2:])
+    else:
+        picture.save(path, form, exif=exif)
+    assert Image.open(path).format == form
     image = read_image(path)
     truth = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")).astype(int)
     assert image.shape == truth.shape
-    assert np.abs(image[..., ::-1] - truth).max() <= (80 if form == "WEBP" else 4 if form == "JPEG" else 0)
+    assert np.abs(image[..., ::-1] - truth).max() <= {"WEBP": 80, "JPEG": 4, "MPO": 4}.get(form, 0)
     assert displayed_size(path) == read_header(path).displayed_size == image.shape[1::-1]
     assert orientation_of(path) == orientation
 

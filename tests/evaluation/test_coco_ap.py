@@ -120,6 +120,23 @@ def test_placeholders_of_exporters_change_nothing(tmp_path):
     assert coco_metrics(wrong, rows, SKELETON.sigmas) == coco_metrics(right, rows, SKELETON.sigmas)
 
 
+def test_a_person_without_labelled_joints_is_not_missed_whatever_its_num_keypoints(tmp_path):
+    truth = annotation_set()
+    sigmas = SKELETON.sigmas
+    for annotation in truth["annotations"][:8]:  # some tools write a fixed number
+        annotation["keypoints"][2::3] = [0] * 17
+    rows = [row for row in rows_of(truth) if any(row["keypoints"][2::3])]
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(truth))
+    assert coco_metrics(path, rows, sigmas)["AP"] == 1.0
+    for annotation in truth["annotations"]:
+        annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
+    corrected = tmp_path / "corrected.json"
+    corrected.write_text(json.dumps(truth))
+    assert coco_metrics(path, rows, sigmas) == coco_metrics(corrected, rows, sigmas)
+    assert by_pycocotools(corrected, rows)[0] == 1.0
+
+
 def test_no_results_score_zero(tmp_path):
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(annotation_set()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 
 import cv2
@@ -106,11 +107,24 @@ def test_whole_images_of_a_folder(tiny_coco):
         collect_crops(root / "annotations" / "val.json", None, (64, 48), 1.25, 2)
 
 
+def test_crops_of_halved_photographs_are_an_error(tiny_coco):
+    root = tiny_coco(val=3)
+    for path in (root / "val").iterdir():
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), None, fx=0.5, fy=0.5))
+    with pytest.raises(DistilPoseError, match="1/2 of the size that was labelled"):
+        collect_crops(root / "annotations" / "val.json", root / "val", (64, 48), 1.25, 4)
+
+
 @pytest.mark.parametrize("annotated", [False, True])
 def test_one_image_is_in_memory_at_a_time(tiny_coco, tmp_path, annotated):
     root = tiny_coco(val=8)
     for path in (root / "val").iterdir():
         cv2.imwrite(str(path), np.zeros((1000, 1000, 3), np.uint8))  # 3 MB decoded
+    file = root / "annotations" / "val.json"
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        image |= {"width": 1000, "height": 1000}
+    file.write_text(json.dumps(content))
     collect_crops(None, None, (64, 48), 1.25, 1)  # loads what is loaded once
     tracemalloc.start()
     collect_crops(root / "annotations" / "val.json" if annotated else None, root / "val", (64, 48), 1.25, 8)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from distilpose.data.geometry import on_image
 from distilpose.errors import DistilPoseError
@@ -359,3 +360,36 @@ def test_odd_values_in_new_places(odd, tmp_path):
     assert len(read_boxes(write(tmp_path, content), ids, category_id=1)[0]) == 1
     content["images"][0]["frame_id"] = odd
     assert len(read_frame_boxes(write(tmp_path, content), category_id=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("shown", "orientation", "facts"),
+    [
+        ((64, 48), 1, None), ((64, 47), 1, None), ((48, 64), 6, None), ((32, 24), 1, "1/2"),
+        ((64, 48), 6, "EXIF orientation 6"), ((48, 64), 1, "sides are exchanged"), ((50, 50), 1, "another photograph"),
+    ],
+)  # fmt: skip
+def test_boxes_of_photographs_of_another_size(shown, orientation, facts, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", shown).save(tmp_path / "photos/a.jpg", exif=exif)
+    row = {"image_id": 7, "bbox": [40, 20, 8, 8]}
+    content = {"images": [{"id": 7, "file_name": "a.jpg", "width": 64, "height": 48}], "annotations": [row]}
+    ids = image_ids(find_images(tmp_path / "photos"))
+    if facts is None:
+        assert len(read_boxes(write(tmp_path, content), ids, category_id=1)[0]) == 1
+    else:
+        with pytest.raises(DistilPoseError, match=facts):
+            read_boxes(write(tmp_path, content), ids, category_id=1)
+    content["images"][0] |= {"width": None, "height": 0}  # a placeholder states nothing
+    assert len(read_boxes(write(tmp_path, content), ids, category_id=1)[0]) == 1
+    assert len(read_boxes(write(tmp_path, [row | {"file_name": "a.jpg"}]), ids, category_id=1)[0]) == 1
+
+
+def test_boxes_of_a_video_of_another_size(tmp_path):
+    images = [{"id": number, "file_name": f"{number}.jpg", "width": 64, "height": 48} for number in range(3)]
+    content = {"images": images, "annotations": [{"image_id": number, "bbox": [1, 2, 30, 40]} for number in range(3)]}
+    assert len(read_frame_boxes(write(tmp_path, content), 1, video="clip.mp4", size=(64, 48))) == 3
+    with pytest.raises(DistilPoseError, match=r"clip.mp4 has 32 x 24 pixels.*1/2"):
+        read_frame_boxes(write(tmp_path, content), 1, video="clip.mp4", size=(32, 24))

@@ -8,7 +8,14 @@ from omegaconf import OmegaConf
 from run_folders import RECIPE, composed
 
 from distilpose.errors import DistilPoseError
-from distilpose.reporting.values import VALIDATION, compare, row_values, scale_of, validation_differences
+from distilpose.reporting.values import (
+    VALIDATION,
+    compare,
+    differing_files,
+    row_values,
+    scale_of,
+    validation_differences,
+)
 
 
 def test_mean_and_standard_deviation_over_seeds(row, report_cfg):
@@ -50,6 +57,34 @@ def test_differences_are_paired_by_seed(row, report_cfg):
     assert distilled["difference"]["mean"] == pytest.approx(0.11)
     assert distilled["difference"]["sd"] == pytest.approx(np.std([0.10, 0.12], ddof=1))
     assert "difference" not in baseline
+
+
+def test_rows_on_different_numbers_of_persons_are_not_compared(table, report_cfg):
+    # trainer.limit_val_batches=2 with another batch size; None are all persons
+    for counts, said in (((64, 32), "32 persons, not 64"), ((None, 32), "32 persons, not all"), ((32, 32), None)):
+        lines = table(("regression", 0.5, {}), ("distilpose", 0.6, {}))
+        for line, count in zip(lines, counts, strict=True):
+            line["persons"] = [count]
+        notes = compare(lines, report_cfg())
+        assert ("difference" in lines[1]) == (said is None)
+        assert notes == (
+            [] if said is None else [f"No difference for distilpose: its validation differs from regression ({said})."]
+        )
+
+
+def test_validation_files_that_changed_between_runs_are_told(row):
+    def rows(**settings):
+        made = [
+            row(name, {0: [0.5], 1: [0.6]}, {"data.val_annotations": "val.json", **settings}) for name in ("a", "b")
+        ]
+        for number, run in enumerate([run for one in made for run in one.runs.values()]):
+            object.__setattr__(run, "val_digest", ("1" * 64, "1" * 64, None, "2" * 64)[number])
+        return made
+
+    (note,) = differing_files(rows())
+    assert f"2 contents (SHA-256 {'1' * 12} in a_0, {'2' * 12} in b_1)" in note
+    assert differing_files(rows(**{"data.num_val": 300})) == []  # drawn persons depend on the settings alone
+    assert differing_files(rows()[:1]) == []
 
 
 def test_the_baseline_is_chosen_by_name(table, report_cfg):

@@ -7,7 +7,7 @@ import yaml
 from omegaconf import OmegaConf
 from run_folders import recipe, write_run
 
-from distilpose.runs.folders import NOT_COMPARED, collect_runs
+from distilpose.runs.folders import NOT_COMPARED, collect_runs, read_run
 
 
 def test_settings_that_are_not_compared_exist():
@@ -107,3 +107,12 @@ def test_runs_below_a_folder_are_sorted_and_counted_once(tmp_path):
     runs, notes = collect_runs([str(tmp_path / "sweep"), str(tmp_path / "sweep" / "2_a")])
     assert [run.folder.name for run in runs] == ["0.02_b", "0.1_b", "2_a", "10_a", "0_a"]
     assert notes == []
+
+
+def test_the_digest_of_the_validation_annotations(tmp_path):
+    place = write_run(tmp_path / "run")
+    assert read_run(place).val_digest is None
+    (place / "environment.json").write_text('{"started": null}')
+    assert read_run(place).val_digest is None
+    (place / "environment.json").write_text('{"started": {"digests": {"val_annotations": {"sha256": "ab"}}}}')
+    assert read_run(place).val_digest == "ab"

@@ -231,6 +231,24 @@ def test_a_recording_near_the_mean_pose_is_an_error(tiny_coco, tmp_path):
     assert "0.0%" in RecordedTeacher(shifted, check=False).check(data)
 
 
+def test_a_recording_is_checked_by_the_box_where_hips_are_never_labelled(tiny_coco, tmp_path):
+    root = tiny_coco(train=6)
+    content = json.loads((root / "annotations" / "train.json").read_text())
+    for person in content["annotations"]:
+        person["keypoints"][3 * 11 : 3 * 13] = [0] * 6
+        person["num_keypoints"] = sum(v > 0 for v in person["keypoints"][2::3])
+    (root / "annotations" / "train.json").write_text(json.dumps(content))
+    dataset = persons(root)
+    recording = record(Painter(dataset), dataset, tmp_path / "recording")
+    accuracy, chance = recording_accuracy(recording, dataset)
+    assert (accuracy.value, accuracy.reference) == (1, "0.1 of the box's longer side")
+    assert chance.persons == accuracy.persons == len(dataset)
+    wrong = Recording(recording.path, recording.about, recording.skeleton, recording.maps, np.array(recording.persons))
+    wrong.persons["place"] += 1000
+    with pytest.raises(DistilPoseError, match=r"near chance.* 0\.0%"):
+        RecordedTeacher(wrong).check(SimpleNamespace(train_dataset=lambda: dataset))
+
+
 def test_persons_without_labels_are_recorded(tiny_coco, tmp_path):
     root = tiny_coco(train=6)
     content = json.loads((root / "annotations" / "train.json").read_text())

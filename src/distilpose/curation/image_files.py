@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ from PIL import Image
 from distilpose.data.image_formats import PILLOW_FORMATS, register_heif
 from distilpose.errors import DistilPoseError
 
-FORMATS = ("JPEG", "PNG", "WEBP", *PILLOW_FORMATS)  # those that training reads
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 * 2**20
 _ORIENTATION = 0x0112
@@ -42,6 +42,14 @@ class Header(NamedTuple):
     def displayed_size(self) -> tuple[int, int]:
         """Width and height as OpenCV and viewers show it, turned by EXIF."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that training reads."""
+    register_heif()
+    Image.init()
+    return ("JPEG", "PNG", "WEBP", *(name for name in PILLOW_FORMATS if name in Image.OPEN))
 
 
 def leads_out(name: str) -> bool:
@@ -87,7 +95,7 @@ def read_header(path: Path) -> Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            with Image.open(path, formats=_formats()) as image:
                 orientation = image.getexif().get(_ORIENTATION, 1)
                 tags = getattr(image, "tag_v2", {})  # Pillow states a TIFF's size as it is turned
                 size = int(tags.get(256, image.width)), int(tags.get(257, image.height))

@@ -51,9 +51,14 @@ def ground_truth_instances(annotations: KeypointAnnotations) -> Instances:
     are left out, with a warning that gives their number.
 
     Raises:
-        DistilPoseError: no person is left.
+        DistilPoseError: no person is left, or an image with persons has no size.
     """
     sizes = np.array([annotations.images[number][1:] for number in annotations.image_ids.tolist()], dtype=np.float64)
+    if (unsized := (sizes <= 0).any(1)).any():
+        raise DistilPoseError(
+            f"{unsized.sum()} persons in {annotations.path} are on images whose width or height is 0 (first image "
+            f"{annotations.image_ids[unsized][0]}): write the images' sizes in pixels."
+        )
     if doubt := corners_sentence(annotations.boxes, sizes):
         warnings.warn(f"{annotations.path}: {doubt}", stacklevel=2)
     corner = np.maximum(annotations.boxes[:, :2], 0)
@@ -100,6 +105,9 @@ def keep_labels(instances: Instances, share: float, unlabelled: bool) -> Instanc
 
 def detector_instances(path: str | Path, annotations: KeypointAnnotations, score_threshold: float = 0.0) -> Instances:
     """Detector boxes for the images of an annotation file, without clipping.
+
+    A warning counts the persons on images without any box, which an evaluation counts as missed: a file of another detector's
+    run may have boxes for a part of the images only.
 
     Args:
         path: JSON list of {image_id, category_id, bbox, score}; rows of other categories are skipped and counted.
@@ -182,7 +190,9 @@ def _drop_empty(instances: Instances, kept: NDArray[np.bool_], path: str | Path)
     if dropped:
         first = instances.annotation_ids[~kept][:3].tolist()
         warnings.warn(
-            f"{dropped} person(s) in {path} are skipped: their box or area is empty (first ids {first}).", stacklevel=3
+            f"{dropped} person(s) in {path} are skipped: their box or area is empty (first ids {first}). AP counts annotated "
+            "ones as missed.",
+            stacklevel=3,
         )
         return instances.take(kept)
     return instances

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 import struct
 import warnings
 from contextlib import suppress
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and medical devices write into 16-bit files
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# PGM and PPM, plain or not: width, height and the largest value, with comments
+_PNM = re.compile(rb"P[2356](?:(?:\s|#[^\n]*\n)+(\d{1,5})){3}\s")
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -63,9 +66,13 @@ def decode_image(content: bytes, name: str = "The image") -> NDArray[np.uint8] |
             image = _decode_with_opencv(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if image is None:
             image = decode_with_pillow(content)
+    largest = stated_largest(content)
+    if image is not None and largest not in (None, 255, 65535):
+        _log_depth(f"values from 0 to {largest}", name)
+        return np.round(image.astype(np.float64).clip(max=largest) * (255 / largest)).astype(np.uint8)
     if image is None or image.dtype == np.uint8:
         return image
-    bits = significant_bits(content) or needed_bits(image)
+    bits = 16 if largest == 65535 else significant_bits(content) or needed_bits(image)
     if bits == 16 and image.dtype == np.uint16:
         return _decode_with_opencv(content, cv2.IMREAD_COLOR)
     return to_8_bits(image, bits, name)
@@ -119,6 +126,12 @@ def significant_bits(content: bytes) -> int | None:
                 return None
             place += 12 + length
     return None
+
+
+def stated_largest(content: bytes) -> int | None:
+    """The value of white that a PGM or PPM file states, from 1 to 65535, which OpenCV ignores; None for other files."""
+    header = _PNM.match(content)
+    return int(header[1]) or None if header else None
 
 
 def is_deep(content: bytes) -> bool:

@@ -102,6 +102,7 @@ def _errors(
         "persons": len(kinds),
         "joints": int(labelled.sum()),
         "PCK": result.value,
+        "pck_left_out": result.left_out,
         **dict(zip(ERROR_TYPES, shares_of_types(kinds.reshape(-1, 1))[0].tolist(), strict=True)),
         "per_joint": {
             name: {"PCK": value, **dict(zip(ERROR_TYPES, shares, strict=True))} for name, value, shares in rows

@@ -39,11 +39,13 @@ def _errors(report: Mapping[str, Any]) -> str:
         for role, figures in report["errors"].items()
     ]
     columns = {"part": "who", "persons": "persons", "model": "model", "joints": "joints", **_types()}
+    left_out = report["errors"]["student"]["all"]["pck_left_out"]
+    reference = f"{report['pck_reference']}: {report['persons'] - left_out} persons, {left_out} left out"
     return _section(
         "Errors",
         rows,
         columns,
-        f"PCK is at {report['pck_reference']}. Each labelled joint has exactly one of the five types: good (OKS of the "
+        f"PCK is at {reference}. Each labelled joint has exactly one of the five types: good (OKS of the "
         "joint at least 0.85) or jitter (at least 0.5), else inversion (at its left-right counterpart), swap (at that "
         "joint of another person) or miss.",
     )

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from distilpose.data.annotations import load_annotations
 from distilpose.data.boxes import ground_truth_instances
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region, warp_points
+from distilpose.data.image_sizes import check_size
 from distilpose.data.synthetic.scene import draw_scene
 from distilpose.errors import DistilPoseError
 from distilpose.inference.images import find_images, read_rgb
@@ -57,7 +58,7 @@ def collect_crops(
         limit: largest number of crops, at least 1.
 
     Raises:
-        DistilPoseError: a file is missing or malformed, or there is no person.
+        DistilPoseError: a file is missing or malformed, an image has another size than stated, or there is no person.
     """
     if annotations is not None:
         if images is None:
@@ -106,7 +107,9 @@ def _annotated_crops(annotations: Path, images: Path, input_size: tuple[int, int
     crops, joints, boxes = [], [], []
     for image_id, box, keypoints in zip(persons.image_ids.tolist(), persons.boxes, persons.keypoints, strict=True):
         warp = warp_of_region(region_of_box(box, input_size, padding), input_size)
-        image = read_rgb(images / content.images[image_id].file_name)
+        name, *stated = content.images[image_id]
+        image = read_rgb(images / name)
+        check_size(images / name, image.shape[1::-1], tuple(stated), annotations)
         crops.append(warp_image(image, warp, input_size))
         joints.append(warp_points(keypoints, warp))
         boxes.append(

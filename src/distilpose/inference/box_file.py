@@ -10,6 +10,7 @@ from typing import Any
 
 from distilpose.data.annotations import numbers, read_json
 from distilpose.data.boxes import SCORE_LIMIT
+from distilpose.data.image_sizes import check_size
 from distilpose.data.units import check_pixels
 from distilpose.errors import DistilPoseError
 
@@ -160,6 +161,22 @@ class BoxFile:
                     f"Box file {self.path} has {other} and {name}, which are one frame of two videos: give a file with the "
                     "boxes of one video."
                 )
+
+    def check_size(self, image_id: Any, path: Path, shown: tuple[int, int] | None) -> None:
+        """Check that an image, or a video, has the size that an annotation file states for it.
+
+        Args:
+            image_id: id of the image in the file.
+            path: the image.
+            shown: its width and height; None if they are not known.
+
+        Raises:
+            DistilPoseError: it has another size, so the boxes lie elsewhere.
+        """
+        entry = self.images.get(image_id, {})
+        sides = [side for key in ("width", "height") if isinstance(side := entry.get(key), (int, float))]
+        if shown is not None and len(sides) == 2:
+            check_size(path, shown, (int(sides[0]), int(sides[1])), self.path)
 
     def categories(self) -> str:
         """The categories of the rows, for messages."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from distilpose.data.image_sizes import displayed_size
 from distilpose.errors import DistilPoseError
 from distilpose.inference.box_file import BoxFile, Row, frame_of
 from distilpose.inference.image_names import match_names
@@ -58,7 +59,8 @@ def read_boxes(
         The boxes of each image that has any, and the numbers of the images: those in the file if it states them.
 
     Raises:
-        DistilPoseError: the file is malformed, has no box for any of the images, or may count the images in two ways.
+        DistilPoseError: the file is malformed, has no box for any of the images, may count the images in two ways, or states
+            another size of an image than it has.
     """
     file = BoxFile(path)
     persons = list(file.persons(category_id, threshold))
@@ -80,6 +82,8 @@ def read_boxes(
     for (row, box), name in zip(persons, named, strict=True):
         image = matches.images.get(name) if name else by_id.get(row.get("image_id"))
         if image is not None:
+            if image not in rows_by_key:
+                file.check_size(row.get("image_id"), image, displayed_size(image) if file.images else None)
             rows_by_key.setdefault(image, []).append(box)
         else:
             file.skipped["of images with an ambiguous name" if name in matches.ambiguous else "of other images"] += 1
@@ -92,7 +96,14 @@ def read_boxes(
     return _tables(rows_by_key, file, category_id, f"the {len(ids)} image(s) (first {next(iter(ids)).name})"), ids
 
 
-def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0, first: int = 0) -> dict[int, Boxes]:
+def read_frame_boxes(
+    path: str | Path,
+    category_id: int,
+    threshold: float = 0.0,
+    first: int = 0,
+    video: str | int = "",
+    size: tuple[int, int] | None = None,
+) -> dict[int, Boxes]:
     """The boxes of the frames of a video, by the number of the frame from 0: a file as for `read_boxes`.
 
     A row's frame is its `frame`, `frame_id` or `frame_index`, that of its image, the number at the end of its image's file
@@ -103,9 +114,11 @@ def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0,
         category_id: see `read_boxes`.
         threshold: see `read_boxes`.
         first: number of the video's first frame in the file.
+        video: name of the video, for messages.
+        size: width and height of its frames.
 
     Raises:
-        DistilPoseError: the file is malformed, has no box, or is of several videos.
+        DistilPoseError: the file is malformed, has no box, is of several videos, or states another size of the frames.
     """
     file = BoxFile(path)
     stated = all(isinstance(row, dict) and frame_of(row) is not None for row in file.rows)
@@ -116,6 +129,7 @@ def read_frame_boxes(path: str | Path, category_id: int, threshold: float = 0.0,
         number = frame_of(row)
         number = frames.get(key, row.get("image_id")) if number is None else number
         if isinstance(number, int):
+            file.check_size(row.get("image_id"), Path(str(video)), size)
             rows_by_key.setdefault(number - first, []).append(box)
         else:
             file.skipped["that name no frame by a number"] += 1

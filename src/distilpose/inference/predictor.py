@@ -16,6 +16,8 @@ from distilpose.data.geometry import check_rgb, given_boxes, region_of_box, warp
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import FlipTest, ScoreMap, choose_device, concatenate, predict_batch
 from distilpose.evaluation.oks import PADDING
+from distilpose.evaluation.reliability import warn_of_other_scores
+from distilpose.files import sha256_of
 from distilpose.inference.box_sources import DetectedBoxes
 from distilpose.inference.boxes import Boxes
 from distilpose.inference.detectors import Detector, WholeImage
@@ -90,7 +92,9 @@ class Predictor:
         self.batch_size, self.flip_test, self.padding, self.max_pixels = batch_size, flip_test, padding, max_pixels
         self.detector: Detector = WholeImage() if detector is None else detector
         if isinstance(calibration, (str, Path)):
-            calibration = ScoreMap.load(calibration, self.skeleton)
+            used = {"flip_test": flip_test} | ({"sha256": sha256_of(model)} if isinstance(model, Path) else {})
+            path, calibration = calibration, ScoreMap.load(calibration, self.skeleton)
+            warn_of_other_scores(path, used)
         self.calibration = calibration
 
     @property

@@ -39,6 +39,7 @@ class Video:
         max_pixels: largest number of pixels of a frame.
 
     Attributes:
+        size: width and height of the first frame, turned as the file says.
         fps: frames a second according to the file, an estimate if its rate varies; 25 if unknown.
         live: whether it is a camera or a stream, which has no end and cannot be read again. A file at an address has a
             number of frames and is not live.
@@ -80,6 +81,7 @@ class Video:
         self._arrived = time.monotonic()
         if self._first is None:
             raise DistilPoseError(self._open_error())
+        self.size: tuple[int, int] = self._first.shape[1::-1]
 
     def __len__(self) -> int:
         """Number of frames to expect, an estimate for some containers; 0 if unknown."""

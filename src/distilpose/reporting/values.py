@@ -74,7 +74,8 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
 def compare(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
     """Add each row's difference to the baseline to the table, paired by seed; returns notes on rows without one.
 
-    A row is compared with the baseline that has the same validation settings; of several, with the one that has the same `x`.
+    A row is compared with the baseline that has the same validation settings and number of persons; of several, with the one
+    that has the same `x`.
 
     Raises:
         DistilPoseError: no row has the name of the baseline.
@@ -82,7 +83,7 @@ def compare(table: Sequence[dict[str, Any]], cfg: DictConfig) -> list[str]:
     bases = _baselines(table, cfg.baseline)
     not_compared: dict[str, list[str]] = {}
     for line in table if bases else []:
-        matching = [base for base in bases if not validation_differences(line["settings"], base["settings"])]
+        matching = [base for base in bases if not _mismatches(line, base)]
         if len(matching) > 1:
             matching = [base for base in matching if cfg.x and _at(base, cfg.x) == _at(line, cfg.x)] or matching
         if len(matching) != 1:
@@ -121,14 +122,42 @@ def _describe_ambiguity(bases: Sequence[Mapping[str, Any]], x: str | None) -> st
 
 
 def _describe_mismatch(line: Mapping[str, Any], bases: Sequence[Mapping[str, Any]]) -> str:
-    """Differences between the validation settings of a row and those of the most similar baseline."""
-    differing = [(validation_differences(line["settings"], base["settings"]), base) for base in bases]
-    keys, base = min(differing, key=lambda pair: len(pair[0]))
+    """Differences between the validation of a row and that of the most similar baseline."""
+    differing = [(_mismatches(line, base), base) for base in bases]
+    differences, base = min(differing, key=lambda pair: len(pair[0]))
+    more = "; …" if len(differences) > 3 else ""
+    return f"its validation differs from {base['name']} ({'; '.join(differences[:3])}{more})"
+
+
+def _mismatches(line: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """What differs between the validations of two rows, in words."""
     differences = []
-    for key in keys[:3]:
+    for key in validation_differences(line["settings"], base["settings"]):
         value, reference = format_values([_at(line, key), _at(base, key)])
         differences.append(f"{key}={value}, not {reference}")
-    return f"its validation differs from {base['name']} ({'; '.join(differences)}{'; …' if len(keys) > 3 else ''})"
+    counted, expected = (sorted({number or 0 for number in row["persons"]}) for row in (line, base))
+    if counted != expected:  # a share of the batches is another number of persons for another batch size
+        shown, other = (" or ".join(f"{n:g}" if n else "all" for n in one) for one in (counted, expected))
+        differences.append(f"{shown} persons, not {other}")
+    return differences
+
+
+def differing_files(rows: Sequence[Row]) -> list[str]:
+    """A note if the validation annotations of the runs have the same settings and other contents; synthetic ones are drawn."""
+    runs = [
+        run for row in rows for run in row.runs.values() if run.val_digest and run.settings.get("data.num_val") is None
+    ]
+    by_digest: dict[str, Any] = {}
+    for run in runs:
+        by_digest.setdefault(run.val_digest or "", run.folder)
+    paths = {(run.settings.get("data.root"), run.settings.get("data.val_annotations")) for run in runs}
+    if len(by_digest) < 2 or len(paths) > 1:
+        return []
+    contents = ", ".join(f"{digest[:12]} in {folder}" for digest, folder in by_digest.items())
+    return [
+        f"The validation annotations had {len(by_digest)} contents (SHA-256 {contents}): compare these runs only if their "
+        "persons are the same."
+    ]
 
 
 def validation_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.files import natural_key
 from distilpose.runs.config import NOT_COMPARED, deciding_settings, flatten
 
-CONFIG, TABLE, SUMMARY = "config.yaml", "metrics.csv", "metrics.json"
+CONFIG, TABLE, SUMMARY, ENVIRONMENT = "config.yaml", "metrics.csv", "metrics.json", "environment.json"
 # errors of reading a damaged config.yaml or metrics.csv
 UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, csv.Error, yaml.YAMLError, OmegaConfBaseException,
@@ -47,6 +48,7 @@ class Run:
         planned: number of epochs in its configuration.
         settings: the settings that change its results, by dotted key.
         rows: rows of metrics.csv, with epochs counted from one and with the minutes since the start.
+        val_digest: SHA-256 of the validation annotations at the first start; None if its environment.json does not state it.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Run:
     planned: int
     settings: dict[str, Any]
     rows: list[dict[str, float]]
+    val_digest: str | None = None
 
     def series(self, column: str) -> dict[int, float]:
         """A column by epoch, without the epochs that have no value."""
@@ -128,7 +131,14 @@ def read_run(folder: Path, unfinished: bool = False) -> Run:
         way = f" (unfinished=true includes it, with {done} epochs)" if done else ""
         raise DistilPoseError(f"{folder} is left out: it is unfinished, without epoch {planned} in its {TABLE}{way}.")
     ignored = NOT_COMPARED if _has_teacher(content.get("loss")) else (*NOT_COMPARED, "teacher")
-    return Run(folder, config["seed"], planned, deciding_settings(config, ignored), rows)
+    return Run(folder, config["seed"], planned, deciding_settings(config, ignored), rows, _val_digest(folder))
+
+
+def _val_digest(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / ENVIRONMENT).read_text())["started"]["digests"]["val_annotations"]["sha256"])
+    except UNREADABLE:
+        return None
 
 
 def _read_complete_text(file: Path) -> str:

@@ -18,7 +18,7 @@ from rich.progress import track
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.codec import decode_heatmaps
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import PCK, mean_pose, pck, predict_mean_pose
+from distilpose.evaluation import PCK, allowed_distance, mean_pose, pck, predict_mean_pose
 from distilpose.files import natural_key
 from distilpose.teachers.base import Source, SourceOutput, match_joints
 from distilpose.teachers.recording_file import FORMAT, KEYS, PART, Recording, begin_recording, open_recording, part_of
@@ -98,7 +98,10 @@ def find_recording(source: Source, dataset: CocoKeypoints, folder: str | Path) -
 
 
 def recording_accuracy(recording: Recording, dataset: CocoKeypoints) -> tuple[PCK, PCK] | None:
-    """PCK of a recording's peaks and of the mean-pose baseline on the same joints; None if no joint is labelled."""
+    """PCK of a recording's peaks and of the mean-pose baseline on the same joints; None if no joint is labelled.
+
+    It is by the size of the box if no person has a labelled torso, so that such a set is checked too.
+    """
     people = dataset.instances
     rows = recording.rows(people.annotation_ids, people.boxes)
     joints = dataset.skeleton.matching(recording.skeleton)
@@ -108,9 +111,10 @@ def recording_accuracy(recording: Recording, dataset: CocoKeypoints) -> tuple[PC
     places = np.ascontiguousarray(recording.persons["place"][rows][:, [joint or 0 for joint in joints]])
     target, boxes = torch.from_numpy(people.keypoints), torch.from_numpy(people.boxes)
     baseline = predict_mean_pose(mean_pose(dataset), dataset).keypoints
+    known = torch.from_numpy(labelled)
+    by_box = not (allowed_distance(target, known, boxes, dataset.skeleton)[0] > 0).any()
     recorded, chance = (
-        pck(place, target, torch.from_numpy(labelled), boxes, dataset.skeleton)
-        for place in (torch.from_numpy(places), baseline)
+        pck(place, target, known, boxes, dataset.skeleton, by_box) for place in (torch.from_numpy(places), baseline)
     )
     return recorded, chance
 
@@ -120,8 +124,6 @@ def describe_accuracy(accuracy: tuple[PCK, PCK] | None) -> str:
     if accuracy is None:
         return "none with labels to compare with"
     recorded, chance = accuracy
-    if not recorded.persons:
-        return "none with a labelled torso to compare with"
     return f"{recorded.value:.1%} of labelled joints found (within {recorded.reference}; mean pose {chance.value:.1%})"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,10 +115,12 @@ def _decode_small(content: bytes, side: int) -> NDArray[Any] | None:
     """A small grey version. It is faster to decode from a JPEG than the full image, and still shows damaged files."""
     eighth, quarter = cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_GRAYSCALE_4
     flag = eighth if side >= 400 else quarter if side >= 100 else cv2.IMREAD_GRAYSCALE
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flag)
-    except cv2.error:
-        return None
+    with suppress(cv2.error):
+        small = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+        if small is not None:
+            return small
+    image = decode_image(content)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
 
 
 def _difference_hash(grey: NDArray[Any]) -> int:
