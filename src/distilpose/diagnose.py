@@ -20,7 +20,14 @@ from distilpose.diagnosis.plots import draw_diagnosis
 from distilpose.diagnosis.predictions import CollectedPredictions, collect_predictions
 from distilpose.diagnosis.tables import full, summary
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import FlipTest, check_finite, check_same_joints, choose_device, people_of
+from distilpose.evaluation import (
+    FlipTest,
+    check_finite,
+    check_normalisation,
+    check_same_joints,
+    choose_device,
+    people_of,
+)
 from distilpose.files import check_new_folder, write_json, write_text
 from distilpose.losses import DistillationLoss
 from distilpose.losses.term_names import WITHOUT_KEYPOINTS, Term
@@ -28,6 +35,7 @@ from distilpose.models import load_model
 from distilpose.models.checkpoint import read_torch_file
 from distilpose.models.remote import local_file
 from distilpose.outputs import Predictions
+from distilpose.runs.run_of_checkpoint import data_padding
 from distilpose.teachers.frozen import floor_of
 
 if TYPE_CHECKING:
@@ -82,7 +90,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     output = check_new_folder(cfg.output)
     models = _models(cfg)
     loss = _loss(cfg, models["teacher"]) if "teacher" in models else None
-    datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(models["student"].input_size))
+    own = data_padding(local_file(cfg.checkpoint), cfg.data)
+    datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(models["student"].input_size), **own)
     datamodule.prepare_data()
     _check_match(cfg, models, datamodule)
     dataset = datamodule.val_dataset()
@@ -134,6 +143,7 @@ def _models(cfg: DictConfig) -> dict[str, PoseModel]:
     device = choose_device(cfg.device)
     models = {role: load_model(file).to(device) for role in SETTINGS if (file := _file(cfg, role)) is not None}
     for role, model in models.items():
+        check_normalisation(model)
         expected = "teacher" if role == "teacher" else "student"
         if model.kind != expected:
             raise DistilPoseError(
@@ -147,7 +157,7 @@ def _file(cfg: DictConfig, role: str) -> str | None:
 
 
 def _check_match(cfg: DictConfig, models: Mapping[str, PoseModel], datamodule: CocoDataModule) -> None:
-    """Check that all models have the joints of the data, in the same order, and the same crop size."""
+    """Check that all models have the joints of the data, in the same order, the same crop size and, with a warning, padding."""
     size = tuple(models["student"].input_size)
     for role, model in models.items():
         name = f"{SETTINGS[role]}={_file(cfg, role)}"
@@ -156,6 +166,11 @@ def _check_match(cfg: DictConfig, models: Mapping[str, PoseModel], datamodule: C
             raise DistilPoseError(
                 f"{name} takes crops of {tuple(model.input_size)}, the student of {size} "
                 "(height, width), so their maps and tokens cannot be compared: give a model with the student's crop size."
+            )
+        if model.padding not in (None, datamodule.padding):
+            log.warning(
+                f"{name} was trained with padding {model.padding:g}, but gets crops with {datamodule.padding:g}: its figures "
+                "are not those of its own crops."
             )
 
 
