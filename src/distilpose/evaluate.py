@@ -38,7 +38,7 @@ from distilpose.evaluation.reliability import calibration_split, check_enough_la
 from distilpose.evaluation.table import as_printed, notes_on_persons, table_row
 from distilpose.files import check_new_folder, sha256_of, write_json
 from distilpose.models import load_model
-from distilpose.models.checkpoint import WeightsKind
+from distilpose.models.checkpoint import WeightsKind, weights_digest
 from distilpose.models.remote import local_file
 from distilpose.runs.run_of_checkpoint import data_padding
 
@@ -177,9 +177,8 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
             if cfg.calibration_output is not None and kind == "gt" and flip == cfg.flip_test:
                 annotations = load_annotations(dataset.annotations_file, dataset.category_id, dataset.skeleton)
                 calibrated = reliability(predictions, annotations, dataset.skeleton)
-                notes.append(
-                    calibrated.save(cfg.calibration_output, checkpoint=str(cfg.checkpoint), flip_test=cfg.flip_test)
-                )
+                about = {"weights": weights_digest(model), "flip_test": cfg.flip_test, "padding": dataset.padding}
+                notes.append(calibrated.save(cfg.calibration_output, checkpoint=str(cfg.checkpoint), **about))
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
     if "gt" in boxes:

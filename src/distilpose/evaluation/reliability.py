@@ -85,6 +85,24 @@ class ScoreMap:
             raise ValueError("its curves are not ascending, one per joint")
 
 
+def fitted_to_another(path: str | Path, **about: Any) -> str:
+    """A sentence if a map's file states that it was fitted to another model or in another way; "" if not.
+
+    Args:
+        path: the file.
+        about: facts as `ScoreMap.save` got them, of the model that will use the map; those that the file lacks are ignored.
+    """
+    saved = json.loads(Path(path).read_text())
+    names = [name for name, value in about.items() if name in saved and saved[name] != value]
+    if not names:
+        return ""
+    differing = ", ".join(f"{name} {str(saved[name])[:12]}, here {str(about[name])[:12]}" for name in names)
+    return (
+        f"calibration={path} was fitted to {saved.get('checkpoint', 'a model')} with {differing}: its scores are not the "
+        "similarity to expect; write one by evaluate … calibration_output=FILE."
+    )
+
+
 def fit_score_map(scores: NDArray, similarity: NDArray, labelled: NDArray, names: Sequence[str]) -> ScoreMap:
     """Isotonic regression of similarity on score, for each joint.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from distilpose.data.geometry import check_rgb, given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import FlipTest, ScoreMap, choose_device, concatenate, predict_batch
+from distilpose.evaluation import FlipTest, ScoreMap, choose_device, concatenate, fitted_to_another, predict_batch
 from distilpose.evaluation.oks import PADDING
 from distilpose.inference.box_sources import DetectedBoxes
 from distilpose.inference.boxes import Boxes
@@ -24,11 +25,14 @@ from distilpose.inference.pipeline import find_persons
 from distilpose.inference.tracking import Tracker
 from distilpose.inference.videos import Video
 from distilpose.models import load_model
+from distilpose.models.checkpoint import weights_digest
 from distilpose.models.model import PoseModel
 from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, Predictions
 from distilpose.runs.run_of_checkpoint import run_padding
 from distilpose.skeleton import Skeleton
+
+log = logging.getLogger(__name__)
 
 
 class VideoFrame(NamedTuple):
@@ -90,7 +94,10 @@ class Predictor:
         self.batch_size, self.flip_test, self.padding, self.max_pixels = batch_size, flip_test, padding, max_pixels
         self.detector: Detector = WholeImage() if detector is None else detector
         if isinstance(calibration, (str, Path)):
-            calibration = ScoreMap.load(calibration, self.skeleton)
+            about = {"weights": weights_digest(self.model), "flip_test": flip_test, "padding": self.padding}
+            file, calibration = calibration, ScoreMap.load(calibration, self.skeleton)
+            if difference := fitted_to_another(file, **about):
+                log.warning(difference)
         self.calibration = calibration
 
     @property

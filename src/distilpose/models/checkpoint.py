@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import textwrap
 from collections.abc import Mapping
@@ -153,6 +154,15 @@ def read_torch_file(path: Path, mmap: bool = False) -> Any:
             f"{path} cannot be read: it is truncated, damaged, not a PyTorch file, or holds objects other than tensors, "
             "numbers and plain containers. Copy it again, or save its {'state_dict': ...} alone to a new file."
         ) from error
+
+
+def weights_digest(model: PoseModel) -> str:
+    """SHA-256 of a model's weights, the same in every format of its file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def saved_padding(path: Path) -> float | None:
