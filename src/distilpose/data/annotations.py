@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import NOT_THE_PATH, DistilPoseError
 from distilpose.skeleton import Skeleton
 
 # area of a person divided by the area of the box, for sets without segmentation (Leeds Sports, CrowdPose, AI Challenger)
@@ -70,6 +70,8 @@ def read_json(path: str | Path, what: str, way_out: str) -> Any:
     try:
         return json.loads(Path(path).read_bytes())
     except OSError as error:
+        if error.errno in NOT_THE_PATH:
+            raise
         missing = isinstance(error, FileNotFoundError)
         reason = "does not exist" if missing else f"cannot be read ({error.strerror})"
         raise DistilPoseError(f"{what} {path} {reason}: {way_out}.") from None

@@ -17,7 +17,7 @@ from PIL import Image as Header
 
 from distilpose.data.coco import read_image
 from distilpose.data.image_formats import SUFFIXES, is_readable, register_heif, way_out
-from distilpose.errors import DistilPoseError
+from distilpose.errors import NOT_THE_PATH, DistilPoseError
 from distilpose.files import natural_key
 
 __all__ = ["SUFFIXES", "Frame", "Image", "ImageFiles", "find_images", "image_ids", "read_rgb"]
@@ -128,6 +128,8 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
         with _without_pillow_limit(), Header.open(path) as header:
             width, height = header.size
     except (OSError, SyntaxError, ValueError) as error:
+        if getattr(error, "errno", None) in NOT_THE_PATH:
+            raise
         reason = getattr(error, "strerror", None) or way_out(Path(path).suffix) or "it is cut off or not an image"
         raise DistilPoseError(
             f"Image {path} cannot be read ({reason}): give an image file, or copy it again."

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from distilpose.errors import DistilPoseError, first_line
+from distilpose.errors import NOT_THE_PATH, DistilPoseError, first_line
 from distilpose.files import atomic_write
 from distilpose.models.factory import create_model
 from distilpose.models.model import PoseModel
@@ -146,9 +146,7 @@ def read_torch_file(path: Path, mmap: bool = False) -> Any:
     except MemoryError:  # says nothing about the file
         raise
     except OSError as error:
-        raise DistilPoseError(
-            f"{path} cannot be opened ({error.strerror or first_line(error)}): give a file that may be read."
-        ) from error
+        raise _unopened(path, error) from error
     except Exception as error:  # the type depends on where the file is damaged
         raise DistilPoseError(
             f"{path} cannot be read: it is truncated, damaged, not a PyTorch file, or holds objects other than tensors, "
@@ -179,6 +177,10 @@ def saved_padding(path: Path) -> float | None:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        path.open("rb").close()  # safetensors tells every system error as a missing file
+    except OSError as error:
+        raise _unopened(path, error) from error
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
@@ -214,6 +216,15 @@ def _lightning_metadata(content: Any) -> dict[str, Any]:
         return {}
     prediction = settings.get("prediction")
     return {**(prediction if isinstance(prediction, dict) else {}), "config": settings.get("model")}
+
+
+def _unopened(path: Path, error: OSError) -> Exception:
+    """The error to raise for a file that the system does not open."""
+    if error.errno in NOT_THE_PATH:
+        return error
+    return DistilPoseError(
+        f"{path} cannot be opened ({error.strerror or first_line(error)}): give a file that may be read."
+    )
 
 
 def _foreign_file(path: Path, state: Mapping[Any, Any]) -> DistilPoseError:
