@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -24,8 +25,7 @@ from distilpose.inference.images import MAX_PIXELS, Frame, Image, read_rgb
 from distilpose.inference.pipeline import find_persons
 from distilpose.inference.tracking import Tracker
 from distilpose.inference.videos import Video
-from distilpose.models import load_model
-from distilpose.models.checkpoint import weights_digest
+from distilpose.models.checkpoint import load_model, weights_digest
 from distilpose.models.model import PoseModel
 from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, Predictions
@@ -84,13 +84,16 @@ class Predictor:
         calibration: ScoreMap | str | Path | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        if batch_size < 1 or not (padding is None or 0 < padding < math.inf):
+            raise DistilPoseError(
+                f"batch_size={batch_size} and padding={padding} must be above 0, padding also finite."
+            )
         if isinstance(model, (str, Path)):
             model = local_file(model)
         if padding is None:
             padding = run_padding(model) if isinstance(model, Path) else model.padding or PADDING
         self.device = choose_device(device)
-        loaded = load_model(model) if isinstance(model, Path) else model
-        self.model = loaded.eval().to(self.device)
+        self.model = (load_model(model) if isinstance(model, Path) else model).eval().to(self.device)
         self.batch_size, self.flip_test, self.padding, self.max_pixels = batch_size, flip_test, padding, max_pixels
         self.detector: Detector = WholeImage() if detector is None else detector
         if isinstance(calibration, (str, Path)):
@@ -236,7 +239,7 @@ def _given_scores(scores: ArrayLike, count: int | None) -> NDArray[np.float64]:
         raise DistilPoseError("scores are given without boxes, whose scores they are: give both, or leave scores out.")
     try:
         table = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # torch raises the last for a tensor with gradients
         table = np.full(1, np.nan)
     if table.shape not in ((count,), (count, 1)) or not np.isfinite(table).all():
         shape = " x ".join(map(str, table.shape)) or "one number"
