@@ -28,6 +28,7 @@ LAYERS = [
     ("models", "data"),
     ("losses",),
     ("outputs", "skeleton"),
+    ("skeleton_fields",),
     ("joint_names",),
     ("cli",),
     ("files",),

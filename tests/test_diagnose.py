@@ -272,15 +272,28 @@ def test_the_loss_is_where_the_models_are(tiny_coco, files, tmp_path):
         assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
-def test_the_padding_of_the_students_file_is_used(tiny_coco, files, undrawn, tmp_path):
-    root, stated = tiny_coco(val=4), tmp_path / "stated.safetensors"
-    save_model(load_model(files["student"]), stated, padding=1.6)
-    teacher = f"teacher.checkpoint={files['teacher']}"
-    reports = [
-        diagnose(root, f"checkpoint={file}", teacher, f"output={tmp_path / str(number)}", *padding)
-        for number, (file, *padding) in enumerate(
-            [(files["student"],), (files["student"], "data.padding=1.6"), (stated,)]
+def test_a_student_gets_the_crops_of_its_training(undrawn, tiny_coco, tmp_path, caplog):
+    """The padding is in the student's file, as evaluate and predict use it."""
+    files = {}
+    for padding in (None, 1.25, 2.0):
+        torch.manual_seed(0)
+        model = create_model("student_xs", **SIZE)
+        files[padding] = save_model(model, tmp_path / f"{padding}.safetensors", padding=padding)
+    root = tiny_coco(val=6)
+    expected = diagnose(root, f"checkpoint={files[None]}", "data.padding=2.0", f"output={tmp_path / 'a'}")
+    assert "padding" not in caplog.text
+    found = diagnose(root, f"checkpoint={files[2.0]}", f"baseline={files[1.25]}", f"output={tmp_path / 'b'}")
+    assert json.dumps(found["errors"]["student"]) == json.dumps(expected["errors"]["student"])  # it has NaN
+    assert re.search(
+        r"baseline=.*1\.25\.safetensors was trained with padding 1\.25, but gets crops with 2", caplog.text
+    )
+
+
+def test_other_pixels_than_those_of_the_data_are_an_error(tiny_coco, tmp_path):
+    model = create_model("student_xs", **SIZE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    with pytest.raises(DistilPoseError, match=r"0\.5"):
+        diagnose(
+            tiny_coco(val=4),
+            f"checkpoint={save_model(model, tmp_path / 'm.safetensors')}",
+            f"output={tmp_path / 'out'}",
         )
-    ]
-    default, wide, own = (report["calibration"] for report in reports)
-    assert own == wide != default

@@ -17,9 +17,8 @@ from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
 from distilpose.evaluate import EvaluateSettings, main
 from distilpose.evaluation import COCO_METRICS, ScoreMap, load_coco
-from distilpose.files import sha256_of
 from distilpose.inference import Predictor
-from distilpose.models import create_model, save_model
+from distilpose.models import create_model, load_model, save_model
 from distilpose.skeleton import COCO, Skeleton
 
 
@@ -83,18 +82,25 @@ def test_a_calibration_is_written_and_predicts_the_similarity_to_expect(tiny_coc
 
 
 def test_a_calibration_of_another_model_or_flip_test_is_told(tiny_coco, checkpoint, tmp_path, caplog):
-    file = tmp_path / "calibration.json"
-    settings = [f"checkpoint={checkpoint}", f"calibration_output={file}", f"output={tmp_path / 'out'}"]
-    evaluate(tiny_coco(val=12), *settings, "flip_test=false")
-    other = save_model(create_model("student_xs", width=32, depth=1), tmp_path / "other.safetensors")
+    file, settings = tmp_path / "calibration.json", [f"checkpoint={checkpoint}", "flip_test=false"]
+    evaluate(tiny_coco(val=12), *settings, f"calibration_output={file}", f"output={tmp_path / 'out'}")
+    other = load_model(checkpoint)
+    same = save_model(other, tmp_path / "same.safetensors", padding=1.25)  # another format of the same weights
     caplog.clear()
-    Predictor(checkpoint, "cpu", flip_test=False, calibration=file)
-    assert "was fitted to other scores" not in caplog.text
-    Predictor(checkpoint, "cpu", flip_test=True, calibration=file)
-    assert "fitted to other scores (flip_test False, not True)" in caplog.text
+    for source in (checkpoint, same):
+        Predictor(source, "cpu", calibration=file, padding=1.25)
+    assert "was fitted to" not in caplog.text
+    Predictor(checkpoint, "cpu", calibration=file, padding=1.25, flip_test=True)
+    assert re.search(r"calibration\.json was fitted to .* with flip_test False, here True", caplog.text)
     caplog.clear()
-    Predictor(other, "cpu", flip_test=False, calibration=file)
-    assert f"(sha256 {sha256_of(checkpoint)[:12]}, not {sha256_of(other)[:12]})" in caplog.text
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    Predictor(other, "cpu", calibration=file, padding=1.25)
+    assert re.search(r"was fitted to .* with weights \w{12}, here \w{12}: its scores", caplog.text)
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "weights"}))
+    caplog.clear()
+    Predictor(other, "cpu", calibration=file, padding=1.25)  # a file of an earlier version
+    assert "was fitted to" not in caplog.text
 
 
 def test_a_model_of_another_normalisation(tiny_coco, tmp_path):

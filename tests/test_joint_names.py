@@ -225,3 +225,25 @@ def test_sigmas_that_are_a_multiple_of_cocos(ratio):
     own = [0.05] * 17
     assert Skeleton.from_category({**category, "OKS_sigmas": own}).sigmas == tuple(own)
     assert Skeleton.from_category({**category, "OKS_sigmas": COCO.sigmas}).sigmas == COCO.sigmas
+
+
+HALPE = (  # body and feet
+    "Nose LEye REye LEar REar LShoulder RShoulder LElbow RElbow LWrist RWrist LHip RHip LKnee Rknee LAnkle RAnkle Head Neck Hip"
+    " LBigToe RBigToe LSmallToe RSmallToe LHeel RHeel"
+)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_counterpart_in_another_style(backwards):
+    """Halpe's files write LKnee, but Rknee."""
+    names = HALPE.split()[:: -1 if backwards else 1]
+    by_name = dict(zip(names, split_names(names), strict=True))
+    assert by_name["Rknee"] == ("right", "knee")
+    assert by_name["LKnee"] == ("left", "knee")
+    assert Skeleton.from_names(names).num_keypoints == 26
+    assert len(Skeleton.from_names(names).flip_pairs) == 11
+
+
+def test_a_word_that_begins_with_a_side_is_no_second_counterpart():
+    names = ["l_ear", "r_ear", "rear", "rib", "l_hip", "r_hip"]
+    assert [joint.side for joint in split_names(names)] == ["left", "right", "centre", "centre", "left", "right"]

@@ -20,7 +20,14 @@ from distilpose.diagnosis.plots import draw_diagnosis
 from distilpose.diagnosis.predictions import CollectedPredictions, collect_predictions
 from distilpose.diagnosis.tables import full, summary
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import FlipTest, check_finite, check_same_joints, choose_device, people_of
+from distilpose.evaluation import (
+    FlipTest,
+    check_finite,
+    check_normalisation,
+    check_same_joints,
+    choose_device,
+    people_of,
+)
 from distilpose.files import check_new_folder, write_json, write_text
 from distilpose.losses import DistillationLoss
 from distilpose.losses.term_names import WITHOUT_KEYPOINTS, Term
@@ -136,6 +143,7 @@ def _models(cfg: DictConfig) -> dict[str, PoseModel]:
     device = choose_device(cfg.device)
     models = {role: load_model(file).to(device) for role in SETTINGS if (file := _file(cfg, role)) is not None}
     for role, model in models.items():
+        check_normalisation(model)
         expected = "teacher" if role == "teacher" else "student"
         if model.kind != expected:
             raise DistilPoseError(
@@ -149,10 +157,7 @@ def _file(cfg: DictConfig, role: str) -> str | None:
 
 
 def _check_match(cfg: DictConfig, models: Mapping[str, PoseModel], datamodule: CocoDataModule) -> None:
-    """Check that all models have the joints of the data, in the same order, and the same crop size.
-
-    A model that was trained with another padding than that of the crops is named in the log.
-    """
+    """Check that all models have the joints of the data, in the same order, the same crop size and, with a warning, padding."""
     size = tuple(models["student"].input_size)
     for role, model in models.items():
         name = f"{SETTINGS[role]}={_file(cfg, role)}"
@@ -162,8 +167,11 @@ def _check_match(cfg: DictConfig, models: Mapping[str, PoseModel], datamodule: C
                 f"{name} takes crops of {tuple(model.input_size)}, the student of {size} "
                 "(height, width), so their maps and tokens cannot be compared: give a model with the student's crop size."
             )
-        if role != "student" and model.padding not in (None, datamodule.padding):
-            log.warning(f"{name} was trained with padding {model.padding:g}, but sees crops of {datamodule.padding:g}.")
+        if model.padding not in (None, datamodule.padding):
+            log.warning(
+                f"{name} was trained with padding {model.padding:g}, but gets crops with {datamodule.padding:g}: its figures "
+                "are not those of its own crops."
+            )
 
 
 def _check_finite(cfg: DictConfig, collected: CollectedPredictions) -> None:

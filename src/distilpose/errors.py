@@ -1,6 +1,12 @@
-"""The exception type for user errors."""
+"""The exception type for user errors, and the system errors that are never one."""
 
 from __future__ import annotations
+
+import errno
+
+TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+# system errors that may name a path, and would happen to any other: a reader or writer of a file passes them on
+NOT_THE_PATH = (*TOO_MANY_FILES, errno.ENOMEM)
 
 
 class DistilPoseError(ValueError):

@@ -34,11 +34,11 @@ from distilpose.evaluation import (
     reliability,
     score_dataset,
 )
-from distilpose.evaluation.reliability import calibration_split, check_enough_labels, fitted_with
+from distilpose.evaluation.reliability import calibration_split, check_enough_labels
 from distilpose.evaluation.table import as_printed, notes_on_persons, table_row
 from distilpose.files import check_new_folder, sha256_of, write_json
 from distilpose.models import load_model
-from distilpose.models.checkpoint import WeightsKind
+from distilpose.models.checkpoint import WeightsKind, weights_digest
 from distilpose.models.remote import local_file
 from distilpose.runs.run_of_checkpoint import data_padding
 
@@ -177,7 +177,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
             if cfg.calibration_output is not None and kind == "gt" and flip == cfg.flip_test:
                 annotations = load_annotations(dataset.annotations_file, dataset.category_id, dataset.skeleton)
                 calibrated = reliability(predictions, annotations, dataset.skeleton)
-                about = fitted_with(local_file(cfg.checkpoint), cfg.weights_kind, cfg.flip_test)
+                about = {"weights": weights_digest(model), "flip_test": cfg.flip_test, "padding": dataset.padding}
                 notes.append(calibrated.save(cfg.calibration_output, checkpoint=str(cfg.checkpoint), **about))
     if cfg.mean_pose:
         table.append(_mean_pose_row(datamodule, cfg.nms_threshold))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import NOT_THE_PATH, DistilPoseError
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # some network disks cannot flush folders
             _to_disk(path.parent)
     except OSError as error:
+        if error.errno in NOT_THE_PATH:
+            raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         way = "free some space; the earlier file is unchanged" if full else "choose a folder you may write to"
         raise DistilPoseError(f"{path} cannot be written ({error.strerror or error}): {way}.") from error

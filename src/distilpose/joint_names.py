@@ -7,19 +7,15 @@ names have the counterpart: lip, rib, larynx and leftover have no side.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
-from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple
-
-from distilpose.errors import DistilPoseError
-
-log = logging.getLogger(__name__)
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 Side = Literal["left", "right", "centre"]
 
 _SIDES: dict[str, Side] = {"left": "left", "right": "right"}
+_OTHER: dict[Side, Side] = {"left": "right", "right": "left"}
 _SHORT_SIDES: dict[str, Side] = {
     "l": "left", "r": "right", "lt": "left", "rt": "right", "lft": "left", "rgt": "right", "rht": "right",
 }  # fmt: skip
@@ -100,6 +96,10 @@ def _split_names(names: tuple[str, ...]) -> tuple[JointName, ...]:
     for index, row in enumerate(readings):
         if chosen[index] is None:  # a side without its counterpart, in a style that other names of the set have
             chosen[index] = next((one for one in row if _is_sure(one, styles)), None)
+    sides = {(one.side, one.part) for one in chosen if one is not None}
+    for index, row in enumerate(readings):
+        if chosen[index] is None:  # a counterpart in another style: Rknee beside LKnee, as Halpe writes them
+            chosen[index] = next((one for one in row if _completes(one, sides)), None)
     return tuple(
         JointName("centre", "_".join(_PARTS.get(word, word) for word in _words(name)))
         if one is None
@@ -110,11 +110,15 @@ def _split_names(names: tuple[str, ...]) -> tuple[JointName, ...]:
 
 def _with_counterpart(row: Sequence[_Reading], known: set[tuple[str, Side]]) -> _Reading | None:
     """The strongest reading that is certain: a word for the side, or a weaker mark whose counterpart exists."""
-    other: dict[Side, Side] = {"left": "right", "right": "left"}
     for one in row:
-        if one.style == "word" or any((pattern, other[one.side]) in known for pattern in one.patterns):
+        if one.style == "word" or any((pattern, _OTHER[one.side]) in known for pattern in one.patterns):
             return one
     return None
+
+
+def _completes(one: _Reading, sides: set[tuple[Side, str]]) -> bool:
+    """Whether a weak mark makes the second of two joints of which the names have only the first."""
+    return (_OTHER[one.side], one.part) in sides and (one.side, one.part) not in sides
 
 
 def _is_sure(one: _Reading, styles: set[str]) -> bool:
@@ -186,73 +190,3 @@ def pairs_of(joints: Sequence[JointName]) -> list[tuple[int, int]]:
     )
     pairs = [(lefts[part], rights[part]) for part in lefts if part in rights]
     return sorted((min(pair), max(pair)) for pair in pairs)
-
-
-def limbs_of(names: Sequence[str], given: Sequence[Sequence[Any]]) -> list[tuple[int, int]]:
-    """Limbs of a file as index pairs counted from 0: of joint names, or of numbers counted from 1 as in COCO.
-
-    Numbers of which one is 0 are counted from 0, as other tools do; this is logged.
-    """
-    places = {name: place for place, name in enumerate(names)}
-    limbs = [
-        (places[a] if isinstance(a, str) and a in places else int(a) - 1,
-         places[b] if isinstance(b, str) and b in places else int(b) - 1)
-        for a, b in given
-    ]  # fmt: skip
-    lowest = min((joint for limb in limbs for joint in limb), default=0)
-    if lowest == -1:
-        _log_once(
-            f"'skeleton' of the file counts joints from 0, COCO's from 1: its {len(limbs)} limbs are read from 0."
-        )
-        limbs = [(a + 1, b + 1) for a, b in limbs]
-    return limbs
-
-
-def checked_pairs(names: Sequence[str], given: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """The pairs of a file, compared with those of the names.
-
-    Tools write no pairs, or each joint paired with itself, as a placeholder: then the names decide. Pairs that the names
-    state and the file lacks are added.
-
-    Raises:
-        DistilPoseError: the file pairs a joint with another one than the names do, or two joints of one side.
-    """
-    pairs = [(min(int(a), int(b)), max(int(a), int(b))) for a, b in given]
-    pairs = [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1]]
-    joints = split_names(names)
-    by_name = pairs_of(joints)
-    partner = dict(by_name) | {b: a for a, b in by_name}
-    for a, b in pairs:
-        if not 0 <= a <= b < len(names):
-            continue  # the skeleton reports it
-        one_side = joints[a].side == joints[b].side != "centre"
-        if one_side or partner.get(a, b) != b or partner.get(b, a) != a:
-            raise DistilPoseError(
-                f"flip_pairs pairs {names[a]} with {names[b]} (joints {a} and {b}, counted from 0), but by their names the "
-                f"pairs are {[list(pair) for pair in by_name]}: correct flip_pairs in the file, remove it, or give "
-                "data.skeleton.flip_pairs."
-            )
-    missing = [pair for pair in by_name if pair not in pairs]
-    if missing:
-        _log_once(
-            f"flip_pairs of the file lists {len(pairs)} pairs and the joints' names state {len(by_name)}: the names decide, "
-            f"{len(missing)} pairs are added ({names[missing[0][0]]} / {names[missing[0][1]]}, …); "
-            "data.skeleton.flip_pairs sets others."
-        )
-    return sorted([*pairs, *missing])
-
-
-def log_override(names: Sequence[str], given: Sequence[Sequence[int]]) -> None:
-    """Log pairs that a user chose against the names."""
-    by_name = {frozenset(pair) for pair in pairs_of(split_names(names))}
-    chosen = {frozenset(pair) for pair in given}
-    if chosen != by_name:
-        _log_once(
-            f"data.skeleton.flip_pairs sets {len(chosen)} pairs, of which {len(chosen & by_name)} are among the "
-            f"{len(by_name)} that the joints' names state."
-        )
-
-
-@cache
-def _log_once(message: str) -> None:
-    log.warning(message)

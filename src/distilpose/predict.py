@@ -16,12 +16,12 @@ from omegaconf import DictConfig
 from distilpose.cli.command import command
 from distilpose.cli.validate_settings import Group
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import FlipTest, ScoreMap
-from distilpose.evaluation.reliability import fitted_with, warn_of_other_scores
+from distilpose.evaluation import FlipTest
 from distilpose.files import remove_parts, write_text
 from distilpose.inference import Predictor
 from distilpose.inference.box_sources import BoxSource, DetectedBoxes, FileBoxes
-from distilpose.inference.boxes import read_boxes, read_frame_boxes
+from distilpose.inference.boxes import read_boxes
+from distilpose.inference.frame_boxes import read_frame_boxes
 from distilpose.inference.images import OPENCV_PIXELS, ImageFiles
 from distilpose.inference.pipeline import RowPipeline
 from distilpose.inference.progress import UNREAD, plural, progress_bar, unread_summary
@@ -157,10 +157,7 @@ def make_pipeline(cfg: DictConfig, source: ImageFiles | Video, boxes: BoxSource,
     file = local_file(cfg.checkpoint)
     model = load_model(file, cfg.weights_kind)
     padding = run_padding(file, cfg.padding)
-    options = {"padding": padding, "max_pixels": cfg.max_pixels}
-    if cfg.calibration is not None:
-        options["calibration"] = ScoreMap.load(cfg.calibration, model.skeleton)
-        warn_of_other_scores(cfg.calibration, fitted_with(file, cfg.weights_kind, cfg.flip_test))
+    options = {"padding": padding, "max_pixels": cfg.max_pixels, "calibration": cfg.calibration}
     predictor = Predictor(model, cfg.device, cfg.batch_size, cfg.flip_test, **options)
     tracker = Tracker(model.skeleton, **cfg.tracking, smoothing=dict(cfg.smoothing) if cfg.smooth else None)
     settings = {**compared_settings(cfg, source), "checkpoint": digest(file), "padding": padding}

@@ -14,7 +14,8 @@ from itertools import chain
 from typing import Any
 
 from distilpose.errors import DistilPoseError
-from distilpose.joint_names import JointName, Side, checked_pairs, limbs_of, log_override, pairs_of, split_names
+from distilpose.joint_names import JointName, Side, pairs_of, split_names
+from distilpose.skeleton_fields import checked_pairs, limbs_of, log_override
 
 COCO_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",

@@ -23,6 +23,7 @@ from distilpose.errors import DistilPoseError
 from distilpose.evaluation import check_same_joints
 from distilpose.loggers.wandb_logger import finish_wandb
 from distilpose.models import fit_weights, load_model, start_from
+from distilpose.models.checkpoint import read_torch_file
 from distilpose.modules.pose_module import PoseModule
 from distilpose.runs import preflight
 from distilpose.runs.checkpoints import CheckpointFiles
@@ -61,7 +62,9 @@ def carry_out(plan: Plan) -> float | None:
         return jobs.run_in_subprocess(cfg)
     if plan.action is Action.SKIP:
         source = cfg.folder if plan.resume == AUTO else str(plan.resume)
-        rank_zero_only(log.info)(f"{source}: {ended_message(cfg, source)}")
+        assert plan.checkpoint is not None
+        content = read_torch_file(plan.checkpoint, mmap=True)
+        rank_zero_only(log.info)(f"{source}: {ended_message(cfg, content, source)}")
         return plan.best
     datamodule, module = build(cfg)
     if plan.action is Action.CHECK:

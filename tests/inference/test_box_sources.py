@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 
+from distilpose.errors import DistilPoseError
 from distilpose.inference.box_sources import DetectedBoxes, FileBoxes
 from distilpose.inference.boxes import Boxes
 from distilpose.inference.images import Frame
@@ -56,3 +59,25 @@ def test_boxes_that_seem_to_be_corners_are_told():
         assert source.doubt() == ""
         source.locate(Frame(0, image=np.zeros((100, 160, 3), np.uint8)))
         assert ("3 of 3 boxes" in source.doubt() and "two corners" in source.doubt()) == told
+
+
+@pytest.mark.parametrize("convert", [list, torch.tensor, np.array])
+def test_a_detector_of_a_caller_may_return_lists_or_tensors(convert):
+    frame = Frame(0, image=np.zeros((100, 200, 3), np.uint8))
+    boxes, scores = DetectedBoxes(FixedDetector(convert([[10, 10, 40, 60]]), convert([0.5]))).locate(frame)
+    assert boxes.tolist() == [[10, 10, 40, 60]]
+    assert scores.tolist() == [0.5]
+    assert DetectedBoxes(FixedDetector(convert([]), convert([]))).locate(frame).boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "fact"),
+    [
+        ([[10, 10, 40, 60]], [0.5, 0.4], r"\(1, 4\) and scores of shape \(2,\)"),
+        ([[10, 10, 40, 60, 0.9]], [0.5], r"\(1, 5\) and scores"),
+        ([[10, 10, 40, 60], [1]], [0.5], "no boxes and scores"),
+    ],
+)
+def test_boxes_and_scores_of_a_detector_that_do_not_fit(boxes, scores, fact):
+    with pytest.raises(DistilPoseError, match=f"FixedDetector returns .*{fact}"):
+        DetectedBoxes(FixedDetector(boxes, scores)).locate(Frame(0, image=np.zeros((100, 200, 3), np.uint8)))

@@ -8,7 +8,8 @@ from PIL import Image
 
 from distilpose.data.geometry import on_image
 from distilpose.errors import DistilPoseError
-from distilpose.inference.boxes import read_boxes, read_frame_boxes
+from distilpose.inference.boxes import read_boxes
+from distilpose.inference.frame_boxes import read_frame_boxes
 from distilpose.inference.images import find_images, image_ids
 
 

@@ -218,6 +218,16 @@ FOREIGN = {
     "by order": {"a": CORNERS, "b": LABELS.astype(np.int64), "c": SCORES},
     "boxes and scores": {"box": CORNERS[None], "class": one_hot(SCORES, LABELS)[None]},
     "rows": {"output0": ROWS[None]},
+    "torchvision's RetinaNet": {"a": CORNERS, "b": SCORES, "c": LABELS.astype(np.int64)},
+    "rows with keypoints": {"output0": np.c_[ROWS, np.full((5, 51), 7.5, np.float32)][None]},
+    "rows with masks": {
+        "output0": np.c_[ROWS, np.full((5, 8), 0.5, np.float32)][None], "output1": np.zeros((1, 8, 4, 4), np.float32),
+    },
+    "few cells of one class": {
+        "output0": np.r_[np.c_[centred(CORNERS), SCORES / 0.98, 0.98 * (LABELS != 1)], np.zeros((15, 6))][None].astype(
+            np.float32
+        ),
+    },
     "yolo": {"output0": MANY.T[None].copy()},
     "yolo heads": {"p3": MANY[:10].T[None].copy(), "p4": MANY[10:].T[None].copy()},
     "yolo with masks": {
@@ -275,3 +285,53 @@ def test_pixels_of_rtmlib_are_not_divided(tmp_path, caplog):
     caplog.clear()
     OnnxDetector(file, scale=1.0)
     assert "rtmlib_yolox" not in caplog.text
+
+
+def test_rows_of_boxes_and_classes_are_not_read_as_objectness(tmp_path):
+    """As ultralytics exports RT-DETR: shares of the input, without objectness, (1, N, 4 + classes)."""
+    names = {"names": "{0: 'person', 1: 'dog', 2: 'cat'}"}
+    table = np.r_[YOLO, np.zeros((15, 7), np.float32)]
+    shares = table * np.float32([1 / 32] * 4 + [1] * 3)
+    persons = np.array([[10, 0, 20, 40], [50, 0, 20, 20]])
+    assert OnnxDetector(named_detector(tmp_path / "p.onnx", {"o": table[None]}, names))(IMAGE).boxes == pytest.approx(
+        persons
+    )
+    file = named_detector(tmp_path / "s.onnx", {"o": shares[None]}, names)
+    assert OnnxDetector(file, relative=True)(IMAGE).boxes == pytest.approx(persons)
+    with pytest.raises(
+        DistilPoseError, match=r"s\.onnx gives boxes .* at most 0\.75.*32 x 32 pixels.*detector\.relative=true"
+    ):
+        OnnxDetector(file)
+    with pytest.raises(
+        DistilPoseError, match=r"relative=true, but .*p\.onnx gives boxes with centres up to 24.*pixels"
+    ):
+        OnnxDetector(tmp_path / "p.onnx", relative=True)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "fact"),
+    [
+        (
+            {"logits": np.full((1, 9, 8), -2.5, np.float32), "pred_boxes": np.full((1, 9, 4), 0.5, np.float32)},
+            "knows no layout",
+        ),
+        ({"output": np.c_[np.zeros(5), CORNERS, LABELS, SCORES].astype(np.float32)}, "knows no layout"),
+        ({"dets": np.c_[LABELS, SCORES, CORNERS].astype(np.float32), "count": np.array([5])}, "knows no layout"),
+        ({"box": CORNERS[None], "class": 8 * one_hot(SCORES, LABELS)[None] - 4}, "scores are -3.2 to 3.6 instead of 0 to 1"),
+        (
+            {"o": np.c_[YOLO, np.full((5, 9), 20, np.float32)].repeat(4, 0).T[None].copy()},
+            "scores are 20 to 20 instead of 0 to 1",
+        ),
+        ({"o": np.full((1, 40, 8), 0.9, np.float32)}, "at most 0.9.*decode_in_inference"),
+    ],
+    ids=["logits of DETR", "rows of YOLOv7", "rows of Paddle", "logits", "keypoints without names", "undecoded YOLOX"],
+)  # fmt: skip
+def test_other_outputs_are_not_read_as_boxes(outputs, fact, tmp_path):
+    with pytest.raises(DistilPoseError, match=f"(?s)d\\.onnx.*{fact}"):
+        OnnxDetector(named_detector(tmp_path / "d.onnx", outputs))
+
+
+def test_channels_last_of_any_size_are_not_taken_for_a_width_of_three(tmp_path):
+    file = constant_detector(tmp_path / "d.onnx", *outputs_of("rows"), kind=TensorProto.UINT8, shape=(1, "h", "w", 3))
+    with pytest.raises(DistilPoseError, match=r"d\.onnx takes 1 input.*expected one image"):
+        OnnxDetector(file)

@@ -77,3 +77,9 @@ def test_scores_of_the_boxes(model):
             predictor(image, boxes, scores=scores)
     with pytest.raises(DistilPoseError, match="without boxes"):
         predictor(image, scores=[0.5])
+
+
+@pytest.mark.parametrize("options", [{"padding": 0}, {"padding": -1.25}, {"padding": float("nan")}, {"batch_size": 0}])
+def test_options_that_no_crop_can_have(options):
+    with pytest.raises(DistilPoseError, match=f"{next(iter(options))}=.*above 0"):
+        Predictor(create_model("student_xs", depth=1, width=32, heads=2), "cpu", **options)

@@ -93,6 +93,8 @@ def test_a_damaged_run_is_left_to_its_own_job(multirun, table, tmp_path):
         (["sweep=search", "hydra.sweeper.warmup=-1"], ["hydra.sweeper.warmup=-1", "at least 0"]),
         (["sweep=search", "check=true"], ["check=true", "-m"]),
         (["launcher=slurm"], ["launcher=slurm", "srun", "launcher=local"]),
+        (["callbacks.checkpoint.mode=min"], ["highest val/PCK", "min of val/PCK"]),
+        (["sweep=search", "callbacks.checkpoint.monitor=val/PCK_box"], ["highest val/PCK", "max of val/PCK_box"]),
     ],
 )
 def test_mistakes(multirun, tmp_path, monkeypatch, arguments, facts):

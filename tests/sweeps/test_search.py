@@ -359,3 +359,15 @@ def test_an_error_of_the_study_stops_all_processes(tmp_path):
     trainer.is_global_zero, trainer.strategy = False, SimpleNamespace(broadcast=lambda outcome: sent[0])
     with pytest.raises(DistilPoseError, match="The first process has stopped"):
         pruning.on_validation_end(trainer, None)
+
+
+@pytest.mark.parametrize(
+    ("about", "shown"),
+    [({"direction": "minimize"}, "minimize"), ({"directions": ["maximize", "minimize"]}, "maximize and minimize")],
+)
+def test_a_study_of_another_direction_is_not_used(about, shown, tmp_path):
+    """Its pruner would stop the better trials."""
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / JOURNAL))
+    optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name="search", **about)
+    with pytest.raises(DistilPoseError, match=f"study\\.journal' is to {shown}, but .*maximises"):
+        SharedStudy(tmp_path, 5, 0)

@@ -27,7 +27,7 @@ class SharedStudy:
         warmup: number of epochs before a trial may be pruned.
 
     Raises:
-        DistilPoseError: optuna is not installed, or the study's file is damaged.
+        DistilPoseError: optuna is not installed, or the study's file is damaged or has another direction.
     """
 
     def __init__(self, folder: str | Path, startup: int, warmup: int):
@@ -54,6 +54,12 @@ class SharedStudy:
             raise DistilPoseError(
                 f"'{file}' is damaged ({error}): remove its damaged lines, or choose another hydra.sweep.dir."
             ) from error
+        directions = [direction.name.lower() for direction in self.study.directions]
+        if directions != ["maximize"]:  # optuna keeps those of an existing study
+            raise DistilPoseError(
+                f"The study in '{file}' is to {' and '.join(directions)}, but a search maximises one metric: choose another "
+                "hydra.sweep.dir."
+            )
 
     @property
     def trials(self) -> list[optuna.trial.FrozenTrial]:

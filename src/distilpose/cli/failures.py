@@ -20,14 +20,11 @@ from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import NOT_THE_PATH, TOO_MANY_FILES, DistilPoseError
 
 # a path given by the user is missing, of the wrong kind, or may not be used
 PATHS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
-# errors that name the path in use, and would happen to any other
-NOT_THE_PATH = (*TOO_MANY_FILES, errno.ENOMEM)
 # starts of torch's messages about memory without an exception type of their own: CPU, CUDA outside its allocator, MPS
 MEMORY = re.compile(
     r"(\[enforce fail at alloc_cpu\.cpp.*DefaultCPUAllocator|CUDA error: out of memory|MPS backend out of memory)"

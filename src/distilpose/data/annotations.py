@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilpose.data.units import area_of, check_pixels, log_label_notes
-from distilpose.errors import DistilPoseError
+from distilpose.errors import NOT_THE_PATH, DistilPoseError
 from distilpose.files import foreign_content
 from distilpose.skeleton import Skeleton
 
@@ -69,7 +69,10 @@ def read_json(path: str | Path, what: str, way_out: str) -> Any:
     try:
         return json.loads(Path(path).read_bytes())
     except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        if error.errno in NOT_THE_PATH:
+            raise
+        missing = isinstance(error, FileNotFoundError)
+        reason = "does not exist" if missing else f"cannot be read ({error.strerror})"
         raise DistilPoseError(f"{what} {path} {reason}: {way_out}.") from None
     except (ValueError, RecursionError) as error:  # also bytes that are not text, and endless nesting
         reason = foreign_content(path) or f"{error}: download or write it again"

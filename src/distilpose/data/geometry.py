@@ -44,7 +44,7 @@ def given_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
     expected = "expected x, y, width, height in pixels for each person"
     try:
         table = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # torch raises the last for a tensor with gradients
         raise DistilPoseError(f"The boxes are no table of numbers ({str(boxes)[:60]}): {expected}.") from None
     if table.size == 0:
         return np.zeros((0, 4))

@@ -29,7 +29,7 @@ from distilpose.evaluation.protocol import (
     score_dataset,
     truth_of,
 )
-from distilpose.evaluation.reliability import ScoreMap, fit_score_map, reliability
+from distilpose.evaluation.reliability import ScoreMap, fit_score_map, fitted_to_another, reliability
 from distilpose.evaluation.rescoring import best_persons, rescore
 from distilpose.evaluation.results import SHARES, has_value, load_results, markdown_table, of_category, to_rows
 
@@ -59,6 +59,7 @@ __all__ = [
     "error_types",
     "evaluate_dataset",
     "fit_score_map",
+    "fitted_to_another",
     "has_value",
     "is_upright",
     "keypoint_similarity",

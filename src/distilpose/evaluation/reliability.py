@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +18,9 @@ from distilpose.data.annotations import KeypointAnnotations
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation.calibration import calibration
 from distilpose.evaluation.error_types import keypoint_similarity, people_of
-from distilpose.files import sha256_of, write_json
+from distilpose.files import write_json
 from distilpose.outputs import Predictions
 from distilpose.skeleton import Skeleton
-
-log = logging.getLogger(__name__)
 
 _MAX_KNOTS = 20  # of a curve; each knot is the mean of the same number of persons
 _MIN_PERSONS = 20  # a joint that fewer persons have gets the curve of all joints
@@ -88,25 +85,22 @@ class ScoreMap:
             raise ValueError("its curves are not ascending, one per joint")
 
 
-def fitted_with(checkpoint: str | Path, weights_kind: str, flip_test: Any) -> dict[str, Any]:
-    """What the scores of a model depend on, as a calibration file states it."""
-    return {"sha256": sha256_of(checkpoint), "weights_kind": weights_kind, "flip_test": flip_test}
-
-
-def warn_of_other_scores(path: str | Path, used: Mapping[str, Any]) -> None:
-    """Log what a calibration was fitted with, if a prediction uses another checkpoint, other weights or another flip test.
+def fitted_to_another(path: str | Path, **about: Any) -> str:
+    """A sentence if a map's file states that it was fitted to another model or in another way; "" if not.
 
     Args:
-        path: the calibration; one of earlier versions states the flip test only.
-        used: of the prediction, a part of `fitted_with`.
+        path: the file.
+        about: facts as `ScoreMap.save` got them, of the model that will use the map; those that the file lacks are ignored.
     """
-    fitted = json.loads(Path(path).read_text())
-    differing = [key for key, value in used.items() if key in fitted and fitted[key] != value]
-    if differing:
-        reasons = "; ".join(f"{key} {str(fitted[key])[:12]}, not {str(used[key])[:12]}" for key in differing)
-        log.warning(
-            f"calibration={path} was fitted to other scores ({reasons}): write one with this model and flip test."
-        )
+    saved = json.loads(Path(path).read_text())
+    names = [name for name, value in about.items() if name in saved and saved[name] != value]
+    if not names:
+        return ""
+    differing = ", ".join(f"{name} {str(saved[name])[:12]}, here {str(about[name])[:12]}" for name in names)
+    return (
+        f"calibration={path} was fitted to {saved.get('checkpoint', 'a model')} with {differing}: its scores are not the "
+        "similarity to expect; write one by evaluate … calibration_output=FILE."
+    )
 
 
 def fit_score_map(scores: NDArray, similarity: NDArray, labelled: NDArray, names: Sequence[str]) -> ScoreMap:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distilpose.errors import DistilPoseError
+from distilpose.errors import NOT_THE_PATH, DistilPoseError
 from distilpose.files import foreign_content
 from distilpose.skeleton import Skeleton
 
@@ -31,6 +31,8 @@ def read_file(file: str | Path) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
+        if error.errno in NOT_THE_PATH:
+            raise
         raise DistilPoseError(
             f"{file} cannot be read ({error.strerror}): give a file that exists and is readable."
         ) from None

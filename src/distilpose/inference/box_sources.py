@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from distilpose.data.geometry import on_image
 from distilpose.data.units import corners_sentence
+from distilpose.errors import DistilPoseError, first_line
 from distilpose.inference.boxes import NO_BOXES, Boxes, shift_of
 from distilpose.inference.detectors import Detector
 from distilpose.inference.images import Frame
@@ -56,7 +57,7 @@ class DetectedBoxes(BoxSource):
             tracked = boxes_of_poses(*self._poses, frame.image.shape[:2])
             if len(tracked):
                 return Boxes(tracked, np.ones(len(tracked)))
-        boxes, scores = self.detector(frame.image)
+        boxes, scores = _checked(self.detector(frame.image), type(self.detector).__name__)
         valid = on_image(boxes, frame.image.shape[:2])  # some detectors return boxes without size or outside the image
         self.dropped += int((~valid).sum())
         return Boxes(boxes[valid], scores[valid])
@@ -64,6 +65,24 @@ class DetectedBoxes(BoxSource):
     def update(self, keypoints: NDArray, scores: NDArray) -> None:
         """See `BoxSource`."""
         self._poses = (keypoints, scores)
+
+
+def _checked(found: Boxes, detector: str) -> Boxes:
+    """A detector's boxes and scores as arrays of one length. A detector of a caller may return lists or tensors."""
+    try:
+        boxes, scores = (np.asarray(part, dtype=np.float64) for part in found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DistilPoseError(
+            f"{detector} returns no boxes and scores ({first_line(error)}): expected Boxes(boxes, scores), (N, 4) and (N,)."
+        ) from error
+    if boxes.size == scores.size == 0:
+        return NO_BOXES
+    if boxes.shape != (len(scores), 4) or scores.ndim != 1:
+        raise DistilPoseError(
+            f"{detector} returns boxes of shape {boxes.shape} and scores of shape {scores.shape}: expected (N, 4), x, y, "
+            "width, height, and (N,)."
+        )
+    return Boxes(boxes, scores)
 
 
 class FileBoxes(BoxSource):

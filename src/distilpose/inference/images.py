@@ -17,7 +17,7 @@ from PIL import Image as Header
 
 from distilpose.data.coco import read_image
 from distilpose.data.image_formats import SUFFIXES, is_readable, register_heif, way_out
-from distilpose.errors import DistilPoseError
+from distilpose.errors import NOT_THE_PATH, DistilPoseError
 from distilpose.files import foreign_content, natural_key
 
 __all__ = ["SUFFIXES", "Frame", "Image", "ImageFiles", "find_images", "image_ids", "read_rgb"]
@@ -130,6 +130,8 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     except (OSError, SyntaxError, ValueError) as error:
         if not way_out(Path(path).suffix) and (foreign := foreign_content(path)):
             raise DistilPoseError(f"Image {path} cannot be read: {foreign}.") from None
+        if getattr(error, "errno", None) in NOT_THE_PATH:
+            raise
         reason = getattr(error, "strerror", None) or way_out(Path(path).suffix) or "it is cut off or not an image"
         raise DistilPoseError(
             f"Image {path} cannot be read ({reason}): give an image file, or copy it again."

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from distilpose.errors import DistilPoseError, first_line
 from distilpose.files import foreign_content
 from distilpose.inference.boxes import Boxes
-from distilpose.inference.detector_outputs import BoxFormat, Layout, choose_layout, read_outputs
+from distilpose.inference.detector_outputs import BoxFormat, Detections, Layout, choose_layout, read_outputs
 from distilpose.inference.detectors import clip_to_image
 from distilpose.inference.images import Image
 
@@ -78,27 +78,28 @@ class OnnxDetector:
         self.output_names = [output.name for output in self.session.get_outputs()]
         self.dtype = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}.get(image.type)
         sides = [side if isinstance(side, int) and side > 0 else None for side in image.shape]
-        if others or len(sides) != 4 or sides[0] not in (1, None) or sides[1] not in (3, None):
+        is_last = len(sides) == 4 and sides[3] == 3 != sides[1]  # channels, as TensorFlow and Keras have them
+        if others or len(sides) != 4 or sides[0] not in (1, None) or sides[1] not in (3, None) or is_last:
             raise DistilPoseError(
                 f"{file} takes {1 + len(others)} input(s), the first of shape {list(image.shape)}: expected one image, "
                 "(1, 3, height, width)."
             )
         self.input_size = (sides[2] or input_size[0], sides[3] or input_size[1])
         blank = np.zeros((*self.input_size, 3), np.uint8)
-        self.layout = choose_layout(self._run(self._fit(blank)[0]), str(file)) if layout == "auto" else layout
+        outputs = self._run(self._fit(blank)[0])
+        self.layout = choose_layout(outputs, str(file), self._num_classes()) if layout == "auto" else layout
         if self.layout == "dets_labels" and self.scale != 1:
             log.warning(
                 f"{file} has the outputs of mmdeploy and rtmlib, whose detectors expect BGR channels and pixels from 0 to 255, "
                 f"but detector.scale={self.scale:g}: detector=rtmlib_yolox or detector=rtmlib_rtmdet sets all of that."
             )
+        self._check_units(outputs)
         self(blank)  # a file that cannot run raises its error now, not during the prediction
 
     def __call__(self, image: Image) -> Boxes:
         """The persons whose score reaches the threshold, best first."""
         planes, factors, offset = self._fit(image)
-        detections = read_outputs(
-            self._run(planes), self.layout, self.person, self.box_format, str(self.file), self._num_classes()
-        )
+        detections = self._read(self._run(planes))
         corners = detections.corners * (np.tile(self.input_size[::-1], 2) if self.relative else 1.0)
         corners = (corners - np.tile(offset, 2)) / np.tile(factors, 2)
         chosen = detections.scores >= self.threshold
@@ -110,6 +111,26 @@ class OnnxDetector:
             corners, scores = corners[kept], scores[kept]
         order = np.argsort(-scores, kind="stable")
         return clip_to_image(corners[order], scores[order], image.shape[:2])
+
+    def _read(self, outputs: dict[str, NDArray]) -> Detections:
+        return read_outputs(outputs, self.layout, self.person, self.box_format, str(self.file), self._num_classes())
+
+    def _check_units(self, outputs: dict[str, NDArray]) -> None:
+        """Raise if the boxes of all cells are in other units than the settings say. They cover the input, on any image."""
+        if not self.layout.startswith("yolo"):
+            return
+        reach = self._read(outputs).reach
+        if 0 < reach < 0.1 * max(self.input_size) and not self.relative:
+            raise DistilPoseError(
+                f"{self.file} gives boxes whose centres are at most {reach:.3g}, but its input has {self.input_size[1]} x "
+                f"{self.input_size[0]} pixels: set detector.relative=true if they are shares of it, else export the detector "
+                "with its boxes decoded (YOLOX: --decode_in_inference)."
+            )
+        if self.relative and reach > 2:
+            raise DistilPoseError(
+                f"detector.relative=true, but {self.file} gives boxes with centres up to {reach:.0f}: leave it out, as these "
+                "are pixels."
+            )
 
     def _run(self, planes: NDArray) -> dict[str, NDArray]:
         """The outputs by name."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,10 +16,8 @@ from torch import Tensor
 
 from distilpose.data.geometry import check_rgb, given_boxes, region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import FlipTest, ScoreMap, choose_device, concatenate, predict_batch
+from distilpose.evaluation import FlipTest, ScoreMap, choose_device, concatenate, fitted_to_another, predict_batch
 from distilpose.evaluation.oks import PADDING
-from distilpose.evaluation.reliability import warn_of_other_scores
-from distilpose.files import sha256_of
 from distilpose.inference.box_sources import DetectedBoxes
 from distilpose.inference.boxes import Boxes
 from distilpose.inference.detectors import Detector, WholeImage
@@ -25,12 +25,14 @@ from distilpose.inference.images import MAX_PIXELS, Frame, Image, read_rgb
 from distilpose.inference.pipeline import find_persons
 from distilpose.inference.tracking import Tracker
 from distilpose.inference.videos import Video
-from distilpose.models import load_model
+from distilpose.models.checkpoint import load_model, weights_digest
 from distilpose.models.model import PoseModel
 from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, Predictions
 from distilpose.runs.run_of_checkpoint import run_padding
 from distilpose.skeleton import Skeleton
+
+log = logging.getLogger(__name__)
 
 
 class VideoFrame(NamedTuple):
@@ -82,19 +84,23 @@ class Predictor:
         calibration: ScoreMap | str | Path | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        if batch_size < 1 or not (padding is None or 0 < padding < math.inf):
+            raise DistilPoseError(
+                f"batch_size={batch_size} and padding={padding} must be above 0, padding also finite."
+            )
         if isinstance(model, (str, Path)):
             model = local_file(model)
         if padding is None:
             padding = run_padding(model) if isinstance(model, Path) else model.padding or PADDING
         self.device = choose_device(device)
-        loaded = load_model(model) if isinstance(model, Path) else model
-        self.model = loaded.eval().to(self.device)
+        self.model = (load_model(model) if isinstance(model, Path) else model).eval().to(self.device)
         self.batch_size, self.flip_test, self.padding, self.max_pixels = batch_size, flip_test, padding, max_pixels
         self.detector: Detector = WholeImage() if detector is None else detector
         if isinstance(calibration, (str, Path)):
-            used = {"flip_test": flip_test} | ({"sha256": sha256_of(model)} if isinstance(model, Path) else {})
-            path, calibration = calibration, ScoreMap.load(calibration, self.skeleton)
-            warn_of_other_scores(path, used)
+            about = {"weights": weights_digest(self.model), "flip_test": flip_test, "padding": self.padding}
+            file, calibration = calibration, ScoreMap.load(calibration, self.skeleton)
+            if difference := fitted_to_another(file, **about):
+                log.warning(difference)
         self.calibration = calibration
 
     @property
@@ -233,7 +239,7 @@ def _given_scores(scores: ArrayLike, count: int | None) -> NDArray[np.float64]:
         raise DistilPoseError("scores are given without boxes, whose scores they are: give both, or leave scores out.")
     try:
         table = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # torch raises the last for a tensor with gradients
         table = np.full(1, np.nan)
     if table.shape not in ((count,), (count, 1)) or not np.isfinite(table).all():
         shape = " x ".join(map(str, table.shape)) or "one number"

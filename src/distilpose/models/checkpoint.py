@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import textwrap
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from distilpose.errors import DistilPoseError, first_line
+from distilpose.errors import NOT_THE_PATH, DistilPoseError, first_line
 from distilpose.files import atomic_write, foreign_content
 from distilpose.models.factory import create_model
 from distilpose.models.model import PoseModel
@@ -145,16 +146,23 @@ def read_torch_file(path: Path, mmap: bool = False) -> Any:
     except MemoryError:  # says nothing about the file
         raise
     except Exception as error:  # the type depends on where the file is damaged
-        if isinstance(error, OSError) and error.filename is not None:  # else torch could not find its way in the file
-            raise DistilPoseError(
-                f"{path} cannot be opened ({error.strerror or first_line(error)}): give a file that may be read."
-            ) from error
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in NOT_THE_PATH):
+            raise _unopened(path, error) from error  # without a name, torch could not find its way in the file
         if foreign := foreign_content(path):
             raise DistilPoseError(f"{path} cannot be read: {foreign}.") from error
         raise DistilPoseError(
             f"{path} cannot be read: it is truncated, damaged, not a PyTorch file, or holds objects other than tensors, "
             "numbers and plain containers. Copy it again, or save its {'state_dict': ...} alone to a new file."
         ) from error
+
+
+def weights_digest(model: PoseModel) -> str:
+    """SHA-256 of a model's weights, the same in every format of its file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def saved_padding(path: Path) -> float | None:
@@ -171,6 +179,10 @@ def saved_padding(path: Path) -> float | None:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        path.open("rb").close()  # safetensors tells every system error as a missing file
+    except OSError as error:
+        raise _unopened(path, error) from error
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
@@ -207,6 +219,15 @@ def _lightning_metadata(content: Any) -> dict[str, Any]:
         return {}
     prediction = settings.get("prediction")
     return {**(prediction if isinstance(prediction, dict) else {}), "config": settings.get("model")}
+
+
+def _unopened(path: Path, error: OSError) -> Exception:
+    """The error to raise for a file that the system does not open."""
+    if error.errno in NOT_THE_PATH:
+        return error
+    return DistilPoseError(
+        f"{path} cannot be opened ({error.strerror or first_line(error)}): give a file that may be read."
+    )
 
 
 def _foreign_file(path: Path, state: Mapping[Any, Any]) -> DistilPoseError:

@@ -5,19 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig
+from lightning.pytorch.callbacks import Timer
+from omegaconf import DictConfig, OmegaConf
 
 from distilpose.runs.effective_batch import data_of_checkpoint
 
 
 def has_ended(cfg: DictConfig, content: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint is of the last step that its configuration allows."""
+    """Whether a checkpoint is of the last step, or of the end of the time, that its configuration allows."""
+    return _reached_steps(cfg, content) or _used_time(cfg, content)
+
+
+def _reached_steps(cfg: DictConfig, content: Mapping[str, Any]) -> bool:
     limit, epochs = cfg.trainer.get("max_steps", -1), data_of_checkpoint(content).get("epochs", 0)
     return epochs >= cfg.trainer.max_epochs or (limit != -1 and content.get("global_step", 0) >= limit)
 
 
-def ended_message(cfg: DictConfig, source: str) -> str:
-    """Say that a run has ended, and how to train it for longer."""
+def _used_time(cfg: DictConfig, content: Mapping[str, Any]) -> bool:
+    """Whether trainer.max_time is used up; Lightning counts the time of all starts of a run together."""
+    if not cfg.trainer.get("max_time"):
+        return False
+    allowed = Timer(OmegaConf.to_container(cfg.trainer)["max_time"]).time_remaining()  # type: ignore[index,call-overload]
+    used = content.get("callbacks", {}).get("Timer", {}).get("time_elapsed", {}).get("train", 0.0)
+    return allowed is not None and used >= allowed
+
+
+def ended_message(cfg: DictConfig, content: Mapping[str, Any], source: str) -> str:
+    """Say that the run of a checkpoint has ended, why, and how to train it for longer."""
+    if not _reached_steps(cfg, content):
+        if _used_time(cfg, content):
+            time = cfg.trainer.max_time
+            return (
+                f"the run has ended, as trainer.max_time={time} is used up: resume='{source}' trainer.max_time=… with a longer "
+                "time for all starts together trains on."
+            )
+        if (epoch := stopped_early(content)) is not None:
+            return (
+                f"the run has ended, as callbacks.early_stopping stopped it in epoch {epoch}: resume='{source}' trains it for "
+                "longer."
+            )
     limit = cfg.trainer.get("max_steps", -1)
     last = f"trainer.max_epochs={cfg.trainer.max_epochs}" + (f" or trainer.max_steps={limit}" if limit != -1 else "")
     longer = "trainer.max_epochs=N" + (" trainer.max_steps=M" if limit != -1 else "")

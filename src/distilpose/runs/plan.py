@@ -34,7 +34,7 @@ class Plan:
     Attributes:
         action: what to do.
         cfg: configuration to use; for a resumed run, the one saved in its folder.
-        checkpoint: checkpoint to resume from; None starts from the first step.
+        checkpoint: checkpoint to resume from, or the last of a finished run; None starts from the first step.
         best: best value of the monitored metric of a finished run.
         resume: the command line's setting of that name; in `cfg` it may be that of an earlier start.
     """
@@ -65,14 +65,14 @@ def decide(cfg: DictConfig, needs_process: bool = False) -> Plan:
         return Plan(Action.FIND_RATE, with_rising_rate(effective))
     metrics = resume.finished(cfg)
     if metrics is not None:
-        return Plan(Action.SKIP, effective, best=best_value(metrics), resume=cfg.resume)
+        return Plan(Action.SKIP, effective, resume.find_checkpoint(cfg), best_value(metrics), cfg.resume)
     if needs_process:
         return Plan(Action.START_PROCESS, cfg)
     checkpoint = resume.find_checkpoint(cfg)
     if checkpoint is not None and effective is cfg and cfg.resume != AUTO:  # a file, which would start an empty run
         content = read_torch_file(checkpoint, mmap=True)
         if has_ended(cfg, content):
-            return Plan(Action.SKIP, cfg, best=best_of_checkpoint(content), resume=cfg.resume)
+            return Plan(Action.SKIP, cfg, checkpoint, best_of_checkpoint(content), cfg.resume)
     return Plan(Action.TRAIN, effective, checkpoint, resume=cfg.resume)
 
 

@@ -176,7 +176,7 @@ def check_resumed(cfg: DictConfig, checkpoint: Path, resume: str | None) -> None
     content = read_torch_file(checkpoint, mmap=True)
     check_effective_batch(cfg, content, same_command=resume == AUTO)
     if has_ended(cfg, content):
-        rank_zero_only(log.info)(f"{checkpoint}: {ended_message(cfg, str(resume))}")
+        rank_zero_only(log.info)(f"{checkpoint}: {ended_message(cfg, content, str(resume))}")
     elif (epoch := stopped_early(content)) is not None:
         rank_zero_only(log.info)(
             f"{checkpoint}: callbacks.early_stopping had ended the run in epoch {epoch}; it is trained for longer."

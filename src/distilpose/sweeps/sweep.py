@@ -49,6 +49,12 @@ class Sweep:
         self.config, self.context, self.launcher = config, context, launcher
         self.folder = Path(config.hydra.sweep.dir)
         self.monitor = str(config.data.monitor)
+        best = OmegaConf.select(config, "callbacks.checkpoint") or {}
+        if (best.get("monitor", self.monitor), best.get("mode", "max")) != (self.monitor, "max"):
+            raise DistilPoseError(
+                f"A sweep takes the highest {self.monitor} (data.monitor), but callbacks.checkpoint selects the "
+                f"{best.get('mode')} of {best.get('monitor')}: set data.monitor, and leave callbacks.checkpoint as it is."
+            )
         self._folders: dict[tuple[Any, ...], Path] = {}  # a cache: composing a job's configuration is slow
         launcher_name = str(config.hydra.launcher._target_)
         if "Slurm" in launcher_name and shutil.which("srun") is None:
