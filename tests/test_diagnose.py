@@ -107,7 +107,7 @@ def test_crops_have_the_padding_of_the_students_training(tiny_coco, files, tmp_p
     root = tiny_coco(val=6)
     models = [f"checkpoint={file}", f"teacher.checkpoint={other}", "flip_test=false"]
     report = diagnose(root, *models, f"output={tmp_path / 'own'}")
-    assert f"teacher.checkpoint={other} was trained with padding 1.5, but sees crops of 2." in caplog.text
+    assert f"teacher.checkpoint={other} was trained with padding 1.5, but gets crops with 2" in caplog.text
     options = [f"checkpoint={file}", "flip_test=false", f"output={tmp_path / 'evaluated'}"]
     row = run(evaluate, "evaluate", root, *options)["rows"][0]
     figures = report["errors"]["student"]["all"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -93,13 +95,16 @@ def test_a_saved_model_states_its_padding_only_if_it_is_known(tmp_path):
         assert load_model(path).padding == padding
 
 
-def test_a_file_that_may_not_be_opened_is_not_called_damaged(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EACCES, DistilPoseError), (errno.EMFILE, OSError), (errno.ENOMEM, OSError)]
+)
+def test_a_file_that_may_not_be_opened_is_not_called_damaged(number, kind, tmp_path, monkeypatch):
     file = write_ckpt(create_model("student_xs", **XS), tmp_path / "a.ckpt")
 
     def refuse(*args, **kwargs):
-        raise OSError(24, "Too many open files", str(file))
+        raise OSError(number, os.strerror(number), str(file))
 
     monkeypatch.setattr(torch, "load", refuse)
-    with pytest.raises(DistilPoseError, match="Too many open files") as error:
+    with pytest.raises(kind, match=os.strerror(number)) as error:
         load_model(file)
     assert "damaged" not in str(error.value)

@@ -163,9 +163,11 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
     if others:
         zero = f"; {others[0]} have 0, where tools that count from 0 have the person" if others[0] else ""
         doubts.append(f"{others.total()} rows of other categories than {annotations.category_id} are left out{zero}.")
-    if missed := set(annotations.image_ids.tolist()) - set(image_ids):
-        total = len(set(annotations.image_ids.tolist()))
-        doubts.append(f"{len(missed)} of {total} images with persons have no box: their persons count as missed.")
+    if (missed := ~np.isin(annotations.image_ids, image_ids)).any():
+        of, alone = np.unique(annotations.image_ids), np.unique(annotations.image_ids[missed])
+        doubts.append(
+            f"{len(alone)} of {len(of)} images with persons have no box: the {missed.sum()} persons there count as missed."
+        )
     for doubt in filter(None, doubts):
         warnings.warn(f"{path}: {doubt}", stacklevel=2)
     persons = Instances(
