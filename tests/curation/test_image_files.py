@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from distilpose.curation import image_files
 from distilpose.curation.checks import images
 from distilpose.curation.image_files import leads_out
 
@@ -36,3 +37,11 @@ def test_names_that_lead_out_are_never_opened(sound, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["a/b.jpg", "a..b.jpg", "...jpg", "ünï.jpg"])
 def test_names_that_stay_inside(name):
     assert not leads_out(name)
+
+
+def test_all_images_that_are_read_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "is_readable", lambda suffix: suffix in (".jpg", ".avif", ".heic"))
+    for name in ("a/1.jpg", "2.avif", "3.heic", "._1.jpg", "4.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert sorted(image_files.image_names(tmp_path)) == ["2.avif", "3.heic", "a/1.jpg"]

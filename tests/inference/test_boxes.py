@@ -161,7 +161,7 @@ def test_every_row_that_is_left_out_is_counted(tmp_path, caplog):
     ids = images_in(tmp_path, "p/a.jpg")
     row = {"file_name": "a.jpg", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.9}
     rows = [
-        row,
+        {**row, "iscrowd": "0"},  # spreadsheets write text
         {**row, "category_id": 18},
         {**row, "score": 0.1},
         {**row, "iscrowd": 1},

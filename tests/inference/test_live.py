@@ -80,3 +80,22 @@ def test_a_burst_is_kept_and_an_old_frame_is_not(monkeypatch):
     assert [int(newest.read()[0][0, 0, 0]) for _ in range(4)] == [0, 1, 2, 3]
     assert newest.read()[0] is None
     assert newest.dropped == 1
+
+
+class BrokenCamera(Camera):
+    def read(self):
+        if self.number == 3:
+            raise RuntimeError("no driver")
+        return super().read()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reader_does_not_wait_for_a_source_that_failed():
+    camera = BrokenCamera()
+    frames = NewestFrames(camera, camera.read()[1], time.monotonic())
+    read = []
+    while (image := frames.read()[0]) is not None:
+        read.append(image)
+    assert 1 <= len(read) <= 3
+    frames.close()
+    assert camera.released

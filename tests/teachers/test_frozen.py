@@ -231,3 +231,10 @@ def test_a_broken_teacher_is_an_error(teacher, reason):
     with pytest.raises(DistilPoseError, match=reason) as error:
         check_teacher(FrozenTeacher(teacher), Persons())
     assert "teacher.check=false" in str(error.value)
+
+
+def test_no_label_at_a_joint_that_the_teacher_knows():
+    persons = Persons()
+    unlabelled = [persons[index]._replace(weights=torch.zeros(17)) for index in range(10)]
+    with pytest.raises(DistilPoseError, match=r"None of 10 validation persons.*teacher\.check=false"):
+        check_teacher(FrozenTeacher(Reader()), unlabelled)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from PIL import Image
 
-from distilpose.data.image_formats import PILLOW_FORMATS, register_heif
+from distilpose.data.image_formats import PILLOW_FORMATS, is_readable, register_heif
 from distilpose.errors import DistilPoseError
 
 MAX_PIXELS = 100_000_000
@@ -50,6 +51,14 @@ def _formats() -> tuple[str, ...]:
     register_heif()
     Image.init()
     return ("JPEG", "PNG", "WEBP", *(name for name in PILLOW_FORMATS if name in Image.OPEN))
+
+
+def image_names(folder: Path) -> Iterator[str]:
+    """Names of the images below a folder, relative to it, without hidden ones; links to folders are not followed."""
+    for root, _, files in os.walk(folder):
+        for file in files:
+            if file[0] != "." and is_readable(os.path.splitext(file)[1]):
+                yield (Path(root) / file).relative_to(folder).as_posix()
 
 
 def leads_out(name: str) -> bool:

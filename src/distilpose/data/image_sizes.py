@@ -26,7 +26,7 @@ def check_size(path: Path, shown: tuple[int, ...], stated: tuple[int, ...], sour
     if shown == stated or min(stated) <= 0:
         return
     turned = shown == stated[::-1]
-    if not turned and all(abs(one - other) <= 1 for one, other in zip(shown, stated, strict=True)):
+    if is_rounded(shown, stated):
         return
     sizes = f"Image {path} has {shown[0]} x {shown[1]} pixels, but {source} states {stated[0]} x {stated[1]}"
     if turned and (orientation := orientation_of(path)) >= 5:
@@ -49,6 +49,12 @@ def check_size(path: Path, shown: tuple[int, ...], stated: tuple[int, ...], sour
         f"{sizes}: it is another photograph, or a cropped one. Give the photographs that were labelled "
         "(python -m distilpose.dataset check lists all such images)."
     )
+
+
+def is_rounded(shown: tuple[float, ...], stated: tuple[float, ...]) -> bool:
+    """Whether the sizes differ by a pixel at most, as tools that scale images round them. Exchanged sides are no rounding."""
+    turned = shown != stated and shown == stated[::-1]
+    return not turned and all(abs(one - other) <= 1 for one, other in zip(shown, stated, strict=True))
 
 
 def plain_ratio(shown: tuple[float, ...], stated: tuple[float, ...]) -> str | None:

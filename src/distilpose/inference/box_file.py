@@ -106,7 +106,7 @@ class BoxFile:
             (score,) = numbers([row.get("score", 1.0)], 1, f"'score' of row {index} in {self.path}").tolist()
             if row.get("category_id", category_id) != category_id:
                 self.skipped[f"of another category than {category_id}"] += 1
-            elif row.get("iscrowd", 0):
+            elif row.get("iscrowd") not in (None, 0, "", "0"):
                 self.skipped["of crowds"] += 1
             elif score < threshold:
                 self.skipped[f"with a score below {threshold:g}"] += 1

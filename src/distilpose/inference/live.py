@@ -53,6 +53,15 @@ class NewestFrames:
             self.dropped += 1
 
     def _run(self) -> None:
+        try:
+            self._read_all()
+        finally:  # whatever stops this thread, the reader must not wait for it
+            with self._changed:
+                self._waiting.append((None, time.monotonic()))
+                self._changed.notify()
+            self._capture.release()
+
+    def _read_all(self) -> None:
         if _age(self._first) > LATEST and (image := self._after_buffered()) is not None:
             self.dropped += 1  # the first frame
         else:
@@ -60,15 +69,12 @@ class NewestFrames:
                 self._waiting.append(self._first)
                 self._changed.notify()
             image = self._next()
-        while not self._stop:
+        while not self._stop and image is not None:
             with self._changed:
                 self._waiting.append((image, time.monotonic()))
                 self._drop_old()
                 self._changed.notify()
-            if image is None:
-                break
             image = self._next()
-        self._capture.release()
 
     def _next(self) -> Any:
         try:

@@ -70,9 +70,10 @@ class Video:
         self._count = int(count) if 0 < count < 1e9 and camera is None else 0
         self.live = self.live and not self._count
         if not 0 < self.fps < 1000:
+            stated = f"{self.fps:g} frames a second" if self.fps > 0 else "no frame rate"  # browsers write 1000
             self.fps = _FALLBACK_FPS
             if not self.live:
-                self.notes.append(f"{source} states no frame rate: {self.fps:g} a second are assumed.")
+                self.notes.append(f"{source} states {stated}: {self.fps:g} are assumed where frames have no time.")
         self._untimed = self._lost = (
             0  # frames without a time of their own, and frames that gaps between times have room for
         )

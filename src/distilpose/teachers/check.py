@@ -82,6 +82,11 @@ def _accuracy(predicted: Tensor, truth: Tensor, weight: Tensor, input_size: tupl
 
 def _check_figures(figures: dict[str, float], count: int) -> None:
     """Raise an error if the heat maps are out of range or the accuracy is near chance."""
+    if not figures["joints"]:
+        raise DistilPoseError(
+            f"None of {count} validation persons has a label at a joint that the teacher knows, so it cannot be checked: give "
+            "validation persons with such labels, or pass teacher.check=false."
+        )
     way_out = "Train it longer or use another, or pass teacher.check=false to distil from it regardless."
     if not (figures["lowest"] >= -1 and figures["highest"] <= 2 and figures["median_peak"] >= 0.01):
         raise DistilPoseError(

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image, ImageOps, features
 
 from distilpose.curation.image_files import MAX_PIXELS, read_header
+from distilpose.data.image_sizes import check_size
 from distilpose.data.images import read_image
+from distilpose.errors import DistilPoseError
 
 
 def test_images_turned_by_exif(sound):
@@ -87,3 +89,28 @@ def test_a_photograph_with_a_second_picture_is_turned_by_exif(tmp_path, orientat
         assert file.format == "MPO"
         assert read_header(path).displayed_size == ImageOps.exif_transpose(file).size
     assert read_header(path).displayed_size == read_image(path).shape[1::-1]
+
+
+def test_images_that_the_file_does_not_list_are_counted(sound):
+    data = sound(images=3, persons=60)
+    for name in ("extra_2.png", "extra_10.JPE", "more/far.webp", ".hidden.png"):
+        (data.folder / name).parent.mkdir(exist_ok=True)
+        picture = Image.open(data.folder / "1.png").convert("RGB")
+        picture.save(data.folder / name, format={"JPE": "JPEG"}.get(name.rpartition(".")[2], name.rpartition(".")[2]))
+    (data.folder / "notes.txt").write_text("text")
+    found = {one.code: one for one in data.check(unlisted=True).entries}["image-unlisted"]
+    assert (found.count, found.examples) == (3, ("extra_2.png", "extra_10.JPE", "more/far.webp"))
+    assert found.severity == "note"
+
+
+@pytest.mark.parametrize(("width", "code"), [(240, None), (241, "image-rounded"), (242, "image-scaled")])
+def test_a_pixel_of_rounding_is_no_other_size(sound, width, code):
+    """As training, which reads both of the first."""
+    data = sound(images=4, persons=60)
+    data.images[0]["width"] = width
+    assert {code for code in data.check().codes() if code.startswith("image")} == ({code} if code else set())
+    if code == "image-scaled":
+        with pytest.raises(DistilPoseError, match="242 x 160"):
+            check_size(data.folder / "1.png", (240, 160), (width, 160), "labels.json")
+    else:
+        check_size(data.folder / "1.png", (240, 160), (width, 160), "labels.json")

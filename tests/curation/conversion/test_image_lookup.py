@@ -7,7 +7,6 @@ import unicodedata
 
 import pytest
 
-from distilpose.curation.conversion import image_lookup
 from distilpose.curation.conversion.image_lookup import ImageReference, find_images
 from distilpose.curation.conversion.source import Source
 
@@ -158,11 +157,3 @@ def test_mpii_with_images_in_a_folder(converted, sound, tmp_path):
     content, _ = converted("mpii", tmp_path / "a.json", data.folder)
     assert [row["file_name"] for row in content["images"]] == ["a/1.png"]
     assert len(content["annotations"]) == 1
-
-
-def test_all_images_that_are_read_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_lookup, "is_readable", lambda suffix: suffix in (".jpg", ".avif", ".heic"))
-    for name in ("a/1.jpg", "2.avif", "3.heic", "._1.jpg", "4.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert sorted(image_lookup.image_names(tmp_path)) == ["2.avif", "3.heic", "a/1.jpg"]

@@ -70,6 +70,7 @@ def test_limbs_out_of_range_are_dropped_with_a_note(converted, sound):
 def test_images_of_another_size_are_skipped(converted, sound):
     data = sound()
     data.images[0].update(width=480, height=320)
+    data.images[1].update(width=241)  # rounded
     content, report = converted("crowdpose", data.write(), data.folder)
     assert len(content["images"]) == 5
     assert any("skipped: 20 persons of images whose file has another size" in line for line in report)

@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 
 from distilpose.curation.checks.findings import Findings, Tally
 from distilpose.curation.checks.reading import KeypointSet
-from distilpose.curation.image_files import MAX_BYTES, MAX_PIXELS, ImageTooLargeError, find_inside, read_header
+from distilpose.curation.image_files import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    ImageTooLargeError,
+    find_inside,
+    image_names,
+    read_header,
+)
 from distilpose.curation.progress import show_progress
-from distilpose.data.image_sizes import plain_ratio
+from distilpose.data.image_sizes import is_rounded, plain_ratio
 from distilpose.data.images import decode_image, is_cut_off, is_deep
 from distilpose.errors import DistilPoseError
+from distilpose.files import natural_key
 
 _USUAL = ("RGB", "L")
 _BITS = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -47,6 +55,9 @@ def check_images(data: KeypointSet, findings: Findings) -> Fingerprints:
     """Read every image of the file and add the findings."""
     tally = Tally()
     names, digests, hashes = [], [], []
+    listed = {os.path.normpath(name) for name in data.names}
+    for name in sorted(set(image_names(data.folder)) - listed, key=natural_key):
+        tally.add("image-unlisted", name)
     jobs = list({name: index for index, name in enumerate(data.names)}.items())
     for name, codes, digest, look in show_progress(_check_all(data, jobs), len(jobs), "images"):
         for code, _, detail in (text.partition(" ") for text in codes):
@@ -103,7 +114,8 @@ def _check_image(data: KeypointSet, name: str, index: int) -> tuple[list[str], b
         codes.append("image-exif-unclear" if unclear else "image-exif" if stated == shown else "image-rotated")
     if np.isfinite(stated).all() and stated != header.displayed_size and "image-rotated" not in codes:
         ratio = plain_ratio(header.displayed_size, stated)
-        codes.append("image-size" if ratio in (None, "1") else f"image-scaled {ratio}")
+        rounded = is_rounded(header.displayed_size, stated)
+        codes.append("image-rounded" if rounded else "image-size" if ratio in (None, "1") else f"image-scaled {ratio}")
     if deep:
         codes.append("image-depth")
     elif header.mode not in _USUAL:

@@ -13,7 +13,7 @@ from distilpose.curation.conversion.image_lookup import ImageReference, find_ima
 from distilpose.curation.conversion.source import Person, Source
 from distilpose.curation.parsing import skeleton_of
 from distilpose.curation.progress import show_progress
-from distilpose.data.image_sizes import plain_ratio
+from distilpose.data.image_sizes import is_rounded, plain_ratio
 from distilpose.data.units import AREA_OF_BOX, check_pixels
 from distilpose.errors import DistilPoseError
 from distilpose.files import natural_key
@@ -53,7 +53,7 @@ def to_coco(source: Source, persons: Iterable[Person], category: dict[str, Any])
         size = image_size(source, name, "persons of images", len(group))
         if size is None:
             continue
-        stated = next((person.size for person in group if person.size not in (None, size)), None)
+        stated = next((one.size for one in group if one.size is not None and not is_rounded(size, one.size)), None)
         if stated is not None:
             source.skip(_OTHER_SIZE, len(group))
             resized.append(f"{name[-60:]!r}: {_compare(size, stated)}")

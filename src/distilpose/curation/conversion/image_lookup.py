@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -12,8 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from distilpose.curation.conversion.source import Source
-from distilpose.curation.image_files import find_inside, leads_out, read_header
-from distilpose.data.image_formats import is_readable
+from distilpose.curation.image_files import find_inside, image_names, leads_out, read_header
 from distilpose.errors import DistilPoseError
 
 # rank of a match; between these two it is the number of parts that the ends of both paths share
@@ -41,14 +39,6 @@ class ImageReference:
     def shown(self) -> str:
         """The name for a message."""
         return repr((self.uploaded or self.readings[0])[-60:])
-
-
-def image_names(folder: Path) -> Iterator[str]:
-    """Names of the images below a folder, relative to it, without hidden ones; links to folders are not followed."""
-    for root, _, files in os.walk(folder):
-        for file in files:
-            if file[0] != "." and is_readable(os.path.splitext(file)[1]):
-                yield (Path(root) / file).relative_to(folder).as_posix()
 
 
 def image_size(source: Source, name: str, what: str, count: int = 1) -> tuple[int, int] | None:

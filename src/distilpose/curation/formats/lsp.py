@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from distilpose.curation.conversion.image_lookup import image_names
 from distilpose.curation.conversion.matlab import read_mat
 from distilpose.curation.conversion.source import Person, Source, category_of
+from distilpose.curation.image_files import image_names
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import Skeleton
 

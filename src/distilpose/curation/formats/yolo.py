@@ -11,9 +11,10 @@ import yaml
 from annotated_types import Ge, Le
 from pydantic import BaseModel, StrictInt, StrictStr
 
-from distilpose.curation.conversion.image_lookup import image_names, image_size
+from distilpose.curation.conversion.image_lookup import image_size
 from distilpose.curation.conversion.source import Person, Source
 from distilpose.curation.formats.yolo_files import LabelFiles
+from distilpose.curation.image_files import image_names
 from distilpose.curation.parsing import MAX_JOINTS, parsing, skeleton_of, validated
 from distilpose.errors import DistilPoseError
 from distilpose.files import natural_key
