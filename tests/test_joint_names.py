@@ -227,6 +227,14 @@ def test_sigmas_that_are_a_multiple_of_cocos(ratio):
     assert Skeleton.from_category({**category, "OKS_sigmas": COCO.sigmas}).sigmas == COCO.sigmas
 
 
+def test_flip_pairs_of_names():
+    names = ["nose", "near_eye", "far_eye", "left_hip", "right_hip"]
+    category = {"keypoints": names, "flip_pairs": [["near_eye", "far_eye"], ["left_hip", "right_hip"]]}
+    assert Skeleton.from_category(category).flip_pairs == ((1, 2), (3, 4))
+    with pytest.raises(DistilPoseError, match="left_hip"):
+        Skeleton.from_category({**category, "flip_pairs": [["nose", "left_hip"]]})
+
+
 HALPE = (  # body and feet
     "Nose LEye REye LEar REar LShoulder RShoulder LElbow RElbow LWrist RWrist LHip RHip LKnee Rknee LAnkle RAnkle Head Neck Hip"
     " LBigToe RBigToe LSmallToe RSmallToe LHeel RHeel"

@@ -33,8 +33,8 @@ def limbs_of(names: Sequence[str], given: Sequence[Sequence[Any]]) -> list[tuple
     return limbs
 
 
-def checked_pairs(names: Sequence[str], given: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """The pairs of a file, compared with those of the names.
+def checked_pairs(names: Sequence[str], given: Sequence[Sequence[int | str]]) -> list[tuple[int, int]]:
+    """The pairs of a file, as joint numbers from 0 or as names, compared with those of the names.
 
     Tools write no pairs, or each joint paired with itself, as a placeholder: then the names decide. Pairs that the names
     state and the file lacks are added.
@@ -42,7 +42,12 @@ def checked_pairs(names: Sequence[str], given: Sequence[Sequence[int]]) -> list[
     Raises:
         DistilPoseError: the file pairs a joint with another one than the names do, or two joints of one side.
     """
-    pairs = [(min(int(a), int(b)), max(int(a), int(b))) for a, b in given]
+    places = {name: place for place, name in enumerate(names)}
+    numbered = (
+        [places[joint] if isinstance(joint, str) and joint in places else int(joint) for joint in pair]
+        for pair in given
+    )
+    pairs = [(min(a, b), max(a, b)) for a, b in numbered]
     pairs = [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1]]
     joints = split_names(names)
     by_name = pairs_of(joints)

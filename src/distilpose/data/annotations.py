@@ -241,9 +241,9 @@ def numbers(values: Any, count: int, where: str) -> NDArray[np.float64]:
     except (ValueError, OverflowError):  # lists of unequal length, an integer beyond all floats
         array = np.empty(0)
     # text such as "12" is not a number: pycocotools would fail on it later
-    size = array.size if array.dtype.kind in "iuf" else 0
-    if size != count or array.ndim != 1 or not np.isfinite(array).all():
+    size = array.size if array.dtype.kind in "iuf" and array.ndim == 1 else 0
+    if size != count or not np.isfinite(array).all():
         raise DistilPoseError(
-            f"The {where} has {size} numbers, expected {count} finite ones: it is {str(values)[:80]}."
+            f"The {where} has {size} numbers, expected {count} finite ones in a flat list: it is {str(values)[:80]}."
         )
     return array.astype(np.float64)
