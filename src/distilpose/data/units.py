@@ -79,7 +79,7 @@ def log_label_notes(entries: Sequence[Mapping[str, Any]], points: NDArray[np.flo
     labelled = points[..., 2] > 0
     odd = points[..., 2][~np.isin(points[..., 2], (0, 1, 2))]
     counts = labelled.sum(1).tolist()
-    stated = [entry.get("num_keypoints") for entry in entries]
+    stated = [entry.get("num_keypoints") if entry.get("keypoints") is not None else None for entry in entries]
     differing = sum(number not in (None, count) for number, count in zip(stated, counts, strict=True))
     placeholders = sum(entry.get("area") is not None and entry["area"] <= 0 for entry in entries)
     shares = [entry["area"] / (entry["bbox"][2] * entry["bbox"][3] or 1) for entry in entries if entry.get("area")]
