@@ -108,7 +108,8 @@ def log_label_notes(entries: Sequence[Mapping[str, Any]], points: NDArray[np.flo
 
 def is_placeholder(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(...) Whether points (..., 2 or more) lie at (0, 0) or (-1, -1), where tools put joints without a label."""
-    return np.asarray((points[..., :2] == 0).all(-1) | (points[..., :2] == -1).all(-1), dtype=np.bool_)
+    x, y = points[..., 0], points[..., 1]
+    return np.asarray(((x == 0) & (y == 0)) | ((x == -1) & (y == -1)), dtype=np.bool_)
 
 
 @cache
