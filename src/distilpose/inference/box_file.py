@@ -175,9 +175,10 @@ class BoxFile:
             DistilPoseError: it has another size, so the boxes lie elsewhere.
         """
         entry = self.images.get(image_id, {})
-        stated = (entry.get("width"), entry.get("height"))
-        if shown is not None and all(isinstance(side, (int, float)) and 0 < side < 1e9 for side in stated):
-            check_size(path, shown, (int(stated[0]), int(stated[1])), self.path)
+        sides = [entry.get(key) for key in ("width", "height")]
+        stated = tuple(int(side) for side in sides if isinstance(side, (int, float)) and 0 < side < 1e9)
+        if shown is not None and len(stated) == 2:
+            check_size(path, shown, stated, self.path)
 
     def categories(self) -> str:
         """The categories of the rows, for messages."""
