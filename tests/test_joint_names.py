@@ -209,6 +209,11 @@ def test_limbs_counted_from_zero_or_one_or_named(limbs):
     assert Skeleton.from_category(category).limbs == ((0, 1), (15, 16))
 
 
+def test_limbs_of_names_are_not_moved_with_numbers_from_zero():
+    category = {"keypoints": list(COCO_NAMES), "skeleton": [[0, 1], ["nose", "left_eye"], ["left_ankle", 16]]}
+    assert Skeleton.from_category(category).limbs == ((0, 1), (0, 1), (15, 16))
+
+
 def test_limbs_that_fit_neither_count():
     with pytest.raises(DistilPoseError, match="limbs"):
         Skeleton.from_category({"keypoints": list(COCO_NAMES), "skeleton": [[0, 1], [16, 17]]})
@@ -222,6 +227,8 @@ def test_sigmas_that_are_a_multiple_of_cocos(ratio):
         Skeleton.from_category(category)
     with pytest.raises(DistilPoseError, match=rf"{ratio} times"):
         Skeleton.from_category({"keypoints": list(COCO_NAMES)}, sigmas=category["OKS_sigmas"])
+    eyes = {"keypoints": ["left_eye", "right_eye"], "OKS_sigmas": [0.05, 0.05]}  # two times COCO's, by choice
+    assert Skeleton.from_category(eyes).sigmas == (0.05, 0.05)
     own = [0.05] * 17
     assert Skeleton.from_category({**category, "OKS_sigmas": own}).sigmas == tuple(own)
     assert Skeleton.from_category({**category, "OKS_sigmas": COCO.sigmas}).sigmas == COCO.sigmas

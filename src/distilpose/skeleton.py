@@ -235,10 +235,10 @@ def known_sigma(joint: JointName) -> float | None:
 
 
 def _check_sigmas(names: Sequence[str], sigmas: Sequence[float]) -> None:
-    """Raise on sigmas that are ten times COCO's, as in pycocotools' source, or twice, as in the formula of OKS."""
+    """Raise on ten times COCO's sigmas, as in pycocotools' source, or twice, as in OKS; two values may be so by chance."""
     known = [known_sigma(joint) for joint in split_names(names)]
     ratios = {round(float(given) / own, 2) for given, own in zip(sigmas, known, strict=False) if own is not None}
-    if None not in known and len(sigmas) == len(known) > 1 and ratios in ({10.0}, {2.0}):
+    if None not in known and len(sigmas) == len(known) and len({*known}) > 2 and ratios in ({10.0}, {2.0}):
         (ratio,) = ratios
         raise DistilPoseError(
             f"The OKS sigmas {list(sigmas)[:3]}, … are {ratio:g} times those of COCO for all {len(known)} joints, so AP would "

@@ -19,18 +19,16 @@ def limbs_of(names: Sequence[str], given: Sequence[Sequence[Any]]) -> list[tuple
     Numbers of which one is 0 are counted from 0, as other tools do; this is logged.
     """
     places = {name: place for place, name in enumerate(names)}
-    limbs = [
-        (places[a] if isinstance(a, str) and a in places else int(a) - 1,
-         places[b] if isinstance(b, str) and b in places else int(b) - 1)
-        for a, b in given
-    ]  # fmt: skip
-    lowest = min((joint for limb in limbs for joint in limb), default=0)
-    if lowest == -1:
+    pairs = [(a, b) for a, b in given]
+    named = {joint for pair in pairs for joint in pair if isinstance(joint, str) and joint in places}
+    numbers = [int(joint) for pair in pairs for joint in pair if joint not in named]
+    first = 0 if min(numbers, default=1) == 0 else 1
+    if first == 0:
         _log_once(
-            f"'skeleton' of the file counts joints from 0, COCO's from 1: its {len(limbs)} limbs are read from 0."
+            f"'skeleton' of the file counts joints from 0, COCO's from 1: its {len(pairs)} limbs are read from 0."
         )
-        limbs = [(a + 1, b + 1) for a, b in limbs]
-    return limbs
+    a_limb = ([places[joint] if joint in named else int(joint) - first for joint in pair] for pair in pairs)
+    return [(a, b) for a, b in a_limb]
 
 
 def checked_pairs(names: Sequence[str], given: Sequence[Sequence[int | str]]) -> list[tuple[int, int]]:

@@ -53,6 +53,12 @@ def test_real_files_have_the_persons_the_readme_counts(shared_data):
     assert leeds.skeleton.sigmas[-2:] == (0.079, 0.079)
 
 
+def test_a_category_may_be_repeated_word_for_word(spoiled):
+    """As in files that were put together."""
+    path = spoiled(lambda content: content["categories"].append(content["categories"][0]))
+    assert load_annotations(path).skeleton == COCO
+
+
 def test_crowds_and_unlabelled_persons_are_left_out(spoiled):
     def change(content):
         content["annotations"][0]["iscrowd"] = 1
@@ -166,8 +172,8 @@ BAD = {
     "words": (set_first("bbox", ["a", 2, 3, 4]), "'bbox' of annotation 100 .*expected 4 .*'a'"),
     "text crowd": (set_first("iscrowd", "0"), "Annotation 100 .*'iscrowd' '0', expected 0 or 1"),
     "category twice": (
-        lambda content: content["categories"].append(content["categories"][0]),
-        "Category id 1 occurs twice",
+        lambda content: content["categories"].append({**content["categories"][0], "name": "dog"}),
+        "Category id 1 has two contents",
     ),
     "text id": (set_first("id", "first"), "'first', expected a whole number"),
     "numbers as text": (set_first("keypoints", ["1"] * 51), "annotation 100 .*expected 51"),

@@ -107,6 +107,8 @@ def test_persons_on_images_without_a_box_are_counted(folder):
     (message,) = [str(one.message) for one in caught]
     assert f"{len(set(others.tolist()))} of {len(set(read.image_ids.tolist()))} images" in message
     assert f"the {len(others)} persons there count as missed" in message
+    with pytest.raises(DistilPoseError, match="No person box"):  # one message, not two
+        detections(folder, lambda rows: [])
 
 
 @pytest.mark.parametrize(

@@ -318,6 +318,51 @@ def test_image_ids_that_are_file_names(tmp_path):
     assert {path.name: image_boxes.boxes[0, 0] for path, image_boxes in boxes.items()} == {"a.jpg": 0, "a.png": 1}
 
 
+def test_image_ids_that_are_paths_follow_the_rules_of_file_names(tmp_path):
+    """The base name alone would give the boxes of one camera to the other."""
+    ids = {path: number for x in (1, 2) for path, number in images_in(tmp_path, f"cam{x}/a.jpg").items()}
+    rows = [{"image_id": f"cam{x}/a.jpg", "bbox": [x, 2, 3, 4]} for x in (2, 1)]
+    boxes, numbers = read_boxes(write(tmp_path, rows), ids, category_id=1)
+    assert {path.parent.name: of_image.boxes[0, 0] for path, of_image in boxes.items()} == {"cam1": 1, "cam2": 2}
+    assert numbers == ids
+    with pytest.raises(DistilPoseError, match="1 of images with an ambiguous name are left out"):
+        read_boxes(write(tmp_path, [{"image_id": "a.jpg", "bbox": [1, 2, 3, 4]}]), ids, category_id=1)
+
+
+@pytest.mark.parametrize("row", [{"frame": 1}, {"file_name": None}, {"image_id": None}])
+def test_rows_that_name_no_image_are_counted(row, tmp_path):
+    ids = images_in(tmp_path, "p/a.jpg")
+    with pytest.raises(DistilPoseError, match="1 that name no image are left out"):
+        read_boxes(write(tmp_path, [row | {"bbox": [1, 2, 3, 4]}]), ids, category_id=1)
+
+
+@pytest.mark.parametrize("side", [float("nan"), float("inf"), 10**400, "64", [64]])
+def test_sizes_that_are_none_are_not_compared(side, tmp_path):
+    images_in(tmp_path, "p/a.jpg")
+    Image.new("RGB", (64, 48)).save(tmp_path / "p/a.jpg")
+    content = listing("a.jpg")
+    content["images"][0] |= {"width": side, "height": side}
+    assert len(read_boxes(write(tmp_path, content), {tmp_path / "p/a.jpg": 1}, category_id=1)[0]) == 1
+    assert len(read_frame_boxes(write(tmp_path, content), 1, video="clip.mp4", size=(64, 48))) == 1
+
+
+def test_a_category_without_a_name_is_no_other_category(tmp_path):
+    ids = images_in(tmp_path, "p/a.jpg")
+    content = listing("a.jpg")
+    content["categories"] = [{"id": 1}, {"id": 2, "name": "person"}]
+    assert len(read_boxes(write(tmp_path, content), ids, category_id=1)[0]) == 1
+
+
+def test_rows_of_one_stated_frame_in_two_videos_are_not_merged(tmp_path):
+    def rows(*names):
+        return write(tmp_path, [{"file_name": name, "frame": 5, "bbox": [1, 2, 3, 4]} for name in names])
+
+    with pytest.raises(DistilPoseError, match=r"a\.mp4 and b\.mp4.*one video"):
+        read_frame_boxes(rows("a.mp4", "b.mp4"), category_id=1)
+    assert len(read_frame_boxes(rows("a.mp4", "a.mp4"), category_id=1)[5].boxes) == 2
+    assert [*read_frame_boxes(rows(["a"]), category_id=1)] == [5]
+
+
 @pytest.mark.parametrize("key", ["frame", "frame_id", "frame_index"])
 def test_the_frame_of_a_row_decides(key, tmp_path):
     rows = [{key: 3, "image_id": 900, "bbox": [1, 2, 3, 4]}, {key: 4, "bbox": [1, 2, 3, 4]}]

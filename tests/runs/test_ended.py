@@ -24,6 +24,7 @@ def content(epochs=2, seconds=0.0, stopped=0, steps=10):
             True,
             "trainer.max_time=00:00:01:00 is used up",
         ),
+        ({"max_epochs": 4, "time": "00:00:01:00", "max_time": "${.time}"}, {"seconds": 60.2}, True, "trainer.max_time"),
         ({"max_epochs": 4, "max_time": {"minutes": 1}}, {"seconds": 60.2}, True, "trainer.max_time"),
         ({"max_epochs": 4, "max_time": {"minutes": 1}}, {"seconds": 59.0}, False, None),
         (

@@ -99,8 +99,6 @@ def read_header(path: Path) -> Header:
     )
     if path.stat().st_size > MAX_BYTES:
         raise too_large
-    register_heif()
-    Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

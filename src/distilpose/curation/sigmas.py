@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from distilpose.data.annotations import KeypointAnnotations, load_annotations
+from distilpose.data.image_sizes import is_rounded
 from distilpose.errors import DistilPoseError
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _same_images(one: KeypointAnnotations, two: KeypointAnnotations) -> list[tup
     pairs = {(bases[base][0], other_bases[base][0]) for base in unique} - {(name, name) for name in names}
     sizes, other_sizes = ({image.file_name: image[1:] for image in data.images.values()} for data in (one, two))
     equal = {(name, name) for name in names & others}
-    same_size = {pair for pair in pairs | equal if sizes[pair[0]] == other_sizes[pair[1]]}
+    same_size = {pair for pair in pairs | equal if is_rounded(sizes[pair[0]], other_sizes[pair[1]])}
     if pairs & same_size:
         log.info(f"{len(pairs & same_size)} images are paired by their base names, as their folders differ.")
     if other := len(pairs | equal) - len(same_size):

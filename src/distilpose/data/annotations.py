@@ -153,8 +153,8 @@ def _choose_category(entries: list[Any], wanted: str | int | None, path: str | P
     known: dict[int, dict[str, Any]] = {}
     for position, entry in enumerate(entries):
         number = required(entry, "id", f"Category {position}", path)
-        if known.setdefault(number, entry) is not entry:
-            raise DistilPoseError(f"Category id {number} occurs twice in {path}: give every category its own id.")
+        if known.setdefault(number, entry) != entry:  # files put together repeat it
+            raise DistilPoseError(f"Category id {number} has two contents in {path}: give every category its own id.")
     names = {number: str(required(entry, "name", f"Category {number}", path)) for number, entry in known.items()}
     if wanted is not None:
         # a number is an id first, and a text a name first: a category may be named after another's id

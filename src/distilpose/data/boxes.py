@@ -163,7 +163,7 @@ def detector_instances(path: str | Path, annotations: KeypointAnnotations, score
     if others:
         zero = f"; {others[0]} have 0, where tools that count from 0 have the person" if others[0] else ""
         doubts.append(f"{others.total()} rows of other categories than {annotations.category_id} are left out{zero}.")
-    if (missed := ~np.isin(annotations.image_ids, image_ids)).any():
+    if count and (missed := ~np.isin(annotations.image_ids, image_ids)).any():
         of, alone = np.unique(annotations.image_ids), np.unique(annotations.image_ids[missed])
         doubts.append(
             f"{len(alone)} of {len(of)} images with persons have no box: the {missed.sum()} persons there count as missed."

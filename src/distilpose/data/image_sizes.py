@@ -15,7 +15,7 @@ def check_size(path: Path, shown: tuple[int, ...], stated: tuple[int, ...], sour
     """Check that a decoded image has the size that the annotation file states: otherwise its labels lie elsewhere.
 
     Args:
-        path: the image.
+        path: the image, or a video.
         shown: width and height of the decoded image.
         stated: width and height in the annotation file.
         source: the annotation file.
@@ -28,7 +28,7 @@ def check_size(path: Path, shown: tuple[int, ...], stated: tuple[int, ...], sour
     turned = shown == stated[::-1]
     if is_rounded(shown, stated):
         return
-    sizes = f"Image {path} has {shown[0]} x {shown[1]} pixels, but {source} states {stated[0]} x {stated[1]}"
+    sizes = f"{path} has {shown[0]} x {shown[1]} pixels, but {source} states {stated[0]} x {stated[1]}"
     if turned and (orientation := orientation_of(path)) >= 5:
         raise DistilPoseError(
             f"{sizes}: the tool that labelled it ignored its EXIF orientation {orientation}, so the labels belong to the "

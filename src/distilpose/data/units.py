@@ -79,7 +79,7 @@ def log_label_notes(entries: Sequence[Mapping[str, Any]], points: NDArray[np.flo
     labelled = points[..., 2] > 0
     odd = points[..., 2][~np.isin(points[..., 2], (0, 1, 2))]
     counts = labelled.sum(1).tolist()
-    stated = [entry.get("num_keypoints") for entry in entries]
+    stated = [entry.get("num_keypoints") if entry.get("keypoints") is not None else None for entry in entries]
     differing = sum(number not in (None, count) for number, count in zip(stated, counts, strict=True))
     placeholders = sum(entry.get("area") is not None and entry["area"] <= 0 for entry in entries)
     shares = [entry["area"] / (entry["bbox"][2] * entry["bbox"][3] or 1) for entry in entries if entry.get("area")]
@@ -108,7 +108,8 @@ def log_label_notes(entries: Sequence[Mapping[str, Any]], points: NDArray[np.flo
 
 def is_placeholder(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(...) Whether points (..., 2 or more) lie at (0, 0) or (-1, -1), where tools put joints without a label."""
-    return np.asarray((points[..., :2] == 0).all(-1) | (points[..., :2] == -1).all(-1), dtype=np.bool_)
+    x, y = points[..., 0], points[..., 1]
+    return np.asarray(((x == 0) & (y == 0)) | ((x == -1) & (y == -1)), dtype=np.bool_)
 
 
 @cache

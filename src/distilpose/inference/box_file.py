@@ -59,9 +59,9 @@ class BoxFile:
         given = None if self.is_list else content.get("categories")
         entries = given if isinstance(given, list) else ()
         self.names = {
-            entry["id"]: str(entry.get("name"))
+            entry["id"]: entry["name"]
             for entry in entries
-            if isinstance(entry, dict) and isinstance(entry.get("id"), int)
+            if isinstance(entry, dict) and isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str)
         }
         self.skipped: Counter[str] = Counter()
 
@@ -149,11 +149,12 @@ class BoxFile:
 
     def check_one_video(self) -> None:
         """Raise if the images are frames of several videos: frames of one number would be taken as one frame."""
-        rows = self.rows if self.is_list else ()
-        frames = {str(row["file_name"]): None for row in rows if isinstance(row, dict) and row.get("file_name")}
-        frames |= {str(entry["file_name"]): frame_of(entry) for entry in self.images.values()}
+        entries = self.rows if self.is_list else self.images.values()
         firsts: dict[Any, str] = {}
-        for name, frame in frames.items():
+        for entry in entries:
+            if not isinstance(entry, dict) or not entry.get("file_name"):
+                continue
+            name, frame = str(entry["file_name"]), frame_of(entry)
             base = PurePath(name.replace("\\", "/")).name
             other = firsts.setdefault(base if frame is None else frame, name)
             if other != name:
@@ -174,9 +175,10 @@ class BoxFile:
             DistilPoseError: it has another size, so the boxes lie elsewhere.
         """
         entry = self.images.get(image_id, {})
-        sides = [side for key in ("width", "height") if isinstance(side := entry.get(key), (int, float))]
-        if shown is not None and len(sides) == 2:
-            check_size(path, shown, (int(sides[0]), int(sides[1])), self.path)
+        sides = [entry.get(key) for key in ("width", "height")]
+        stated = tuple(int(side) for side in sides if isinstance(side, (int, float)) and 0 < side < 1e9)
+        if shown is not None and len(stated) == 2:
+            check_size(path, shown, stated, self.path)
 
     def categories(self) -> str:
         """The categories of the rows, for messages."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distilpose.data.image_formats import is_readable
 from distilpose.data.image_sizes import displayed_size
 from distilpose.errors import DistilPoseError
 from distilpose.inference.box_file import BoxFile, Row
@@ -66,9 +67,9 @@ def read_boxes(
     persons = list(file.persons(category_id, threshold))
     by_id: dict[Any, Path] = {}
     if file.is_list:
-        named = [str(row.get("file_name") or "") for row, _ in persons]
+        named = [_name_of(row) for row, _ in persons]
         matches = match_names({name for name in named if name}, ids)
-        counted = {row["image_id"] for (row, _), name in zip(persons, named, strict=True) if not name}
+        counted = {row.get("image_id") for (row, _), name in zip(persons, named, strict=True) if not name}
         if counted:
             ids, by_id = _images_by_id(ids, counted, first, path)
         elif first is None:
@@ -86,7 +87,9 @@ def read_boxes(
                 file.check_size(row.get("image_id"), image, displayed_size(image) if file.images else None)
             rows_by_key.setdefault(image, []).append(box)
         else:
-            file.skipped["of images with an ambiguous name" if name in matches.ambiguous else "of other images"] += 1
+            unnamed = not name and row.get("image_id") is None
+            reason = "of images with an ambiguous name" if name in matches.ambiguous else "of other images"
+            file.skipped["that name no image" if unnamed else reason] += 1
     if matches.by_end:
         example = min(matches.by_end)
         log.info(
@@ -101,7 +104,7 @@ def _images_by_id(
 ) -> tuple[Mapping[Path, int], dict[Any, Path]]:
     """The images' numbers, and the images that the image_ids of rows without a file name mean.
 
-    An image_id is a number, or the name of the image with or without its suffix, as some trainers write it.
+    An image_id is a number, or the name of the image without its suffix, as some trainers write it.
 
     Raises:
         DistilPoseError: the numbers fit those in the images' names as well as the images' order, and these differ.
@@ -109,10 +112,7 @@ def _images_by_id(
     if first is not None:
         ids = {image: first + position for position, image in enumerate(ids)}
         return ids, {number: image for image, number in ids.items()}
-    names: dict[Any, Path] = {image.name: image for image in ids}
     stems: dict[Any, Path] = {image.stem: image for image in ids}
-    if any(number in names for number in given):
-        return ids, names
     if len(stems) == len(ids) and any(isinstance(number, str) and number in stems for number in given):
         return ids, stems | {int(stem): image for stem, image in stems.items() if stem.isascii() and stem.isdigit()}
     in_names = numbers_in_names([image.name for image in ids])
@@ -149,6 +149,13 @@ def shift_of(given: Collection[Any], present: Collection[int]) -> str:
     )
 
 
+def _name_of(row: Row) -> str:
+    """The file name that a row of a list states; some tools write it as image_id. "" if it states none."""
+    number = row.get("image_id")
+    is_name = isinstance(number, str) and is_readable(PurePath(number).suffix)
+    return str(row.get("file_name") or (number if is_name else ""))
+
+
 def _stated_numbers(
     persons: Sequence[tuple[Row, Any]], images: Mapping[str, Path], path: str | Path
 ) -> dict[Path, int]:
@@ -156,7 +163,7 @@ def _stated_numbers(
     stated = {
         (images[name], row["image_id"])
         for row, _ in persons
-        if (name := str(row.get("file_name") or "")) in images and type(row.get("image_id")) is int
+        if (name := _name_of(row)) in images and type(row.get("image_id")) is int
     }
     numbers = dict(stated)
     if len(numbers) < len(stated) or len({*numbers.values()}) < len(stated):

@@ -38,11 +38,12 @@ def read_frame_boxes(
         DistilPoseError: the file is malformed, has no box, is of several videos, or states another size of the frames.
     """
     file = BoxFile(path)
+    file.check_one_video()
     stated = all(isinstance(row, dict) and frame_of(row) is not None for row in file.rows)
     frames = {} if stated else _frames_by_name(file)
     rows_by_key: dict[int, list[list[float]]] = {}
     for row, box in file.persons(category_id, threshold):
-        key = row.get("file_name") if file.is_list and row.get("file_name") else row.get("image_id")
+        key = str(row["file_name"]) if file.is_list and row.get("file_name") else row.get("image_id")
         number = frame_of(row)
         number = frames.get(key, row.get("image_id")) if number is None else number
         if isinstance(number, int):
@@ -56,13 +57,14 @@ def read_frame_boxes(
 def _frames_by_name(file: BoxFile) -> dict[Any, int]:
     """Frame numbers from the images: by file name for a list, by image_id for an annotation file."""
     stated: dict[Any, Any] = {key: frame_of(entry) for key, entry in file.images.items()}
-    file.check_one_video()
     if stated and all(isinstance(frame, int) for frame in stated.values()):
         return stated
     ids: dict[Any, Any] = {entry["file_name"]: key for key, entry in file.images.items()}
     if file.is_list:
         ids = {
-            row["file_name"]: row.get("image_id") for row in file.rows if isinstance(row, dict) and row.get("file_name")
+            str(row["file_name"]): row.get("image_id")
+            for row in file.rows
+            if isinstance(row, dict) and row.get("file_name")
         }
     frames = numbers_in_names([str(name) for name in ids])
     differing = [

@@ -23,9 +23,10 @@ def _reached_steps(cfg: DictConfig, content: Mapping[str, Any]) -> bool:
 
 def _used_time(cfg: DictConfig, content: Mapping[str, Any]) -> bool:
     """Whether trainer.max_time is used up; Lightning counts the time of all starts of a run together."""
-    if not cfg.trainer.get("max_time"):
+    limit = cfg.trainer.get("max_time")
+    if not limit:
         return False
-    allowed = Timer(OmegaConf.to_container(cfg.trainer)["max_time"]).time_remaining()  # type: ignore[index,call-overload]
+    allowed = Timer(OmegaConf.to_container(limit) if isinstance(limit, DictConfig) else limit).time_remaining()  # type: ignore[arg-type]
     used = content.get("callbacks", {}).get("Timer", {}).get("time_elapsed", {}).get("train", 0.0)
     return allowed is not None and used >= allowed
 

@@ -50,10 +50,11 @@ class Sweep:
         self.folder = Path(config.hydra.sweep.dir)
         self.monitor = str(config.data.monitor)
         best = OmegaConf.select(config, "callbacks.checkpoint") or {}
-        if (best.get("monitor", self.monitor), best.get("mode", "max")) != (self.monitor, "max"):
+        monitor, mode = best.get("monitor", self.monitor), best.get("mode", "max")
+        if (monitor, mode) != (self.monitor, "max"):
             raise DistilPoseError(
                 f"A sweep takes the highest {self.monitor} (data.monitor), but callbacks.checkpoint selects the "
-                f"{best.get('mode')} of {best.get('monitor')}: set data.monitor, and leave callbacks.checkpoint as it is."
+                f"{mode} of {monitor}: set data.monitor, and leave callbacks.checkpoint as it is."
             )
         self._folders: dict[tuple[Any, ...], Path] = {}  # a cache: composing a job's configuration is slow
         launcher_name = str(config.hydra.launcher._target_)

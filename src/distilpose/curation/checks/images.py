@@ -128,11 +128,8 @@ def _decode_small(content: bytes, side: int) -> NDArray[Any] | None:
     eighth, quarter = cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_GRAYSCALE_4
     flag = eighth if side >= 400 else quarter if side >= 100 else cv2.IMREAD_GRAYSCALE
     with suppress(cv2.error):
-        small = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
-        if small is not None:
-            return small
-    image = decode_image(content)
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+    return None
 
 
 def _difference_hash(grey: NDArray[Any]) -> int:
