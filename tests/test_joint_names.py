@@ -238,6 +238,10 @@ def test_flip_pairs_of_names():
     names = ["nose", "near_eye", "far_eye", "left_hip", "right_hip"]
     category = {"keypoints": names, "flip_pairs": [["near_eye", "far_eye"], ["left_hip", "right_hip"]]}
     assert Skeleton.from_category(category).flip_pairs == ((1, 2), (3, 4))
+    assert Skeleton.from_category({"keypoints": names}, flip_pairs=category["flip_pairs"]).flip_pairs == (
+        (1, 2),
+        (3, 4),
+    )
     with pytest.raises(DistilPoseError, match="left_hip"):
         Skeleton.from_category({**category, "flip_pairs": [["nose", "left_hip"]]})
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from distilpose.errors import DistilPoseError
 from distilpose.joint_names import JointName, Side, pairs_of, split_names
-from distilpose.skeleton_fields import checked_pairs, limbs_of, log_override
+from distilpose.skeleton_fields import checked_pairs, limbs_of, log_override, numbered_pairs
 
 COCO_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -200,6 +200,7 @@ class Skeleton:
         if category.get("flip_pairs") is not None and overrides.get("flip_pairs") is None:
             fields["flip_pairs"] = checked_pairs(names, category["flip_pairs"])
         elif overrides.get("flip_pairs") is not None:
+            overrides["flip_pairs"] = numbered_pairs(names, overrides["flip_pairs"])
             log_override(names, overrides["flip_pairs"])
         fields |= {name: value for name, value in overrides.items() if value is not None}
         if fields["sigmas"] is not None:

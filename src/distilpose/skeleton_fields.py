@@ -31,6 +31,16 @@ def limbs_of(names: Sequence[str], given: Sequence[Sequence[Any]]) -> list[tuple
     return [(a, b) for a, b in a_limb]
 
 
+def numbered_pairs(names: Sequence[str], given: Sequence[Sequence[int | str]]) -> list[tuple[int, int]]:
+    """Pairs of joint names, or of numbers from 0, as numbers."""
+    places = {name: place for place, name in enumerate(names)}
+
+    def number(joint: int | str) -> int:
+        return places[joint] if isinstance(joint, str) and joint in places else int(joint)
+
+    return [(number(a), number(b)) for a, b in given]
+
+
 def checked_pairs(names: Sequence[str], given: Sequence[Sequence[int | str]]) -> list[tuple[int, int]]:
     """The pairs of a file, as joint numbers from 0 or as names, compared with those of the names.
 
@@ -40,12 +50,7 @@ def checked_pairs(names: Sequence[str], given: Sequence[Sequence[int | str]]) ->
     Raises:
         DistilPoseError: the file pairs a joint with another one than the names do, or two joints of one side.
     """
-    places = {name: place for place, name in enumerate(names)}
-    numbered = (
-        [places[joint] if isinstance(joint, str) and joint in places else int(joint) for joint in pair]
-        for pair in given
-    )
-    pairs = [(min(a, b), max(a, b)) for a, b in numbered]
+    pairs = [(min(a, b), max(a, b)) for a, b in numbered_pairs(names, given)]
     pairs = [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1]]
     joints = split_names(names)
     by_name = pairs_of(joints)
