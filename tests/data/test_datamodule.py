@@ -224,7 +224,7 @@ class Watcher(LightningModule):
 def test_two_real_processes(tiny_coco, tmp_path):
     data = module(tiny_coco(train=9, val=6), batch_size=2, limit_val=7, num_workers=1)
     trainer = Trainer(
-        accelerator="cpu", devices=2, strategy="ddp_fork", max_epochs=1, use_distributed_sampler=False, logger=False,
+        accelerator="cpu", devices=2, strategy="ddp_spawn", max_epochs=1, use_distributed_sampler=False, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
     trainer.fit(Watcher(tmp_path), datamodule=data)
