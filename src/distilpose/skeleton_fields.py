@@ -24,9 +24,7 @@ def limbs_of(names: Sequence[str], given: Sequence[Sequence[Any]]) -> list[tuple
     numbers = [int(joint) for pair in pairs for joint in pair if joint not in named]
     first = 0 if min(numbers, default=1) == 0 else 1
     if first == 0:
-        _log_once(
-            f"'skeleton' of the file counts joints from 0, COCO's from 1: its {len(pairs)} limbs are read from 0."
-        )
+        log_once(f"'skeleton' of the file counts joints from 0, COCO's from 1: its {len(pairs)} limbs are read from 0.")
     a_limb = ([places[joint] if joint in named else int(joint) - first for joint in pair] for pair in pairs)
     return [(a, b) for a, b in a_limb]
 
@@ -67,7 +65,7 @@ def checked_pairs(names: Sequence[str], given: Sequence[Sequence[int | str]]) ->
             )
     missing = [pair for pair in by_name if pair not in pairs]
     if missing:
-        _log_once(
+        log_once(
             f"flip_pairs of the file lists {len(pairs)} pairs and the joints' names state {len(by_name)}: the names decide, "
             f"{len(missing)} pairs are added ({names[missing[0][0]]} / {names[missing[0][1]]}, …); "
             "data.skeleton.flip_pairs sets others."
@@ -80,12 +78,13 @@ def log_override(names: Sequence[str], given: Sequence[Sequence[int]]) -> None:
     by_name = {frozenset(pair) for pair in pairs_of(split_names(names))}
     chosen = {frozenset(pair) for pair in given}
     if chosen != by_name:
-        _log_once(
+        log_once(
             f"data.skeleton.flip_pairs sets {len(chosen)} pairs, of which {len(chosen & by_name)} are among the "
             f"{len(by_name)} that the joints' names state."
         )
 
 
 @cache
-def _log_once(message: str) -> None:
+def log_once(message: str) -> None:
+    """Log a warning about a file the first time only: several readers meet the same file."""
     log.warning(message)

@@ -203,7 +203,7 @@ def turn(path, picture):
         (lambda path, picture: picture.rotate(90, expand=True).save(path), "the sides are exchanged"),
         (
             lambda path, picture: picture.crop((0, 0, 160, 90)).save(path),
-            "160 x 90 .* another photograph, or a cropped one",
+            "160 x 90 .* cropped",
         ),
     ],
 )

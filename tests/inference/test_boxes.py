@@ -412,7 +412,7 @@ def test_odd_values_in_new_places(odd, tmp_path):
     ("shown", "orientation", "facts"),
     [
         ((64, 48), 1, None), ((64, 47), 1, None), ((48, 64), 6, None), ((32, 24), 1, "1/2"),
-        ((64, 48), 6, "EXIF orientation 6"), ((48, 64), 1, "sides are exchanged"), ((50, 50), 1, "another photograph"),
+        ((64, 48), 6, "EXIF orientation 6"), ((48, 64), 1, "sides are exchanged"), ((50, 50), 1, "cropped"),
     ],
 )  # fmt: skip
 def test_boxes_of_photographs_of_another_size(shown, orientation, facts, tmp_path):

@@ -102,9 +102,10 @@ def test_images_of_a_folder_by_name(folder):
 
 
 def test_sources_without_images(tmp_path):
-    for source in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DistilPoseError, match=rf"'{source}'.*\.jpg"):
-            find_images(source)
+    with pytest.raises(DistilPoseError, match=rf"'{tmp_path}'.*\.jpg"):
+        find_images(tmp_path)
+    with pytest.raises(DistilPoseError, match=r"absent\.jpg' does not exist"):
+        find_images(tmp_path / "absent.jpg")
 
 
 def test_numbers_are_cocos_where_all_names_are(folder):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from distilpose.data.units import area_of, check_pixels, log_label_notes
+from distilpose.data.units import area_of, check_pixels, is_crowd, log_label_notes
 from distilpose.errors import NOT_THE_PATH, DistilPoseError
 from distilpose.files import foreign_content
 from distilpose.skeleton import Skeleton
@@ -217,9 +217,7 @@ def _annotations_of(
                 "add the image or remove the annotation."
             )
         category_id = required(entry, "category_id", f"Annotation {number}", path)
-        if isinstance(entry.get("iscrowd"), str):
-            raise DistilPoseError(f"Annotation {number} in {path} has 'iscrowd' {entry['iscrowd']!r}, expected 0 or 1.")
-        if category_id == category and not entry.get("iscrowd"):
+        if category_id == category and not is_crowd(entry):
             yield number, image_id, entry
 
 

@@ -37,16 +37,16 @@ def check_size(path: Path, shown: tuple[int, ...], stated: tuple[int, ...], sour
     if turned:
         raise DistilPoseError(
             f"{sizes}: the sides are exchanged. Exchange width and height in the file if the labels fit the photograph as it "
-            "is, or give the photographs that were labelled."
+            "is, or give the file that was labelled."
         )
     ratio = plain_ratio(shown, stated)
     if ratio is not None:
         raise DistilPoseError(
-            f"{sizes}: it is {ratio} of the size that was labelled. Give the photographs that were labelled, or multiply "
+            f"{sizes}: it is {ratio} of the size that was labelled. Give the file that was labelled, or multiply "
             f"width, height, bbox and keypoints in the file by {ratio} and area by its square."
         )
     raise DistilPoseError(
-        f"{sizes}: it is another photograph, or a cropped one. Give the photographs that were labelled "
+        f"{sizes}: it is another picture, or a cropped one. Give the file that was labelled "
         "(python -m distilpose.dataset check lists all such images)."
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from distilpose.errors import DistilPoseError
-
-log = logging.getLogger(__name__)
+from distilpose.skeleton_fields import log_once
 
 # area of a person divided by the area of the box, for sets without segmentation (Leeds Sports, CrowdPose, AI Challenger)
 AREA_OF_BOX = 0.53
@@ -39,8 +36,8 @@ def check_pixels(values: ArrayLike, where: str | Path, field: str, expected: str
         )
 
 
-def corners_sentence(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> str:
-    """A sentence if boxes seem to be written as two corners; else "".
+def corner_boxes(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N) The boxes that extend beyond their image, if boxes seem to be written as two corners; else none.
 
     Nearly all of them can be corners in their image, and read as x, y, width and height many extend beyond it.
 
@@ -49,14 +46,26 @@ def corners_sentence(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> 
         sizes: (N, 2) width and height of its image.
     """
     first, second = boxes[:, :2], boxes[:, 2:]
-    over = int((first + second > sizes + 1).any(1).sum())
-    corners = int(((first >= 0) & (second > first) & (second <= sizes + 1)).all(1).sum())
-    if over < max(_FEWEST, _EXCEEDING * len(boxes)) or corners < _MOSTLY * len(boxes):
+    over = (first + second > sizes + 1).any(1)
+    corners = ((first >= 0) & (second > first) & (second <= sizes + 1)).all(1)
+    likely = over.sum() >= max(_FEWEST, _EXCEEDING * len(boxes)) and corners.sum() >= _MOSTLY * len(boxes)
+    return np.asarray(over & likely, dtype=np.bool_)
+
+
+def corners_sentence(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> str:
+    """A sentence if boxes seem to be written as two corners (see `corner_boxes`); else ""."""
+    over = int(corner_boxes(boxes, sizes).sum())
+    if not over:
         return ""
     return (
         f"{over} of {len(boxes)} boxes extend beyond their image: they may be written as two corners, and are read as x, y, "
         "width and height."
     )
+
+
+def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation or a box is of a crowd: its `iscrowd` is there and not 0; some tools write numbers as text."""
+    return annotation.get("iscrowd") not in (None, 0, "", "0")
 
 
 def area_of(annotation: Mapping[str, Any]) -> Any:
@@ -103,15 +112,10 @@ def log_label_notes(entries: Sequence[Mapping[str, Any]], points: NDArray[np.flo
         ),
     ):
         if count:
-            _log_once(f"{path}: {count} {note}")
+            log_once(f"{path}: {count} {note}")
 
 
 def is_placeholder(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(...) Whether points (..., 2 or more) lie at (0, 0) or (-1, -1), where tools put joints without a label."""
     x, y = points[..., 0], points[..., 1]
     return np.asarray(((x == 0) & (y == 0)) | ((x == -1) & (y == -1)), dtype=np.bool_)
-
-
-@cache
-def _log_once(message: str) -> None:
-    log.warning(message)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from distilpose.data.units import area_of
+from distilpose.data.units import area_of, is_crowd
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 RESULT_FIELDS = ("image_id", "category_id", "keypoints", "score")
@@ -94,7 +94,7 @@ def beyond_limit(rows: Sequence[dict[str, Any]], category_id: int = 1) -> str | 
 def is_counted(annotation: Mapping[str, Any], category_id: int) -> bool:
     """Whether a person counts in COCO's metrics: of the category, no crowd, with labelled joints."""
     labelled = sum(v > 0 for v in (annotation.get("keypoints") or ())[2::3])
-    return annotation["category_id"] == category_id and not annotation.get("iscrowd") and labelled > 0
+    return annotation["category_id"] == category_id and not is_crowd(annotation) and labelled > 0
 
 
 def subset_of(annotations: COCO, annotation_ids: Collection[int]) -> COCO:
@@ -132,7 +132,7 @@ def _complete(annotation: dict[str, Any], number: int, num_keypoints: int) -> di
         "id": number,
         "keypoints": keypoints,
         "area": area_of(annotation),
-        "iscrowd": annotation.get("iscrowd") or 0,
+        "iscrowd": int(is_crowd(annotation)),
     }
 
 

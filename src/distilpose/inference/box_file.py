@@ -11,7 +11,7 @@ from typing import Any
 from distilpose.data.annotations import numbers, read_json
 from distilpose.data.boxes import SCORE_LIMIT
 from distilpose.data.image_sizes import check_size
-from distilpose.data.units import check_pixels
+from distilpose.data.units import check_pixels, is_crowd
 from distilpose.errors import DistilPoseError
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class BoxFile:
             (score,) = numbers([row.get("score", 1.0)], 1, f"'score' of row {index} in {self.path}").tolist()
             if row.get("category_id", category_id) != category_id:
                 self.skipped[f"of another category than {category_id}"] += 1
-            elif row.get("iscrowd") not in (None, 0, "", "0"):
+            elif is_crowd(row):
                 self.skipped["of crowds"] += 1
             elif score < threshold:
                 self.skipped[f"with a score below {threshold:g}"] += 1

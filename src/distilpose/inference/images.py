@@ -55,7 +55,7 @@ def find_images(source: str | Path) -> list[Path]:
     What is in the folder and is not read is counted in a log message.
 
     Raises:
-        DistilPoseError: there is none.
+        DistilPoseError: there is none, or the source does not exist.
     """
     source = Path(source)
     if source.is_file():
@@ -63,6 +63,8 @@ def find_images(source: str | Path) -> list[Path]:
     paths = list(source.iterdir()) if source.is_dir() else []
     images = [path for path in paths if is_readable(path.suffix) and path.name[0] != "." and not path.is_dir()]
     others = _describe_others(set(paths).difference(images))
+    if not source.exists():
+        raise DistilPoseError(f"'{source}' does not exist: give an image, or a folder of images.")
     if not images:
         found = f"; it has {others}" if others else ""
         raise DistilPoseError(

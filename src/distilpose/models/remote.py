@@ -42,7 +42,7 @@ def local_file(source: str | Path) -> Path:
     is_local = path.parent.is_dir() and not text.startswith("hf:")
     if not name or is_local or text.endswith(_FILES):
         raise DistilPoseError(
-            f"{text} is not a model file: give a .ckpt or .safetensors written by distilpose, a folder with a "
+            f"{text!r} is not a model file: give a .ckpt or .safetensors written by distilpose, a folder with a "
             f"{WEIGHTS_FILE}, owner/name of the Hugging Face hub, or https://…/file.safetensors#sha256=DIGEST."
         )
     return _from_hub(name[1], name[2])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from distilpose.curation.checks.findings import Findings, Tally
 from distilpose.curation.parsing import is_id
+from distilpose.data.units import is_crowd
 
 
 def read_images(entries: list[Any], findings: Findings) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:
@@ -61,7 +62,7 @@ def read_annotations(
             tally.add("dangling-image", number)
         elif not is_id(kind) or kind not in known:
             tally.add("dangling-category", number)
-        elif kind == category and not entry.get("iscrowd"):
+        elif kind == category and not is_crowd(entry):
             ids[kept], images[kept] = number, indices[image]
             _fill(boxes[kept], entry.get("bbox"), "box", number, tally)
             _fill(points[kept], entry.get("keypoints"), "keypoints", number, tally)

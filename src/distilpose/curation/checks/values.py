@@ -9,7 +9,7 @@ import numpy as np
 
 from distilpose.curation.checks.findings import Findings
 from distilpose.curation.checks.reading import KeypointSet
-from distilpose.data.units import SMALL_AREA, is_placeholder
+from distilpose.data.units import SMALL_AREA, corner_boxes, is_placeholder
 from distilpose.evaluation.coco_ap import MAX_PERSONS
 from distilpose.evaluation.pck import torso_diagonals
 
@@ -44,7 +44,7 @@ def _check_numbers(data: KeypointSet, findings: Findings) -> None:
 
 def _check_boxes(data: KeypointSet, findings: Findings) -> None:
     known = np.isfinite(data.boxes).all(1)
-    x, y, width, height = data.boxes.T
+    width, height = data.boxes[:, 2:].T
     empty = known & ((width <= 0) | (height <= 0))
     findings.add("box-empty", data.ids[empty])
     sizes = data.sizes[data.images]
@@ -54,9 +54,8 @@ def _check_boxes(data: KeypointSet, findings: Findings) -> None:
     findings.add("box-outside", data.ids[outside])
     over = judged & ~outside & (inside < data.boxes[:, 2:] - _SLACK).any(1)
     findings.add("box-over-edge", data.ids[over])
-    corners = judged & ~outside & (width > x) & (height > y) & (x > 0) & (y > 0)
-    mostly = over.sum() > 0.3 * max(1, judged.sum()) and (over & corners).sum() > 0.9 * over.sum()
-    findings.add("box-corners", data.ids[over & mostly])
+    corners = corner_boxes(data.boxes[judged], sizes[judged])
+    findings.add("box-corners", data.ids[judged][corners])
     findings.add("area-missing", data.ids[np.isnan(data.areas)])
     findings.add("area-empty", data.ids[data.areas <= 0])
     small = known & (data.areas > 0) & (data.areas < SMALL_AREA * width * height)

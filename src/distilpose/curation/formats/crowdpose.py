@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from distilpose.curation.conversion.source import Person, Source, is_size, joint_fields
 from distilpose.curation.parsing import is_id, read_json, validated
+from distilpose.data.units import is_crowd
 from distilpose.errors import DistilPoseError
 
 NAMES = (
@@ -63,7 +64,7 @@ def read(source: Source) -> tuple[list[Person], dict[str, Any]]:
             area = entry["area"] if is_size(entry.get("area")) else None
             width, height = image.get("width"), image.get("height")
             size = (width, height) if is_size(width) and is_size(height) and min(width, height) > 0 else None
-            rows, crowd = np.array(joints).reshape(count, 3), entry.get("iscrowd") not in (None, 0, "", "0")
+            rows, crowd = np.array(joints).reshape(count, 3), is_crowd(entry)
             persons.append(Person(image["file_name"], rows, np.array(box, dtype=np.float64), area, crowd, size))
     return persons, category
 
