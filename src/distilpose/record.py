@@ -19,13 +19,15 @@ from distilpose.modules import load_blazepose, load_teacher
 from distilpose.teachers.base import Source
 from distilpose.teachers.blazepose import blazepose_source
 from distilpose.teachers.frozen import checkpoint_source
+from distilpose.teachers.network import NetworkSource, NetworkTeacher
 from distilpose.teachers.recorder import describe_accuracy, find_recording, record, recording_accuracy
 from distilpose.teachers.recording_file import Recording
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule
 
-# for each loader of a teacher, the function that makes its source from the same settings, the boxes' padding and a device
+# for each loader of a teacher without a `Network`, the function that makes its source from the same settings, the boxes'
+# padding and a device
 SOURCES: dict[Any, Callable[[DictConfig, float, torch.device], Source]] = {
     load_teacher: checkpoint_source,
     load_blazepose: blazepose_source,
@@ -74,12 +76,16 @@ def make_source(cfg: DictConfig, padding: float) -> Source:
         cfg: configuration of the command.
         padding: factor on the box in a checkpoint's crop.
     """
-    make = SOURCES.get(get_method(cfg.teacher._target_))
-    if make is None:
-        raise DistilPoseError(
-            f"{cfg.teacher._target_} cannot be recorded: pass teacher=checkpoint or teacher=blazepose."
-        )
-    return make(cfg.teacher, padding, choose_device(cfg.device))
+    device = choose_device(cfg.device)
+    if make := SOURCES.get(get_method(cfg.teacher._target_)):
+        return make(cfg.teacher, padding, device)
+    teacher = instantiate(cfg.teacher)
+    if isinstance(teacher, NetworkTeacher):
+        return NetworkSource(teacher.network, device)
+    raise DistilPoseError(
+        f"{cfg.teacher._target_} has no network to record: pass a teacher that has one, such as teacher=checkpoint, "
+        "teacher=onnx or teacher=blazepose."
+    )
 
 
 if __name__ == "__main__":

@@ -235,10 +235,10 @@ class DistillationLoss(nn.Module):
     def _add_token_terms(self, terms: dict[str, Tensor], student: StudentOutput, teacher: TeacherOutput) -> None:
         """Add the two unweighted token terms to `terms`. Joints that the teacher does not know are left out."""
         assert teacher.visual_tokens is not None
-        assert teacher.keypoint_tokens is not None
         tokens = (student.visual_tokens, student.keypoint_tokens, teacher.visual_tokens)
         visual, keypoint, target = tokens if self.projection is None else self.projection(*tokens)
         if self.weights["visual_token"] > 0:
             terms["visual_token"] = token_loss(visual, target)
         if self.weights["keypoint_token"] > 0:
+            assert teacher.keypoint_tokens is not None
             terms["keypoint_token"] = token_loss(keypoint, teacher.keypoint_tokens, teacher.known)

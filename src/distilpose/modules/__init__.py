@@ -9,6 +9,7 @@ from distilpose.teachers.blazepose import load_blazepose
 from distilpose.teachers.check import check_teacher
 from distilpose.teachers.frozen import FrozenTeacher, load_teacher
 from distilpose.teachers.labels import LabelTeacher
+from distilpose.teachers.module import load_module
 from distilpose.teachers.recorded import RecordedTeacher, load_recorded
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "RecordedTeacher",
     "check_teacher",
     "load_blazepose",
+    "load_module",
     "load_recorded",
     "load_teacher",
 ]

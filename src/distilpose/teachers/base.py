@@ -23,6 +23,7 @@ from torch import Tensor
 
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
+from distilpose.losses import TokenShape
 from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
@@ -55,6 +56,11 @@ class Teacher(ABC):
     model: PoseModel | None = None
     reads_images: bool = False
     student: PoseModel
+
+    @property
+    def token_shape(self) -> TokenShape | None:
+        """Shape of its visual tokens; None if it has no tokens."""
+        return None if self.model is None or self.model.encoder is None else self.model.encoder.token_shape
 
     @abstractmethod
     def set_student(self, student: PoseModel) -> None:
@@ -101,11 +107,13 @@ class SourceOutput(NamedTuple):
         heatmaps: (N, K, h, w) float32 with a peak near 1.
         warps: (N, 2, 3) affine matrices from image pixels to cells of the map.
         trust: (N, K) in [0, 1], how likely the map's peak lies on the joint.
+        cells: (N, K, 2) x and y of the joints in cells by the network's own decoding; None if the maps say all.
     """
 
     heatmaps: NDArray[np.float32]
     warps: NDArray[np.float64]
     trust: NDArray[np.float32]
+    cells: NDArray[np.float32] | None = None
 
 
 class Source(ABC):

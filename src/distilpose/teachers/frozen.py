@@ -24,7 +24,7 @@ from distilpose.models import PoseModel, load_model
 from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.teachers.base import Source, SourceOutput, Teacher, match_joints, reorder_joints
-from distilpose.teachers.check import check_teacher
+from distilpose.teachers.check import describe_check
 from distilpose.teachers.heatmaps import peak_confidence, resample, resize_heatmaps
 
 log = logging.getLogger(__name__)
@@ -127,11 +127,7 @@ class FrozenTeacher(Teacher):
         if not self._check:
             return None
         device = next(self.model.parameters()).device
-        figures = check_teacher(self, datamodule.val_dataset(), self.check_persons, device=device)
-        return (
-            f"Teacher {self.name}: {figures['accuracy']:.1%} of validation joints within 5 % of the crop "
-            f"(mean pose {figures['chance']:.1%}), median peak {figures['median_peak']:.2f}"
-        )
+        return describe_check(self, datamodule.val_dataset(), self.check_persons, device)
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Move the network."""
