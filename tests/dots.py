@@ -1,4 +1,4 @@
-"""A perfect teacher for photographs of coloured dots: it finds each dot's centre in its pixels, and draws it in its convention."""
+"""A perfect teacher for photographs of coloured dots: it finds each dot's centre and draws it in its convention."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from distilpose.teachers.network import NetworkOutput
 
 Rule = Literal["ratio", "udp"]
 CELL = 4  # pixels of a cell of maps that are made from SimCC, as in the student's maps
-BLUR = 0.8  # cells; with it RTMPose's peaks have a deviation of 1 cell
+BLUR = 1.2  # cells; RTMPose's peaks then have a deviation of 1.4 cells, and own teachers are trained with 2
 MIN_CELLS = 4  # a smaller output is no map
 
 
@@ -29,8 +29,8 @@ def read_simcc(across: Tensor, down: Tensor, ratio: float, size: Sequence[int]) 
     """Maps from SimCC (Li et al., ECCV 2022): the outer product of a distribution for each axis, in cells of 4 pixels.
 
     The distributions are blurred by `BLUR`: RTMPose's peaks have a deviation of 0.6 cells, too narrow to be sampled in other
-    views without moving. The height of a map is the confidence that rtmlib states, the mean of both peaks. The decoding of the network's makers is the highest bin of each
-    axis, without refinement.
+    views without moving. The height of a map is the confidence that rtmlib states, the mean of both peaks. The decoding of the
+    network's makers is the highest bin of each axis, without refinement.
 
     Args:
         across: (N, K, ratio W) values for x; bin i is pixel i / ratio.
@@ -88,8 +88,8 @@ def convention_of(
         if ratio >= 1 and ratio * height == shapes[1][2]:
             return Convention.by_ratio(input_size, (height // CELL, width // CELL), padding), ratio
     raise DistilPoseError(
-        f"{where} gives outputs of {' and '.join(map(str, shapes))} for a crop of {height} x {width} (H x W): expected heat maps "
-        "(N, joints, rows, columns) of the crop's aspect, or SimCC (N, joints, r x width) and (N, joints, r x height)."
+        f"{where} gives outputs of {' and '.join(map(str, shapes))} for a crop of {height} x {width} (H x W): expected "
+        "heat maps (N, joints, rows, columns) of its aspect, or SimCC (N, joints, r x width) and (N, joints, r x height)."
     )
 
 
