@@ -10,6 +10,7 @@ from distilpose.teachers.check import check_teacher
 from distilpose.teachers.frozen import FrozenTeacher, load_teacher
 from distilpose.teachers.labels import LabelTeacher
 from distilpose.teachers.module import load_module
+from distilpose.teachers.onnx import load_onnx
 from distilpose.teachers.recorded import RecordedTeacher, load_recorded
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "check_teacher",
     "load_blazepose",
     "load_module",
+    "load_onnx",
     "load_recorded",
     "load_teacher",
 ]
