@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,3 +81,28 @@ class DotFinder(nn.Module):
     def peaks(self, at: Tensor, count: int, sigma: float) -> Tensor:
         """Gaussians (N, 3, count) at places (N, 3)."""
         return torch.exp(-((torch.arange(count) - at[..., None]) ** 2) / (2 * sigma**2))
+
+
+def export_onnx(module, path, input_size=(256, 192), batch=None, names=None, dtype=torch.float32, last=False, free=False):
+    """Write a network as an ONNX file, as other projects do.
+
+    Args:
+        module: the network.
+        path: the file.
+        input_size: (H, W) of its crops.
+        batch: its fixed number; None for any.
+        names: of its outputs.
+        dtype: of its input.
+        last: whether its input is (N, H, W, 3).
+        free: whether the file takes crops of any size.
+    """
+    shape = (batch or 2, *input_size, 3) if last else (batch or 2, 3, *input_size)
+    image = torch.rand(shape).to(dtype) if dtype.is_floating_point else torch.randint(0, 255, shape, dtype=dtype)
+    dynamic = ({} if batch else {0: "batch"}) | ({2 - last: "height", 3 - last: "width"} if free else {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(), (image,), path, dynamo=False, input_names=["input"], output_names=names,
+            dynamic_axes={"input": dynamic, **({} if batch else {name: {0: "batch"} for name in names or ()})},
+        )  # fmt: skip
+    return path

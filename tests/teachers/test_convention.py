@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from dots import FACE, DotFinder, write_dots
+from dots import FACE, DotFinder, export_onnx, write_dots
 from torch import Tensor
 
 from distilpose import create_model
@@ -16,7 +16,8 @@ from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
 from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD, PoseBatch
 from distilpose.teachers.convention import Convention
 from distilpose.teachers.module import ModuleNetwork
-from distilpose.teachers.network import NetworkSource, NetworkTeacher
+from distilpose.teachers.network import Network, NetworkSource, NetworkTeacher
+from distilpose.teachers.onnx import OnnxNetwork
 from distilpose.teachers.recorded import RecordedTeacher
 from distilpose.teachers.recorder import record
 
@@ -32,16 +33,28 @@ SIZES = [(256, 192), (128, 96)]
 SMALL = {"depth": 1, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads": 2}
 
 
-def make_network(kind: str) -> ModuleNetwork:
-    """The perfect teacher; its convention is the stated one, not what would be read from shapes."""
-    convention, ratio = NETWORKS[kind]
-    rule = "udp" if convention.unbiased else "ratio"
-    finder = DotFinder(convention, ratio)
-    network = ModuleNetwork(finder, kind, convention.input_size, FACE.names, rule, convention.padding)
-    if max(convention.offset) == 0:
+@pytest.fixture(scope="module", params=["module", "onnx"])
+def make_network(request, tmp_path_factory):
+    """Makes the perfect teacher; what shapes do not say is set, and all else must be read from them."""
+    folder = tmp_path_factory.mktemp("files")
+
+    def make(kind: str) -> Network:
+        convention, ratio = NETWORKS[kind]
+        rule = "udp" if convention.unbiased else "ratio"
+        finder = DotFinder(convention, ratio)
+        if request.param == "module":
+            network = ModuleNetwork(finder, kind, convention.input_size, FACE.names, rule, convention.padding)
+            network.convention = convention
+            return network
+        file = folder / f"{kind.replace(' ', '_')}.onnx"
+        if not file.exists():
+            export_onnx(finder, file, convention.input_size)
+        offset = convention.offset[0] or None
+        network = OnnxNetwork(file, FACE.names, rule if ratio is None else None, offset, convention.padding)
         assert network.convention == convention
-    network.convention = convention
-    return network
+        return network
+
+    return make
 
 
 @pytest.fixture
@@ -108,7 +121,9 @@ def expectation(maps: Tensor) -> Tensor:
 @pytest.mark.parametrize(("mirrored", "rotation"), [(False, 0.0), (True, 0.0), (False, 30.0), (True, -40.0)])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_a_perfect_live_teacher_is_perfect_in_the_students_cells(kind, size, mirrored, rotation, persons):
+def test_a_perfect_live_teacher_is_perfect_in_the_students_cells(
+    kind, size, mirrored, rotation, persons, make_network
+):
     batch, truth = views(*persons, size, mirrored, rotation)
     teacher = NetworkTeacher(make_network(kind), pad=True)
     teacher.set_student(create_model("student_xs", skeleton=FACE, input_size=size, **SMALL))
@@ -118,7 +133,7 @@ def test_a_perfect_live_teacher_is_perfect_in_the_students_cells(kind, size, mir
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_a_perfect_recorded_teacher_is_perfect_in_every_view(kind, persons, tmp_path):
+def test_a_perfect_recorded_teacher_is_perfect_in_every_view(kind, persons, make_network, tmp_path):
     source = NetworkSource(make_network(kind))
     recorded = RecordedTeacher(record(source, persons[0], tmp_path / "recording"), check=False)
     for size in SIZES:
@@ -131,7 +146,7 @@ def test_a_perfect_recorded_teacher_is_perfect_in_every_view(kind, persons, tmp_
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_its_own_cells_are_the_joints_in_the_image(kind, persons):
+def test_its_own_cells_are_the_joints_in_the_image(kind, persons, make_network):
     dataset, joints = persons
     images = [dataset.read_image(int(number)) for number in dataset.instances.image_ids]
     output = NetworkSource(make_network(kind))(images, dataset.instances.boxes)

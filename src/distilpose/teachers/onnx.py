@@ -132,12 +132,12 @@ class OnnxNetwork(Network):
             values = [[factor * value for value in given] for given in (mean or (0, 0, 0), std or (1, 1, 1))]
             return (tuple(values[0][::-1]), tuple(values[1][::-1])) if self.bgr else (tuple(values[0]), tuple(values[1]))
         way = "(otherwise: teacher.mean, teacher.std, teacher.scale, teacher.bgr)"
+        if self._export is not None:
+            return RAW if self._export["normalise"] else (tuple(self._export["mean"]), tuple(self._export["std"]))
         if self._file.is_integer:
             result, note = RAW, "its input has no fractions"
         elif self._outputs.kind == "MoveNet":
             result, note = RAW, "it is MoveNet"
-        elif self._export is not None:
-            return tuple(self._export["mean"]), tuple(self._export["std"])
         else:
             result, note = (IMAGENET_MEAN, IMAGENET_STD), ""
         pixels = f"pixels from 0 to 255, as {note}" if note else "pixels normalised by ImageNet's mean and std"

@@ -189,7 +189,7 @@ class OnnxFile:
                 f"{self.where} is a PyTorch checkpoint, not an ONNX file: export its network by torch.onnx.export, or pass "
                 "teacher=checkpoint or teacher=module."
             )
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[-250:]  # it begins with names of C++ functions
         return DistilPoseError(
             f"{self.where} cannot be loaded by onnxruntime {version} ({reason}): give an ONNX file of a pose network, and "
             "export it with a lower opset or update onnxruntime if this one is older than the file."
