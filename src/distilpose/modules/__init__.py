@@ -11,6 +11,7 @@ from distilpose.teachers.frozen import FrozenTeacher, load_teacher
 from distilpose.teachers.labels import LabelTeacher
 from distilpose.teachers.module import load_module
 from distilpose.teachers.recorded import RecordedTeacher, load_recorded
+from distilpose.teachers.several import load_several
 
 __all__ = [
     "DistillationModule",
@@ -22,5 +23,6 @@ __all__ = [
     "load_blazepose",
     "load_module",
     "load_recorded",
+    "load_several",
     "load_teacher",
 ]
