@@ -170,3 +170,8 @@ def expectation(maps: Tensor) -> Tensor:
     x = (maps.sum(-2) * torch.arange(maps.shape[-1])).sum(-1) / total
     y = (maps.sum(-1) * torch.arange(maps.shape[-2])).sum(-1) / total
     return torch.stack([x, y], dim=-1)
+
+
+def build() -> DotFinder:
+    """The perfect network in the release's convention, for `teacher=module teacher.target=dots.build`."""
+    return DotFinder(NETWORKS["release"][0])
