@@ -179,9 +179,7 @@ def test_sweeps(name):
     assert set(cfg.hydra.sweeper.params)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in options("teacher") if name not in ("labels", "recorded", "blazepose")]
-)
+@pytest.mark.parametrize("name", ["checkpoint", "ablation", "lspet", "several"])
 def test_a_teacher_needs_a_checkpoint(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a folder without trained teachers
     with pytest.raises(Exception, match=r"teacher\.checkpoint is not set|runs/.* is not a model file"):

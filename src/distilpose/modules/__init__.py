@@ -12,6 +12,7 @@ from distilpose.teachers.labels import LabelTeacher
 from distilpose.teachers.module import load_module
 from distilpose.teachers.onnx import load_onnx
 from distilpose.teachers.recorded import RecordedTeacher, load_recorded
+from distilpose.teachers.several import load_several
 
 __all__ = [
     "DistillationModule",
@@ -24,5 +25,6 @@ __all__ = [
     "load_module",
     "load_onnx",
     "load_recorded",
+    "load_several",
     "load_teacher",
 ]

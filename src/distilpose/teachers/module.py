@@ -118,8 +118,8 @@ def load_module(
         build = cast("Callable[[], Callable[[Tensor], Any]]", get_method(target))
     except Exception as error:  # of Hydra, or of the module that is imported
         raise DistilPoseError(
-            f"teacher.target={target} cannot be imported ({first_line(error)}): give the dotted path of a function without "
-            "arguments that returns the network, and run where it can be imported."
+            f"teacher.target={target} cannot be imported ({first_line(error.__cause__ or error)}): give the dotted path of a "
+            "function without arguments that returns the network, and run where it can be imported."
         ) from error
     network = ModuleNetwork(build(), target, input_size, joints, rule, padding, mean, std)
     return NetworkTeacher(network, pad, sigma, least_trust, check, check_persons)

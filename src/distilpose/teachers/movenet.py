@@ -1,4 +1,4 @@
-"""MoveNet's maps. Its heat maps show everyone in the crop; its own decoding goes from the person in the middle to the joints."""
+"""MoveNet's maps: its heat maps show everyone in the crop, and its own decoding goes by the person in the middle."""
 
 from __future__ import annotations
 

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt, Le, Unit
 from torch import Tensor
 
-from distilpose.errors import DistilPoseError
-from distilpose.export_metadata import METADATA_KEY, parse_metadata
-from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD
-from distilpose.skeleton import Skeleton
-from distilpose.teachers.convention import Convention
 from distilpose.teachers.heatmaps import peak_confidence
-from distilpose.teachers.movenet import OFFSET, read_movenet
+from distilpose.teachers.movenet import read_movenet
 from distilpose.teachers.network import Network, NetworkOutput, NetworkTeacher
 from distilpose.teachers.onnx_file import Layout, OnnxFile
-from distilpose.teachers.onnx_outputs import (
-    Outputs,
-    SimccValues,
-    are_probabilities,
-    choose_outputs,
-    scale_probabilities,
-)
-from distilpose.teachers.readout import BODIES, Rule, convention_of, read_heatmaps, read_simcc, skeleton_of
+from distilpose.teachers.onnx_outputs import SimccValues, choose_outputs, scale_probabilities
+from distilpose.teachers.onnx_settings import Settings
+from distilpose.teachers.readout import Rule, read_heatmaps, read_simcc
 
 Side = Annotated[int, Ge(1)]
 Deviation = Annotated[float, Gt(0)]
-RAW = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # mean and std of pixels from 0 to 255
 
 
 class OnnxNetwork(Network):
@@ -60,21 +47,22 @@ class OnnxNetwork(Network):
         outputs: Sequence[str] | None = None,
         simcc: SimccValues | None = None,
     ):
-        self.name, self.bgr, self._notes = Path(file).stem, bgr, list[str]()
+        self.name, self._bgr = Path(file).stem, bgr
         self._file = OnnxFile(file, input_size, layout)
-        where, text = self._file.where, self._file.metadata.get(METADATA_KEY)
-        self._export: dict[str, Any] | None = None if text is None else parse_metadata(text, file)
-        probe = self._probe(outputs)
-        size, shapes = self._file.input_size, {name: tuple(output.shape) for name, output in probe.items()}
-        self._outputs = choose_outputs(shapes, size, where)
+        settings = Settings(self._file)
+        names = settings.output_names(outputs)
+        probe = dict(zip(names, self._probe(names), strict=True))
+        shapes = {name: tuple(output.shape) for name, output in probe.items()}
+        self._outputs = choose_outputs(shapes, self._file.input_size, self._file.where)
         maps = self._outputs.arrange([probe[name] for name in self._outputs.names])
-        self.mean, self.std = self._normalisation(scale, mean, std)
-        self.convention, self._ratio = self._convention(maps, size, rule, offset, padding, where)
-        self._simcc = self._simcc_values(maps, simcc) if self._ratio is not None else None
-        self.skeleton = self._skeleton(maps[0].shape[1], joints, where)
-        # own softmax maps are scaled to a peak of one, so that its height is no confidence
-        self._softmax = self._export is not None and bool(((maps[0].amax(dim=(-2, -1)) - 1).abs() < 1e-6).all())
+        self.mean, self.std = settings.normalisation(self._outputs.kind, scale, mean, std, bgr)
+        self.convention, self._ratio = settings.convention(self._outputs, maps, rule, offset, padding)
+        self._simcc = None if self._ratio is None else settings.simcc(maps, simcc)
+        self.skeleton = settings.skeleton(maps[0].shape[1], joints)
+        # softmax maps of this package are scaled to a peak of one, so that its height is no confidence
+        self._softmax = settings.export is not None and bool(((maps[0].amax(dim=(-2, -1)) - 1).abs() < 1e-6).all())
         self.floor = 0.0 if self._softmax else self.floor
+        self._notes = settings.notes
         self.about = {
             "files": self._file.digests, "layout": self._file.layout, "mean": list(self.mean), "std": list(self.std),
             "bgr": bgr, "kind": self._outputs.kind, "outputs": list(self._outputs.names), "simcc": self._simcc,
@@ -84,7 +72,7 @@ class OnnxNetwork(Network):
     @torch.no_grad()
     def __call__(self, crops: Tensor) -> NetworkOutput:
         """See `Network`."""
-        outputs = self._outputs.arrange(self._file(crops.flip(1) if self.bgr else crops, self._outputs.names))
+        outputs = self._outputs.arrange(self._file(crops.flip(1) if self._bgr else crops, self._outputs.names))
         if self._outputs.kind == "MoveNet":
             return read_movenet(*outputs)
         if self._ratio is None:
@@ -104,92 +92,10 @@ class OnnxNetwork(Network):
         """See `Network`."""
         return f"{super().describe()}. {'; '.join(self._notes)}."
 
-    def _probe(self, wanted: Sequence[str] | None) -> dict[str, Tensor]:
-        """Outputs for a crop of noise."""
-        names, where = self._file.outputs, self._file.where
-        if self._export is not None and wanted is None:
-            if self._export["kind"] != "teacher":
-                raise DistilPoseError(
-                    f"{where} holds a student, which gives no heat maps: export a teacher (python -m distilpose.export)."
-                )
-            wanted = ["heatmaps"]
-        if unknown := [name for name in wanted or () if name not in names]:
-            raise DistilPoseError(f"{where} has no output {unknown[0]}: teacher.outputs names some of {names}.")
-        names = list(wanted or names)
-        noise = torch.rand((self._file.batch or 1, 3, *self._file.input_size), generator=torch.Generator().manual_seed(0))
-        shown = "any number" if self._file.batch is None else self._file.batch
-        self._notes.append(
-            f"Input {self._file.input_shape} {self._file.dtype.__name__} ({self._file.layout}), run on {shown} crops at a time"
-        )
-        return dict(zip(names, self._file(noise, names), strict=True))
-
-    def _normalisation(
-        self, scale: float | None, mean: Sequence[float] | None, std: Sequence[float] | None
-    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and std of RGB in [0, 1]."""
-        if scale is not None or mean is not None or std is not None:
-            factor = (255.0 if scale is None else scale) / 255
-            values = [[factor * value for value in given] for given in (mean or (0, 0, 0), std or (1, 1, 1))]
-            return (tuple(values[0][::-1]), tuple(values[1][::-1])) if self.bgr else (tuple(values[0]), tuple(values[1]))
-        way = "(otherwise: teacher.mean, teacher.std, teacher.scale, teacher.bgr)"
-        if self._export is not None:
-            return RAW if self._export["normalise"] else (tuple(self._export["mean"]), tuple(self._export["std"]))
-        if self._file.is_integer:
-            result, note = RAW, "its input has no fractions"
-        elif self._outputs.kind == "MoveNet":
-            result, note = RAW, "it is MoveNet"
-        else:
-            result, note = (IMAGENET_MEAN, IMAGENET_STD), ""
-        pixels = f"pixels from 0 to 255, as {note}" if note else "pixels normalised by ImageNet's mean and std"
-        self._notes.append(f"assumed: {pixels} {way}")
-        return result
-
-    def _convention(
-        self,
-        maps: list[Tensor],
-        size: tuple[int, int],
-        rule: Rule | None,
-        offset: float | None,
-        padding: float | None,
-        where: str,
-    ) -> tuple[Convention, float | None]:
-        """Crop and cells, and the split ratio of SimCC."""
-        kind = self._outputs.kind
-        names = " and ".join(self._outputs.names)
-        order = "" if self._outputs.certain else ", x before y by their order alone (otherwise: teacher.outputs=[x,y])"
-        last = " (N, rows, columns, joints)" if self._outputs.channels_last else ""
-        self._notes.append(f"output {names} read as {kind}{last}{order}")
-        if padding is None:
-            exported = None if self._export is None else float(self._export["padding"])
-            padding = exported or (1.0 if kind == "MoveNet" else 1.25)
-            if exported is None:
-                self._notes.append(f"assumed: the box x {padding:g} (otherwise: teacher.padding)")
-        if rule is None and kind == "heat maps" and self._export is None:
-            named = any(re.search("vit.?pose", text.lower()) for text in (self.name, *self._file.metadata.values()))
-            rule = "udp" if named else "ratio"
-            reason = "for ViTPose, which only its name says" if named else "as in HRNet; ViTPose needs udp"
-            self._notes.append(f"assumed: teacher.rule={rule}, {reason}")
-        convention, ratio = convention_of(maps[:1] if kind == "MoveNet" else maps, size, rule or "ratio", padding, where)
-        if offset is None:
-            offset = OFFSET if kind == "MoveNet" else 0.0
-        return replace(convention, offset=(offset, offset)) if offset else convention, ratio
-
-    def _simcc_values(self, outputs: list[Tensor], given: SimccValues | None) -> SimccValues:
-        if given is not None:
-            return given
-        kind: SimccValues = "probabilities" if are_probabilities(outputs) else "values"
-        way = "teacher.simcc=logits if a softmax belongs after them" if kind == "values" else "teacher.simcc"
-        self._notes.append(f"split ratio {self._ratio:g}; assumed: its values are {kind} (otherwise: {way})")
-        return kind
-
-    def _skeleton(self, count: int, joints: Sequence[str] | None, where: str) -> Skeleton:
-        if joints is None and self._export is not None:
-            return Skeleton.from_dict(self._export["skeleton"])
-        skeleton = skeleton_of(count, joints, where)
-        if joints is None:
-            body = {17: "COCO's", 26: "Halpe's", 133: "COCO-WholeBody's"}[len(BODIES[count])]
-            self._notes.append(f"assumed: {body} joints in their order, by their number (otherwise: teacher.joints)")
-        return skeleton
+    def _probe(self, names: Sequence[str]) -> list[Tensor]:
+        """Outputs for crops of noise."""
+        shape = (self._file.batch or 1, 3, *self._file.input_size)
+        return self._file(torch.rand(shape, generator=torch.Generator().manual_seed(0)), names)
 
 
 def load_onnx(

@@ -111,11 +111,11 @@ class OnnxFile:
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
             raise DistilPoseError(f"{self.where} takes the inputs {shapes}: {expected}.")
         (image,) = inputs
-        self.dtype = TYPES.get(image.type)
-        if self.dtype is None:
+        if image.type not in TYPES:
             raise DistilPoseError(
                 f"{self.where} takes an image of type {image.type}: export it with float32, float16, uint8 or int32."
             )
+        self.dtype = np.dtype(TYPES[image.type])
         self._name, sides = image.name, [side if isinstance(side, int) and side > 0 else None for side in image.shape]
         last = sides[3] == 3 and sides[1] != 3
         self.layout = layout or ("nhwc" if last else "nchw")
@@ -127,17 +127,17 @@ class OnnxFile:
                 f"{self.where} takes crops of any size, {shapes}: pass teacher.input_size=[height,width], those of its "
                 "training."
             )
-        fixed = [own or wanted for own, wanted in zip(size, given or size, strict=True)]
-        if given is not None and tuple(fixed) != tuple(given):
+        height, width = (own or wanted for own, wanted in zip(size, given or (0, 0), strict=True))
+        if given is not None and (height, width) != tuple(given):
             raise DistilPoseError(
-                f"{self.where} takes crops of {' x '.join(map(str, fixed))} (height x width) and teacher.input_size="
-                f"{list(given)} asks for others: leave it out."
+                f"{self.where} takes crops of {height} x {width} (height x width) and teacher.input_size={list(given)} asks "
+                "for others: leave it out."
             )
-        self.input_size = (int(fixed[0]), int(fixed[1]))
+        self.input_size = (height, width)
         self._declared_batch, self.input_shape = sides[0], list(image.shape)
 
     def _batch(self) -> int | None:
-        """Number of crops in one run. A file may state any number and have one inside, so it is tried."""
+        """Number of crops in one run. A file may state any number and be made for one, so two are tried."""
         if self._declared_batch is not None:
             return self._declared_batch
         crops = torch.zeros(2, 3, *self.input_size)
@@ -163,7 +163,9 @@ class OnnxFile:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the student computes on the same cores
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # the student computes on the same cores
         providers: list[Any] = ["CPUExecutionProvider"]
         cuda = self.device.type == "cuda"
         if cuda and "CUDAExecutionProvider" in onnxruntime.get_available_providers():

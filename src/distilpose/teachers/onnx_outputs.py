@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -34,7 +34,7 @@ class Outputs(NamedTuple):
     channels_last: bool = False
     certain: bool = True
 
-    def arrange(self, outputs: list[Tensor]) -> list[Tensor]:
+    def arrange(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """Maps as (N, K, h, w)."""
         return [output.permute(0, 3, 1, 2) if self.channels_last else output for output in outputs]
 
@@ -58,7 +58,7 @@ def choose_outputs(shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int],
         for last in (False, True)
         if _are_maps(shape, size, last)
     ]
-    first = {}  # a map whose two readings fit is (N, K, h, w)
+    first: dict[tuple[str, ...], Outputs] = {}  # a map whose two readings fit is (N, K, h, w)
     for entry in found:
         first.setdefault(entry.names, entry)
     found = list(first.values()) + [
@@ -113,7 +113,7 @@ def _simcc(names: tuple[str, str], shapes: Mapping[str, tuple[int, ...]], size: 
     return Outputs("SimCC", orders[0]) if orders else None
 
 
-def are_probabilities(outputs: list[Tensor]) -> bool:
+def are_probabilities(outputs: Sequence[Tensor]) -> bool:
     """Whether SimCC outputs are distributions: without negative values, each with a sum of one."""
     return all(bool((axis >= 0).all()) and bool(((axis.sum(-1) - 1).abs() < 1e-2).all()) for axis in outputs)
 
