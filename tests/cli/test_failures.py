@@ -70,7 +70,13 @@ def test_a_mistake_is_one_sentence_without_a_trace(run, error, facts):
     ("error", "facts"),
     [
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), ["ConnectionResetError", "reset by peer"]),
-        (OSError(errno.EMFILE, "Too many open files", "a.json"), ["Too many open files", "ulimit -n", "num_workers"]),
+        (OSError(errno.EMFILE, "Too many open files", "a.json"), ["oo many", "open", "ulimit -n", "num_workers"]),
+        (
+            RuntimeError(
+                "Too many open files. Communication with the workers is no longer possible. Please increase …"
+            ),
+            ["oo many", "ulimit -n", "num_workers"],
+        ),  # torch's own for its data workers
         (OSError("something of a library"), ["OSError", "something of a library"]),
         (TimeoutError("timed out"), ["TimeoutError", "timed out"]),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), ["BrokenPipeError"]),

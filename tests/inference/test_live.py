@@ -54,9 +54,9 @@ def test_a_slow_reader_gets_the_newest_frames(wait, monkeypatch):
         lags.append(time.monotonic() - start - shown(frame))
         frames.append(frame)
         time.sleep(wait)
-    assert max(lags) < LATEST + 0.1
+    assert max(lags) < LATEST + 0.4  # 1 s if frames were not dropped
     assert [frame.number for frame in frames] == [0, 1, 2, 3]
-    assert [frame.time for frame in frames] == pytest.approx([shown(frame) for frame in frames], abs=0.08)
+    assert [frame.time for frame in frames] == pytest.approx([shown(frame) for frame in frames], abs=0.4)
     assert camera._capture.released
     dropped = [note for note in camera.notes if "passed over" in note]
     if wait:
@@ -89,7 +89,6 @@ class BrokenCamera(Camera):
         return super().read()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_reader_does_not_wait_for_a_source_that_failed():
     camera = BrokenCamera()
     frames = NewestFrames(camera, camera.read()[1], time.monotonic())
@@ -97,5 +96,6 @@ def test_a_reader_does_not_wait_for_a_source_that_failed():
     while (image := frames.read()[0]) is not None:
         read.append(image)
     assert 1 <= len(read) <= 3
+    assert "no driver" in frames.fault
     frames.close()
     assert camera.released

@@ -29,7 +29,7 @@ def test_a_perfect_teacher_is_perfect_with_and_without_flip_test(kind, tmp_path)
         assert np.abs(predictions.keypoints.numpy() - joints).max() < 0.15 + bins
         assert predictions.scores.min() > 0.85
         assert predictions.annotation_id.tolist() == dataset.instances.annotation_ids.tolist()
-    assert not torch.equal(straight.keypoints, both.keypoints)
+    assert kind == "simcc" or not torch.equal(straight.keypoints, both.keypoints)  # bins are the same in a mirror
 
 
 def test_sides_are_exchanged_in_the_mirror_image(tmp_path):

@@ -105,14 +105,14 @@ class Interruption(Checkpoint):
         trainer.save_checkpoint(self.path)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         self._leave(
-            trainer, number, f"epoch {trainer.current_epoch}, after {done} of {trainer.num_training_batches} batches"
+            trainer, number, f"in epoch {trainer.current_epoch}, after {done} of {trainer.num_training_batches} batches"
         )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between two epochs: the checkpoint of the last epoch has just been written."""
         self._saved_step = trainer.global_step
         (number,) = _maximum(trainer, self.received or 0)
-        self._leave(trainer, number, f"the start of epoch {trainer.current_epoch}")
+        self._leave(trainer, number, f"at the start of epoch {trainer.current_epoch}")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute the number of batches that every process has: their numbers may differ by one."""
@@ -130,7 +130,7 @@ class Interruption(Checkpoint):
         if checks and repeats:
             (number,) = _maximum(trainer, self.received or 0)
             validation = "the sanity check" if trainer.sanity_checking else "the validation"
-            self._leave(trainer, number, f"{validation} of epoch {trainer.current_epoch}")
+            self._leave(trainer, number, f"in {validation} of epoch {trainer.current_epoch}")
 
     @staticmethod
     def _validates(trainer: Trainer) -> bool:
@@ -143,7 +143,7 @@ class Interruption(Checkpoint):
         if trainer.is_global_zero:
             with tqdm.external_write_mode():  # on a separate line between progress bars
                 log.warning(
-                    f"Stopped by {signal.Signals(number).name} in {place}: run the same command with resume=auto to resume."
+                    f"Stopped by {signal.Signals(number).name} {place}: run the same command with resume=auto to resume."
                 )
         handler = self._earlier_handlers.get(number)
         try:

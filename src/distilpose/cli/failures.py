@@ -93,14 +93,20 @@ def failure_message(error: BaseException, cfg: DictConfig, trace: Path | None) -
     memory = next((cause for cause in causes(error) if is_out_of_memory(cause)), None)
     if memory is not None:
         return f"The memory is exhausted ({_first_sentences(memory)}): {memory_advice(cfg)}{kept}."
+    if trace is not None and any(_is_about_open_files(cause) for cause in causes(error)):
+        return f"Too many files are open: raise the limit (ulimit -n), or lower data.num_workers{kept}."
     system = next((cause for cause in causes(error) if isinstance(cause, OSError)), None)
     if trace is None or (system is None and not isinstance(error, InstantiationException)):
         return None
     shown = system or list(causes(error))[-1]
-    advice = ""
-    if system is not None and system.errno in TOO_MANY_FILES:
-        advice = ": raise the limit (ulimit -n), or lower data.num_workers"
-    return f"{type(shown).__name__} ({_first_sentences(shown)}){advice}{kept}."
+    return f"{type(shown).__name__} ({_first_sentences(shown)}){kept}."
+
+
+def _is_about_open_files(error: BaseException) -> bool:
+    """Whether no more files can be opened; torch tells it of its workers by a RuntimeError."""
+    if isinstance(error, OSError):
+        return error.errno in TOO_MANY_FILES
+    return isinstance(error, RuntimeError) and "too many open files" in str(error).lower()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

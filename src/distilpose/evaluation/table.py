@@ -56,7 +56,9 @@ def score_protocols(
         The rows, notes on them, and the predictions by kind of boxes and flip test.
     """
     flips = list(dict.fromkeys([False, True, flip_test])) if every else [flip_test]
-    table, notes, kept = [], [], {}
+    table: list[dict[str, Any]] = []
+    notes: list[str] = []
+    kept: dict[tuple[str, FlipTest], Predictions] = {}
     for kind in boxes:
         dataset = datamodule.val_dataset(detections=kind == "detections")
         truth = truth_for(load_coco(dataset.annotations_file))

@@ -9,6 +9,8 @@ from typing import Any
 
 import cv2
 
+from distilpose.errors import first_line
+
 LATEST = 0.1  # seconds that a frame may wait; older ones are dropped if there is a newer one
 _BUFFERED = 0.005  # a read that is faster returned a frame from a buffer
 _DRAIN = 0.5  # seconds at most for old frames in a buffer
@@ -24,10 +26,11 @@ class NewestFrames:
 
     Attributes:
         dropped: number of frames that were dropped.
+        fault: why reading failed; "" if the source ended.
     """
 
     def __init__(self, capture: cv2.VideoCapture, first: Any, arrived: float) -> None:
-        self.dropped = 0
+        self.dropped, self.fault = 0, ""
         self._capture, self._stop = capture, False
         self._first = (first, arrived)
         self._waiting: deque[tuple[Any, float]] = deque()
@@ -55,6 +58,8 @@ class NewestFrames:
     def _run(self) -> None:
         try:
             self._read_all()
+        except Exception as error:  # the type depends on the driver; whoever reads the frames reports it
+            self.fault = f"{type(error).__name__}: {first_line(error)}"
         finally:  # whatever stops this thread, the reader must not wait for it
             with self._changed:
                 self._waiting.append((None, time.monotonic()))

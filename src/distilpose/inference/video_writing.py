@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 import cv2
 import numpy as np
@@ -110,7 +111,8 @@ class VideoWriter:
         if self.codec == "mp4v" and path.suffix == ".mp4":
             yield (
                 f"{path} is MPEG-4 part 2, as OpenCV has no H.264 encoder here, and browsers do not play it: "
-                f"ffmpeg -i {path.name} -c:v libx264 -pix_fmt yuv420p {path.stem}_h264.mp4 converts it."
+                f"ffmpeg -i {quote(str(path))} -c:v libx264 -pix_fmt yuv420p {quote(str(path.with_stem(f'{path.stem}_h264')))} "
+                "converts it."
             )
         if self.left_out:
             yield f"{path} leaves out {self.left_out} frames that follow within 1/{self.fps:g} s, the time of a frame in it."

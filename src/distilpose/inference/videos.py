@@ -132,8 +132,10 @@ class Video:
                 yield read
         finally:
             newest.close()
+            if newest.fault:
+                self.faults.append(f"{self._shown} could not be read further ({newest.fault}).")
             if newest.dropped:
-                self.notes.append(f"{self.source}: {newest.dropped} frames were passed over while the model was busy.")
+                self.notes.append(f"{self._shown}: {newest.dropped} frames were passed over while the model was busy.")
 
     def _seconds(self, number: int, last: float, arrived: float) -> float:
         """Time of the frame just read; always later than the frame before, even in a damaged file."""
@@ -154,7 +156,7 @@ class Video:
                 "assumed."
             )
         if self.live and not limited:
-            self.notes.append(f"{self.source} gave no more frames after {number}: the poses found so far are kept.")
+            self.notes.append(f"{self._shown} gave no more frames after {number}: the poses found so far are kept.")
         elif not limited and (fault := self._missing_part(number)):
             self.faults.append(
                 f"{self.source} ended after {fault}: it is damaged or cut off; the poses of these frames are kept."
@@ -178,6 +180,11 @@ class Video:
                 f"{self.source}: {stated} that it lists are shown; the others were cut by an editor, or damaged."
             )
         return ""
+
+    @property
+    def _shown(self) -> str:
+        """The source in messages."""
+        return f"Camera {self.source}" if isinstance(self.source, int) else str(self.source)
 
     def _open_error(self) -> str:
         if isinstance(self.source, int):

@@ -31,7 +31,7 @@ def scale_of(metric: str) -> float:
 
 def best_is_low(metric: str) -> bool:
     """Whether lower values of a metric are better."""
-    return metric.startswith("train/") or "error" in metric
+    return metric.startswith("train/") or any(word in metric for word in ("error", "loss", "nll"))
 
 
 def row_values(row: Row, cfg: DictConfig) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class Batch(NamedTuple):
         return prod(self)
 
     def __str__(self) -> str:
-        return f"{self.effective} ({self.crops} crops x {self.processes} processes x {self.accumulated} accumulated)"
+        processes = "1 process" if self.processes == 1 else f"{self.processes} processes"
+        return f"{self.effective} ({self.crops} crops x {processes} x {self.accumulated} accumulated)"
 
 
 def batch_of_run(cfg: DictConfig) -> Batch:

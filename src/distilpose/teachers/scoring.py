@@ -90,12 +90,16 @@ def _mirrored(source: Source, images: Sequence[NDArray[np.uint8]], boxes: NDArra
 
 def _average(source: Source, one: SourceOutput, other: SourceOutput) -> SourceOutput:
     """The mean of two outputs for the same persons, in the cells of the first."""
-    heatmaps = (one.heatmaps + in_cells_of(one, source.map_size, other)) / 2
+    heatmaps = _mean(one.heatmaps, in_cells_of(one, source.map_size, other))
     cells = None
     if one.cells is not None and other.cells is not None:
         back = between(other.warps, one.warps)
-        cells = (one.cells + _through(back, other.cells)) / 2
-    return SourceOutput(heatmaps, one.warps, (one.trust + other.trust) / 2, cells)
+        cells = _mean(one.cells, _through(back, other.cells))
+    return SourceOutput(heatmaps, one.warps, _mean(one.trust, other.trust), cells)
+
+
+def _mean(one: NDArray, other: NDArray) -> NDArray[np.float32]:
+    return ((one + other) / 2).astype(np.float32)
 
 
 def _joints_in_image(output: SourceOutput) -> NDArray[np.float64]:

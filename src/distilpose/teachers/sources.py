@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, get_type_hints
 
 import torch
@@ -40,7 +40,7 @@ def make_source(settings: DictConfig, padding: float, device: torch.device) -> S
     """
     load = get_method(settings._target_)
     if load is load_several:
-        parts = [part for part in settings.values() if isinstance(part, Mapping)]
+        parts = [part for part in settings.values() if isinstance(part, DictConfig)]
         return SeveralSources([make_source(part, padding, device) for part in parts], settings.rule)
     if make := _SOURCES.get(load):
         return make(settings, padding, device)
