@@ -113,5 +113,7 @@ class Settings:
             return Skeleton.from_dict(self.export["skeleton"])
         skeleton = skeleton_of(count, joints, self.where)
         if joints is None:
-            self.notes.append(f"assumed: {BODIES[count]} joints in their order, as there are {count} (otherwise: teacher.joints)")
+            self.notes.append(
+                f"assumed: {BODIES[count]} order of joints, as there are {count} (otherwise: teacher.joints)"
+            )
         return skeleton
