@@ -11,6 +11,7 @@ from distilpose.teachers.frozen import FrozenTeacher, load_teacher
 from distilpose.teachers.labels import LabelTeacher
 from distilpose.teachers.module import load_module
 from distilpose.teachers.recorded import RecordedTeacher, load_recorded
+from distilpose.teachers.vitpose import load_vitpose
 
 __all__ = [
     "DistillationModule",
@@ -23,4 +24,5 @@ __all__ = [
     "load_module",
     "load_recorded",
     "load_teacher",
+    "load_vitpose",
 ]
