@@ -180,7 +180,7 @@ def test_sweeps(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in options("teacher") if name not in ("labels", "recorded", "blazepose")]
+    "name", [name for name in options("teacher") if "checkpoint" in configured(f"teacher={name}").teacher]
 )
 def test_a_teacher_needs_a_checkpoint(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a folder without trained teachers

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
+from vitposes import small_vitpose
 
 from distilpose import create_model
 from distilpose.data import CocoKeypoints
@@ -21,13 +22,15 @@ from distilpose.teachers.base import Source, Teacher
 from distilpose.teachers.blazepose import BlazePoseSource
 from distilpose.teachers.blazepose_network import BLAZEPOSE, BlazePoseOutput
 from distilpose.teachers.frozen import CheckpointSource
+from distilpose.teachers.network import NetworkSource, NetworkTeacher
 from distilpose.teachers.recorder import record
+from distilpose.teachers.vitpose import VitPoseNetwork
 
 SMALL = {"depth": 1, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads": 2}
 # joints of COCO in another order, and one that no teacher knows
 BODY = Skeleton.from_names(["right_knee", "left_knee", "nose", "left_wrist", "tail"])
-KINDS = ["checkpoint", "checkpoint at another size", "recorded", "blazepose", "labels"]
-SOURCES = ["checkpoint", "blazepose"]
+KINDS = ["checkpoint", "checkpoint at another size", "recorded", "blazepose", "labels", "vitpose", "vitpose recorded"]
+SOURCES = ["checkpoint", "blazepose", "vitpose"]
 
 
 class StubBlazePose:
@@ -49,7 +52,13 @@ def make_network():
     return create_model("teacher_xs", **SMALL)
 
 
+def make_vitpose() -> VitPoseNetwork:
+    return VitPoseNetwork(small_vitpose(experts=3), "vitpose", {"sha256": "digest"}, expert=1)
+
+
 def make_source(kind: str) -> Source:
+    if kind == "vitpose":
+        return NetworkSource(make_vitpose())
     return (
         CheckpointSource(make_network(), "digest") if kind == "checkpoint" else BlazePoseSource(StubBlazePose(), 2, 1)
     )
@@ -83,6 +92,10 @@ def teacher(request, persons, tmp_path, monkeypatch) -> Teacher:
         monkeypatch.setattr(blazepose, "BlazePose", StubBlazePose)
         data = SimpleNamespace(prepare_data=lambda: None, train_dataset=lambda: persons)
         return load_blazepose("file", data, folder=tmp_path, turns=2, passes=1, check=False)
+    if request.param == "vitpose":
+        return NetworkTeacher(make_vitpose(), check=False)
+    if request.param == "vitpose recorded":
+        return load_recorded(record(make_source("vitpose"), persons, tmp_path / "recording").path, check=False)
     return LabelTeacher()
 
 
@@ -93,7 +106,11 @@ def test_output_is_in_the_students_joints_and_cells(teacher, student, batch):
     assert output.heatmaps.shape == (len(batch.image), 5, *student.heatmap_size)
     assert output.heatmaps.isfinite().all()
     assert not any(field.requires_grad for field in output if field is not None)
-    assert (output.visual_tokens is None) == (output.keypoint_tokens is None) == (teacher.model is None)
+    assert (output.visual_tokens is None) == (teacher.token_shape is None)
+    assert (output.keypoint_tokens is None) == (teacher.model is None)
+    if output.visual_tokens is not None:
+        rows, columns, width = teacher.token_shape
+        assert output.visual_tokens.shape == (len(batch.image), rows * columns, width)
     if output.keypoint_tokens is not None:
         assert output.keypoint_tokens.shape[:2] == (len(batch.image), 5)
     if output.trust is not None:
