@@ -151,16 +151,21 @@ def load_vitpose(
         about = {"repository": name.removeprefix("hf://").split("@")[0], "revision": folder.name}
         _weights(folder, name)
     try:
-        model, report = VitPoseForPoseEstimation.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        loaded: Any = VitPoseForPoseEstimation.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except Exception as error:  # the type depends on the file
         raise DistilPoseError(
             f"The ViTPose {name} cannot be loaded ({first_line(error)}): give one that transformers' "
             "VitPoseForPoseEstimation.from_pretrained loads."
         ) from error
-    if missing := sorted(report["missing_keys"]):
+    model, report = loaded
+    # transformers starts these at random, with a warning
+    wrong = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if wrong:
         raise DistilPoseError(
-            f"The weights of {name} lack {len(missing)} tensors of its {CONFIG}, such as {missing[0]}: give the weights that "
-            "belong to it."
+            f"The weights of {name} do not fit its {CONFIG}: {len(wrong)} tensors are missing or of another shape, such as "
+            f"{wrong[0]}; give the weights that belong to it."
         )
     title = about.get("repository", folder.resolve().name).split("/")[-1]
     mean, std = _normalisation(folder / PREPROCESSOR)
