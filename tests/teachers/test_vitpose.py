@@ -461,7 +461,7 @@ def test_the_record_command_and_a_training_without_labels(trained_by, folder, tm
 @pytest.mark.slow
 def test_a_training_with_tokens_is_resumed_bit_for_bit(trained_by, run_train, folder):
     teacher = ["teacher=vitpose", f"teacher.name={folder}", "teacher.check=false", "loss=distilpose"]
-    tokens = ["loss.visual_token=0.05", "loss.keypoint_token=0", "loss.project_tokens=true"]
+    tokens = ["model.width=48", "loss.visual_token=0.05", "loss.keypoint_token=0", "loss.project_tokens=true"]
     teach = trained_by([*TINY, *teacher, *tokens])
     whole = teach("whole", "trainer.max_epochs=2")
     halves = teach("halves", "trainer.max_epochs=1")
