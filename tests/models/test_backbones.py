@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import urllib.error
+import urllib.request
 
 import pytest
 import timm
@@ -71,7 +72,7 @@ def test_without_a_network_the_error_comes_at_once(name, monkeypatch):
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr(timm_weights, "try_to_load_from_cache", lambda repository, filename: None)
-    monkeypatch.setattr(timm_weights.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     start = time.perf_counter()
     with pytest.raises(DistilPoseError, match=r"(hrnet_w48|resnet18).*model\.pretrained=false"):
         create_model(name, pretrained=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from typing import Any
 
 import timm
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import try_to_load_from_cache
 
 from distilpose.errors import DistilPoseError, first_line
+from distilpose.models.remote import unreachable_hub
 
 WITHOUT = "start without them by pretrained=False (model.pretrained=false on the command line)"
 
@@ -50,14 +49,8 @@ def _cached_weights(name: str) -> dict[str, str] | None:
         cached = try_to_load_from_cache(settings.hf_hub_id, filename) if filename else None
         if isinstance(cached, str):
             return {"file": cached}
-    # the client itself retries for a minute without a network, and for much longer behind a firewall
-    try:
-        urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
-    except urllib.error.HTTPError:
-        pass  # a server that answers with an error is reachable
-    except OSError as error:
+    if reason := unreachable_hub():
         raise DistilPoseError(
-            f"The ImageNet weights of {name} are not in timm's cache and {constants.ENDPOINT} is unreachable "
-            f"({first_line(error)}): connect to the network, or {WITHOUT}."
-        ) from error
+            f"The ImageNet weights of {name} are not in timm's cache and {reason}: connect to the network, or {WITHOUT}."
+        )
     return None
