@@ -29,8 +29,8 @@ class ModelSpec:
         input_size: default (H, W).
         published: the authors' figures on COCO val2017 with detector boxes, not measured here.
         backbone_from_teacher: whether training starts the backbone from the teacher's weights.
-        mean: mean of RGB in [0, 1] for normalising crops.
-        std: standard deviation of RGB for normalising crops.
+        mean: mean of RGB in [0, 1] that the network expects without `pretrained`.
+        std: standard deviation of RGB likewise.
     """
 
     name: str
@@ -48,6 +48,7 @@ class ModelSpec:
 
 
 _STEM = {"stem_channels": 64, "stem_blocks": 4}
+_TIMM = {"backbone_options": None, "strides": [4]}
 _TEACHER = {"hidden_dim": None, "heatmap_activation": "none"}
 _SPECS = {
     spec.name: spec
@@ -61,9 +62,8 @@ _SPECS = {
             ENCODER, published={"parameters_m": 21.27, "gmacs": 10.33, "ap": 74.4}, backbone_from_teacher=True,
         ),
         ModelSpec(
-            "student_timm", "student", "a student on any timm backbone with a stride-4 feature", "ours",
-            "the paper's encoder and head on timm's networks", "timm",
-            {"backbone": "resnet18", "backbone_options": None} | ENCODER,
+            "student_timm", "student", "a student on any timm backbone", "ours",
+            "the paper's encoder and head on timm's networks", "timm", {"backbone": "resnet18"} | _TIMM | ENCODER,
         ),
         ModelSpec(
             "student_xs", "student", "DistilPose made small enough for two CPU cores", "ours",
@@ -81,7 +81,7 @@ _SPECS = {
         ModelSpec(
             "teacher_timm", "teacher", "a plain heat-map network, without tokens, on any timm backbone", "ours",
             "timm's networks with one 1 x 1 convolution, as HRNet has it (Sun et al., CVPR 2019)", "timm",
-            {"backbone": "hrnet_w18_small", "backbone_options": None, "heatmap_activation": "none"},
+            {"backbone": "hrnet_w18_small"} | _TIMM | {"heatmap_activation": "none"},
         ),
         ModelSpec(
             "teacher_xs", "teacher", "a teacher small enough for two CPU cores", "ours",
