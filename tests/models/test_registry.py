@@ -48,7 +48,9 @@ def test_every_model_runs_and_rebuilds_from_its_config(name):
     if model.encoder is None:
         assert (output.visual_tokens, output.keypoint_tokens) == (None, None)
     else:
-        assert output.visual_tokens.shape == (1, height * width // 12, model.encoder.width)
+        stride, patch = model.config.get("strides", [4])[0], model.config["patch_size"]
+        tokens = height * 4 // (stride * patch[0]) * (width * 4 // (stride * patch[1]))
+        assert output.visual_tokens.shape == (1, tokens, model.encoder.width)
     again = create_model(**config)
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
     assert (again.skeleton, again.input_size, again.config) == (model.skeleton, model.input_size, config)

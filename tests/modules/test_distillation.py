@@ -67,10 +67,17 @@ def _batch(joints=17):
     )
 
 
-@pytest.mark.parametrize("whose", ["student", "teacher"])
-def test_crops_are_normalised_by_imagenets_mean(whose):
-    with pytest.raises(DistilPoseError, match=rf"{whose}_xs .*\(0\.5, 0\.5, 0\.5\).*model\.mean"):
-        distillation(**{f"{whose}_options": {"mean": (0.5, 0.5, 0.5)}})
+def test_student_and_teacher_each_see_their_own_pixels(monkeypatch):
+    """Both read one batch; a network of another mean converts it."""
+    module = distillation(student_options={"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)})
+    seen = {}
+    for role, model in (("student", module.model), ("teacher", module.teacher.model)):
+        model.backbone.register_forward_pre_hook(lambda _, inputs, role=role: seen.update({role: inputs[0]}))
+    batch = _batch()
+    module.terms(batch)
+    assert torch.equal(seen["teacher"], batch.image)
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (module.model.mean, module.model.std))
+    torch.testing.assert_close(seen["student"], (batch.image * std + mean - 0.5) / 0.25)
 
 
 def test_scores_are_trained_only_with_a_confidence_term():
