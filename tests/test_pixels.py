@@ -126,5 +126,7 @@ def test_exported_files(root, checkpoint, tmp_path, normalise):
     scores = expected.scores if model.scores_trained else torch.ones_like(expected.scores)
     np.testing.assert_allclose(poses.scores, scores.numpy(), atol=1e-4)
     centre = np.array(boxes)[:, None, :2] + np.array(boxes)[:, None, 2:] / 2
-    spread = (poses.keypoints - centre) / (expected.keypoints.numpy() - 0.5)  # pixels of the photograph a crop, per person
+    spread = (poses.keypoints - centre) / (
+        expected.keypoints.numpy() - 0.5
+    )  # pixels of the photograph a crop, per person
     assert np.ptp(spread, axis=1).max() < 0.05 * spread.mean()

@@ -87,5 +87,3 @@ def test_a_failing_download_names_the_network_and_a_way_out(tmp_path):
 def test_the_stem_has_no_imagenet_weights():
     with pytest.raises(DistilPoseError, match=r"student_s.*stem.*pretrained=False"):
         create_model("student_s", pretrained=True)
-
-

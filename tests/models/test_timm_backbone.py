@@ -86,7 +86,9 @@ def test_files_with_layers_that_are_left_out_now_still_load(tmp_path):
     """Earlier versions kept the later layers of an EfficientNet, frozen."""
     model = student("tf_efficientnet_lite0", [4], patch_size=(4, 3)).eval()
     whole = timm.create_model("tf_efficientnet_lite0", features_only=True)
-    later = {f"backbone.network.{name}": value for name, value in whole.state_dict().items() if name.startswith("blocks.5")}
+    later = {
+        f"backbone.network.{name}": value for name, value in whole.state_dict().items() if name.startswith("blocks.5")
+    }
     model.load_state_dict({**model.state_dict(), **later})
     with pytest.raises(RuntimeError, match="nonsense"):
         model.load_state_dict({**model.state_dict(), "backbone.network.nonsense": torch.zeros(1)})
@@ -126,7 +128,9 @@ def test_positions_are_resampled_to_the_crop(tmp_path):
 
     whole = timm.create_model("vit_tiny_patch16_224", depth=3)
     save_file(whole.state_dict(), tmp_path / "vit.safetensors")
-    model = student("vit_tiny_patch16_224", [16], pretrained=tmp_path / "vit.safetensors", backbone_options={"depth": 3})
+    model = student(
+        "vit_tiny_patch16_224", [16], pretrained=tmp_path / "vit.safetensors", backbone_options={"depth": 3}
+    )
     positions = model.backbone.network.model.pos_embed
     assert positions.shape == (1, 1 + 8 * 6, 192)
     expected = timm.layers.resample_abs_pos_embed(whole.pos_embed, (8, 6))

@@ -77,7 +77,12 @@ def test_files_of_other_networks_name_tensors(saved):
 def test_files_that_cannot_be_read(tmp_path):
     torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "a.pth")
     (tmp_path / "b.safetensors").write_bytes(b"no tensors")
-    for name, fact in (("a.pth", "safetensors"), ("b.safetensors", "copy"), ("c.safetensors", "exist"), ("maybe", "true")):
+    for name, fact in (
+        ("a.pth", "safetensors"),
+        ("b.safetensors", "copy"),
+        ("c.safetensors", "exist"),
+        ("maybe", "true"),
+    ):
         with pytest.raises(DistilPoseError) as error:
             student("resnet18", tmp_path / name)
         assert name in str(error.value)

@@ -138,6 +138,23 @@ def test_project_tokens(monkeypatch):
     assert not list(module.loss.parameters())
 
 
+@pytest.mark.parametrize(
+    ("backbone", "strides", "grid"),
+    [("vit_tiny_patch16_224", [16], (4, 3)), ("tf_efficientnet_lite0", [16, 8], (4, 3)), ("resnet18", [8], (8, 6))],
+)
+def test_tokens_of_students_on_timms_networks(monkeypatch, backbone, strides, grid):
+    """Their grids and widths differ from every teacher's."""
+    options = {"backbone": backbone, "strides": strides, "patch_size": [1, 1], "input_size": (64, 48), "width": 32}
+    module = distillation("student_timm", student_options=options, loss=DistillationLoss(project_tokens=True))
+    logged = {}
+    monkeypatch.setattr(module, "log_terms", lambda terms, persons: logged.update(terms))
+    module.training_step(_batch(), 0).backward()
+    assert module.model.encoder.token_shape == (*grid, 32)
+    assert logged["visual_token"] > 0
+    assert logged["keypoint_token"] > 0
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
 def test_only_compared_tokens_are_projected():
     """Distributed training fails on a map that no term uses."""
     module = distillation(teacher_options={"width": 48}, loss=DistillationLoss(visual_token=0, project_tokens=True))

@@ -49,6 +49,7 @@ class ModelSpec:
 
 _STEM = {"stem_channels": 64, "stem_blocks": 4}
 _TIMM = {"backbone_options": None, "strides": [4]}
+_CELLS = _TIMM | ENCODER | {"strides": [16], "patch_size": [1, 1]}  # a token for each cell
 _TEACHER = {"hidden_dim": None, "heatmap_activation": "none"}
 _SPECS = {
     spec.name: spec
@@ -58,8 +59,19 @@ _SPECS = {
             published={"parameters_m": 5.36, "gmacs": 2.38, "ap": 71.6, "fps_v100": 40.2},
         ),
         ModelSpec(
+            "student_base", "student", "a stronger student: MobileNetV4 to the end, its features fused at stride 16", "ours",
+            "chosen by size and latency (docs/method.md)", "timm",
+            {"backbone": "mobilenetv4_conv_medium"} | _CELLS | {"strides": [16, 32], "width": 256, "depth": 4},
+        ),
+        ModelSpec(
             "student_l", "student", "DistilPose-L: HRNet-W48 without stage 4", "paper", PAPER, "hrnet_w48_stage3",
             ENCODER, published={"parameters_m": 21.27, "gmacs": 10.33, "ap": 74.4}, backbone_from_teacher=True,
+        ),
+        ModelSpec(
+            "student_lite", "student", "a student for phones and CPUs: EfficientNet-Lite0 down to stride 16", "ours",
+            "chosen by size and latency (docs/method.md)", "timm",
+            {"backbone": "tf_efficientnet_lite0"} | _CELLS | {"depth": 4, "heads": 6},
+            mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
         ),
         ModelSpec(
             "student_timm", "student", "a student on any timm backbone", "ours",
