@@ -10,7 +10,7 @@ import timm
 import torch
 
 from distilpose.errors import DistilPoseError
-from distilpose.models import count_parameters, create_model, timm_weights
+from distilpose.models import create_model, timm_weights
 from distilpose.models.hrnet import HRNetW48
 from distilpose.models.stem import Stem
 
