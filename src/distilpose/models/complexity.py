@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -36,37 +37,32 @@ def count_gmacs(model: PoseModel) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def _convolution(images: Any, weight: Any, bias: Any, *_: Any, out_val: Any, **__: Any) -> int:
-    return out_val.numel() * (weight[0].numel() + (bias is not None))
+# each function takes the shapes of an operation's tensors
+def _convolution(images: Any, weight: Any, bias: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    return math.prod(out_shape) * (math.prod(weight[1:]) + (bias is not None))
 
 
-def _mm(first: Any, second: Any, *_: Any, out_val: Any, **__: Any) -> int:
-    return out_val.numel() * first.shape[1]
+def _mm(first: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    return math.prod(out_shape) * first[1]
 
 
-def _addmm(bias: Any, first: Any, second: Any, *_: Any, out_val: Any, **__: Any) -> int:
-    return out_val.numel() * first.shape[1]
+def _addmm(bias: Any, first: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    return math.prod(out_shape) * first[1]
 
 
-def _norm(*_: Any, out_val: Any, **__: Any) -> int:
-    return 2 * out_val[0].numel()
+def _norm(*_: Any, out_shape: Any, **__: Any) -> int:
+    return 2 * math.prod(out_shape[0])
 
 
-def _one(*_: Any, out_val: Any, **__: Any) -> int:
-    return out_val.numel()
+def _output(*_: Any, out_shape: Any, **__: Any) -> int:
+    return math.prod(out_shape)
 
 
-def _zero(*_: Any, **__: Any) -> int:
-    return 0
-
-
-for _function in (_convolution, _mm, _addmm, _norm, _one, _zero):
-    _function._get_raw = True  # type: ignore[attr-defined] # tensors instead of their shapes
 _RULE: dict[Any, Any] = {
-    **dict.fromkeys(flop_registry, _zero),
+    **dict.fromkeys(flop_registry, lambda *_, **__: 0),
     **dict.fromkeys((aten.convolution, aten.cudnn_convolution), _convolution),
     aten.mm: _mm,
     aten.addmm: _addmm,
     **dict.fromkeys((aten.native_batch_norm, aten.cudnn_batch_norm, aten.native_layer_norm), _norm),
-    **dict.fromkeys((aten.relu, aten.relu_, aten.upsample_nearest2d), _one),
+    **dict.fromkeys((aten.relu, aten.relu_, aten.upsample_nearest2d), _output),
 }

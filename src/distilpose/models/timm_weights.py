@@ -34,11 +34,11 @@ def create_features(name: str, pretrained: bool | str | Path, /, **options: Any)
         DistilPoseError: timm cannot build the network; its weights are neither cached nor reachable; the file is missing, has
             another format, or holds another network.
     """
-    from_file = not isinstance(pretrained, bool)
-    if from_file:
-        _check_file(Path(pretrained), name, options)
+    file = None if isinstance(pretrained, bool) else Path(pretrained)
+    if file is not None:
+        _check_file(file, name, options)
         # some networks have their own loader for files of other formats
-        options["pretrained_cfg_overlay"] = {"file": str(pretrained), "custom_load": False}
+        options["pretrained_cfg_overlay"] = {"file": str(file), "custom_load": False}
     elif pretrained and not (options.get("pretrained_cfg_overlay") or {}).get("file"):
         options["pretrained_cfg_overlay"] = _cached_weights(name)
     try:
@@ -50,10 +50,10 @@ def create_features(name: str, pretrained: bool | str | Path, /, **options: Any)
                 f"timm cannot build backbone {name!r}{given} ({first_line(error)}): give a name of timm.list_models(), "
                 "such as resnet18, and options that this network takes."
             ) from error
-        if from_file:
+        if file is not None:
             tensors = _MISMATCH.findall(str(error))
             reason = f"{', '.join(tensors[:3])} have another shape" if tensors else first_line(error)
-            raise _other_network(Path(pretrained), name, reason) from error
+            raise _other_network(file, name, reason) from error
         raise DistilPoseError(
             f"The ImageNet weights of {name} could not be loaded ({first_line(error)}): try again, or {WITHOUT}."
         ) from error
