@@ -2,11 +2,13 @@
 
 How to add a kind of teacher:
 
+0. A network that maps its crops to heat maps is a subclass of `Network` (network.py), which is live and recorded at once;
+   `module.py` is an example. Otherwise:
 1. Write one file here with a subclass of `Teacher` (heat maps for the crops of a training), of `Source` (heat maps of whole
    photographs, to be recorded), or of both. Its constructor declares the settings, with ranges as annotations.
 2. Write a loader, such as `load_teacher`, that makes it from the settings of a file in `conf/teacher/`, which names the
    loader as its `_target_`. Export it from `distilpose.modules`.
-3. For a `Source`, add it to `SOURCES` in `distilpose/record.py`.
+3. For a `Source`, add it to `_SOURCES` in `sources.py`.
 4. Add it to the kinds in `tests/teachers/test_base.py`, which tests the interface of every kind.
 """
 
