@@ -105,12 +105,6 @@ def test_a_calibration_of_another_model_or_flip_test_is_told(tiny_coco, checkpoi
     assert "was fitted to" not in caplog.text
 
 
-def test_a_model_of_another_normalisation(tiny_coco, tmp_path):
-    file = save_model(create_model("student_xs", std=(0.5, 0.5, 0.5)), tmp_path / "other.safetensors")
-    with pytest.raises(DistilPoseError, match=r"student_xs .*std \(0\.5, 0\.5, 0\.5\)"):
-        evaluate(tiny_coco(val=4), f"checkpoint={file}", f"output={tmp_path / 'out'}")
-
-
 def test_too_few_labels_for_a_calibration(tiny_coco, tmp_path):
     skeleton = Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"])
     file = save_model(create_model("student_xs", skeleton=skeleton), tmp_path / "paws.safetensors")
