@@ -73,7 +73,7 @@ def test_model_configurations_have_the_registrys_defaults(name):
     for option, default in spec.options.items():
         if option in cfg:
             assert cfg[option] == default, option
-    assert set(cfg) <= {"_target_", "_convert_", "name", "input_size", "pretrained", *spec.options}
+    assert set(cfg) <= {"_target_", "_convert_", "name", "input_size", "pretrained", "mean", "std", *spec.options}
 
 
 @pytest.mark.parametrize("name", options("loss"))

@@ -18,7 +18,6 @@ from distilpose.errors import DistilPoseError
 from distilpose.evaluation import (
     FlipTest,
     beyond_limit,
-    check_normalisation,
     check_same_joints,
     choose_device,
     coco_metrics,
@@ -146,7 +145,6 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     """Metrics of a model under each protocol. All protocols with the same boxes share the forward passes."""
     boxes, notes = _boxes(cfg)
     model = load_model(cfg.checkpoint, cfg.weights_kind).to(choose_device(cfg.device))
-    check_normalisation(model)
     own = data_padding(local_file(cfg.checkpoint), cfg.data)
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size), **own)
     datamodule.prepare_data()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from dots import export_onnx
 from torch.utils.data import default_collate
+from vitposes import small_vitpose
 
 from distilpose import create_model
 from distilpose.data import CocoKeypoints
@@ -30,12 +31,14 @@ from distilpose.teachers.network import NetworkSource, NetworkTeacher
 from distilpose.teachers.onnx import OnnxNetwork
 from distilpose.teachers.recorder import record
 from distilpose.teachers.several import SeveralSources, SeveralTeachers
+from distilpose.teachers.vitpose import VitPoseNetwork
 
 SMALL = {"depth": 1, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads": 2}
 # joints of COCO in another order, and one that no teacher knows
 BODY = Skeleton.from_names(["right_knee", "left_knee", "nose", "left_wrist", "tail"])
 KINDS = ["checkpoint", "checkpoint at another size", "recorded", "blazepose", "labels", "module", "onnx", "several"]
-SOURCES = ["checkpoint", "blazepose", "module", "onnx", "several"]
+KINDS += ["vitpose", "vitpose recorded"]
+SOURCES = ["checkpoint", "blazepose", "module", "onnx", "several", "vitpose"]
 
 
 class StubBlazePose:
@@ -72,6 +75,10 @@ def make_file() -> OnnxNetwork:
     return network
 
 
+def make_vitpose() -> VitPoseNetwork:
+    return VitPoseNetwork(small_vitpose(experts=3), "vitpose", {"sha256": "digest"}, expert=1)
+
+
 def make_source(kind: str) -> Source:
     if kind == "several":
         return SeveralSources([make_source("checkpoint"), make_source("module")])
@@ -80,6 +87,7 @@ def make_source(kind: str) -> Source:
         "blazepose": lambda: BlazePoseSource(StubBlazePose(), 2, 1),
         "module": lambda: NetworkSource(make_module()),
         "onnx": lambda: NetworkSource(make_file()),
+        "vitpose": lambda: NetworkSource(make_vitpose()),
     }
     return makers[kind]()
 
@@ -112,9 +120,13 @@ def teacher(request, persons, tmp_path, monkeypatch) -> Teacher:
         return NetworkTeacher(make_module(), check=False)
     if request.param == "onnx":
         return NetworkTeacher(make_file(), check=False)
+    if request.param == "vitpose":
+        return NetworkTeacher(make_vitpose(), check=False)
+    if request.param == "vitpose recorded":
+        return load_recorded(record(make_source("vitpose"), persons, tmp_path / "recording").path, check=False)
     if request.param == "several":
         return SeveralTeachers(
-            {"one": FrozenTeacher(make_network(), check=False), "two": NetworkTeacher(make_module())}
+            {"one": FrozenTeacher(make_network(), check=False), "two": NetworkTeacher(make_module(), check=False)}
         )
     if request.param == "blazepose":
         monkeypatch.setattr(blazepose, "BlazePose", StubBlazePose)
@@ -130,7 +142,11 @@ def test_output_is_in_the_students_joints_and_cells(teacher, student, batch):
     assert output.heatmaps.shape == (len(batch.image), 5, *student.heatmap_size)
     assert output.heatmaps.isfinite().all()
     assert not any(field.requires_grad for field in output if field is not None)
-    assert (output.visual_tokens is None) == (output.keypoint_tokens is None) == (teacher.model is None)
+    assert (output.visual_tokens is None) == (teacher.token_shape is None)
+    assert (output.keypoint_tokens is None) == (teacher.model is None)
+    if output.visual_tokens is not None:
+        rows, columns, width = teacher.token_shape
+        assert output.visual_tokens.shape == (len(batch.image), rows * columns, width)
     if output.keypoint_tokens is not None:
         assert output.keypoint_tokens.shape[:2] == (len(batch.image), 5)
     if output.trust is not None:

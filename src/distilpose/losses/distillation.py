@@ -140,7 +140,8 @@ class DistillationLoss(nn.Module):
         if not self.needs_tokens or (student is not None and student == teacher):
             return
         if student is None or teacher is None:
-            raise DistilPoseError("This teacher has no tokens: set loss.visual_token=0 loss.keypoint_token=0.")
+            which = "teacher" if teacher is None else "student"
+            raise DistilPoseError(f"This {which} has no tokens: set loss.visual_token=0 loss.keypoint_token=0.")
         if not self.project_tokens:
             raise DistilPoseError(
                 f"The student's visual tokens are {tuple(student)} and the teacher's {tuple(teacher)} (rows, columns, width), "

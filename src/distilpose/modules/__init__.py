@@ -13,6 +13,7 @@ from distilpose.teachers.module import load_module
 from distilpose.teachers.onnx import load_onnx
 from distilpose.teachers.recorded import RecordedTeacher, load_recorded
 from distilpose.teachers.several import load_several
+from distilpose.teachers.vitpose import load_vitpose
 
 __all__ = [
     "DistillationModule",
@@ -27,4 +28,5 @@ __all__ = [
     "load_recorded",
     "load_several",
     "load_teacher",
+    "load_vitpose",
 ]

@@ -62,8 +62,13 @@ class DistillationModule(PoseModule):
         model.set_scores_trained(loss.trains_scores)
 
     def _check_tokens(self, teacher: Teacher) -> None:
-        """Raise an error if the loss compares keypoint tokens and the teacher has visual tokens only."""
-        if self.loss.weights["keypoint_token"] > 0 and teacher.model is None and teacher.token_shape is not None:
+        """Raise an error if the loss compares tokens that the teacher does not have."""
+        if self.loss.needs_tokens and teacher.token_shape is None:
+            advice = f"{teacher.tokens_advice}, or " if teacher.tokens_advice else ""
+            raise DistilPoseError(
+                f"The teacher {teacher.name} has no tokens: {advice}set loss.visual_token=0 loss.keypoint_token=0."
+            )
+        if self.loss.weights["keypoint_token"] > 0 and teacher.model is None:
             raise DistilPoseError(
                 f"The teacher {teacher.name} has visual tokens and no keypoint tokens: set loss.keypoint_token=0 (and "
                 "loss.project_tokens=true)."

@@ -47,6 +47,7 @@ class Teacher(ABC):
         model: the teacher's `PoseModel`, which gives tokens and backbone weights to the student; None if it has none.
         reads_images: whether the teacher computes its output from the crop, so that it works for any person. False for
             teachers that know only the training persons, or only the labels.
+        tokens_advice: how to get tokens if it has none, for the message; empty if there is no way.
         student: the student set by `set_student`.
     """
 
@@ -55,6 +56,7 @@ class Teacher(ABC):
     floor: float = 0.0
     model: PoseModel | None = None
     reads_images: bool = False
+    tokens_advice: str = ""
     student: PoseModel
 
     @property

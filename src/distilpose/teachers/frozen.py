@@ -17,7 +17,6 @@ from torch import Tensor
 from distilpose.data import CocoDataModule
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import check_normalisation
 from distilpose.files import sha256_of
 from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel, load_model
@@ -85,7 +84,6 @@ class FrozenTeacher(Teacher):
                 f"model.input_size={list(size)}, or teacher.resize=true to resize the student's crops, or record the teacher "
                 "at its own size (python -m distilpose.record)."
             )
-        check_normalisation(self.model)
         joints = match_joints(self.skeleton, student.skeleton)
         self._joints = None if student.skeleton.names == self.skeleton.names else joints
         self.student = student

@@ -123,6 +123,11 @@ class NetworkTeacher(Teacher):
         size, (height, width) = (student.input_size[0], student.input_size[1]), convention.input_size
         _, shift = convention.of_crop(size)
         self._has_bars = max(shift) >= 1
+        if self._has_bars and self.network.token_shape is not None:
+            self.tokens_advice = (
+                f"pass model.input_size=[{height},{width}] or another size of its aspect, as tokens of a crop with black bars "
+                "do not fit the student's"
+            )
         if self._has_bars and not self.pad:
             raise DistilPoseError(
                 f"The teacher {self.name} reads crops of {height} x {width} and the student of {size[0]} x {size[1]} (H x W), "

@@ -37,6 +37,10 @@ class RecordedTeacher(Teacher):
         check: reject a recording whose accuracy on labelled joints is near the mean pose's.
     """
 
+    tokens_advice = (
+        "use the teacher live (such as teacher=vitpose or teacher=checkpoint), as recordings hold heat maps only"
+    )
+
     def __init__(self, recording: Recording, sigma: float = 1.0, least_trust: float = 0.0, check: bool = True):
         self.recording = recording
         self.skeleton = recording.skeleton

@@ -172,8 +172,10 @@ def _write(
     heatmaps = result.heatmaps[:, joints]
     height, width = heatmaps.shape[-2:]
     tensor = torch.from_numpy(np.ascontiguousarray(heatmaps))
-    places, _ = decode_heatmaps(tensor)
-    cells = places.double().numpy() * (width, height)
+    if result.cells is None:
+        cells = decode_heatmaps(tensor)[0].double().numpy() * (width, height)
+    else:
+        cells = result.cells[:, joints].astype(np.float64)
     turn, shift = result.warps[:, :, :2], result.warps[:, None, :, 2]
     maps[chunk] = heatmaps
     persons["warp"][chunk] = result.warps
