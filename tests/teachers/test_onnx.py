@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import pickle
 import sys
 
@@ -18,12 +19,14 @@ from torch import nn
 
 from distilpose import create_model
 from distilpose.cli.paths import CONFIG_DIR
+from distilpose.data import CocoKeypoints
 from distilpose.data.geometry import warp_image
 from distilpose.errors import DistilPoseError
 from distilpose.export import main as export_command
 from distilpose.models import save_model
 from distilpose.modules import FrozenTeacher, load_onnx
 from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD
+from distilpose.record import main as record_command
 from distilpose.skeleton import Skeleton
 from distilpose.teachers.convention import Convention
 from distilpose.teachers.heatmaps import peak_confidence
@@ -437,3 +440,22 @@ def test_a_teacher_of_another_aspect_or_other_joints(tmp_path):
     teacher = load_onnx(tmp_path / "dots.onnx", ["beak", "tail", "wing"], pad=True)
     with pytest.raises(DistilPoseError, match="beak"):
         teacher.set_student(create_model("student_xs", input_size=(64, 48), **SMALL))
+
+
+def test_the_command_records_a_file_and_says_what_it_assumed(tiny_coco, tmp_path, caplog):
+    root = tiny_coco(train=3)
+    torch.manual_seed(0)
+    file = export_onnx(nn.Conv2d(3, 17, 4, stride=4), tmp_path / "vitpose.onnx", (64, 48))
+    settings = ["data=custom", f"data.root={root}", "device=cpu", "teacher=onnx", f"teacher.file={file}"]
+    with (
+        initialize_config_dir(str(CONFIG_DIR), version_base="1.3"),
+        caplog.at_level(logging.INFO, logger="distilpose"),
+    ):
+        recording = record_command.__wrapped__(compose("record", [*settings, f"output={tmp_path / 'recording'}"]))
+    assert "teacher.rule=udp" in caplog.text
+    source = NetworkSource(OnnxNetwork(file))
+    dataset = CocoKeypoints(root / "annotations" / "train.json", root / "train", input_size=(64, 48))
+    images = [dataset.read_image(int(number)) for number in dataset.instances.image_ids]
+    expected = source(images, dataset.instances.boxes)
+    np.testing.assert_allclose(recording.maps, expected.heatmaps, atol=2e-3)
+    assert recording.about["source"] == source.about
