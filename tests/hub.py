@@ -63,9 +63,17 @@ def hub(writable: bool = True):
             name, _, file = self.path.lstrip("/").partition("/resolve/")
             if name.startswith("api/models/"):
                 name = name.removeprefix("api/models/").partition("/revision")[0]
+                name, is_tree, _ = name.partition("/tree/")
+                if name not in files:
+                    return self.answer({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
+                if is_tree:
+                    rows = [
+                        {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                        for path, content in files[name].items()
+                    ]
+                    return self.answer(rows)
                 return self.answer(
-                    {"id": name, "sha": COMMIT, "siblings": []} if name in files else {"error": "no"},
-                    200 if name in files else 404,
+                    {"id": name, "sha": COMMIT, "siblings": [{"rfilename": path} for path in files[name]]}
                 )
             file = file.partition("/")[2]
             if name not in files:

@@ -26,7 +26,7 @@ LAYERS = [
     ("loggers", "visualization"),
     ("evaluation",),
     ("models", "data"),
-    ("losses",),
+    ("losses", "export_metadata"),
     ("outputs", "skeleton"),
     ("skeleton_fields",),
     ("joint_names",),

@@ -73,7 +73,7 @@ def test_model_configurations_have_the_registrys_defaults(name):
     for option, default in spec.options.items():
         if option in cfg:
             assert cfg[option] == default, option
-    assert set(cfg) <= {"_target_", "_convert_", "name", "input_size", "pretrained", *spec.options}
+    assert set(cfg) <= {"_target_", "_convert_", "name", "input_size", "pretrained", "mean", "std", *spec.options}
 
 
 @pytest.mark.parametrize("name", options("loss"))
@@ -179,9 +179,7 @@ def test_sweeps(name):
     assert set(cfg.hydra.sweeper.params)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in options("teacher") if name not in ("labels", "recorded", "blazepose")]
-)
+@pytest.mark.parametrize("name", ["checkpoint", "ablation", "lspet", "several"])
 def test_a_teacher_needs_a_checkpoint(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a folder without trained teachers
     with pytest.raises(Exception, match=r"teacher\.checkpoint is not set|runs/.* is not a model file"):

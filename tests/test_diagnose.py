@@ -287,13 +287,3 @@ def test_a_student_gets_the_crops_of_its_training(undrawn, tiny_coco, tmp_path, 
     assert re.search(
         r"baseline=.*1\.25\.safetensors was trained with padding 1\.25, but gets crops with 2", caplog.text
     )
-
-
-def test_other_pixels_than_those_of_the_data_are_an_error(tiny_coco, tmp_path):
-    model = create_model("student_xs", **SIZE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    with pytest.raises(DistilPoseError, match=r"0\.5"):
-        diagnose(
-            tiny_coco(val=4),
-            f"checkpoint={save_model(model, tmp_path / 'm.safetensors')}",
-            f"output={tmp_path / 'out'}",
-        )

@@ -9,9 +9,11 @@ import sys
 
 import pytest
 import torch
+from dots import write_persons
 from hydra import compose, initialize_config_dir
 from pycocotools.cocoeval import COCOeval
 
+from distilpose.cli.command import error_message
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.cli.validate_settings import validate
 from distilpose.errors import DistilPoseError
@@ -101,12 +103,6 @@ def test_a_calibration_of_another_model_or_flip_test_is_told(tiny_coco, checkpoi
     caplog.clear()
     Predictor(other, "cpu", calibration=file, padding=1.25)  # a file of an earlier version
     assert "was fitted to" not in caplog.text
-
-
-def test_a_model_of_another_normalisation(tiny_coco, tmp_path):
-    file = save_model(create_model("student_xs", std=(0.5, 0.5, 0.5)), tmp_path / "other.safetensors")
-    with pytest.raises(DistilPoseError, match=r"student_xs .*std \(0\.5, 0\.5, 0\.5\)"):
-        evaluate(tiny_coco(val=4), f"checkpoint={file}", f"output={tmp_path / 'out'}")
 
 
 def test_too_few_labels_for_a_calibration(tiny_coco, tmp_path):
@@ -347,3 +343,72 @@ def test_a_calibration_with_a_category_chosen_among_several(tiny_coco, checkpoin
     settings = ["data.category=1", f"calibration_output={tmp_path / 'c.json'}", f"output={tmp_path / 'out'}"]
     evaluate(root, f"checkpoint={checkpoint}", *settings)
     assert (tmp_path / "c.json").is_file()
+
+
+def dots_of(tmp_path):
+    """A folder of dots, and overrides that evaluate a perfect teacher on it."""
+    write_persons(tmp_path, MIDDLE)
+    data = [f"data.{split}_{kind}={name}" for split in ("train", "val") for kind, name in FILES.items()]
+    return [*data, "teacher=module", "teacher.target=dots.build", f"teacher.joints=[{','.join(MIDDLE)}]"]
+
+
+MIDDLE = ("nose", "neck", "head_top")
+FILES = {"annotations": "dots.json", "images": "."}
+
+
+def test_a_perfect_teacher_has_perfect_metrics_in_its_own_crops(tmp_path, capsys):
+    overrides = dots_of(tmp_path)
+    report = evaluate(tmp_path, *overrides, "protocol=all", "mean_pose=true", f"output={tmp_path / 'out'}")
+    *rows, baseline = report["rows"]
+    assert [(row["flip"], row["rescoring"]) for row in rows] == [
+        ("false", "off"), ("false", "on"), ("true", "off"), ("true", "on")
+    ]  # fmt: skip
+    assert all(row["AP"] == 1 and row["PCK"] == 1 for row in rows)
+    assert baseline["AP"] < 0.5
+    assert report["teacher"]["convention"]["map_size"] == [64, 48]
+    assert "dots.build" in capsys.readouterr().out
+    assert (tmp_path / "out" / "results_gt_flip-true_rescoring-on.json").is_file()
+
+
+def test_a_teacher_is_scored_on_the_joints_that_it_knows(tmp_path, capsys):
+    overrides = dots_of(tmp_path)[:-1]
+    report = evaluate(tmp_path, *overrides, "teacher.joints=[nose,neck,tail]", f"output={tmp_path / 'out'}")
+    assert report["rows"][0]["PCK"] == 1
+    assert "head_top" in capsys.readouterr().out
+    with pytest.raises(DistilPoseError, match=r"beak.*no name in common"):
+        evaluate(tmp_path, *overrides, "teacher.joints=[beak,wing,tail]", f"output={tmp_path / 'other'}")
+
+
+def test_several_teachers_are_evaluated_together(tmp_path):
+    overrides = [
+        word.replace("teacher.", "teacher.first.").replace("teacher=", "teacher@teacher.first=") for word in dots_of(tmp_path)
+    ]  # fmt: skip
+    second = [word.replace("first", "second") for word in overrides if "first" in word]
+    report = evaluate(
+        tmp_path,
+        "teacher=several",
+        *overrides,
+        *second,
+        "teacher.second.joints=[nose,tail,neck]",
+        f"output={tmp_path / 'out'}",
+    )
+    assert report["rows"][0]["PCK"] < 1  # the second exchanges two joints
+    assert len(report["teacher"]["sources"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        (["checkpoint=a.ckpt"], "checkpoint.*teacher"),
+        (["teacher=labels"], "network"),
+        (["teacher.target=dots.absent"], r"teacher\.target=dots\.absent"),
+        (["teacher.joints=[nose,neck]"], "2 names"),
+        (["teacher.input_size=[250,192]"], "250 x 192"),
+        (["flip_test=released"], "flip_test=released"),
+    ],
+)
+def test_mistakes_in_the_teacher_are_one_sentence(tmp_path, changes, facts):
+    overrides = [word for word in dots_of(tmp_path) if changes[0] != "teacher=labels" or "teacher" not in word]
+    with pytest.raises(Exception, match=facts) as error:  # Hydra puts its own around it
+        evaluate(tmp_path, *overrides, *changes, f"output={tmp_path / 'out'}")
+    assert "\n" not in error_message(error.value)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -188,13 +189,28 @@ def test_settings_that_do_not_fit_together(student, tmp_path, monkeypatch, overr
     assert list(tmp_path.iterdir()) == []
 
 
+OF_TIMM = ["student_base", "student_lite", "student_timm"]
+SMALL = [name for name in list_models() if name.endswith(("_xs", "_timm")) or name in OF_TIMM]
+# in each format: what the others of the tests do not have, positions that are resampled to the crop
+TRANSFORMERS = {
+    "dinov2": {"backbone": "vit_small_patch14_dinov2", "strides": [14], "input_size": (112, 84)},
+    "vit": {"backbone": "vit_tiny_patch16_224", "strides": [16], "input_size": (128, 96)},
+    "dinov3": {"backbone": "vit_small_patch16_dinov3", "strides": [16], "input_size": (128, 96)},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [one for one in list_models() if one.endswith(("_xs", "_timm"))])
+@pytest.mark.parametrize("name", [*SMALL, *TRANSFORMERS])
 def test_small_models(run, tmp_path, name):
-    """A student of timm in every format, the others in one: `test_each_format` covers student_xs."""
+    """Students on timm's networks in every format, the others in one: `test_each_format` covers student_xs."""
     torch.manual_seed(0)
     small = {} if name.endswith("_xs") else {"input_size": (128, 96)}
-    save_model(create_model(name, **small), tmp_path / "model.safetensors")
-    for kind, suffix in SUFFIX.items() if name == "student_timm" else [("onnx", SUFFIX["onnx"])]:
+    if name in TRANSFORMERS:
+        if (backbone := TRANSFORMERS[name]["backbone"]) not in timm.list_models():
+            pytest.skip(f"timm {timm.__version__} has no {backbone}")
+        small = {**TRANSFORMERS[name], "patch_size": (1, 1), "depth": 1, "backbone_options": {"depth": 3}}
+    model = create_model("student_timm" if name in TRANSFORMERS else name, **small)
+    save_model(model, tmp_path / "model.safetensors")
+    for kind, suffix in SUFFIX.items() if name in (*OF_TIMM, *TRANSFORMERS) else [("onnx", SUFFIX["onnx"])]:
         status, output_text = run("checkpoint=model.safetensors", f"format={kind}", f"output=out.{suffix}")
-        assert status == 0, output_text
+    assert status == 0, output_text

@@ -41,9 +41,9 @@ ABSENT = {"torch", "torchvision", "lightning", "hydra", "omegaconf", "albumentat
           "annotated_types", "filelock"}  # fmt: skip
 
 
-def exported(folder: Path, name: str, normalise: bool):
+def exported(folder: Path, name: str, normalise: bool, **options):
     torch.manual_seed(0)
-    model = create_model(name, width=32, depth=1).eval()
+    model = create_model(name, **(options or {"width": 32, "depth": 1})).eval()
     model.head.linear.weight.data *= 20  # spreads the joints over the crop
     checkpoint = save_model(model, folder / f"{name}.safetensors")
     about = describe(model, checkpoint, "averaged", "float32", normalise, False, 1.25)
@@ -71,6 +71,15 @@ def test_student_agrees_with_the_predictor(student, photograph, flip_test):
     expected = Predictor(model, "cpu", flip_test=flip_test)(*photograph)
     assert np.ptp(poses.keypoints, axis=1).max() > 20
     np.testing.assert_allclose(poses.keypoints, expected.keypoints.numpy(), atol=0.01)
+    np.testing.assert_allclose(poses.scores, expected.scores.numpy(), atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["student_lite", "student_base", "student_timm"])
+def test_students_on_timms_networks(tmp_path, photograph, name):
+    model, file = exported(tmp_path, name, normalise=True, input_size=(128, 96))
+    poses, expected = Runtime(file)(*photograph), Predictor(model, "cpu")(*photograph)
+    np.testing.assert_allclose(poses.keypoints, expected.keypoints.numpy(), atol=0.02)
     np.testing.assert_allclose(poses.scores, expected.scores.numpy(), atol=1e-3)
 
 

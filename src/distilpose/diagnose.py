@@ -23,7 +23,6 @@ from distilpose.errors import DistilPoseError
 from distilpose.evaluation import (
     FlipTest,
     check_finite,
-    check_normalisation,
     check_same_joints,
     choose_device,
     people_of,
@@ -143,7 +142,6 @@ def _models(cfg: DictConfig) -> dict[str, PoseModel]:
     device = choose_device(cfg.device)
     models = {role: load_model(file).to(device) for role in SETTINGS if (file := _file(cfg, role)) is not None}
     for role, model in models.items():
-        check_normalisation(model)
         expected = "teacher" if role == "teacher" else "student"
         if model.kind != expected:
             raise DistilPoseError(

@@ -1,4 +1,4 @@
-"""Evaluate a model or a results file: `python -m distilpose.evaluate checkpoint=FILE data=coco protocol=all`."""
+"""Evaluate a model, a teacher or a results file: `python -m distilpose.evaluate checkpoint=FILE data=coco protocol=all`."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from distilpose.cli.validate_settings import Group
 from distilpose.data.annotations import load_annotations
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import (
-    MEAN_POSE,
     FlipTest,
     beyond_limit,
-    check_finite,
-    check_normalisation,
     check_same_joints,
     choose_device,
     coco_metrics,
     load_coco,
     load_results,
     markdown_table,
-    mean_pose,
     of_category,
     predict_batches,
-    predict_mean_pose,
     reliability,
-    score_dataset,
 )
-from distilpose.evaluation.reliability import calibration_split, check_enough_labels
-from distilpose.evaluation.table import as_printed, notes_on_persons, table_row
+from distilpose.evaluation.reliability import check_can_calibrate
+from distilpose.evaluation.table import as_printed, mean_pose_row, score_protocols
 from distilpose.files import check_new_folder, sha256_of, write_json
 from distilpose.models import load_model
 from distilpose.models.checkpoint import WeightsKind, weights_digest
 from distilpose.models.remote import local_file
 from distilpose.runs.run_of_checkpoint import data_padding
+from distilpose.teachers.base import match_joints
+from distilpose.teachers.scoring import known_truth, predict_source
+from distilpose.teachers.sources import make_source
 
 if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+
     from distilpose.data import CocoDataModule
-    from distilpose.models.model import PoseModel
+    from distilpose.data.coco import CocoKeypoints
+    from distilpose.outputs import Predictions
 
 COLUMNS = (
     "model", "boxes", "flip", "rescoring", "persons", "AP", "AP50", "AP75", "APM", "APL", "AR", "PCK", "PCK up", "PCK other"
@@ -59,6 +59,7 @@ class EvaluateSettings:
         checkpoint: model to evaluate, a .ckpt or .safetensors of this package.
         weights_kind: which weights to use if the training averaged them (callbacks=ema).
         predictions: COCO keypoint results (JSON) to score instead of a checkpoint.
+        teacher: a teacher of any kind to evaluate instead, in its own crops.
         protocol: boxes of the persons. "detections" are the detector's of data.boxes, as in papers; "all" evaluates all
             combinations of boxes, flip test and rescoring.
         flip_test: average each crop with its mirror image; "released" does it like the published code.
@@ -74,6 +75,7 @@ class EvaluateSettings:
     checkpoint: str | Path | None
     weights_kind: WeightsKind
     predictions: str | Path | None
+    teacher: Group | None
     protocol: Literal["gt", "detections", "all"]
     flip_test: FlipTest
     rescoring: bool
@@ -89,20 +91,23 @@ class EvaluateSettings:
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate, print one table, and write metrics.json and the COCO result rows."""
     output = check_new_folder(cfg.output)
-    if (cfg.checkpoint is None) == (cfg.predictions is None):
+    evaluations = {"checkpoint": evaluate_model, "predictions": evaluate_file, "teacher": evaluate_teacher}
+    given = [name for name in evaluations if cfg.get(name) is not None]
+    if len(given) != 1:
         raise DistilPoseError(
-            "Give either checkpoint=FILE (.ckpt or .safetensors) or predictions=RESULTS.json (COCO keypoint results)."
+            "Give one of checkpoint=FILE (.ckpt or .safetensors), predictions=RESULTS.json (COCO keypoint results) and "
+            f"teacher=KIND{f', not {given[0]} and {given[1]}' if given else ''}."
         )
     if cfg.calibration_output is not None and cfg.checkpoint is None:
         raise DistilPoseError(f"calibration_output={cfg.calibration_output} needs a model: give checkpoint=FILE.")
-    report = evaluate_file(cfg) if cfg.checkpoint is None else evaluate_model(cfg, output)
+    report = evaluations[given[0]](cfg, output)
     write_json(report, output / "metrics.json")
     table = markdown_table([as_printed(row) for row in report["rows"]], COLUMNS)
     print(f"\n{report['source']} on {report['annotations']}", table, *report["notes"], f"Written to {output}", sep="\n")
     return report
 
 
-def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
+def evaluate_file(cfg: DictConfig, output: Path) -> dict[str, Any]:
     """Metrics of a COCO results file. Its rows are scored without rescoring or removal of duplicates."""
     if cfg.data.get("limit_val") is not None:
         raise DistilPoseError(
@@ -127,7 +132,7 @@ def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
         notes.append(f"{len(rows)} of {len(read)} rows have category_id {category}; the others are left out.")
     notes += filter(None, [beyond_limit(rows, category)])
     if cfg.mean_pose:
-        table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
+        table.append(mean_pose_row(datamodule, cfg.nms_threshold))
     return {
         "source": str(cfg.predictions),
         "annotations": str(datamodule.val_annotations),
@@ -139,18 +144,14 @@ def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
 def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     """Metrics of a model under each protocol. All protocols with the same boxes share the forward passes."""
     boxes, notes = _boxes(cfg)
-    flips: Sequence[FlipTest] = [cfg.flip_test]
-    rescorings = [cfg.rescoring]
-    if cfg.protocol == "all":
-        flips, rescorings = list(dict.fromkeys([False, True, cfg.flip_test])), [False, True]
     model = load_model(cfg.checkpoint, cfg.weights_kind).to(choose_device(cfg.device))
-    check_normalisation(model)
     own = data_padding(local_file(cfg.checkpoint), cfg.data)
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size), **own)
     datamodule.prepare_data()
     check_same_joints(cfg.checkpoint, model.skeleton, datamodule.val_annotations, datamodule.skeleton)
     if cfg.calibration_output is not None:
-        _check_calibration(cfg, boxes, model, datamodule)
+        persons = datamodule.val_dataset().instances
+        check_can_calibrate(cfg.calibration_output, "gt" in boxes, model.scores_trained, persons)
     # missing data and a folder that cannot be written are reported before the work starts
     for kind in boxes:
         datamodule.val_dataset(detections=kind == "detections")
@@ -159,30 +160,19 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     output.mkdir(parents=True, exist_ok=True)
     if cfg.calibration_output is not None:
         Path(cfg.calibration_output).parent.mkdir(parents=True, exist_ok=True)
-    table: list[dict[str, Any]] = []
-    for kind in boxes:
-        dataset = datamodule.val_dataset(detections=kind == "detections")
+
+    def predict(dataset: CocoKeypoints, kind: str, flips: Sequence[FlipTest]) -> list[Predictions]:
         loader = datamodule.evaluation_dataloader(detections=kind == "detections")
-        truth = load_coco(dataset.annotations_file)
-        batches = track(loader, f"{len(dataset)} persons, {kind} boxes")
-        for flip, predictions in zip(flips, predict_batches(model, batches, flips), strict=True):
-            check_finite(predictions, cfg.checkpoint)
-            for rescored in rescorings:
-                row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
-                result = score_dataset(predictions, dataset, rescored, cfg.nms_threshold, truth)
-                table.append(table_row(model.name, row, result, dataset))
-                notes += filter(None, [beyond_limit(result.rows, dataset.category_id)])
-                name = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
-                write_json(result.rows, output / name)
-            if cfg.calibration_output is not None and kind == "gt" and flip == cfg.flip_test:
-                annotations = load_annotations(dataset.annotations_file, dataset.category_id, dataset.skeleton)
-                calibrated = reliability(predictions, annotations, dataset.skeleton)
-                about = {"weights": weights_digest(model), "flip_test": cfg.flip_test, "padding": dataset.padding}
-                notes.append(calibrated.save(cfg.calibration_output, checkpoint=str(cfg.checkpoint), **about))
-    if cfg.mean_pose:
-        table.append(_mean_pose_row(datamodule, cfg.nms_threshold))
-    if "gt" in boxes:
-        notes += notes_on_persons(table[0])
+        return predict_batches(model, track(loader, f"{len(dataset)} persons, {kind} boxes"), flips)
+
+    table, more, predictions = score_protocols(model.name, datamodule, boxes, predict, output, **_protocol(cfg))
+    notes += more
+    if cfg.calibration_output is not None:
+        dataset = datamodule.val_dataset()
+        annotations = load_annotations(dataset.annotations_file, dataset.category_id, dataset.skeleton)
+        calibrated = reliability(predictions["gt", cfg.flip_test], annotations, dataset.skeleton)
+        about = {"weights": weights_digest(model), "flip_test": cfg.flip_test, "padding": dataset.padding}
+        notes.append(calibrated.save(cfg.calibration_output, checkpoint=str(cfg.checkpoint), **about))
     if not model.scores_trained:
         notes.append("No loss trained this model's joint scores, so they count as 1.")
     return {
@@ -197,12 +187,43 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     }
 
 
-def _mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str, Any]:
-    """Metrics of the mean-pose baseline: the mean training pose in every ground-truth box."""
-    dataset = datamodule.val_dataset()
-    predictions = predict_mean_pose(mean_pose(datamodule.train_dataset()), dataset)
-    result = score_dataset(predictions, dataset, nms_threshold=nms_threshold)
-    return table_row(MEAN_POSE, {"boxes": "gt"}, result, dataset)
+def evaluate_teacher(cfg: DictConfig, output: Path) -> dict[str, Any]:
+    """Metrics of a teacher of any kind in its own crops, on the joints that it knows."""
+    boxes, notes = _boxes(cfg)
+    if cfg.flip_test == "released":
+        raise DistilPoseError("flip_test=released is for models of this package: give flip_test=true or false.")
+    datamodule: CocoDataModule = instantiate(cfg.data)
+    datamodule.prepare_data()
+    source = make_source(cfg.teacher, datamodule.padding, choose_device(cfg.device))
+    known = [joint is not None for joint in match_joints(source.skeleton, datamodule.skeleton)]
+    output.mkdir(parents=True, exist_ok=True)
+
+    def predict(dataset: CocoKeypoints, kind: str, flips: Sequence[FlipTest]) -> list[Predictions]:
+        return predict_source(source, dataset, [bool(flip) for flip in flips], f"{len(dataset)} persons, {kind} boxes")
+
+    def truth_for(truth: COCO) -> COCO:
+        return known_truth(truth, source, datamodule.skeleton)
+
+    table, more, _ = score_protocols(source.name, datamodule, boxes, predict, output, truth_for, **_protocol(cfg))
+    notes += more
+    if not all(known):
+        names = [name for name, knows in zip(datamodule.skeleton.names, known, strict=True) if not knows]
+        notes.append(f"The teacher does not know {', '.join(names)}: the metrics are on the other {sum(known)} joints.")
+    return {
+        "source": source.name,
+        "teacher": source.about,
+        "annotations": str(datamodule.val_annotations),
+        "nms_threshold": cfg.nms_threshold,
+        "limit": datamodule.limit_val,
+        "rows": table,
+        "notes": list(dict.fromkeys(notes)),
+    }
+
+
+def _protocol(cfg: DictConfig) -> dict[str, Any]:
+    """The settings of `score_protocols`."""
+    names = ("flip_test", "rescoring", "nms_threshold", "mean_pose")
+    return {"every": cfg.protocol == "all", **{name: cfg[name] for name in names}}
 
 
 def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
@@ -221,19 +242,6 @@ def _boxes(cfg: DictConfig) -> tuple[list[str], list[str]]:
         return ["gt", "detections"], []
     reason = "data.boxes is null" if file is None else f"'{file}' does not exist in '{cfg.data.root}'"
     return ["gt"], [f"Ground-truth boxes only, because {reason}: give data.boxes=FILE for detector boxes."]
-
-
-def _check_calibration(cfg: DictConfig, boxes: Sequence[str], model: PoseModel, datamodule: CocoDataModule) -> None:
-    """Raise before the work if the calibration cannot be computed or written."""
-    if Path(cfg.calibration_output).exists():
-        raise DistilPoseError(
-            f"calibration_output={cfg.calibration_output} exists and is not overwritten: give a new name."
-        )
-    if "gt" not in boxes or not model.scores_trained:
-        need = "ground-truth boxes: give protocol=gt" if model.scores_trained else "a model with trained scores"
-        raise DistilPoseError(f"calibration_output={cfg.calibration_output} needs {need}.")
-    persons = datamodule.val_dataset().instances
-    check_enough_labels(persons.labelled[calibration_split(persons.image_ids)])
 
 
 if __name__ == "__main__":

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from annotated_types import Ge, Unit
-from hydra.utils import get_method, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from distilpose.cli.command import command
 from distilpose.cli.validate_settings import Group
-from distilpose.errors import DistilPoseError
 from distilpose.evaluation import choose_device
-from distilpose.modules import load_blazepose, load_teacher
-from distilpose.teachers.base import Source
-from distilpose.teachers.blazepose import blazepose_source
-from distilpose.teachers.frozen import checkpoint_source
 from distilpose.teachers.recorder import describe_accuracy, find_recording, record, recording_accuracy
 from distilpose.teachers.recording_file import Recording
+from distilpose.teachers.sources import make_source
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule
-
-# for each loader of a teacher, the function that makes its source from the same settings, the boxes' padding and a device
-SOURCES: dict[Any, Callable[[DictConfig, float, torch.device], Source]] = {
-    load_teacher: checkpoint_source,
-    load_blazepose: blazepose_source,
-}
 
 
 class RecordSettings:
@@ -56,7 +44,7 @@ class RecordSettings:
 def main(cfg: DictConfig) -> Recording:
     """Record a teacher on every person of a split; the same command continues an interrupted recording."""
     datamodule: CocoDataModule = instantiate(cfg.data, unlabelled=True)  # recording needs only boxes, no labels
-    source = make_source(cfg, datamodule.padding)
+    source = make_source(cfg.teacher, datamodule.padding, choose_device(cfg.device))
     datamodule.prepare_data()
     dataset = datamodule.train_dataset() if cfg.split == "train" else datamodule.val_dataset()
     output = find_recording(source, dataset, cfg.folder) if cfg.output is None else Path(cfg.output)
@@ -65,21 +53,6 @@ def main(cfg: DictConfig) -> Recording:
     print(f"{recording.path}: {len(dataset)} persons, {accuracy}")
     print(f"Distil from it by teacher=recorded teacher.file={recording.path}")
     return recording
-
-
-def make_source(cfg: DictConfig, padding: float) -> Source:
-    """The teacher as a source of heat maps.
-
-    Args:
-        cfg: configuration of the command.
-        padding: factor on the box in a checkpoint's crop.
-    """
-    make = SOURCES.get(get_method(cfg.teacher._target_))
-    if make is None:
-        raise DistilPoseError(
-            f"{cfg.teacher._target_} cannot be recorded: pass teacher=checkpoint or teacher=blazepose."
-        )
-    return make(cfg.teacher, padding, choose_device(cfg.device))
 
 
 if __name__ == "__main__":

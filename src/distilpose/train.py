@@ -22,7 +22,7 @@ from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import check_same_joints
 from distilpose.loggers.wandb_logger import finish_wandb
-from distilpose.models import fit_weights, load_model, start_from
+from distilpose.models import count_gmacs, count_parameters, fit_weights, load_model, start_from
 from distilpose.models.checkpoint import read_torch_file
 from distilpose.modules.pose_module import PoseModule
 from distilpose.runs import preflight
@@ -86,6 +86,7 @@ def fit(cfg: DictConfig, checkpoint: Path | None = None) -> Trainer:
         saved = load_model(checkpoint)
         check_same_joints(checkpoint, saved.skeleton, datamodule.train_annotations, module.model.skeleton)
         fit_weights(module.model, saved.state_dict(), checkpoint)
+        module.model.set_network_normalisation(saved.network_mean, saved.network_std)
     # Lightning does not know that the sampler continues within the epoch
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
     with saved_config(cfg, checkpoint):
@@ -115,6 +116,9 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule, resumes: bool = Fa
     """
     fresh = {"pretrained": False} if resumes and cfg.model.get("pretrained") else {}
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton, **fresh)
+    rank_zero_only(log.info)(
+        f"{model.name}: {count_parameters(model):,} parameters, {count_gmacs(model):.4g} GMACs a crop"
+    )
     rank_zero_only(log.info)(datamodule.skeleton.describe_pairs())
     if resumes and cfg.weights is not None:
         rank_zero_only(log.info)(f"weights={cfg.weights} is not read: the weights of the checkpoint are used.")

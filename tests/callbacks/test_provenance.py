@@ -10,8 +10,10 @@ import torch
 
 from distilpose import create_model
 from distilpose.callbacks import Provenance
-from distilpose.losses import HeatmapMSE
-from distilpose.modules import HeatmapModule
+from distilpose.losses import DistillationLoss, HeatmapMSE
+from distilpose.modules import DistillationModule, HeatmapModule
+from distilpose.teachers.module import ModuleNetwork
+from distilpose.teachers.network import NetworkTeacher
 
 
 class Logger:
@@ -93,3 +95,23 @@ def test_a_file_that_has_changed_between_two_starts_is_named(start, trainer, cap
         file.write_bytes(before)
     assert f"train_annotations ({file}) has changed" in caplog.text
     assert hashlib.sha256(before).hexdigest()[:12] in caplog.text
+
+
+def test_the_teachers_network_and_its_change(trainer, tmp_path, caplog):
+    network = ModuleNetwork(lambda crops: torch.zeros(len(crops), 17, 16, 12), "zeros", (64, 48))
+    loss = DistillationLoss(visual_token=0, keypoint_token=0)
+    student = create_model("student_xs", depth=1, width=32, heads=2)
+    module = DistillationModule(student, loss, NetworkTeacher(network), optimizer=torch.optim.Adam)
+    vars(trainer).update(ckpt_path=None, world_size=1, loggers=[])
+    network.about = {"repository": "someone/vitpose", "revision": "a1b2"}
+    Provenance(tmp_path).on_fit_start(trainer, module)
+    vars(trainer).update(ckpt_path="last.ckpt")
+    Provenance(tmp_path).on_fit_start(trainer, module)
+    assert "changed" not in caplog.text
+    network.about = {**network.about, "revision": "c3d4"}
+    Provenance(tmp_path).on_fit_start(trainer, module)
+    assert "a1b2" in caplog.text
+    assert "c3d4" in caplog.text
+    content = json.loads((tmp_path / "environment.json").read_text())
+    assert content["started"]["teacher"] == {"name": "zeros", "repository": "someone/vitpose", "revision": "a1b2"}
+    assert content["resumed"][-1]["teacher"]["revision"] == "c3d4"

@@ -159,12 +159,22 @@ def exhausted():
     raise MESSAGES["cuda"]
 
 
+def explained():
+    raise DistilPoseError("the hub is unreachable: connect to it") from FileNotFoundError("no entry in the cache")
+
+
+def exhausted_while_loading():
+    raise DistilPoseError("does not take such crops") from MESSAGES["cuda"]
+
+
 def test_a_failure_while_a_group_is_built_is_no_rejected_setting(run):
     """Hydra wraps every exception of a `_target_`: only a rejected argument is a mistake."""
     for function, facts, kept in (
         (rejecting, ["is rejected", "rejected"], False),
+        (explained, ["error: the hub is unreachable: connect to it"], False),
         (failing, ["ConnectionResetError", "crash.log"], True),
         (exhausted, ["memory is exhausted", "crash.log"], True),
+        (exhausted_while_loading, ["memory is exhausted", "crash.log"], True),
     ):
         target = f"{__name__}.{function.__name__}"
         status, printed, log = run(lambda cfg, target=target: instantiate({"_target_": target}))

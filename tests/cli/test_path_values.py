@@ -71,6 +71,13 @@ def test_a_path_is_taken_as_it_is(key, value):
     assert quote_paths([word], PredictSettings) == [word]  # a child process reads the command line again
 
 
+@pytest.mark.parametrize(("value", "read"), [("true", True), ("false", False), ("a=b (1).safetensors",) * 2])
+def test_a_setting_that_is_a_flag_or_a_path(value, read):
+    (word,) = quote_paths([f"model.pretrained={value}"], DECLARED["train"])
+    assert parsed(word).value() == read
+    assert quote_paths([word], DECLARED["train"]) == [word]
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=12))
 def test_any_text_is_a_path(value):

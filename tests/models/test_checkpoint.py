@@ -35,7 +35,7 @@ def same(first, second) -> bool:
 
 
 def test_safetensors_round_trip(model, tmp_path):
-    model.mean = (0.5, 0.5, 0.5)
+    model.set_network_normalisation((0.5, 0.5, 0.5), model.std)
     path = save_model(model.to(memory_format=torch.channels_last), tmp_path / "new" / "model.safetensors")
     assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
     loaded = load_from_package(path)
@@ -44,8 +44,7 @@ def test_safetensors_round_trip(model, tmp_path):
     assert loaded.config == model.config
     assert loaded.skeleton == model.skeleton
     assert loaded.input_size == (32, 24)
-    assert loaded.mean == (0.5, 0.5, 0.5)
-    assert loaded.std == model.std
+    assert (loaded.network_mean, loaded.network_std) == ((0.5, 0.5, 0.5), model.std)
     assert loaded.scores_trained is False
     with safe_open(path, "pt") as file:
         metadata = json.loads(file.metadata()["distilpose"])

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.errors import DistilPoseError
-from distilpose.models import copy_backbone, create_model, list_models, model_spec
+from distilpose.models import copy_backbone, count_parameters, create_model, list_models, model_spec
 from distilpose.outputs import StudentOutput, TeacherOutput
 from distilpose.skeleton import COCO, Skeleton
 
@@ -48,11 +48,61 @@ def test_every_model_runs_and_rebuilds_from_its_config(name):
     if model.encoder is None:
         assert (output.visual_tokens, output.keypoint_tokens) == (None, None)
     else:
-        assert output.visual_tokens.shape == (1, height * width // 12, model.encoder.width)
+        stride, patch = model.config.get("strides", [4])[0], model.config["patch_size"]
+        tokens = height * 4 // (stride * patch[0]) * (width * 4 // (stride * patch[1]))
+        assert output.visual_tokens.shape == (1, tokens, model.encoder.width)
     again = create_model(**config)
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
     assert (again.skeleton, again.input_size, again.config) == (model.skeleton, model.input_size, config)
     assert not any("position" in key for key in model.state_dict())
+
+
+def half_a_crop(name):
+    """A model with random weights for small crops, and two of them."""
+    torch.manual_seed(0)
+    model = create_model(name, input_size=(128, 96)).eval()
+    return model, torch.randn(2, 3, 128, 96)
+
+
+def first(output):
+    return output.keypoints if isinstance(output, StudentOutput) else output.heatmaps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_runs_in_bfloat16(name):
+    model, images = half_a_crop(name)
+    with torch.no_grad():
+        expected = first(model(images))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = first(model(images))
+    assert output.dtype == torch.float32
+    assert 0 < (output - expected).abs().max() < 0.02 * max(1, expected.abs().max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_compiles(name):
+    model, images = half_a_crop(name)
+    with torch.no_grad():
+        expected = first(model(images))
+        torch.testing.assert_close(first(torch.compile(model)(images)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["student_lite", "student_base"])
+@pytest.mark.parametrize("size", [(128, 96), (256, 192)])
+def test_students_with_a_token_for_each_cell(name, size):
+    model = create_model(name, input_size=size).eval()
+    with torch.no_grad():
+        output = model(torch.randn(1, 3, *size))
+    assert output.visual_tokens.shape[1] == size[0] // 16 * (size[1] // 16)
+    assert model.heatmap_size == (size[0] // 4, size[1] // 4)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_named_students_have_their_sizes():
+    assert 2e6 < count_parameters(create_model("student_lite")) < 3e6
+    assert 9e6 < count_parameters(create_model("student_base")) < 11e6
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -67,10 +67,17 @@ def _batch(joints=17):
     )
 
 
-@pytest.mark.parametrize("whose", ["student", "teacher"])
-def test_crops_are_normalised_by_imagenets_mean(whose):
-    with pytest.raises(DistilPoseError, match=rf"{whose}_xs .*\(0\.5, 0\.5, 0\.5\).*model\.mean"):
-        distillation(**{f"{whose}_options": {"mean": (0.5, 0.5, 0.5)}})
+def test_student_and_teacher_each_see_their_own_pixels(monkeypatch):
+    """Both read one batch; a network of another mean converts it."""
+    module = distillation(student_options={"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)})
+    seen = {}
+    for role, model in (("student", module.model), ("teacher", module.teacher.model)):
+        model.backbone.register_forward_pre_hook(lambda _, inputs, role=role: seen.update({role: inputs[0]}))
+    batch = _batch()
+    module.terms(batch)
+    assert torch.equal(seen["teacher"], batch.image)
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (module.model.mean, module.model.std))
+    torch.testing.assert_close(seen["student"], (batch.image * std + mean - 0.5) / 0.25)
 
 
 def test_scores_are_trained_only_with_a_confidence_term():
@@ -129,6 +136,23 @@ def test_project_tokens(monkeypatch):
     module = distillation(teacher_options={"patch_size": [2, 3]}, loss=DistillationLoss(project_tokens=True))
     assert module.loss.projection is not None
     assert not list(module.loss.parameters())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "strides", "grid"),
+    [("vit_tiny_patch16_224", [16], (4, 3)), ("tf_efficientnet_lite0", [16, 8], (4, 3)), ("resnet18", [8], (8, 6))],
+)
+def test_tokens_of_students_on_timms_networks(monkeypatch, backbone, strides, grid):
+    """Their grids and widths differ from every teacher's."""
+    options = {"backbone": backbone, "strides": strides, "patch_size": [1, 1], "input_size": (64, 48), "width": 32}
+    module = distillation("student_timm", student_options=options, loss=DistillationLoss(project_tokens=True))
+    logged = {}
+    monkeypatch.setattr(module, "log_terms", lambda terms, persons: logged.update(terms))
+    module.training_step(_batch(), 0).backward()
+    assert module.model.encoder.token_shape == (*grid, 32)
+    assert logged["visual_token"] > 0
+    assert logged["keypoint_token"] > 0
+    assert all(parameter.grad is not None for parameter in module.parameters())
 
 
 def test_only_compared_tokens_are_projected():

@@ -19,9 +19,14 @@ PLAIN = {"visual_token": 0, "keypoint_token": 0, "confidence": 0, "simulated_hea
 adam = functools.partial(torch.optim.Adam, lr=0.1)
 
 
-def student(**options):
+# on backbones of timm: a convolutional one that is cut, and a transformer
+TIMM = [("tf_efficientnet_lite0", {}), ("vit_tiny_patch16_224", {"backbone_options": {"depth": 3}})]
+
+
+def student(backbone=None, backbone_options=None, **options):
     torch.manual_seed(0)
-    model = create_model("student_xs", **SMALL)
+    of_timm = {"backbone": backbone, "backbone_options": backbone_options, "strides": [16], "patch_size": [1, 1]}
+    model = create_model(**({"name": "student_timm", **of_timm} if backbone else {"name": "student_xs"}), **SMALL)
     return DistillationModule(model, DistillationLoss(**PLAIN), optimizer=adam, **options)
 
 
@@ -86,8 +91,25 @@ def test_a_schedule_keeps_the_ratios():
     assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.1 * rate) for rate in rates]
 
 
-def test_gradient_checkpointing_gives_the_same_gradients():
-    plain, recomputing = student(), student(gradient_checkpointing=True)
+@pytest.mark.parametrize(("backbone", "options"), TIMM)
+def test_frozen_and_decayed_backbones_of_timm(backbone, options):
+    module = student(backbone, **options, frozen=["backbone"])
+    before = {name: value.clone() for name, value in module.model.backbone.state_dict().items()}
+    step(module)
+    assert all(torch.equal(value, before[name]) for name, value in module.model.backbone.state_dict().items())
+    module = student(backbone, **options, layer_decay=0.5)
+    rate_of = {id(p): group["lr"] for group in module._optimizer().param_groups for p in group["params"]}
+    assert rate_of.keys() == {id(parameter) for parameter in module.parameters()}
+    blocks = module.model.backbone.network.get_submodule("model.blocks" if "vit" in backbone else "blocks")
+    rates = [{rate_of[id(parameter)] for parameter in block.parameters()} for block in blocks]
+    rates = [max(block) for block in rates if block]  # the last block of a stage has the stage's highest rate
+    assert rates == sorted(rates)
+    assert rates[0] < rates[-1] == rate_of[id(module.model.head.linear.weight)] == 0.1
+
+
+@pytest.mark.parametrize(("backbone", "options"), [(None, {}), *TIMM])
+def test_gradient_checkpointing_gives_the_same_gradients(backbone, options):
+    plain, recomputing = (student(backbone, **options, gradient_checkpointing=on) for on in (False, True))
     assert torch.equal(step(plain), step(recomputing))
     for (name, one), other in zip(plain.named_parameters(), recomputing.parameters(), strict=True):
         assert torch.equal(one.grad, other.grad) if one.grad is not None else other.grad is None, name

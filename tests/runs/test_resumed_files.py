@@ -18,7 +18,7 @@ from distilpose import train
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.errors import DistilPoseError
-from distilpose.models import create_model, save_model
+from distilpose.models import create_model, load_model, save_model
 from distilpose.runs import resume
 
 TINY = [
@@ -45,6 +45,28 @@ def test_the_file_of_the_first_weights_may_be_gone(run_train, trained, tmp_path)
     assert "weights" in environment["started"]["digests"]
     assert "weights" not in environment["resumed"][0]["digests"]
     assert [row["epoch"] for row in read_table(tmp_path / "run" / "metrics.csv")] == [0, 1]
+
+
+def test_the_file_of_pretrained_weights_may_be_gone(run_train, tiny_coco, tmp_path):
+    """A resumed run takes weights, and the mean and std that they expect, from its checkpoint."""
+    import timm
+    from safetensors.torch import save_file
+
+    save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), file := tmp_path / "a=1 (2).safetensors")
+    options = ["model=student_timm", "model.backbone=tf_efficientnet_lite0", "model.strides=[16]", "model.patch_size=[1,1]",
+               "model.input_size=[64,48]", f"data.root={tiny_coco(train=4, val=3)}", "data.batch_size=4"]  # fmt: skip
+    settings = [option for option in TINY if option != "model=student_xs"]
+    status, printed = run_train(
+        *settings, *options, f"model.pretrained={file}", "trainer.max_epochs=1", "hydra.run.dir=run"
+    )
+    assert status == 0, printed
+    assert printed.count("GMACs") == 1
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert load_model(checkpoint).network_mean == (0.5, 0.5, 0.5)
+    file.unlink()
+    status, printed = run_train("resume=run", "trainer.max_epochs=2")
+    assert status == 0, printed
+    assert load_model(checkpoint).network_mean == (0.5, 0.5, 0.5)
 
 
 def test_a_resumed_run_reads_neither_imagenet_weights_nor_the_teachers_backbone(tiny_coco, monkeypatch, tmp_path):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import tempfile
+from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from dots import export_onnx
 from torch.utils.data import default_collate
+from vitposes import small_vitpose
 
 from distilpose import create_model
 from distilpose.data import CocoKeypoints
@@ -21,13 +26,19 @@ from distilpose.teachers.base import Source, Teacher
 from distilpose.teachers.blazepose import BlazePoseSource
 from distilpose.teachers.blazepose_network import BLAZEPOSE, BlazePoseOutput
 from distilpose.teachers.frozen import CheckpointSource
+from distilpose.teachers.module import ModuleNetwork
+from distilpose.teachers.network import NetworkSource, NetworkTeacher
+from distilpose.teachers.onnx import OnnxNetwork
 from distilpose.teachers.recorder import record
+from distilpose.teachers.several import SeveralSources, SeveralTeachers
+from distilpose.teachers.vitpose import VitPoseNetwork
 
 SMALL = {"depth": 1, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads": 2}
 # joints of COCO in another order, and one that no teacher knows
 BODY = Skeleton.from_names(["right_knee", "left_knee", "nose", "left_wrist", "tail"])
-KINDS = ["checkpoint", "checkpoint at another size", "recorded", "blazepose", "labels"]
-SOURCES = ["checkpoint", "blazepose"]
+KINDS = ["checkpoint", "checkpoint at another size", "recorded", "blazepose", "labels", "module", "onnx", "several"]
+KINDS += ["vitpose", "vitpose recorded"]
+SOURCES = ["checkpoint", "blazepose", "module", "onnx", "several", "vitpose"]
 
 
 class StubBlazePose:
@@ -49,10 +60,36 @@ def make_network():
     return create_model("teacher_xs", **SMALL)
 
 
+def make_module() -> ModuleNetwork:
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 17, 4, stride=4)
+    return ModuleNetwork(lambda crops: layer(crops.float()), "module", (64, 48))
+
+
+@cache
+def make_file() -> OnnxNetwork:
+    torch.manual_seed(0)
+    folder = tempfile.TemporaryDirectory()
+    network = OnnxNetwork(export_onnx(torch.nn.Conv2d(3, 17, 4, stride=4), Path(folder.name) / "conv.onnx", (64, 48)))
+    network.folder = folder  # kept as long as the network
+    return network
+
+
+def make_vitpose() -> VitPoseNetwork:
+    return VitPoseNetwork(small_vitpose(experts=3), "vitpose", {"sha256": "digest"}, expert=1)
+
+
 def make_source(kind: str) -> Source:
-    return (
-        CheckpointSource(make_network(), "digest") if kind == "checkpoint" else BlazePoseSource(StubBlazePose(), 2, 1)
-    )
+    if kind == "several":
+        return SeveralSources([make_source("checkpoint"), make_source("module")])
+    makers = {
+        "checkpoint": lambda: CheckpointSource(make_network(), "digest"),
+        "blazepose": lambda: BlazePoseSource(StubBlazePose(), 2, 1),
+        "module": lambda: NetworkSource(make_module()),
+        "onnx": lambda: NetworkSource(make_file()),
+        "vitpose": lambda: NetworkSource(make_vitpose()),
+    }
+    return makers[kind]()
 
 
 @pytest.fixture
@@ -79,6 +116,18 @@ def teacher(request, persons, tmp_path, monkeypatch) -> Teacher:
         return FrozenTeacher(create_model("teacher_xs", input_size=(96, 72), **SMALL), check=False, resize=True)
     if request.param == "recorded":
         return load_recorded(record(make_source("checkpoint"), persons, tmp_path / "recording").path, check=False)
+    if request.param == "module":
+        return NetworkTeacher(make_module(), check=False)
+    if request.param == "onnx":
+        return NetworkTeacher(make_file(), check=False)
+    if request.param == "vitpose":
+        return NetworkTeacher(make_vitpose(), check=False)
+    if request.param == "vitpose recorded":
+        return load_recorded(record(make_source("vitpose"), persons, tmp_path / "recording").path, check=False)
+    if request.param == "several":
+        return SeveralTeachers(
+            {"one": FrozenTeacher(make_network(), check=False), "two": NetworkTeacher(make_module(), check=False)}
+        )
     if request.param == "blazepose":
         monkeypatch.setattr(blazepose, "BlazePose", StubBlazePose)
         data = SimpleNamespace(prepare_data=lambda: None, train_dataset=lambda: persons)
@@ -93,7 +142,11 @@ def test_output_is_in_the_students_joints_and_cells(teacher, student, batch):
     assert output.heatmaps.shape == (len(batch.image), 5, *student.heatmap_size)
     assert output.heatmaps.isfinite().all()
     assert not any(field.requires_grad for field in output if field is not None)
-    assert (output.visual_tokens is None) == (output.keypoint_tokens is None) == (teacher.model is None)
+    assert (output.visual_tokens is None) == (teacher.token_shape is None)
+    assert (output.keypoint_tokens is None) == (teacher.model is None)
+    if output.visual_tokens is not None:
+        rows, columns, width = teacher.token_shape
+        assert output.visual_tokens.shape == (len(batch.image), rows * columns, width)
     if output.keypoint_tokens is not None:
         assert output.keypoint_tokens.shape[:2] == (len(batch.image), 5)
     if output.trust is not None:

@@ -49,6 +49,13 @@ def test_poses_are_those_of_the_predictor(poses, networks, image):
     assert np.abs(np.array(answer["distances"]) - np.linalg.norm(one - two, axis=-1)).max() < 0.02
 
 
+@pytest.mark.parametrize("name", ["student_lite", "student_base", "student_timm"])
+def test_students_on_timms_networks(name, image):
+    predictor = Predictor(create_model(name, input_size=(128, 96)), device="cpu", flip_test=False)
+    (result,) = Poses(predictor, "one")(image, BOXES)["models"]
+    assert np.abs(np.array(result["keypoints"]) - predictor(image, BOXES).keypoints.numpy()).max() < 0.006
+
+
 def test_without_boxes_the_image_is_one_person(poses, networks, image):
     answer = poses(image, None)
     assert answer["boxes"] == [[0, 0, 120, 90]]

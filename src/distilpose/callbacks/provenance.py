@@ -16,6 +16,7 @@ from distilpose.loggers.wandb_logger import sweep_name
 from distilpose.modules import DistillationModule
 from distilpose.runs.folders import CONFIG
 from distilpose.runs.provenance import digests, environment, teacher_files
+from distilpose.teachers.network import NetworkTeacher
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,9 @@ class Provenance(Callback):
         # a resumed run's weights are those of the checkpoint
         used = config if trainer.ckpt_path is None else {**config, "weights": None}
         now["digests"] = self._digests(trainer, pl_module, used)
+        teacher = getattr(pl_module, "teacher", None)
+        if isinstance(teacher, NetworkTeacher):
+            now["teacher"] = {"name": teacher.name, **teacher.network.about}
         self._write({"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **now}, trainer.ckpt_path)
         for logger in trainer.loggers:
             logger.log_hyperparams({**config, "environment": now})
@@ -68,6 +72,7 @@ class Provenance(Callback):
                 old = json.loads(self.file.read_text())
                 content = {"started": old["started"], "resumed": [*old["resumed"], start]}
                 _compare_digests(old["started"], start)
+                _compare_teacher(old["started"], start)
             except (ValueError, KeyError, TypeError) as error:  # the training does not need it
                 quarantine(self.file, error)
                 content = {"started": None, "resumed": [start]}
@@ -83,3 +88,19 @@ def _compare_digests(started: Any, now: dict[str, Any]) -> None:
                 f"{role} ({file['file']}) has changed since the run started: SHA-256 {before[role]['sha256'][:12]} then, "
                 f"{file['sha256'][:12]} now; the run continues with its present content."
             )
+
+
+def _compare_teacher(started: Any, now: dict[str, Any]) -> None:
+    """Warn if the teacher's network differs from that of the first start, such as a branch on the hub that has moved on."""
+    before, present = (started or {}).get("teacher"), now.get("teacher")
+    if before is None or present is None:
+        return
+    changes = [
+        f"{key} {before.get(key)} then, {present.get(key)} now"
+        for key in {**before, **present}
+        if before.get(key) != present.get(key)
+    ]
+    if changes:
+        log.warning(
+            f"The teacher has changed since the run started ({'; '.join(changes)}): the run continues with the present one."
+        )

@@ -38,7 +38,10 @@ def is_user_error(error: BaseException) -> bool:
     if isinstance(error, OSError) and not isinstance(error, CompactHydraException):  # a missing configuration is both
         return _is_about_a_path(error)
     if isinstance(error, InstantiationException):
-        return not any(_is_failure(cause) for cause in list(causes(error))[1:])
+        chain = list(causes(error))[1:]
+        # the causes of a DistilPoseError are explained by it, such as a download that failed
+        own = next((number for number, cause in enumerate(chain) if isinstance(cause, DistilPoseError)), len(chain))
+        return not any(_is_failure(cause) for cause in chain[:own]) and not any(map(is_out_of_memory, chain[own:]))
     return isinstance(error, (DistilPoseError, CompactHydraException, OmegaConfBaseException))
 
 

@@ -26,6 +26,8 @@ from distilpose.errors import DistilPoseError
 
 # paths that are not declared as such: folders that Hydra makes, and settings that also take a word
 OTHER_PATHS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "resume", "weights")
+# what these settings take besides a path
+FLAGS = {"model.pretrained": ("true", "false")}
 MULTIRUN = ("-m", "--multirun")
 # flags of Hydra that take a value
 VALUED = (
@@ -57,7 +59,8 @@ def quote_paths(arguments: Sequence[str], declared: type | None) -> list[str]:
         key, equals, value = word.partition("=")
         name = key.lstrip("+").partition("@")[0]
         if not word.startswith("-") and before not in VALUED:
-            if equals and not key.startswith("~") and not _is_read_as_written(word, value) and is_path(name, declared):
+            given = equals and not key.startswith("~") and value not in FLAGS.get(name, ())
+            if given and not _is_read_as_written(word, value) and is_path(name, declared):
                 word = f"{key}={_quoted_value(value, sweeps)}"
             _check_grammar(word)
         words.append(word)

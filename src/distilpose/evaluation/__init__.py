@@ -2,7 +2,7 @@
 
 from distilpose.evaluation.available import check_monitored, persons_by_metric
 from distilpose.evaluation.calibration import calibration, calibration_of_sigmas, spearman
-from distilpose.evaluation.checks import check_finite, check_normalisation, check_same_joints, choose_device
+from distilpose.evaluation.checks import check_finite, check_same_joints, choose_device
 from distilpose.evaluation.coco_ap import COCO_METRICS, beyond_limit, coco_metrics, load_coco
 from distilpose.evaluation.error_types import (
     ERROR_TYPES,
@@ -51,7 +51,6 @@ __all__ = [
     "calibration_of_sigmas",
     "check_finite",
     "check_monitored",
-    "check_normalisation",
     "check_same_joints",
     "choose_device",
     "coco_metrics",

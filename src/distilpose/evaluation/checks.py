@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distilpose.errors import DistilPoseError, first_line
-from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD, Predictions
+from distilpose.outputs import Predictions
 from distilpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from distilpose.models.model import PoseModel
+    pass
 
 
 def choose_device(name: str) -> torch.device:
@@ -45,15 +45,6 @@ def check_same_joints(model: Any, skeleton: Skeleton, data: Any, expected: Skele
         raise DistilPoseError(
             f"{model} has {skeleton.num_keypoints} joints ({', '.join(skeleton.names[:3])}, …), but {data} has "
             f"{expected.num_keypoints} ({', '.join(expected.names[:3])}, …): give data and models of the same skeleton."
-        )
-
-
-def check_normalisation(model: PoseModel) -> None:
-    """Raise unless a model takes crops as data sets normalise them, by ImageNet's mean and standard deviation of RGB."""
-    if (model.mean, model.std) != (IMAGENET_MEAN, IMAGENET_STD):
-        raise DistilPoseError(
-            f"{model.name} takes crops normalised by mean {model.mean} and std {model.std}, but data sets are normalised by "
-            f"ImageNet's {IMAGENET_MEAN} and {IMAGENET_STD}: leave model.mean and model.std at their defaults."
         )
 
 

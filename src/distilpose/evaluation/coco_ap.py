@@ -113,6 +113,16 @@ def subset_of(annotations: COCO, annotation_ids: Collection[int]) -> COCO:
     )
 
 
+def without_joints(annotations: COCO, joints: Collection[int]) -> COCO:
+    """The annotations without labels of these joints, for predictions of the others only."""
+    part = []
+    for annotation in annotations.dataset["annotations"]:
+        rows = np.array(annotation.get("keypoints") or [], dtype=np.float64).reshape(-1, 3)
+        rows[[joint for joint in joints if joint < len(rows)]] = 0
+        part.append({**annotation, "keypoints": rows.ravel().tolist()})
+    return _coco_of(annotations, part)
+
+
 def _renumbered(truth: COCO, category_id: int, num_keypoints: int) -> COCO:
     """Copies of a category's annotations in their order, with ids from 1 and the fields that pycocotools needs.
 

@@ -15,6 +15,7 @@ from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from distilpose.data.annotations import KeypointAnnotations
+from distilpose.data.boxes import Instances
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation.calibration import calibration
 from distilpose.evaluation.error_types import keypoint_similarity, people_of
@@ -201,3 +202,20 @@ def reliability(predictions: Predictions, annotations: KeypointAnnotations, skel
     chosen = labelled & test[:, None]
     errors = [calibration(table[chosen], similarity[chosen])[3] if chosen.any() else None for table in (scores, mapped)]
     return Reliability((int(fitted.sum()), int(test.sum())), errors[0], errors[1], score_map)
+
+
+def check_can_calibrate(file: str | Path, has_truth: bool, scores_trained: bool, persons: Instances) -> None:
+    """Raise before the work if a calibration cannot be computed or written.
+
+    Args:
+        file: the file to write.
+        has_truth: whether persons in ground-truth boxes are evaluated.
+        scores_trained: whether the model's scores are trained.
+        persons: the persons to evaluate.
+    """
+    if Path(file).exists():
+        raise DistilPoseError(f"calibration_output={file} exists and is not overwritten: give a new name.")
+    if not has_truth or not scores_trained:
+        need = "ground-truth boxes: give protocol=gt" if scores_trained else "a model with trained scores"
+        raise DistilPoseError(f"calibration_output={file} needs {need}.")
+    check_enough_labels(persons.labelled[calibration_split(persons.image_ids)])

@@ -1,15 +1,90 @@
-"""Rows of the evaluate command's table, and notes on the persons that their metrics are over."""
+"""The evaluate command's table: a row for each protocol, and notes on the persons that their metrics are over."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pycocotools.coco import COCO
+
+from distilpose.evaluation.checks import check_finite
+from distilpose.evaluation.coco_ap import beyond_limit, load_coco
+from distilpose.evaluation.flip_test import FlipTest
+from distilpose.evaluation.mean_pose import MEAN_POSE, predict_mean_pose
+from distilpose.evaluation.mean_pose import mean_pose as mean_pose_of
 from distilpose.evaluation.pck import PCK
-from distilpose.evaluation.protocol import Evaluation
+from distilpose.evaluation.protocol import Evaluation, score_dataset
+from distilpose.files import write_json
+from distilpose.outputs import Predictions
 
 if TYPE_CHECKING:
+    from distilpose.data import CocoDataModule
     from distilpose.data.coco import CocoKeypoints
+
+
+def score_protocols(
+    name: str,
+    datamodule: CocoDataModule,
+    boxes: Sequence[str],
+    predict: Callable[[CocoKeypoints, str, Sequence[FlipTest]], list[Predictions]],
+    output: Path,
+    truth_for: Callable[[COCO], COCO] = lambda truth: truth,
+    *,
+    flip_test: FlipTest,
+    rescoring: bool,
+    every: bool,
+    nms_threshold: float,
+    mean_pose: bool,
+) -> tuple[list[dict[str, Any]], list[str], dict[tuple[str, FlipTest], Predictions]]:
+    """Rows of a table for every combination of boxes, flip test and rescoring; result rows are written as JSON.
+
+    Args:
+        name: of the model or teacher.
+        datamodule: the data.
+        boxes: "gt", "detections" or both.
+        predict: returns the predictions for a data set and its kind of boxes, one for each kind of flip test.
+        output: folder of the result rows.
+        truth_for: returns the annotations to score against.
+        flip_test: kind of flip test.
+        rescoring: whether to rescore.
+        every: evaluate every combination of flip test and rescoring instead.
+        nms_threshold: see `result_rows`.
+        mean_pose: whether to add the mean-pose baseline.
+
+    Returns:
+        The rows, notes on them, and the predictions by kind of boxes and flip test.
+    """
+    flips = list(dict.fromkeys([False, True, flip_test])) if every else [flip_test]
+    table: list[dict[str, Any]] = []
+    notes: list[str] = []
+    kept: dict[tuple[str, FlipTest], Predictions] = {}
+    for kind in boxes:
+        dataset = datamodule.val_dataset(detections=kind == "detections")
+        truth = truth_for(load_coco(dataset.annotations_file))
+        for flip, predictions in zip(flips, predict(dataset, kind, flips), strict=True):
+            check_finite(predictions, name)
+            kept[kind, flip] = predictions
+            for rescored in [False, True] if every else [rescoring]:
+                row = {"boxes": kind, "flip": str(flip).lower(), "rescoring": "on" if rescored else "off"}
+                result = score_dataset(predictions, dataset, rescored, nms_threshold, truth)
+                table.append(table_row(name, row, result, dataset))
+                notes += filter(None, [beyond_limit(result.rows, dataset.category_id)])
+                file = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
+                write_json(result.rows, output / file)
+    if mean_pose:
+        table.append(mean_pose_row(datamodule, nms_threshold))
+    if "gt" in boxes:
+        notes += notes_on_persons(table[0])
+    return table, notes, kept
+
+
+def mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str, Any]:
+    """Metrics of the mean-pose baseline: the mean training pose in every ground-truth box."""
+    dataset = datamodule.val_dataset()
+    predictions = predict_mean_pose(mean_pose_of(datamodule.train_dataset()), dataset)
+    result = score_dataset(predictions, dataset, nms_threshold=nms_threshold)
+    return table_row(MEAN_POSE, {"boxes": "gt"}, result, dataset)
 
 
 def table_row(model: str, protocol: Mapping[str, str], result: Evaluation, dataset: CocoKeypoints) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
 from distilpose.errors import DistilPoseError
-from distilpose.exporting.onnx_file import INPUT, METADATA_KEY, open_session
+from distilpose.export_metadata import METADATA_KEY
+from distilpose.exporting.onnx_file import INPUT, open_session
 from distilpose.files import atomic_write
 
 Format = Literal["onnx", "torch_export", "openvino"]

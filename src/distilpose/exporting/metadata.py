@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import distilpose
+from distilpose.export_metadata import FORMAT
 from distilpose.exporting.graph import output_names
-from distilpose.exporting.onnx_file import FORMAT
 from distilpose.models.model import PoseModel
 from distilpose.models.prediction_settings import DECODINGS
 from distilpose.runs.provenance import digests

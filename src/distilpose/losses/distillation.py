@@ -140,7 +140,8 @@ class DistillationLoss(nn.Module):
         if not self.needs_tokens or (student is not None and student == teacher):
             return
         if student is None or teacher is None:
-            raise DistilPoseError("This teacher has no tokens: set loss.visual_token=0 loss.keypoint_token=0.")
+            which = "teacher" if teacher is None else "student"
+            raise DistilPoseError(f"This {which} has no tokens: set loss.visual_token=0 loss.keypoint_token=0.")
         if not self.project_tokens:
             raise DistilPoseError(
                 f"The student's visual tokens are {tuple(student)} and the teacher's {tuple(teacher)} (rows, columns, width), "
@@ -235,10 +236,10 @@ class DistillationLoss(nn.Module):
     def _add_token_terms(self, terms: dict[str, Tensor], student: StudentOutput, teacher: TeacherOutput) -> None:
         """Add the two unweighted token terms to `terms`. Joints that the teacher does not know are left out."""
         assert teacher.visual_tokens is not None
-        assert teacher.keypoint_tokens is not None
         tokens = (student.visual_tokens, student.keypoint_tokens, teacher.visual_tokens)
         visual, keypoint, target = tokens if self.projection is None else self.projection(*tokens)
         if self.weights["visual_token"] > 0:
             terms["visual_token"] = token_loss(visual, target)
         if self.weights["keypoint_token"] > 0:
+            assert teacher.keypoint_tokens is not None
             terms["keypoint_token"] = token_loss(keypoint, teacher.keypoint_tokens, teacher.known)

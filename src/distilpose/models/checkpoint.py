@@ -90,10 +90,9 @@ def load_model(path: str | Path, weights_kind: WeightsKind = "averaged") -> Pose
         )
     metadata, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path, weights_kind)
     try:
-        normalisation: dict[str, Any] = {
-            key: tuple(map(float, metadata[key])) for key in ("mean", "std") if key in metadata
-        }
-        model = create_model(**_without_other_files(metadata["config"]), **normalisation)
+        # files of earlier versions state what the network expects outside of its configuration
+        normalisation: dict[str, Any] = {key: metadata[key] for key in ("mean", "std") if key in metadata}
+        model = create_model(**(normalisation | _without_other_files(metadata["config"])))
         restore_settings(model, metadata)
     except MemoryError:  # says nothing about the file
         raise

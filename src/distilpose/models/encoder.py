@@ -84,7 +84,7 @@ class TokenDistillingEncoder(nn.Module):
 
     Args:
         in_channels: channels of the feature map.
-        feature_size: (H/4, W/4) of the feature map; `patch_size` must divide it.
+        feature_size: rows and columns of the feature map; `patch_size` must divide it.
         num_keypoints: K.
         width: D, a multiple of 4.
         depth: number of layers.
@@ -141,7 +141,7 @@ class TokenDistillingEncoder(nn.Module):
         self.grad_checkpointing = enable
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H/4, W/4) -> visual tokens (N, P, D) and keypoint tokens (N, K, D)."""
+        """(N, C, rows, columns) -> visual tokens (N, P, D) and keypoint tokens (N, K, D)."""
         visual = self.patch_embedding(self._patches(features))
         tokens = torch.cat((self.keypoint_tokens.expand(visual.shape[0], -1, -1), visual), dim=1)
         recompute = self.grad_checkpointing and self.training and torch.is_grad_enabled()
@@ -151,7 +151,7 @@ class TokenDistillingEncoder(nn.Module):
         return tokens[:, self.num_keypoints :], tokens[:, : self.num_keypoints]
 
     def _patches(self, features: Tensor) -> Tensor:
-        """(N, C, H/4, W/4) -> (N, P, rows * columns * C): patches row-major, each flattened with channels last."""
+        """(N, C, height, width) -> (N, P, rows * columns * C): patches row-major, each flattened with channels last."""
         (down, across), (rows, columns) = self.grid, self.patch_size
         cells = features.reshape(features.shape[0], features.shape[1], down, rows, across, columns)
         return cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)

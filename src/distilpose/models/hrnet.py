@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,12 +19,12 @@ class HRNetW48(nn.Module):
 
     Args:
         stages: 4 for the whole network (the teacher), 3 to stop after stage 3 (DistilPose-L).
-        pretrained: whether to start from ImageNet weights.
+        pretrained: whether to start from ImageNet weights, or a `.safetensors` file with them in timm's names.
     """
 
     out_channels = 48
 
-    def __init__(self, stages: int = 4, pretrained: bool = False):
+    def __init__(self, stages: int = 4, pretrained: bool | str | Path = False):
         super().__init__()
         network = create_features("hrnet_w48", pretrained, feature_location="", out_indices=(1,))
         self.conv1, self.bn1, self.act1 = network.conv1, network.bn1, network.act1

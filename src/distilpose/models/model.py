@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from distilpose.errors import DistilPoseError
@@ -24,20 +25,30 @@ class PoseModel(nn.Module):
         kind: "student" or "teacher".
         skeleton: the joints, one keypoint token each.
         input_size: (H, W) of the crops in pixels.
-        backbone: (N, 3, H, W) -> (N, C, H/4, W/4).
+        backbone: (N, 3, H, W) -> (N, C, H/4, W/4), or with other cells for an encoder of that feature size.
         encoder: feature map -> visual and keypoint tokens; None for a plain heat-map network.
         head: tokens -> StudentOutput or TeacherOutput; without an encoder, feature map -> TeacherOutput.
         options: the `create_model` options it was built with, in plain containers.
         scores_trained: False if no loss trains the student's scores, which are then taken as 1.
-        mean: mean of RGB in [0, 1] for normalising crops.
-        std: standard deviation of RGB for normalising crops.
+        mean: mean of RGB in [0, 1] that the network's weights expect.
+        std: standard deviation of RGB likewise.
 
     Attributes:
+        mean: mean of RGB in [0, 1] that crops are normalised by: ImageNet's, for every model. A network of other values
+            converts the crops itself, so that data, teachers and students share their pixels.
+        std: standard deviation of RGB likewise.
+        network_mean: mean of RGB that the network's weights expect.
+        network_std: standard deviation of RGB likewise.
         num_keypoints: K.
         heatmap_size: (H/4, W/4) cells.
         padding: factor on the boxes of its training; None if unknown.
         flip_test: flip test of its validation; None if unknown.
     """
+
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
+    pixel_scale: Tensor | None
+    pixel_shift: Tensor | None
 
     def __init__(
         self,
@@ -58,13 +69,12 @@ class PoseModel(nn.Module):
         self.num_keypoints = skeleton.num_keypoints
         self.input_size = input_size
         self.heatmap_size = (input_size[0] // STRIDE, input_size[1] // STRIDE)
-        self.mean: tuple[float, ...] = tuple(mean)
-        self.std: tuple[float, ...] = tuple(std)
         self.scores_trained = scores_trained
         self.padding: float | None = None
         self.flip_test: bool | str | None = None
         self.backbone, self.encoder, self.head = backbone, encoder, head
         self._options = options
+        self.set_network_normalisation(mean, std)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -74,6 +84,8 @@ class PoseModel(nn.Module):
             "skeleton": self.skeleton.to_dict(),
             "input_size": list(self.input_size),
             "scores_trained": self.scores_trained,
+            "mean": list(self.network_mean),
+            "std": list(self.network_std),
             **self._options,
         }
 
@@ -83,6 +95,16 @@ class PoseModel(nn.Module):
         if self.encoder is not None:
             return {"encoder.keypoint_tokens": 1}
         return {"head.convolution.weight": 0, "head.convolution.bias": 0}
+
+    def set_network_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the mean and standard deviation of RGB that the weights expect, as when weights are taken from a file."""
+        self.network_mean, self.network_std = tuple(map(float, mean)), tuple(map(float, std))
+        scale = shift = None
+        if (self.network_mean, self.network_std) != (self.mean, self.std):
+            crops, network = (torch.tensor(values).view(2, 3, 1, 1) for values in ((self.mean, self.std), (mean, std)))
+            scale, shift = crops[1] / network[1], (crops[0] - network[0]) / network[1]
+        self.register_buffer("pixel_scale", scale, persistent=False)
+        self.register_buffer("pixel_shift", shift, persistent=False)
 
     def set_heatmap_activation(self, activation: Activation) -> None:
         """Set the activation of a teacher's maps to the one that its loss needs (see `TeacherHead`)."""
@@ -111,7 +133,7 @@ class PoseModel(nn.Module):
         """Predict from crops.
 
         Args:
-            images: (N, 3, H, W), normalised by `mean` and `std`.
+            images: (N, 3, H, W), normalised by ImageNet's mean and std, which are `mean` and `std`.
 
         Raises:
             DistilPoseError: the crops have another size than the model's.
@@ -121,6 +143,8 @@ class PoseModel(nn.Module):
                 f"{self.name} takes crops of shape (N, 3, {self.input_size[0]}, {self.input_size[1]}), got "
                 f"{tuple(images.shape)}: crop to its input_size, or create it with another."
             )
+        if self.pixel_scale is not None and self.pixel_shift is not None:
+            images = images * self.pixel_scale + self.pixel_shift
         features = self.backbone(images)
         return self.head(features) if self.encoder is None else self.head(*self.encoder(features))
 
@@ -147,4 +171,5 @@ def copy_backbone(student: PoseModel, teacher: PoseModel) -> int:
             "kind of backbone, or pass method.backbone_from_teacher=false."
         )
     student.backbone.load_state_dict({name: source[name] for name in target})
+    student.set_network_normalisation(teacher.network_mean, teacher.network_std)
     return len(target)

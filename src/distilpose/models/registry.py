@@ -29,8 +29,8 @@ class ModelSpec:
         input_size: default (H, W).
         published: the authors' figures on COCO val2017 with detector boxes, not measured here.
         backbone_from_teacher: whether training starts the backbone from the teacher's weights.
-        mean: mean of RGB in [0, 1] for normalising crops.
-        std: standard deviation of RGB for normalising crops.
+        mean: mean of RGB in [0, 1] that the network expects without `pretrained`.
+        std: standard deviation of RGB likewise.
     """
 
     name: str
@@ -48,6 +48,8 @@ class ModelSpec:
 
 
 _STEM = {"stem_channels": 64, "stem_blocks": 4}
+_TIMM = {"backbone_options": None, "strides": [4]}
+_CELLS = _TIMM | ENCODER | {"strides": [16], "patch_size": [1, 1]}  # a token for each cell
 _TEACHER = {"hidden_dim": None, "heatmap_activation": "none"}
 _SPECS = {
     spec.name: spec
@@ -57,13 +59,23 @@ _SPECS = {
             published={"parameters_m": 5.36, "gmacs": 2.38, "ap": 71.6, "fps_v100": 40.2},
         ),
         ModelSpec(
+            "student_base", "student", "a stronger student: MobileNetV4 to the end, its features fused at stride 16", "ours",
+            "chosen by size and latency (docs/method.md)", "timm",
+            {"backbone": "mobilenetv4_conv_medium"} | _CELLS | {"strides": [16, 32], "width": 256, "depth": 4},
+        ),
+        ModelSpec(
             "student_l", "student", "DistilPose-L: HRNet-W48 without stage 4", "paper", PAPER, "hrnet_w48_stage3",
             ENCODER, published={"parameters_m": 21.27, "gmacs": 10.33, "ap": 74.4}, backbone_from_teacher=True,
         ),
         ModelSpec(
-            "student_timm", "student", "a student on any timm backbone with a stride-4 feature", "ours",
-            "the paper's encoder and head on timm's networks", "timm",
-            {"backbone": "resnet18", "backbone_options": None} | ENCODER,
+            "student_lite", "student", "a student for phones and CPUs: EfficientNet-Lite0 down to stride 16", "ours",
+            "chosen by size and latency (docs/method.md)", "timm",
+            {"backbone": "tf_efficientnet_lite0"} | _CELLS | {"depth": 4, "heads": 6},
+            mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+        ),
+        ModelSpec(
+            "student_timm", "student", "a student on any timm backbone", "ours",
+            "the paper's encoder and head on timm's networks", "timm", {"backbone": "resnet18"} | _TIMM | ENCODER,
         ),
         ModelSpec(
             "student_xs", "student", "DistilPose made small enough for two CPU cores", "ours",
@@ -81,7 +93,7 @@ _SPECS = {
         ModelSpec(
             "teacher_timm", "teacher", "a plain heat-map network, without tokens, on any timm backbone", "ours",
             "timm's networks with one 1 x 1 convolution, as HRNet has it (Sun et al., CVPR 2019)", "timm",
-            {"backbone": "hrnet_w18_small", "backbone_options": None, "heatmap_activation": "none"},
+            {"backbone": "hrnet_w18_small"} | _TIMM | {"heatmap_activation": "none"},
         ),
         ModelSpec(
             "teacher_xs", "teacher", "a teacher small enough for two CPU cores", "ours",

@@ -6,6 +6,9 @@ Only `.safetensors` are downloaded, which cannot run code.
 from __future__ import annotations
 
 import re
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urldefrag, urlsplit
@@ -59,6 +62,68 @@ def _from_hub(name: str, revision: str | None) -> Path:
             f"'{name}' is no local file, and its {WEIGHTS_FILE} could not be downloaded from the Hugging Face hub "
             f"({first_line(error)}): check the name and the connection; private repositories need `hf auth login`."
         ) from error
+
+
+def local_folder(source: str | Path, files: Sequence[str], revision: str | None = None) -> Path:
+    """The local folder of a model: `source` itself, or files of a repository, downloaded first if necessary.
+
+    Without a network, and with HF_HUB_OFFLINE, the hub's cache is used.
+
+    Args:
+        source: a folder; `owner/name` or `owner/name@revision` of the Hugging Face hub, if there is no local folder `owner`
+            (`hf://owner/name` in any case).
+        files: patterns of the files to download, such as model-*.safetensors; no other is.
+        revision: branch, tag or commit; None: the one in `source`, or else the main branch.
+
+    Returns:
+        The folder. That of a repository is called like its commit.
+
+    Raises:
+        DistilPoseError: there is no such folder, or the files are neither cached nor can be downloaded.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    text, path = str(source), Path(source)
+    if path.is_dir():
+        return path
+    name = _HUB_NAME.fullmatch(text)
+    is_local = path.parent.is_dir() and not text.startswith("hf:")
+    if not name or is_local or text.endswith(_FILES):
+        raise DistilPoseError(f"{text!r} is no folder: give a model's folder, or owner/name of the Hugging Face hub.")
+    offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else unreachable_hub()
+    try:
+        folder = snapshot_download(
+            name[1], revision=revision or name[2], allow_patterns=list(files), library_name="distilpose",
+            local_files_only=offline is not None,
+        )  # fmt: skip
+    except Exception as error:  # errors of the client, of its HTTP library (which differs by version) and of the system
+        at = f" at {revision or name[2]}" if revision or name[2] else ""
+        if offline is not None:
+            raise DistilPoseError(
+                f"'{name[1]}'{at} is no local folder and not in the cache of the Hugging Face hub, and {offline}: connect to "
+                "the network, or give a model's folder."
+            ) from error
+        raise DistilPoseError(
+            f"'{name[1]}'{at} is no local folder, and could not be downloaded from the Hugging Face hub "
+            f"({first_line(error)}): check the name and the connection; private repositories need `hf auth login`."
+        ) from error
+    return Path(folder)
+
+
+def unreachable_hub() -> str | None:
+    """Why the Hugging Face hub cannot be reached; None if it can.
+
+    Its client retries for a minute without a network, and for much longer behind a firewall; this takes 5 seconds at most.
+    """
+    from huggingface_hub import constants
+
+    try:
+        urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
+    except urllib.error.HTTPError:
+        pass  # a server that answers with an error is reachable
+    except OSError as error:
+        return f"{constants.ENDPOINT} is unreachable ({first_line(error)})"
+    return None
 
 
 def _from_address(address: str) -> Path:

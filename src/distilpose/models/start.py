@@ -47,6 +47,7 @@ def start_from(model: PoseModel, source: PoseModel, file: str | Path) -> None:
             if values.select(axis, 0).shape == state[name].select(axis, 0).shape:  # otherwise fit_weights names it
                 state[name] = values.index_copy(axis, known, state[name].index_select(axis, taken).to(values))
     fit_weights(model, state, file)
+    model.set_network_normalisation(source.network_mean, source.network_std)
     _log_joints(model, source, indices, file)
 
 

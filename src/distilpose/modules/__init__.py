@@ -9,7 +9,11 @@ from distilpose.teachers.blazepose import load_blazepose
 from distilpose.teachers.check import check_teacher
 from distilpose.teachers.frozen import FrozenTeacher, load_teacher
 from distilpose.teachers.labels import LabelTeacher
+from distilpose.teachers.module import load_module
+from distilpose.teachers.onnx import load_onnx
 from distilpose.teachers.recorded import RecordedTeacher, load_recorded
+from distilpose.teachers.several import load_several
+from distilpose.teachers.vitpose import load_vitpose
 
 __all__ = [
     "DistillationModule",
@@ -19,6 +23,10 @@ __all__ = [
     "RecordedTeacher",
     "check_teacher",
     "load_blazepose",
+    "load_module",
+    "load_onnx",
     "load_recorded",
+    "load_several",
     "load_teacher",
+    "load_vitpose",
 ]

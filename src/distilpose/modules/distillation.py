@@ -52,13 +52,27 @@ class DistillationModule(PoseModule):
             raise DistilPoseError("This loss needs a teacher: set teacher.checkpoint=FILE, or pass loss=regression.")
         if self.teacher is not None:
             self.teacher.set_student(model)
-            loss.set_teacher(self.teacher.floor, _token_shape(model), _token_shape(self.teacher.model))
+            self._check_tokens(self.teacher)
+            loss.set_teacher(self.teacher.floor, _token_shape(model), self.teacher.token_shape)
             if backbone_from_teacher is None:
                 backbone_from_teacher = model_spec(model.name).backbone_from_teacher
             if backbone_from_teacher:
                 _start_backbone(model, self.teacher)
             _log_unknown_joints(model, self.teacher)
         model.set_scores_trained(loss.trains_scores)
+
+    def _check_tokens(self, teacher: Teacher) -> None:
+        """Raise an error if the loss compares tokens that the teacher does not have."""
+        if self.loss.needs_tokens and teacher.token_shape is None:
+            advice = f"{teacher.tokens_advice}, or " if teacher.tokens_advice else ""
+            raise DistilPoseError(
+                f"The teacher {teacher.name} has no tokens: {advice}set loss.visual_token=0 loss.keypoint_token=0."
+            )
+        if self.loss.weights["keypoint_token"] > 0 and teacher.model is None:
+            raise DistilPoseError(
+                f"The teacher {teacher.name} has visual tokens and no keypoint tokens: set loss.keypoint_token=0 (and "
+                "loss.project_tokens=true)."
+            )
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Move the teacher together with the student."""

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import Evaluation, FlipTest, check_finite, check_normalisation, predict_batch
+from distilpose.evaluation import Evaluation, FlipTest, check_finite, predict_batch
 from distilpose.models import PoseModel
 from distilpose.models.prediction_settings import prediction_settings
 from distilpose.modules.divergence import check_divergence
@@ -64,7 +64,6 @@ class PoseModule(LightningModule):
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
-        check_normalisation(model)
         self.model = model
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler

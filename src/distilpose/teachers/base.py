@@ -2,11 +2,13 @@
 
 How to add a kind of teacher:
 
+0. A network that maps its crops to heat maps is a subclass of `Network` (network.py), which is live and recorded at once;
+   `module.py` is an example. Otherwise:
 1. Write one file here with a subclass of `Teacher` (heat maps for the crops of a training), of `Source` (heat maps of whole
    photographs, to be recorded), or of both. Its constructor declares the settings, with ranges as annotations.
 2. Write a loader, such as `load_teacher`, that makes it from the settings of a file in `conf/teacher/`, which names the
    loader as its `_target_`. Export it from `distilpose.modules`.
-3. For a `Source`, add it to `SOURCES` in `distilpose/record.py`.
+3. For a `Source`, add it to `_SOURCES` in `sources.py`.
 4. Add it to the kinds in `tests/teachers/test_base.py`, which tests the interface of every kind.
 """
 
@@ -23,6 +25,7 @@ from torch import Tensor
 
 from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
+from distilpose.losses import TokenShape
 from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
@@ -46,6 +49,7 @@ class Teacher(ABC):
         model: the teacher's `PoseModel`, which gives tokens and backbone weights to the student; None if it has none.
         reads_images: whether the teacher computes its output from the crop, so that it works for any person. False for
             teachers that know only the training persons, or only the labels.
+        tokens_advice: how to get tokens if it has none, for the message; empty if there is no way.
         student: the student set by `set_student`.
     """
 
@@ -54,7 +58,13 @@ class Teacher(ABC):
     floor: float = 0.0
     model: PoseModel | None = None
     reads_images: bool = False
+    tokens_advice: str = ""
     student: PoseModel
+
+    @property
+    def token_shape(self) -> TokenShape | None:
+        """Shape of its visual tokens; None if it has no tokens."""
+        return None if self.model is None or self.model.encoder is None else self.model.encoder.token_shape
 
     @abstractmethod
     def set_student(self, student: PoseModel) -> None:
@@ -101,11 +111,13 @@ class SourceOutput(NamedTuple):
         heatmaps: (N, K, h, w) float32 with a peak near 1.
         warps: (N, 2, 3) affine matrices from image pixels to cells of the map.
         trust: (N, K) in [0, 1], how likely the map's peak lies on the joint.
+        cells: (N, K, 2) x and y of the joints in cells by the network's own decoding; None if the maps say all.
     """
 
     heatmaps: NDArray[np.float32]
     warps: NDArray[np.float64]
     trust: NDArray[np.float32]
+    cells: NDArray[np.float32] | None = None
 
 
 class Source(ABC):

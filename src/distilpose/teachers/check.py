@@ -68,6 +68,15 @@ def check_teacher(
     return figures
 
 
+def describe_check(teacher: Teacher, dataset: Dataset, persons: int, device: torch.device | str) -> str:
+    """Check a teacher as `check_teacher` does; its figures in one line."""
+    figures = check_teacher(teacher, dataset, persons, device)
+    return (
+        f"Teacher {teacher.name}: {figures['accuracy']:.1%} of validation joints within 5 % of the crop "
+        f"(mean pose {figures['chance']:.1%}), median peak {figures['median_peak']:.2f}"
+    )
+
+
 def least_accuracy(chance: float) -> float:
     """Accuracy that a teacher needs: 1.25 times the mean pose's, or halfway from the mean pose's to 1 if that is less."""
     return min(1.25 * chance, (1 + chance) / 2)

@@ -17,14 +17,13 @@ from torch import Tensor
 from distilpose.data import CocoDataModule
 from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
 from distilpose.errors import DistilPoseError
-from distilpose.evaluation import check_normalisation
 from distilpose.files import sha256_of
 from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel, load_model
 from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.teachers.base import Source, SourceOutput, Teacher, match_joints, reorder_joints
-from distilpose.teachers.check import check_teacher
+from distilpose.teachers.check import describe_check
 from distilpose.teachers.heatmaps import peak_confidence, resample, resize_heatmaps
 
 log = logging.getLogger(__name__)
@@ -85,7 +84,6 @@ class FrozenTeacher(Teacher):
                 f"model.input_size={list(size)}, or teacher.resize=true to resize the student's crops, or record the teacher "
                 "at its own size (python -m distilpose.record)."
             )
-        check_normalisation(self.model)
         joints = match_joints(self.skeleton, student.skeleton)
         self._joints = None if student.skeleton.names == self.skeleton.names else joints
         self.student = student
@@ -127,11 +125,7 @@ class FrozenTeacher(Teacher):
         if not self._check:
             return None
         device = next(self.model.parameters()).device
-        figures = check_teacher(self, datamodule.val_dataset(), self.check_persons, device=device)
-        return (
-            f"Teacher {self.name}: {figures['accuracy']:.1%} of validation joints within 5 % of the crop "
-            f"(mean pose {figures['chance']:.1%}), median peak {figures['median_peak']:.2f}"
-        )
+        return describe_check(self, datamodule.val_dataset(), self.check_persons, device)
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Move the network."""

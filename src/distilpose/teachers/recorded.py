@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,6 +20,7 @@ from distilpose.teachers.base import Teacher, match_joints
 from distilpose.teachers.check import least_accuracy
 from distilpose.teachers.recorder import describe_accuracy, recording_accuracy
 from distilpose.teachers.recording_file import WAY_OUT, Recording, open_recording
+from distilpose.teachers.sampling import sample_maps
 
 
 class RecordedTeacher(Teacher):
@@ -37,6 +36,10 @@ class RecordedTeacher(Teacher):
         least_trust: the trust of joints below it becomes 0.
         check: reject a recording whose accuracy on labelled joints is near the mean pose's.
     """
+
+    tokens_advice = (
+        "use the teacher live (such as teacher=vitpose or teacher=checkpoint), as recordings hold heat maps only"
+    )
 
     def __init__(self, recording: Recording, sigma: float = 1.0, least_trust: float = 0.0, check: bool = True):
         self.recording = recording
@@ -72,7 +75,8 @@ class RecordedTeacher(Teacher):
 
         maps = torch.from_numpy(self.recording.maps[rows]).to(device)[n.to(device), joints.to(device)].float()
         with torch.autocast(device.type, enabled=False):  # the blur is a product of matrices
-            heatmaps = self._sample(maps, self._cell_matrices(warp, recorded["warp"]), recorded["width"][n, joints])
+            cells, width = self._cell_matrices(warp, recorded["warp"]), recorded["width"][n, joints]
+            heatmaps = sample_maps(maps, cells, width, self.student.heatmap_size, self.sigma)
         return TeacherOutput(heatmaps * known.to(device)[..., None, None], None, None, trust.float().to(device))
 
     def _persons(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -87,39 +91,6 @@ class RecordedTeacher(Teacher):
         turn = torch.linalg.solve(warp[:, :, :2], recorded[:, :, :2], left=False)  # crop pixels -> recorded cells
         shift = recorded[:, :, 2:] - turn @ warp[:, :, 2:]
         return torch.cat([turn * stride, shift], dim=-1)
-
-    def _sample(self, maps: Tensor, cells: Tensor, width: Tensor) -> Tensor:
-        """Sample recorded maps (N, K, h, w) on the student's grid. Peaks narrower than `sigma` are widened to it.
-
-        The maps are first sampled at the student's cells, between them and in a margin around them, finely enough to miss no
-        peak. They are then blurred to the student's cells.
-
-        Args:
-            maps: the recorded maps.
-            cells: matrices of `_cell_matrices`.
-            width: (N, K) standard deviations of the peaks in recorded cells.
-        """
-        scale = torch.linalg.det(cells[:, :, :2]).abs().sqrt()  # recorded cells in one of the student's cells
-        unblurred = width.double().clamp(min=0.5) / scale[:, None]  # in the student's cells
-        blur = (self.sigma**2 - unblurred**2).clamp(min=0).sqrt()
-        fine, margin = 1, 0
-        if bool((blur > 0).any()):
-            # sampled every two standard deviations, a Gaussian's sum has an error of one per cent
-            fine = min(8, max(1, math.ceil(float((0.5 / unblurred[blur > 0]).max()))))
-            margin = math.ceil(3 * self.sigma)
-        rows, columns = self.student.heatmap_size
-        y, x = (torch.arange(-margin * fine, (size - 1 + margin) * fine + 1) / fine for size in (rows, columns))
-        grid = torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.ones(len(y), len(x))], dim=-1).double()
-        grid = torch.einsum("hwc,nxc->nhwx", grid, cells)
-        # for grid_sample, -1 and 1 are the centres of the first and the last cell
-        last = grid.new_tensor([maps.shape[-1] - 1, maps.shape[-2] - 1])
-        sampled = F.grid_sample(maps, (2 * grid / last - 1).to(maps), padding_mode="zeros", align_corners=True)
-        if margin == 0:
-            return sampled
-        # a blur lowers a Gaussian's peak by this factor
-        height = (1 + (blur / unblurred) ** 2)[..., None, None].to(maps)
-        down, across = (_blur(blur, at, size).to(maps) for at, size in ((y, rows), (x, columns)))
-        return down @ sampled @ across.mT * height
 
     def check(self, datamodule: CocoDataModule) -> str:
         """Check that every training person is recorded, and that the maps are more accurate than the mean pose."""
@@ -138,13 +109,6 @@ class RecordedTeacher(Teacher):
                 "distil from it regardless."
             )
         return f"Teacher {self.name}: {len(dataset)} persons, {describe_accuracy(accuracy)}"
-
-
-def _blur(sigma: Tensor, at: Tensor, size: int) -> Tensor:
-    """Weights (N, K, size, len(at)) that blur samples at positions `at` (in cells) to cells 0 to size - 1; their sum is 1."""
-    distance = torch.arange(size)[:, None] - at
-    weights = torch.exp(-0.5 * (distance / sigma[..., None, None].clamp(min=0.02)) ** 2)
-    return weights / weights.sum(-1, keepdim=True)
 
 
 def load_recorded(

@@ -22,6 +22,7 @@ from distilpose.evaluation import PCK, allowed_distance, mean_pose, pck, predict
 from distilpose.files import natural_key
 from distilpose.teachers.base import Source, SourceOutput, match_joints
 from distilpose.teachers.recording_file import FORMAT, KEYS, PART, Recording, begin_recording, open_recording, part_of
+from distilpose.teachers.sampling import peak_width
 
 log = logging.getLogger(__name__)
 
@@ -170,15 +171,15 @@ def _write(
     """Write the output for some persons into the recording."""
     heatmaps = result.heatmaps[:, joints]
     height, width = heatmaps.shape[-2:]
-    places, peaks = decode_heatmaps(torch.from_numpy(np.ascontiguousarray(heatmaps)))
-    cells = places.double().numpy() * (width, height)
+    tensor = torch.from_numpy(np.ascontiguousarray(heatmaps))
+    if result.cells is None:
+        cells = decode_heatmaps(tensor)[0].double().numpy() * (width, height)
+    else:
+        cells = result.cells[:, joints].astype(np.float64)
     turn, shift = result.warps[:, :, :2], result.warps[:, None, :, 2]
     maps[chunk] = heatmaps
     persons["warp"][chunk] = result.warps
     persons["place"][chunk] = np.linalg.solve(turn[:, None], (cells - shift)[..., None])[..., 0]
     persons["trust"][chunk] = result.trust[:, joints]
-    # cells below 10 % of the peak are noise; the others hold 90 % of a Gaussian's sum
-    high = heatmaps * (heatmaps >= 0.1 * heatmaps.max(axis=(-2, -1), keepdims=True))
-    total = high.clip(min=0).sum(axis=(-2, -1)) / 0.9
-    persons["width"][chunk] = np.sqrt(total / (2 * np.pi * peaks.numpy().clip(min=1e-6)))
+    persons["width"][chunk] = peak_width(tensor).numpy()
     persons["done"][chunk] = True  # set last, so that an interruption loses only these persons

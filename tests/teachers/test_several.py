@@ -1,0 +1,112 @@
+"""Several teachers at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dots import FACE, SMALL, expectation, make_network, views, write_persons
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distilpose import create_model
+from distilpose.errors import DistilPoseError
+from distilpose.skeleton import COCO, Skeleton
+from distilpose.teachers.labels import LabelTeacher
+from distilpose.teachers.module import ModuleNetwork
+from distilpose.teachers.network import NetworkSource, NetworkTeacher
+from distilpose.teachers.recorded import RecordedTeacher
+from distilpose.teachers.recorder import record
+from distilpose.teachers.several import SeveralSources, SeveralTeachers, load_several, merge, union_of
+
+NAMES = ("left_eye", "tail")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from(["maximum", "product"]))
+def test_merging_against_a_loop(seed, rule):
+    draw = np.random.default_rng(seed)
+    maps, trusts = draw.random((3, 2, 4, 3, 3)), draw.random((3, 2, 4)).round(1)
+    known = draw.integers(0, 2, (3, 4)).astype(float)
+    merged, trust = merge(*([torch.from_numpy(one) for one in group] for group in (maps, trusts, known)), rule)
+    for person in range(2):
+        for joint in range(4):
+            knowing = [teacher for teacher in range(3) if known[teacher, joint]]
+            weights = [trusts[teacher, person, joint] for teacher in knowing]
+            total = sum(weights)
+            expected = sum(
+                (weight / total * maps[teacher, person, joint] for teacher, weight in zip(knowing, weights, strict=True))
+                if total > 0 else [], np.zeros((3, 3)),
+            )  # fmt: skip
+            np.testing.assert_allclose(merged[person, joint].numpy(), expected, atol=1e-12)
+            wanted = (max if rule == "maximum" else np.prod)(weights) if knowing else 0
+            assert trust[person, joint].item() == pytest.approx(wanted)
+
+
+def test_union_of_joints():
+    face = Skeleton.from_names(["LeftEye", "tail"])
+    assert union_of([COCO, face]).names == (*COCO.names, "tail")
+    assert union_of([face, COCO]).names[:2] == ("LeftEye", "tail")
+    assert union_of([face, COCO]).num_keypoints == 18
+
+
+@pytest.fixture
+def persons(tmp_path):
+    return write_persons(tmp_path)
+
+
+def blind_network():
+    """It knows the left eye, where it sees nothing, and a joint that the student lacks."""
+    network = make_network("release")
+    blind = ModuleNetwork(lambda crops: torch.zeros(len(crops), 2, 64, 48), "blind", (256, 192), NAMES)
+    assert network.skeleton.names != blind.skeleton.names
+    return blind
+
+
+def test_live_teachers_of_different_crops_agree(persons):
+    batch, truth = views(*persons, (256, 192), True, 20.0)
+    parts = {kind: NetworkTeacher(make_network(kind), pad=True) for kind in ("udp", "square with an offset")}
+    teacher = SeveralTeachers(parts)
+    teacher.set_student(create_model("student_xs", skeleton=FACE, input_size=(256, 192), **SMALL))
+    output = teacher(batch)
+    assert (expectation(output.heatmaps) - truth).abs().max() < 0.05
+    assert output.trust.min() > 0.8
+    assert teacher.name == "udp and square with an offset"
+
+
+def test_each_joint_is_learnt_from_the_one_that_sees_it(persons):
+    batch, truth = views(*persons, (256, 192), False, 0.0)
+    student = create_model("student_xs", skeleton=FACE, input_size=(256, 192), **SMALL)
+    for rule, least in (("maximum", 0.8), ("product", 0.0)):
+        parts = {"blind": NetworkTeacher(blind_network()), "seeing": NetworkTeacher(make_network("udp"))}
+        teacher = SeveralTeachers(parts, rule)
+        teacher.set_student(student)
+        output = teacher(batch)
+        assert (expectation(output.heatmaps) - truth).abs().max() < 0.05
+        assert output.trust[:, 0].min() >= least
+        assert (output.trust[:, 0].max() == 0) == (rule == "product")  # one teacher's doubt
+        assert output.trust[:, 1:].min() > 0.8  # the other does not know them
+
+
+def test_labels_and_a_network(persons):
+    batch, truth = views(*persons, (256, 192), False, 0.0)
+    teacher = SeveralTeachers({"labels": LabelTeacher(), "network": NetworkTeacher(make_network("udp"))})
+    teacher.set_student(create_model("student_xs", skeleton=FACE, input_size=(256, 192), **SMALL))
+    assert (expectation(teacher(batch).heatmaps) - truth).abs().max() < 0.05
+
+
+def test_recorded_as_one_source(persons, tmp_path):
+    sources = [NetworkSource(make_network(kind)) for kind in ("square with an offset", "udp")]
+    source = SeveralSources([*sources, NetworkSource(blind_network())])
+    recorded = RecordedTeacher(record(source, persons[0], tmp_path / "recording"), check=False)
+    recorded.set_student(create_model("student_xs", skeleton=FACE, input_size=(128, 96), **SMALL))
+    for mirrored, rotation in ((False, 0.0), (True, 30.0)):
+        batch, truth = views(*persons, (128, 96), mirrored, rotation)
+        output = recorded(batch)
+        assert (expectation(output.heatmaps) - truth).abs().max() < 0.05
+        assert output.trust.min() > 0.8
+
+
+def test_one_teacher_is_not_several():
+    with pytest.raises(DistilPoseError, match=r"1 teacher.*teacher@teacher\.second"):
+        load_several(data=None, first=LabelTeacher())
