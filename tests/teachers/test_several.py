@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dots import FACE, SMALL, expectation, make_network, views, write_persons
+from dots import FACE, SMALL, DotFinder, expectation, make_network, views, write_persons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distilpose import create_model
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO, Skeleton
+from distilpose.teachers.convention import Convention
 from distilpose.teachers.labels import LabelTeacher
 from distilpose.teachers.module import ModuleNetwork
 from distilpose.teachers.network import NetworkSource, NetworkTeacher
@@ -105,6 +106,24 @@ def test_recorded_as_one_source(persons, tmp_path):
         output = recorded(batch)
         assert (expectation(output.heatmaps) - truth).abs().max() < 0.05
         assert output.trust.min() > 0.8
+
+
+def test_a_peak_beyond_the_map_of_the_first_has_no_trust(tmp_path):
+    """The first sees the box alone; the nose is above it, where only the second sees it."""
+    dataset, joints = write_persons(tmp_path, count=1)
+    highest = int(joints[0, :, 1].argmin())
+    x, y = joints[0, highest]
+    box = np.array([[x - 50, y + 30, 100, 100]])
+    image = dataset.read_image(int(dataset.instances.image_ids[0]))
+    blind = ModuleNetwork(
+        lambda crops: torch.zeros(len(crops), 3, 64, 64), "blind", (256, 256), FACE.names, padding=1.0
+    )
+    wide = Convention.by_ratio((256, 192), (64, 48), padding=2.0)
+    seeing = ModuleNetwork(DotFinder(wide), "seeing", wide.input_size, FACE.names, padding=wide.padding)
+    sources = [NetworkSource(network) for network in (blind, seeing)]
+    assert sources[1]([image], box).trust[0, highest] > 0.8
+    assert SeveralSources(sources)([image], box).trust[0, highest] == 0
+    assert SeveralSources(sources[::-1])([image], box).trust[0, highest] > 0.8
 
 
 def test_one_teacher_is_not_several():

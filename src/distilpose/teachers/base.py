@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distilpose.data import CocoDataModule
+from distilpose.data.geometry import warp_image
 from distilpose.errors import DistilPoseError
 from distilpose.losses import TokenShape
 from distilpose.models import PoseModel
@@ -144,6 +145,27 @@ class Source(ABC):
             images: N arrays (H, W, 3) in BGR order.
             boxes: (N, 4) x, y, width, height of the persons in image pixels.
         """
+
+
+def crops_of(
+    images: Sequence[NDArray[np.uint8]],
+    warps: Sequence[NDArray[np.float64]] | NDArray[np.float64],
+    size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """Crops (N, 3, *size) of images (H, W, 3) in BGR order, RGB and normalised.
+
+    Args:
+        images: N images.
+        warps: N matrices (2, 3) from image pixels to crop pixels.
+        size: (H, W) of the crops.
+        mean: mean of RGB in [0, 1].
+        std: standard deviation of RGB.
+    """
+    crops = [warp_image(image, warp, size)[..., ::-1] for image, warp in zip(images, warps, strict=True)]
+    pixels = (np.stack(crops).astype(np.float32) / 255 - np.array(mean)) / np.array(std)
+    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
 
 
 def match_joints(teacher: Skeleton, student: Skeleton) -> list[int | None]:

@@ -18,7 +18,7 @@ from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
 from distilpose.teachers.base import Source, SourceOutput, Teacher
-from distilpose.teachers.sampling import peak_width, sample_maps
+from distilpose.teachers.sampling import highest_cells, in_crop, peak_width, sample_maps
 
 Trust = Literal["maximum", "product"]
 
@@ -113,7 +113,9 @@ class SeveralTeachers(Teacher):
 
 
 class SeveralSources(Source):
-    """Several sources as one, in the cells of the first.
+    """Several sources as one, in the cells of the first, which should have the widest crop. They are decoded from these maps.
+
+    A source's joint beyond the map of the first has no trust.
 
     Args:
         sources: the sources.
@@ -136,11 +138,19 @@ class SeveralSources(Source):
             joints = self.skeleton.matching(source.skeleton)
             order = [joint or 0 for joint in joints]
             moved = in_cells_of(outputs[0], self.map_size, output)
+            trust = torch.from_numpy(output.trust.astype(np.float32)) * self._on_the_map(outputs[0], output)
             maps.append(torch.from_numpy(moved[:, order]))
-            trusts.append(torch.from_numpy(output.trust[:, order].astype(np.float32)))
+            trusts.append(trust[:, order])
             known.append(torch.tensor([float(joint is not None) for joint in joints]))
-        heatmaps, trust = merge(maps, trusts, known, self.rule)
-        return SourceOutput(heatmaps.numpy(), outputs[0].warps, trust.numpy())
+        heatmaps, merged = merge(maps, trusts, known, self.rule)
+        return SourceOutput(heatmaps.numpy(), outputs[0].warps, merged.numpy())
+
+    def _on_the_map(self, first: SourceOutput, output: SourceOutput) -> Tensor:
+        """(N, K) whether the peaks of an output lie on the map of the first; others would be cut off."""
+        matrices = torch.from_numpy(between(output.warps, first.warps))
+        cells = highest_cells(torch.from_numpy(np.ascontiguousarray(output.heatmaps))).to(matrices)
+        places = cells @ matrices[:, :, :2].mT + matrices[:, None, :, 2]
+        return in_crop(places.round(), self.map_size)
 
 
 def in_cells_of(first: SourceOutput, size: Sequence[int], output: SourceOutput) -> NDArray[np.float32]:
