@@ -200,7 +200,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
         exec(compile(block, f"{page}, block {number}", "exec"), {})
     printed = capsys.readouterr().out
     if page in ("README.md", "docs/index.md"):
-        assert "['student_l', 'student_s', 'student_timm', 'student_xs']" in printed
+        assert "['student_base', 'student_l', 'student_lite', 'student_s', 'student_timm', 'student_xs']" in printed
         assert "torch.Size([1, 17, 2]) torch.Size([1, 17])" in printed
     if page == "docs/evaluation.md":
         measured = {float(line.split()[0]): float(line.split()[1]) for line in printed.splitlines()}
