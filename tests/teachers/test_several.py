@@ -8,9 +8,13 @@ import torch
 from dots import FACE, SMALL, expectation, make_network, views, write_persons
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vitposes import small_vitpose
 
 from distilpose import create_model
 from distilpose.errors import DistilPoseError
+from distilpose.losses import DistillationLoss
+from distilpose.modules import DistillationModule, FrozenTeacher
+from distilpose.outputs import PoseBatch
 from distilpose.skeleton import COCO, Skeleton
 from distilpose.teachers.labels import LabelTeacher
 from distilpose.teachers.module import ModuleNetwork
@@ -18,6 +22,7 @@ from distilpose.teachers.network import NetworkSource, NetworkTeacher
 from distilpose.teachers.recorded import RecordedTeacher
 from distilpose.teachers.recorder import record
 from distilpose.teachers.several import SeveralSources, SeveralTeachers, load_several, merge, union_of
+from distilpose.teachers.vitpose import VitPoseNetwork
 
 NAMES = ("left_eye", "tail")
 
@@ -105,6 +110,36 @@ def test_recorded_as_one_source(persons, tmp_path):
         output = recorded(batch)
         assert (expectation(output.heatmaps) - truth).abs().max() < 0.05
         assert output.trust.min() > 0.8
+
+
+def test_the_cost_is_the_sum():
+    layer = torch.nn.Conv2d(3, 2, 4, stride=4)
+    network = ModuleNetwork(layer, "conv", (256, 192), NAMES)
+    expected = 64 * 48 * 2 * 3 * 4 * 4 / 1e9
+    one = NetworkTeacher(network)
+    assert one.gmacs() == pytest.approx(expected)
+    inner = SeveralTeachers({"one": one, "two": LabelTeacher()})
+    assert SeveralTeachers({"inner": inner, "more": one}).gmacs() == pytest.approx(2 * expected)
+
+
+@pytest.mark.parametrize("first", ["vitpose", "checkpoint"])
+def test_keypoint_tokens_are_those_of_the_first_with_tokens(first):
+    torch.manual_seed(0)
+    checkpoint = FrozenTeacher(create_model("teacher_xs", **SMALL), resize=True)
+    vitpose = NetworkTeacher(VitPoseNetwork(small_vitpose(), "vitpose", {}))
+    parts = {"vitpose": vitpose, "checkpoint": checkpoint}
+    parts = {"labels": LabelTeacher(), first: parts.pop(first), **parts}
+    student = create_model("student_xs", **SMALL)
+    teacher, loss = SeveralTeachers(parts), DistillationLoss(project_tokens=True)
+    if first == "vitpose":
+        with pytest.raises(DistilPoseError, match=r"vitpose.*keypoint tokens.*loss\.keypoint_token=0"):
+            DistillationModule(student, loss, teacher, optimizer=torch.optim.Adam)
+        return
+    module = DistillationModule(student, loss, teacher, optimizer=torch.optim.Adam)
+    zeros = torch.zeros(2, 17)
+    images = torch.randn(2, 3, *student.input_size)
+    batch = PoseBatch(images, zeros[..., None].expand(-1, -1, 2), zeros, zeros, *([torch.zeros(2)] * 5))
+    assert module.terms(batch)[1]["keypoint_token"] > 0
 
 
 def test_one_teacher_is_not_several():

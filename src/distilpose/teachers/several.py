@@ -78,6 +78,25 @@ class SeveralTeachers(Teacher):
         """Shape of the tokens of the first teacher that has any."""
         return next((part.token_shape for part in self.teachers.values() if part.token_shape is not None), None)
 
+    @property
+    def has_keypoint_tokens(self) -> bool:
+        """Whether the first teacher that has tokens has those of joints."""
+        return next((part.has_keypoint_tokens for part in self.parts if part.token_shape is not None), False)
+
+    @property
+    def parts(self) -> list[Teacher]:
+        """The teachers; those of parts that are several themselves are included."""
+        return [one for part in self.teachers.values() for one in part.parts]
+
+    @property
+    def about(self) -> dict[str, Any] | None:
+        """What the networks of other makers are, by the names of the parts; None without any."""
+        return {name: part.about for name, part in self.teachers.items() if part.about is not None} or None
+
+    def gmacs(self) -> float:
+        """The sum of the parts' GMACs."""
+        return sum(part.gmacs() for part in self.parts)
+
     def set_student(self, student: PoseModel) -> None:
         """Set the student of each teacher; see `Teacher`."""
         for part in self.teachers.values():
