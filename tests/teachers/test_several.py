@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from dots import FACE, SMALL, expectation, make_network, views, write_persons
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from vitposes import small_vitpose
 
 from distilpose import create_model
@@ -145,3 +149,42 @@ def test_keypoint_tokens_are_those_of_the_first_with_tokens(first):
 def test_one_teacher_is_not_several():
     with pytest.raises(DistilPoseError, match=r"1 teacher.*teacher@teacher\.second"):
         load_several(data=None, first=LabelTeacher())
+
+
+def of_checkpoint(**settings):
+    return OmegaConf.create({"_target_": "distilpose.modules.load_teacher", "checkpoint": None, **settings})
+
+
+@pytest.mark.parametrize(
+    ("parts", "facts"),
+    [
+        ({"second": None}, r"teacher\.second=null.*teacher@teacher\.second=KIND.*~teacher\.second"),
+        ({"second": LabelTeacher(), "least_trust": 0.5}, r"teacher\.least_trust=0\.5.*teacher\.first\.least_trust"),
+        ({"second": of_checkpoint()}, r"teacher\.second\.checkpoint is not set.*teacher\.second\.checkpoint=FILE"),
+        ({"second": of_checkpoint(checkpoint="absent.ckpt")}, r"^teacher\.second: .*absent\.ckpt"),
+    ],
+    ids=["null", "a setting", "a checkpoint that is not set", "a missing file"],
+)
+def test_what_is_no_teacher_is_named(parts, facts):
+    with pytest.raises(DistilPoseError, match=facts) as caught:
+        load_several(data=None, first=LabelTeacher(), **parts)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_of_a_part_name_its_settings(persons):
+    teacher = SeveralTeachers({"labels": LabelTeacher(), "square": NetworkTeacher(make_network("square, udp, coarse"))})
+    student = create_model("student_xs", skeleton=FACE, input_size=(256, 192), **SMALL)
+    with pytest.raises(DistilPoseError, match=r"pass teacher\.square\.pad=true"):
+        teacher.set_student(student)
+    blind = SeveralTeachers({"labels": LabelTeacher(), "blind": NetworkTeacher(blind_network())})
+    blind.set_student(student)
+    with pytest.raises(DistilPoseError, match=r"teacher\.blind\.check=false"):
+        blind.check(SimpleNamespace(val_dataset=lambda: persons[0]))
+
+
+def test_parts_are_made_from_settings_or_for_data():
+    labels = OmegaConf.create({"_target_": "distilpose.modules.LabelTeacher", "sigma": 3.0})
+    seen = []
+    made = load_several(data="data", first=labels, second=partial(lambda data: seen.append(data) or LabelTeacher()))
+    assert [part.sigma for part in made.parts] == [3.0, 1.0]
+    assert seen == ["data"]
