@@ -160,10 +160,11 @@ def of_checkpoint(**settings):
     [
         ({"second": None}, r"teacher\.second=null.*teacher@teacher\.second=KIND.*~teacher\.second"),
         ({"second": LabelTeacher(), "least_trust": 0.5}, r"teacher\.least_trust=0\.5.*teacher\.first\.least_trust"),
+        ({"second": of_checkpoint(checkpoint="???")}, r"teacher\.second\.checkpoint is not set: give teacher"),
         ({"second": of_checkpoint()}, r"teacher\.second\.checkpoint is not set.*teacher\.second\.checkpoint=FILE"),
         ({"second": of_checkpoint(checkpoint="absent.ckpt")}, r"^teacher\.second: .*absent\.ckpt"),
     ],
-    ids=["null", "a setting", "a checkpoint that is not set", "a missing file"],
+    ids=["null", "a setting", "missing", "a checkpoint that is not set", "a missing file"],
 )
 def test_what_is_no_teacher_is_named(parts, facts):
     with pytest.raises(DistilPoseError, match=facts) as caught:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from distilpose.cli.failures import causes
 from distilpose.errors import DistilPoseError
 from distilpose.teachers.base import Teacher
@@ -20,7 +22,7 @@ def check_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
         settings: by name, a teacher, a function that makes it for data, or its settings with a `_target_`.
 
     Raises:
-        DistilPoseError: one is no teacher, or there are fewer than two.
+        DistilPoseError: one is no teacher or lacks a setting, or there are fewer than two.
     """
     others = {name: value for name, value in settings.items() if not _is_teacher(value)}
     for name, value in others.items():
@@ -34,6 +36,11 @@ def check_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"teacher=several has {len(settings)} teacher(s): give two or more, such as teacher@teacher.first=onnx "
             "teacher@teacher.second=checkpoint."
         )
+    for name, part in settings.items():
+        for key in sorted(OmegaConf.missing_keys(part)) if isinstance(part, DictConfig) else []:
+            raise DistilPoseError(
+                f"teacher.{name}.{key} is not set: give teacher.{name}.{key}=…, see --help for what it takes."
+            )
     return dict(settings)
 
 
