@@ -27,9 +27,10 @@ from distilpose.data import CocoDataModule
 from distilpose.data.geometry import warp_image
 from distilpose.errors import DistilPoseError
 from distilpose.losses import TokenShape
-from distilpose.models import PoseModel
+from distilpose.models import PoseModel, count_gmacs
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
+from distilpose.teachers.cost import network_gmacs
 
 T = TypeVar("T", bound="Teacher")
 
@@ -48,6 +49,7 @@ class Teacher(ABC):
         skeleton: the teacher's joints, which are matched with the student's by name.
         floor: noise floor of its maps, see `DistillationLoss.floor`; 0 for maps without noise.
         model: the teacher's `PoseModel`, which gives tokens and backbone weights to the student; None if it has none.
+        network: the `Network` of another maker that gives its maps; None if it has none.
         reads_images: whether the teacher computes its output from the crop, so that it works for any person. False for
             teachers that know only the training persons, or only the labels.
         tokens_advice: how to get tokens if it has none, for the message; empty if there is no way.
@@ -58,6 +60,7 @@ class Teacher(ABC):
     skeleton: Skeleton
     floor: float = 0.0
     model: PoseModel | None = None
+    network: Any = None
     reads_images: bool = False
     tokens_advice: str = ""
     student: PoseModel
@@ -66,6 +69,27 @@ class Teacher(ABC):
     def token_shape(self) -> TokenShape | None:
         """Shape of its visual tokens; None if it has no tokens."""
         return None if self.model is None or self.model.encoder is None else self.model.encoder.token_shape
+
+    @property
+    def has_keypoint_tokens(self) -> bool:
+        """Whether it has a token for each joint."""
+        return self.model is not None and self.model.encoder is not None
+
+    @property
+    def parts(self) -> list[Teacher]:
+        """The teachers that it consists of: itself, unless it is several."""
+        return [self]
+
+    @property
+    def about(self) -> dict[str, Any] | None:
+        """What a network of another maker is: its name, and its file's digest or its revision; None for other teachers."""
+        return None if self.network is None else {"name": self.name, **self.network.about}
+
+    def gmacs(self) -> float:
+        """Billions of multiply-accumulates for one crop, roughly; 0 if no network runs. It must be on the CPU."""
+        if self.network is not None:
+            return network_gmacs(self.network)
+        return 0.0 if self.model is None else count_gmacs(self.model)
 
     @abstractmethod
     def set_student(self, student: PoseModel) -> None:
