@@ -182,8 +182,28 @@ def test_sweeps(name):
 @pytest.mark.parametrize("name", ["checkpoint", "ablation", "lspet", "several"])
 def test_a_teacher_needs_a_checkpoint(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a folder without trained teachers
-    with pytest.raises(Exception, match=r"teacher\.checkpoint is not set|runs/.* is not a model file"):
-        instantiate(configured(f"teacher={name}").teacher)
+    with pytest.raises(Exception, match=r"teacher\.(first\.)?checkpoint is not set|runs/.* is not a model file"):
+        instantiate(configured(f"teacher={name}").teacher)(data=None)  # only that of several is called
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        (["teacher=vitpose", "teacher.name=someone/pose"], ["vitpose someone/pose"]),
+        (["teacher.checkpoint=some.ckpt"], ["checkpoint some.ckpt"]),
+        (
+            ["teacher=several", "teacher@teacher.first=labels", "teacher.second.checkpoint=b"],
+            ["labels", "checkpoint b"],
+        ),
+        ([], []),
+    ],
+)
+def test_a_teacher_that_the_loss_does_not_use_is_told(teacher, said, caplog):
+    caplog.set_level("INFO", "distilpose")
+    cfg = configured("model=student_xs", "loss=regression", "trainer.accelerator=cpu", *teacher)
+    train.build_module(cfg, type("Data", (), {"skeleton": COCO}))
+    messages = [record.message for record in caplog.records if "does not use a teacher" in record.message]
+    assert [message.partition(": ")[2] for message in messages] == [f"{one} is not read." for one in said]
 
 
 @pytest.mark.parametrize("name", options("method"))

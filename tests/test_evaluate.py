@@ -396,6 +396,32 @@ def test_several_teachers_are_evaluated_together(tmp_path):
     assert len(report["teacher"]["sources"]) == 2
 
 
+@pytest.mark.parametrize("kind", ["model", "teacher"])
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        (["protocol=detections"], r"data\.boxes"),
+        (["protocol=detections", "data.boxes=absent.json"], r"absent\.json"),
+        (["mean_pose=true", "data.train_annotations=missing.json"], r"missing\.json"),
+        (["output=dots.json/out"], r"dots\.json"),
+    ],
+)
+def test_what_is_missing_is_told_before_the_work(tmp_path, monkeypatch, kind, changes, facts):
+    def works(*_):
+        raise AssertionError("the work has started")
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("predict_source", "predict_batches"):
+        monkeypatch.setattr(f"distilpose.evaluate.{name}", works)
+    overrides = [*dots_of(tmp_path), f"output={tmp_path / 'out'}", *changes]
+    if kind == "model":
+        model = create_model("student_xs", skeleton=Skeleton.from_names(MIDDLE))
+        file = save_model(model, tmp_path / "student.safetensors")
+        overrides = [word for word in overrides if "teacher" not in word] + [f"checkpoint={file}"]
+    with pytest.raises((DistilPoseError, OSError), match=facts):
+        evaluate(tmp_path, *overrides)
+
+
 @pytest.mark.parametrize(
     ("changes", "facts"),
     [

@@ -213,4 +213,4 @@ def test_small_models(run, tmp_path, name):
     save_model(model, tmp_path / "model.safetensors")
     for kind, suffix in SUFFIX.items() if name in (*OF_TIMM, *TRANSFORMERS) else [("onnx", SUFFIX["onnx"])]:
         status, output_text = run("checkpoint=model.safetensors", f"format={kind}", f"output=out.{suffix}")
-    assert status == 0, output_text
+        assert status == 0, output_text

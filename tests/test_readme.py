@@ -131,8 +131,9 @@ def test_commands_compose(choices):
         assert ("heatmap" in cfg.method._target_.lower()) == is_teacher
         assert (cfg.loss._target_.rpartition(".")[2].startswith("Heatmap")) == is_teacher
         if not is_teacher and len(choices) > 1 and needs_teacher(OmegaConf.to_yaml(cfg.loss)):
-            given = cfg.resume or cfg.teacher.get("checkpoint") or cfg.teacher.get("file")
-            assert given or cfg.teacher._target_.endswith("LabelTeacher")
+            parts = [part for part in (cfg.teacher, *cfg.teacher.values()) if isinstance(part, DictConfig)]
+            files = [part.get("checkpoint", part.get("file", "no file to give")) for part in parts]
+            assert cfg.resume or all(files)
 
 
 def test_commands_without_hydra_are_parsed():
@@ -199,7 +200,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
         exec(compile(block, f"{page}, block {number}", "exec"), {})
     printed = capsys.readouterr().out
     if page in ("README.md", "docs/index.md"):
-        assert "['student_l', 'student_s', 'student_timm', 'student_xs']" in printed
+        assert "['student_base', 'student_l', 'student_lite', 'student_s', 'student_timm', 'student_xs']" in printed
         assert "torch.Size([1, 17, 2]) torch.Size([1, 17])" in printed
     if page == "docs/evaluation.md":
         measured = {float(line.split()[0]): float(line.split()[1]) for line in printed.splitlines()}
@@ -214,10 +215,10 @@ def test_figures_of_the_networks_are_those_of_the_registry():
 
     row = r"^\| `(\w+)` \|.*?([\d,]{9,}) \| ([\d.]+) \|"
     figures, again = (set(re.findall(row, TEXTS[page], re.MULTILINE)) for page in ("docs/coco.md", "docs/method.md"))
-    assert len(figures) == 4
-    assert figures == again
+    assert len(figures) == 4  # the paper's
+    assert figures < again
     with torch.device("meta"):  # counting does not need the weights
-        for name, count, _ in figures:
+        for name, count, _ in again:
             assert count_parameters(create_model(name)) == int(count.replace(",", ""))
 
 

@@ -79,6 +79,10 @@ def test_recordings_are_named_after_teacher_and_data(tiny_coco, checkpoint, tmp_
     [
         ([], r"teacher\.checkpoint is not set"),
         (["teacher=recorded"], "load_recorded.*teacher=checkpoint"),
+        (["teacher=several"], r"teacher\.first\.checkpoint is not set"),
+        (["teacher=several", "teacher.second=null"], r"teacher\.second=null.*~teacher\.second"),
+        (["teacher=several", "+teacher.least_trust=0.5"], r"teacher\.least_trust=0\.5.*teacher\.first\.least_trust"),
+        (["teacher=several", "~teacher.second"], r"1 teacher.*teacher@teacher\.second"),
         (["teacher.checkpoint=absent.ckpt"], r"absent\.ckpt"),
     ],
 )

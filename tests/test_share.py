@@ -93,6 +93,45 @@ def test_the_padding_of_the_run_is_kept(file, tmp_path):
     assert Predictor(shared(checkpoint=out, output=tmp_path / "again")).padding == 1.4
 
 
+TAUGHT = {
+    "vitpose": (
+        {"_target_": "distilpose.modules.load_vitpose", "name": "someone/pose-huge@main", "revision": None},
+        {"name": "pose-huge", "repository": "someone/pose-huge", "revision": "a1b2c3d4e5f6a7b8"},
+        ["vitpose someone/pose-huge@a1b2c3d4e5f6"],
+    ),
+    "several": (
+        {
+            "_target_": "distilpose.modules.load_several",
+            "first": {"_target_": "distilpose.modules.load_onnx", "file": "/home/somebody/rtmpose.onnx"},
+            "second": {"_target_": "distilpose.modules.load_teacher", "checkpoint": "/home/somebody/own.ckpt"},
+        },
+        {"first": {"name": "rtmpose", "files": {"rtmpose.onnx": "0f"}}},
+        ["onnx rtmpose.onnx", "checkpoint own.ckpt"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TAUGHT)
+@pytest.mark.parametrize("used", [True, False])
+def test_the_card_names_the_teachers_and_their_licence(file, tmp_path, kind, used):
+    settings, about, expected = TAUGHT[kind]
+    run = tmp_path / "run"
+    checkpoint = run / "checkpoints" / "student.safetensors"
+    checkpoint.parent.mkdir(parents=True)
+    file.rename(checkpoint)
+    loss = {"_target_": "distilpose.losses.DistillationLoss", "regression": 1.0, "divergence": float(used)}
+    OmegaConf.save(
+        {"name": "taught", "teacher": settings, "loss": loss, "data": {"padding": 1.25}}, run / "config.yaml"
+    )
+    write_json({"started": {"teacher": about}, "resumed": []}, run / "environment.json")
+    _, text = parts(shared(checkpoint=checkpoint, output=tmp_path / "out"))
+    for teacher in expected:
+        assert (f"| {teacher}" in text) == used
+        assert (teacher in text.partition("## Limits")[2].partition("licence too")[0]) == used
+    assert ("licence too" in text) == used
+    assert "somebody" not in text
+
+
 def test_figures_of_an_evaluation(file, tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO", "distilpose")
     monkeypatch.setattr(share.log, "disabled", False)  # Hydra disables loggers, and other tests start it here

@@ -100,14 +100,14 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         )
     if cfg.calibration_output is not None and cfg.checkpoint is None:
         raise DistilPoseError(f"calibration_output={cfg.calibration_output} needs a model: give checkpoint=FILE.")
-    report = evaluations[given[0]](cfg, output)
+    report = evaluations[given[0]](cfg)
     write_json(report, output / "metrics.json")
     table = markdown_table([as_printed(row) for row in report["rows"]], COLUMNS)
     print(f"\n{report['source']} on {report['annotations']}", table, *report["notes"], f"Written to {output}", sep="\n")
     return report
 
 
-def evaluate_file(cfg: DictConfig, output: Path) -> dict[str, Any]:
+def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
     """Metrics of a COCO results file. Its rows are scored without rescoring or removal of duplicates."""
     if cfg.data.get("limit_val") is not None:
         raise DistilPoseError(
@@ -133,15 +133,11 @@ def evaluate_file(cfg: DictConfig, output: Path) -> dict[str, Any]:
     notes += filter(None, [beyond_limit(rows, category)])
     if cfg.mean_pose:
         table.append(mean_pose_row(datamodule, cfg.nms_threshold))
-    return {
-        "source": str(cfg.predictions),
-        "annotations": str(datamodule.val_annotations),
-        "rows": table,
-        "notes": notes,
-    }
+    about = {"source": str(cfg.predictions), "annotations": str(datamodule.val_annotations)}
+    return {**about, "rows": table, "notes": notes}
 
 
-def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
+def evaluate_model(cfg: DictConfig) -> dict[str, Any]:
     """Metrics of a model under each protocol. All protocols with the same boxes share the forward passes."""
     boxes, notes = _boxes(cfg)
     model = load_model(cfg.checkpoint, cfg.weights_kind).to(choose_device(cfg.device))
@@ -152,14 +148,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     if cfg.calibration_output is not None:
         persons = datamodule.val_dataset().instances
         check_can_calibrate(cfg.calibration_output, "gt" in boxes, model.scores_trained, persons)
-    # missing data and a folder that cannot be written are reported before the work starts
-    for kind in boxes:
-        datamodule.val_dataset(detections=kind == "detections")
-    if cfg.mean_pose:
-        datamodule.train_dataset()
-    output.mkdir(parents=True, exist_ok=True)
-    if cfg.calibration_output is not None:
-        Path(cfg.calibration_output).parent.mkdir(parents=True, exist_ok=True)
+    output = _prepare(cfg, datamodule, boxes)
 
     def predict(dataset: CocoKeypoints, kind: str, flips: Sequence[FlipTest]) -> list[Predictions]:
         loader = datamodule.evaluation_dataloader(detections=kind == "detections")
@@ -187,7 +176,7 @@ def evaluate_model(cfg: DictConfig, output: Path) -> dict[str, Any]:
     }
 
 
-def evaluate_teacher(cfg: DictConfig, output: Path) -> dict[str, Any]:
+def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
     """Metrics of a teacher of any kind in its own crops, on the joints that it knows."""
     boxes, notes = _boxes(cfg)
     if cfg.flip_test == "released":
@@ -196,7 +185,7 @@ def evaluate_teacher(cfg: DictConfig, output: Path) -> dict[str, Any]:
     datamodule.prepare_data()
     source = make_source(cfg.teacher, datamodule.padding, choose_device(cfg.device))
     known = [joint is not None for joint in match_joints(source.skeleton, datamodule.skeleton)]
-    output.mkdir(parents=True, exist_ok=True)
+    output = _prepare(cfg, datamodule, boxes)
 
     def predict(dataset: CocoKeypoints, kind: str, flips: Sequence[FlipTest]) -> list[Predictions]:
         return predict_source(source, dataset, [bool(flip) for flip in flips], f"{len(dataset)} persons, {kind} boxes")
@@ -218,6 +207,17 @@ def evaluate_teacher(cfg: DictConfig, output: Path) -> dict[str, Any]:
         "rows": table,
         "notes": list(dict.fromkeys(notes)),
     }
+
+
+def _prepare(cfg: DictConfig, datamodule: CocoDataModule, boxes: Sequence[str]) -> Path:
+    """The output folder; missing data and a folder that cannot be written are reported before the work starts."""
+    for kind in boxes:
+        datamodule.val_dataset(detections=kind == "detections")
+    if cfg.mean_pose:
+        datamodule.train_dataset()
+    for file in filter(None, [Path(cfg.output) / "metrics.json", cfg.calibration_output]):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    return Path(cfg.output)
 
 
 def _protocol(cfg: DictConfig) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class RecordSettings:
         output: folder to write; null: one in `folder`, named after teacher and data, where teacher=blazepose finds it.
         folder: folder of recordings that are named after teacher and data.
         batch_size: number of persons that the teacher processes at a time.
-        device: device of a checkpoint's network, such as auto, cpu, cuda or cuda:1.
+        device: device of the teacher's network, such as auto, cpu, cuda or cuda:1; BlazePose runs on the CPU.
     """
 
     split: Literal["train", "val"]

@@ -12,7 +12,7 @@ import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -27,12 +27,14 @@ from distilpose.models.checkpoint import read_torch_file
 from distilpose.modules.pose_module import PoseModule
 from distilpose.runs import preflight
 from distilpose.runs.checkpoints import CheckpointFiles
+from distilpose.runs.config import flatten
 from distilpose.runs.dry_run import dry_run
 from distilpose.runs.ended import ended_message
 from distilpose.runs.lr_finder import find_rate
 from distilpose.runs.plan import Action, Plan, decide
 from distilpose.runs.resume import check_resumed, own_configuration
 from distilpose.runs.saved_config import saved_config
+from distilpose.runs.teacher_names import teacher_names
 from distilpose.runs.train_settings import TrainSettings
 from distilpose.sweeps import jobs
 
@@ -132,10 +134,9 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule, resumes: bool = Fa
         teacher = instantiate(cfg.teacher)
         # a recorded teacher needs the data that it was recorded for
         parts["teacher"] = teacher(data=datamodule) if isinstance(teacher, partial) else teacher
-    elif model.kind == "student" and cfg.teacher.get("checkpoint") is not None:
-        rank_zero_only(log.info)(
-            f"The loss does not use a teacher: teacher.checkpoint={cfg.teacher.checkpoint} is not read."
-        )
+    elif model.kind == "student":
+        for kind, which in teacher_names(flatten(OmegaConf.to_container(cfg.teacher), "teacher.")):
+            rank_zero_only(log.info)(f"The loss does not use a teacher: {f'{kind} {which}'.strip()} is not read.")
     parts["optimizer"] = instantiate(cfg.optimizer, lr=preflight.scaled_rate(cfg))
     parts["scheduler"] = instantiate(cfg.scheduler) if cfg.get("scheduler") else None
     _check_recipe(parts["optimizer"], parts["scheduler"])

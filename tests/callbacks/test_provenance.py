@@ -12,8 +12,10 @@ from distilpose import create_model
 from distilpose.callbacks import Provenance
 from distilpose.losses import DistillationLoss, HeatmapMSE
 from distilpose.modules import DistillationModule, HeatmapModule
+from distilpose.teachers.labels import LabelTeacher
 from distilpose.teachers.module import ModuleNetwork
 from distilpose.teachers.network import NetworkTeacher
+from distilpose.teachers.several import SeveralTeachers
 
 
 class Logger:
@@ -95,6 +97,26 @@ def test_a_file_that_has_changed_between_two_starts_is_named(start, trainer, cap
         file.write_bytes(before)
     assert f"train_annotations ({file}) has changed" in caplog.text
     assert hashlib.sha256(before).hexdigest()[:12] in caplog.text
+
+
+def test_the_networks_of_several_teachers_and_a_change(trainer, tmp_path, caplog):
+    networks = [ModuleNetwork(lambda crops: torch.zeros(len(crops), 17, 16, 12), name, (64, 48)) for name in "ab"]
+    parts = {"first": LabelTeacher(), **{f"the_{one.name}": NetworkTeacher(one) for one in networks}}
+    loss = DistillationLoss(visual_token=0, keypoint_token=0)
+    student = create_model("student_xs", depth=1, width=32, heads=2)
+    module = DistillationModule(student, loss, SeveralTeachers(parts), optimizer=torch.optim.Adam)
+    vars(trainer).update(ckpt_path=None, world_size=1, loggers=[])
+    networks[0].about, networks[1].about = {"revision": "a1b2"}, {"sha256": "0f"}
+    Provenance(tmp_path).on_fit_start(trainer, module)
+    started = json.loads((tmp_path / "environment.json").read_text())["started"]
+    assert started["teacher"] == {
+        "the_a": {"name": "a", "revision": "a1b2"}, "the_b": {"name": "b", "sha256": "0f"}
+    }  # fmt: skip
+    networks[0].about = {"revision": "c3d4"}
+    vars(trainer).update(ckpt_path="last.ckpt")
+    Provenance(tmp_path).on_fit_start(trainer, module)
+    assert "the_a.revision a1b2 then, c3d4 now" in caplog.text
+    assert "the_b" not in caplog.text
 
 
 def test_the_teachers_network_and_its_change(trainer, tmp_path, caplog):

@@ -82,7 +82,7 @@ def test_a_task_gets_its_configuration(run, tmp_path):
         (["experiment=demo_student", "data.num_trian=3"], ["data.num_trian ", "data.num_train"]),
         (["zzzz=3"], ["'zzzz'", "+zzzz=3"]),
         (["seed.x=3"], ["'seed.x'"]),
-        (["model=student_m"], ["model=student_m", "student_l, student_s"]),
+        (["model=student_m"], ["model=student_m", "student_l", "student_s"]),
         (["callbacks=[ema,nothing]"], ["callbacks=nothing", "default, diagnosis, early_stopping"]),
         (["hydra/launcher=nothing"], ["hydra/launcher=nothing", "basic"]),
         (["--config-name", "nothing"], ["'nothing'"]),

@@ -78,6 +78,12 @@ def test_a_setting_that_is_a_flag_or_a_path(value, read):
     assert quote_paths([word], DECLARED["train"]) == [word]
 
 
+def test_a_sweep_over_flags_and_paths():
+    _, word = quote_paths(["-m", "model.pretrained=true,False,a=b.safetensors"], DECLARED["train"])
+    yes, no, path = parsed(word).sweep_iterator()
+    assert (yes, no, getattr(path, "text", path)) == (True, False, "a=b.safetensors")
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=12))
 def test_any_text_is_a_path(value):

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from distilpose.errors import DistilPoseError
 from distilpose.runs import resume
+from distilpose.runs.config import deciding_settings
 from distilpose.runs.folders import CONFIG
 from distilpose.runs.plan import Action, decide
 
@@ -148,7 +149,7 @@ def test_a_plan_for_each_kind_of_start(own_run):
     settings = {
         "check": False,
         "lr_find": False,
-        "teacher": {"may_record": True},
+        "teacher": {"may_record": True, "first": {"may_record": True, "file": "???"}, "second": {"file": "???"}},
         "optimizer": {"lr": 1.0},
         "scheduler": None,
     }
@@ -156,6 +157,9 @@ def test_a_plan_for_each_kind_of_start(own_run):
     OmegaConf.save(cfg, folder / CONFIG, resolve=True)
     check = decide(OmegaConf.merge(cfg, {"check": True}))
     assert (check.action, check.cfg.teacher.may_record) == (Action.CHECK, False)
+    assert check.cfg.teacher.first.may_record is False
+    assert "may_record" not in check.cfg.teacher.second
+    assert cfg.teacher.first.may_record is True
     search = decide(OmegaConf.merge(cfg, {"lr_find": True}))
     assert search.action is Action.FIND_RATE
     assert search.cfg.scheduler._target_.endswith("rising")
@@ -179,12 +183,20 @@ def test_a_plan_for_each_kind_of_start(own_run):
         ("callbacks.progress.refresh_rate", True, True),
         ("trainer.max_epochs", False, True),
         ("data.num_workers_of_another", False, True),
+        ("teacher.check", True, True),
+        ("teacher.first.check_persons", True, True),
+        ("teacher.check.file", False, True),
         ("seed", False, True),
         ("optimizer.lr", False, False),
     ],
 )
 def test_the_rules(setting, auto, folder):
     assert (resume.rule_of(setting).auto, resume.rule_of(setting).folder) == (auto, folder)
+
+
+def test_the_check_of_one_of_several_teachers_is_not_compared():
+    config = {"teacher.first.check": True, "teacher.first.check_persons": 3, "teacher.first.file": "a", "check.it": 1}
+    assert deciding_settings(config, ()) == {"teacher.first.file": "a", "check.it": 1}
 
 
 def test_a_finished_run_is_only_trained_longer_on_request(run_train, tiny_run):

@@ -165,6 +165,15 @@ def test_attributes(teacher, student):
     assert any(joint is not None for joint in BODY.matching(teacher.skeleton))
     assert 0 <= teacher.floor < 1
     assert teacher.student is student
+    assert teacher.has_keypoint_tokens == (teacher.model is not None)
+    assert all(isinstance(part, Teacher) for part in teacher.parts)
+
+
+def test_cost(teacher, student):
+    teacher.set_student(student)
+    runs_a_network = any(part.model is not None or part.network is not None for part in teacher.parts)
+    assert (teacher.gmacs() > 0) == runs_a_network
+    assert teacher.gmacs() == pytest.approx(sum(part.gmacs() for part in teacher.parts), rel=5)  # some are timed
 
 
 def test_a_module_does_not_own_its_teacher(teacher, student):

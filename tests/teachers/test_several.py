@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from dots import FACE, SMALL, expectation, make_network, views, write_persons
+from dots import FACE, SMALL, DotFinder, expectation, make_network, views, write_persons
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from vitposes import small_vitpose
 
 from distilpose import create_model
 from distilpose.errors import DistilPoseError
+from distilpose.losses import DistillationLoss
+from distilpose.modules import DistillationModule, FrozenTeacher
+from distilpose.outputs import PoseBatch
 from distilpose.skeleton import COCO, Skeleton
+from distilpose.teachers.convention import Convention
 from distilpose.teachers.labels import LabelTeacher
 from distilpose.teachers.module import ModuleNetwork
 from distilpose.teachers.network import NetworkSource, NetworkTeacher
 from distilpose.teachers.recorded import RecordedTeacher
 from distilpose.teachers.recorder import record
 from distilpose.teachers.several import SeveralSources, SeveralTeachers, load_several, merge, union_of
+from distilpose.teachers.vitpose import VitPoseNetwork
 
 NAMES = ("left_eye", "tail")
 
@@ -107,6 +117,94 @@ def test_recorded_as_one_source(persons, tmp_path):
         assert output.trust.min() > 0.8
 
 
+def test_a_peak_beyond_the_map_of_the_first_has_no_trust(tmp_path):
+    """The first sees the box alone; the nose is above it, where only the second sees it."""
+    dataset, joints = write_persons(tmp_path, count=1)
+    highest = int(joints[0, :, 1].argmin())
+    x, y = joints[0, highest]
+    box = np.array([[x - 50, y + 30, 100, 100]])
+    image = dataset.read_image(int(dataset.instances.image_ids[0]))
+    blind = ModuleNetwork(
+        lambda crops: torch.zeros(len(crops), 3, 64, 64), "blind", (256, 256), FACE.names, padding=1.0
+    )
+    wide = Convention.by_ratio((256, 192), (64, 48), padding=2.0)
+    seeing = ModuleNetwork(DotFinder(wide), "seeing", wide.input_size, FACE.names, padding=wide.padding)
+    sources = [NetworkSource(network) for network in (blind, seeing)]
+    assert sources[1]([image], box).trust[0, highest] > 0.8
+    assert SeveralSources(sources)([image], box).trust[0, highest] == 0
+    assert SeveralSources(sources[::-1])([image], box).trust[0, highest] > 0.8
+
+
+def test_the_cost_is_the_sum():
+    layer = torch.nn.Conv2d(3, 2, 4, stride=4)
+    network = ModuleNetwork(layer, "conv", (256, 192), NAMES)
+    expected = 64 * 48 * 2 * 3 * 4 * 4 / 1e9
+    one = NetworkTeacher(network)
+    assert one.gmacs() == pytest.approx(expected)
+    inner = SeveralTeachers({"one": one, "two": LabelTeacher()})
+    assert SeveralTeachers({"inner": inner, "more": one}).gmacs() == pytest.approx(2 * expected)
+
+
+@pytest.mark.parametrize("first", ["vitpose", "checkpoint"])
+def test_keypoint_tokens_are_those_of_the_first_with_tokens(first):
+    torch.manual_seed(0)
+    checkpoint = FrozenTeacher(create_model("teacher_xs", **SMALL), resize=True)
+    vitpose = NetworkTeacher(VitPoseNetwork(small_vitpose(), "vitpose", {}))
+    parts = {"vitpose": vitpose, "checkpoint": checkpoint}
+    parts = {"labels": LabelTeacher(), first: parts.pop(first), **parts}
+    student = create_model("student_xs", **SMALL)
+    teacher, loss = SeveralTeachers(parts), DistillationLoss(project_tokens=True)
+    if first == "vitpose":
+        with pytest.raises(DistilPoseError, match=r"vitpose.*keypoint tokens.*loss\.keypoint_token=0"):
+            DistillationModule(student, loss, teacher, optimizer=torch.optim.Adam)
+        return
+    module = DistillationModule(student, loss, teacher, optimizer=torch.optim.Adam)
+    zeros = torch.zeros(2, 17)
+    images = torch.randn(2, 3, *student.input_size)
+    batch = PoseBatch(images, zeros[..., None].expand(-1, -1, 2), zeros, zeros, *([torch.zeros(2)] * 5))
+    assert module.terms(batch)[1]["keypoint_token"] > 0
+
+
 def test_one_teacher_is_not_several():
     with pytest.raises(DistilPoseError, match=r"1 teacher.*teacher@teacher\.second"):
         load_several(data=None, first=LabelTeacher())
+
+
+def of_checkpoint(**settings):
+    return OmegaConf.create({"_target_": "distilpose.modules.load_teacher", "checkpoint": None, **settings})
+
+
+@pytest.mark.parametrize(
+    ("parts", "facts"),
+    [
+        ({"second": None}, r"teacher\.second=null.*teacher@teacher\.second=KIND.*~teacher\.second"),
+        ({"second": LabelTeacher(), "least_trust": 0.5}, r"teacher\.least_trust=0\.5.*teacher\.first\.least_trust"),
+        ({"second": of_checkpoint(checkpoint="???")}, r"teacher\.second\.checkpoint is not set: give teacher"),
+        ({"second": of_checkpoint()}, r"teacher\.second\.checkpoint is not set.*teacher\.second\.checkpoint=FILE"),
+        ({"second": of_checkpoint(checkpoint="absent.ckpt")}, r"^teacher\.second: .*absent\.ckpt"),
+    ],
+    ids=["null", "a setting", "missing", "a checkpoint that is not set", "a missing file"],
+)
+def test_what_is_no_teacher_is_named(parts, facts):
+    with pytest.raises(DistilPoseError, match=facts) as caught:
+        load_several(data=None, first=LabelTeacher(), **parts)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_of_a_part_name_its_settings(persons):
+    teacher = SeveralTeachers({"labels": LabelTeacher(), "square": NetworkTeacher(make_network("square, udp, coarse"))})
+    student = create_model("student_xs", skeleton=FACE, input_size=(256, 192), **SMALL)
+    with pytest.raises(DistilPoseError, match=r"pass teacher\.square\.pad=true"):
+        teacher.set_student(student)
+    blind = SeveralTeachers({"labels": LabelTeacher(), "blind": NetworkTeacher(blind_network())})
+    blind.set_student(student)
+    with pytest.raises(DistilPoseError, match=r"teacher\.blind\.check=false"):
+        blind.check(SimpleNamespace(val_dataset=lambda: persons[0]))
+
+
+def test_parts_are_made_from_settings_or_for_data():
+    labels = OmegaConf.create({"_target_": "distilpose.modules.LabelTeacher", "sigma": 3.0})
+    seen = []
+    made = load_several(data="data", first=labels, second=partial(lambda data: seen.append(data) or LabelTeacher()))
+    assert [part.sigma for part in made.parts] == [3.0, 1.0]
+    assert seen == ["data"]

@@ -456,21 +456,3 @@ def test_the_record_command_and_a_training_without_labels(trained_by, folder, tm
     recorded = ["teacher=recorded", f"teacher.file={recording.path}", "teacher.check=false", "loss=without_tokens"]
     losses = read_table(teach("recorded", *recorded, "trainer.max_epochs=1") / "metrics.csv")
     assert losses[0]["train/simulated_heatmap"] > 0
-
-
-@pytest.mark.slow
-def test_a_training_with_tokens_is_resumed_bit_for_bit(trained_by, run_train, folder):
-    teacher = ["teacher=vitpose", f"teacher.name={folder}", "teacher.check=false", "loss=distilpose"]
-    tokens = ["model.width=48", "loss.visual_token=0.05", "loss.keypoint_token=0", "loss.project_tokens=true"]
-    teach = trained_by([*TINY, *teacher, *tokens])
-    whole = teach("whole", "trainer.max_epochs=2")
-    halves = teach("halves", "trainer.max_epochs=1")
-    assert run_train(f"resume={halves}", "trainer.max_epochs=2")[0] == 0
-    first, second = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (whole, halves))
-    assert any("projection" in key for key in first["state_dict"])
-    for key, value in first["state_dict"].items():
-        assert torch.equal(value, second["state_dict"][key]), key
-    environment = json.loads((whole / "environment.json").read_text())
-    assert len(environment["started"]["teacher"]["sha256"]) == 64
-    rows = read_table(whole / "metrics.csv")
-    assert rows[1]["train/visual_token"] < rows[0]["train/visual_token"]

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from distilpose.files import quarantine, write_json
 from distilpose.loggers.wandb_logger import sweep_name
 from distilpose.modules import DistillationModule
+from distilpose.runs.config import flatten
 from distilpose.runs.folders import CONFIG
 from distilpose.runs.provenance import digests, environment, teacher_files
-from distilpose.teachers.network import NetworkTeacher
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ class Provenance(Callback):
         used = config if trainer.ckpt_path is None else {**config, "weights": None}
         now["digests"] = self._digests(trainer, pl_module, used)
         teacher = getattr(pl_module, "teacher", None)
-        if isinstance(teacher, NetworkTeacher):
-            now["teacher"] = {"name": teacher.name, **teacher.network.about}
+        if teacher is not None and teacher.about is not None:
+            now["teacher"] = teacher.about
         self._write({"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **now}, trainer.ckpt_path)
         for logger in trainer.loggers:
             logger.log_hyperparams({**config, "environment": now})
@@ -92,8 +92,8 @@ def _compare_digests(started: Any, now: dict[str, Any]) -> None:
 
 def _compare_teacher(started: Any, now: dict[str, Any]) -> None:
     """Warn if the teacher's network differs from that of the first start, such as a branch on the hub that has moved on."""
-    before, present = (started or {}).get("teacher"), now.get("teacher")
-    if before is None or present is None:
+    before, present = (flatten(start.get("teacher") or {}) for start in (started or {}, now))
+    if not before or not present:
         return
     changes = [
         f"{key} {before.get(key)} then, {present.get(key)} now"

@@ -59,9 +59,9 @@ def quote_paths(arguments: Sequence[str], declared: type | None) -> list[str]:
         key, equals, value = word.partition("=")
         name = key.lstrip("+").partition("@")[0]
         if not word.startswith("-") and before not in VALUED:
-            given = equals and not key.startswith("~") and value not in FLAGS.get(name, ())
+            given = equals and not key.startswith("~")
             if given and not _is_read_as_written(word, value) and is_path(name, declared):
-                word = f"{key}={_quoted_value(value, sweeps)}"
+                word = f"{key}={_quoted_value(value, sweeps, FLAGS.get(name, ()))}"
             _check_grammar(word)
         words.append(word)
     return words
@@ -79,9 +79,9 @@ def _is_read_as_written(word: str, value: str) -> bool:
     return read is None or (not override.is_sweep_override() and str(read) == value)
 
 
-def _quoted_value(value: str, sweeps: bool) -> str:
-    """A path in quotes for Hydra; also each path of a list or, in a multirun, of a sweep."""
-    if _is_read_as_written(f"path={value}", value):
+def _quoted_value(value: str, sweeps: bool, flags: Sequence[str] = ()) -> str:
+    """A path in quotes for Hydra; also each path of a list or, in a multirun, of a sweep. Flags stay as they are."""
+    if value.lower() in flags or _is_read_as_written(f"path={value}", value):
         return value
     if not os.path.lexists(value):
         if value in ("", "null") or _QUOTED.fullmatch(value) or (sweeps and _FUNCTION.fullmatch(value)):
@@ -89,7 +89,7 @@ def _quoted_value(value: str, sweeps: bool) -> str:
         if value[0] == "[" and value[-1] == "]":
             return f"[{','.join(_quoted_value(part, False) for part in _split(value[1:-1]))}]" if value[1:-1] else value
         if sweeps and len(parts := _split(value)) > 1:
-            return ",".join(_quoted_value(part, False) for part in parts)
+            return ",".join(_quoted_value(part, False, flags) for part in parts)
         if "\\" in value and _is_text(value):  # escaped for Hydra
             return value
         return QuotedString(value, Quote.single).with_quotes()

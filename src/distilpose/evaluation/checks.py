@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from distilpose.errors import DistilPoseError, first_line
 from distilpose.outputs import Predictions
 from distilpose.skeleton import Skeleton
-
-if TYPE_CHECKING:
-    pass
 
 
 def choose_device(name: str) -> torch.device:

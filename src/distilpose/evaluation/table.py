@@ -73,17 +73,20 @@ def score_protocols(
                 file = f"results_{kind}_flip-{row['flip']}_rescoring-{row['rescoring']}.json"
                 write_json(result.rows, output / file)
     if mean_pose:
-        table.append(mean_pose_row(datamodule, nms_threshold))
+        table.append(mean_pose_row(datamodule, nms_threshold, truth_for))
     if "gt" in boxes:
         notes += notes_on_persons(table[0])
     return table, notes, kept
 
 
-def mean_pose_row(datamodule: CocoDataModule, nms_threshold: float) -> dict[str, Any]:
-    """Metrics of the mean-pose baseline: the mean training pose in every ground-truth box."""
+def mean_pose_row(
+    datamodule: CocoDataModule, nms_threshold: float, truth_for: Callable[[COCO], COCO] = lambda truth: truth
+) -> dict[str, Any]:
+    """Metrics of the mean-pose baseline: the mean training pose in every ground-truth box; see `score_protocols`."""
     dataset = datamodule.val_dataset()
     predictions = predict_mean_pose(mean_pose_of(datamodule.train_dataset()), dataset)
-    result = score_dataset(predictions, dataset, nms_threshold=nms_threshold)
+    truth = truth_for(load_coco(dataset.annotations_file))
+    result = score_dataset(predictions, dataset, nms_threshold=nms_threshold, truth=truth)
     return table_row(MEAN_POSE, {"boxes": "gt"}, result, dataset)
 
 

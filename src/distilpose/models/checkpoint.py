@@ -157,8 +157,13 @@ def read_torch_file(path: Path, mmap: bool = False) -> Any:
 
 def weights_digest(model: PoseModel) -> str:
     """SHA-256 of a model's weights, the same in every format of its file."""
+    return sha256_of_weights(model.state_dict())
+
+
+def sha256_of_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors by name, in float32."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()

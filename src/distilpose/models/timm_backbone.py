@@ -48,6 +48,8 @@ class TimmBackbone(nn.Module):
         strides: Sequence[int] = (4,),
     ):
         super().__init__()
+        if len(set(strides)) < len(strides):
+            raise DistilPoseError(f"model.strides={list(strides)} names a stride twice: name each feature once.")
         self.strides, self.input_size = tuple(strides), input_size
         options = dict(backbone_options or {})
         info = create_features(backbone, False, **options).feature_info

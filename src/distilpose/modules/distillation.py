@@ -68,7 +68,7 @@ class DistillationModule(PoseModule):
             raise DistilPoseError(
                 f"The teacher {teacher.name} has no tokens: {advice}set loss.visual_token=0 loss.keypoint_token=0."
             )
-        if self.loss.weights["keypoint_token"] > 0 and teacher.model is None:
+        if self.loss.weights["keypoint_token"] > 0 and not teacher.has_keypoint_tokens:
             raise DistilPoseError(
                 f"The teacher {teacher.name} has visual tokens and no keypoint tokens: set loss.keypoint_token=0 (and "
                 "loss.project_tokens=true)."

@@ -10,7 +10,7 @@ from typing import Any
 NOT_COMPARED = (
     "batch_may_change", "seed", "data.seed", "folder", "resume", "check", "lr_find", "threads", "logger", "data.num_workers",
     "data.val_batch_size", "data.folder", "data.monitor", "trainer.default_root_dir", "trainer.accelerator",
-    "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "teacher.check", "teacher.check_persons",
+    "trainer.log_every_n_steps", "trainer.num_sanity_val_steps",
 )  # fmt: skip
 # callbacks that only observe a training, except those in TRAINING
 OBSERVING = ("distilpose.callbacks.", *(f"lightning.pytorch.callbacks.{name}" for name in ("Model", "TQDM", "Rich")))
@@ -36,6 +36,12 @@ def is_in(key: str, groups: Sequence[str]) -> bool:
     return f"{key}.".startswith(tuple(f"{group}." for group in groups))
 
 
+def is_teacher_check(key: str) -> bool:
+    """Whether a dotted key is a setting of the check of a teacher, or of one of several, such as teacher.first.check."""
+    names = key.split(".")
+    return names[0] == "teacher" and names[-1] in ("check", "check_persons")
+
+
 def callbacks_of(config: Mapping[str, Any]) -> dict[str, bool]:
     """The callbacks of flattened settings: dotted key, and whether the callback only observes the training."""
     names = dict.fromkeys(".".join(key.split(".")[:2]) for key in config if key.startswith("callbacks."))
@@ -47,7 +53,8 @@ def deciding_settings(config: Mapping[str, Any], ignored: Sequence[str]) -> dict
     """The flattened settings that change a run's results, without the ignored ones."""
     copies = [copy for copy, source in COPIES.items() if below(config, copy) == below(config, source)]
     observers = [key for key, observes in callbacks_of(config).items() if observes]
-    kept = {key: value for key, value in config.items() if not is_in(key, [*ignored, *copies, *observers])}
+    left_out = [*ignored, *copies, *observers]
+    kept = {key: value for key, value in config.items() if not is_in(key, left_out) and not is_teacher_check(key)}
     if kept.get("data.root"):  # the same data may be in another folder on another machine
         kept["data.root"] = Path(str(kept["data.root"])).name
     return kept

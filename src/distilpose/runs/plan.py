@@ -12,6 +12,7 @@ from distilpose.cli.resolvers import AUTO
 from distilpose.errors import DistilPoseError
 from distilpose.models.checkpoint import read_torch_file
 from distilpose.runs import resume
+from distilpose.runs.config import flatten
 from distilpose.runs.ended import best_of_checkpoint, has_ended
 from distilpose.runs.folders import best_value
 from distilpose.runs.lr_finder import with_rising_rate
@@ -78,6 +79,8 @@ def decide(cfg: DictConfig, needs_process: bool = False) -> Plan:
 
 def _without_recording(cfg: DictConfig) -> DictConfig:
     """The configuration without recording: recording can take hours and leaves files, so check=true must not do it."""
-    if "may_record" not in cfg.teacher:
-        return cfg
-    return OmegaConf.merge(cfg, {"teacher": {"may_record": False}})  # type: ignore[return-value]
+    changed = cfg.copy()
+    for key in flatten(OmegaConf.to_container(cfg.teacher), "teacher."):  # one of several teachers may record too
+        if key.endswith(".may_record"):
+            OmegaConf.update(changed, key, False)
+    return changed

@@ -37,7 +37,7 @@ from distilpose.cli.resolvers import AUTO
 from distilpose.errors import DistilPoseError
 from distilpose.models.checkpoint import read_torch_file
 from distilpose.runs.checkpoints import IntactCheckpoint, newest_intact
-from distilpose.runs.config import callbacks_of, flatten, is_in
+from distilpose.runs.config import callbacks_of, flatten, is_in, is_teacher_check
 from distilpose.runs.effective_batch import SPLIT, batch_of_checkpoint, check_effective_batch
 from distilpose.runs.ended import ended_message, has_ended, stopped_early
 from distilpose.runs.folders import CONFIG, SUMMARY
@@ -60,12 +60,13 @@ class Rule(NamedTuple):
     folder: bool
 
 
+FREE = Rule((), auto=True, folder=True)
 # the first matching rule applies
 RULES = (
     Rule(
         (
-            "folder", "resume", "batch_may_change", "check", "lr_find", "logger", "data.num_workers", "teacher.check",
-            "teacher.check_persons", "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
+            "folder", "resume", "batch_may_change", "check", "lr_find", "logger", "data.num_workers",
+            "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
             "trainer.num_sanity_val_steps", "trainer.profiler", "callbacks.progress",
         ),
         auto=True,
@@ -78,6 +79,8 @@ OTHER = Rule((), auto=False, folder=True)
 
 def rule_of(setting: str) -> Rule:
     """The rule for the setting with this dotted key."""
+    if is_teacher_check(setting):
+        return FREE
     return next((rule for rule in RULES if is_in(setting, rule.settings)), OTHER)
 
 

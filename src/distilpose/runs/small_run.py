@@ -82,9 +82,7 @@ def shrink_batches(
     if trainer.strategy.root_device.type != "cpu":
         return 1.0, 1.0
     teacher = getattr(module, "teacher", None)
-    student_gmacs, teacher_gmacs = (
-        0.0 if network is None else count_gmacs(network) for network in (module.model, getattr(teacher, "model", None))
-    )
+    student_gmacs, teacher_gmacs = count_gmacs(module.model), 0.0 if teacher is None else teacher.gmacs()
     batch, val_batch = datamodule.batch_size, datamodule.val_batch_size
     passes = STEPS * cfg.trainer.accumulate_grad_batches
     datamodule.batch_size = _crops(passes * (3 * student_gmacs + teacher_gmacs), batch)
@@ -92,8 +90,9 @@ def shrink_batches(
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(getattr(callback, "persons", None), int):
             callback.persons = _crops(student_gmacs + teacher_gmacs, callback.persons)
-    if isinstance(getattr(teacher, "check_persons", None), int):
-        teacher.check_persons = _crops(teacher_gmacs, teacher.check_persons, least=16)  # type: ignore[union-attr]
+    for part in [] if teacher is None else teacher.parts:
+        if isinstance(getattr(part, "check_persons", None), int):
+            part.check_persons = _crops(teacher_gmacs, part.check_persons, least=16)
     return batch / datamodule.batch_size, val_batch / datamodule.val_batch_size
 
 

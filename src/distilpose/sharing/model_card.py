@@ -11,12 +11,13 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from distilpose.evaluation import MEAN_POSE, markdown_table
 from distilpose.models import PoseModel, count_gmacs, count_parameters
+from distilpose.runs.config import flatten
+from distilpose.runs.teacher_names import teacher_names, uses_teacher
 from distilpose.sharing.run_facts import RunFacts
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 TASK = "keypoint-detection"
 SETTINGS = {
-    "teacher.checkpoint": "teacher",
     "trainer.max_epochs": "epochs", "data.batch_size": "crops a process and step", "optimizer.lr": "learning rate",
     "seed": "seed", "trainer.precision": "precision",
 }  # fmt: skip
@@ -39,6 +40,7 @@ def make_card(
         pictures: files beside the card to show.
     """
     height, width = model.input_size
+    teachers = _teachers(facts) if model.kind == "student" and uses_teacher(facts.config) else []
     return ModelCard.from_template(
         _card_data(model, facts),
         template_path=str(TEMPLATE),
@@ -53,10 +55,10 @@ def make_card(
         repository=_escape(repository or "OWNER/NAME"),
         digest=digest,
         data=_data(facts),
-        training=_training(facts),
+        training=_training(facts, teachers),
         pictures=pictures,
         figures=_figures(facts),
-        limits=_limits(model, facts),
+        limits=_limits(model, facts, teachers),
         licence=_escape(facts.licence or NO_LICENCE),
     )
 
@@ -92,10 +94,11 @@ def _data(facts: RunFacts) -> list[str]:
     return parts or ["Nothing is known about the training data of these weights."]
 
 
-def _training(facts: RunFacts) -> str:
+def _training(facts: RunFacts, teachers: Sequence[str]) -> str:
     if not facts.config:
         return ""
     rows = [{"setting": "loss", "value": _escape(_loss(facts.config))}]
+    rows += [{"setting": "teacher", "value": _escape(teacher)} for teacher in teachers]
     rows += [
         {"setting": label, "value": _escape(str(facts.config[key]).rpartition("/")[2])}
         for key, label in SETTINGS.items()
@@ -104,6 +107,21 @@ def _training(facts: RunFacts) -> str:
     packages = (facts.environment.get("started") or {}).get("packages") or {}
     rows += [{"setting": name, "value": _escape(value)} for name, value in packages.items() if name in PACKAGES]
     return markdown_table(rows, ("setting", "value"))
+
+
+def _teachers(facts: RunFacts) -> list[str]:
+    """The teachers in words, without folders of the machine; those of the hub with their commit."""
+    about = flatten((facts.environment.get("started") or {}).get("teacher") or {})
+    commits = {
+        str(value): str(about.get(f"{key.removesuffix('repository')}revision"))[:12]
+        for key, value in about.items() if key.rpartition(".")[2] == "repository"
+    }  # fmt: skip
+    teachers = []
+    for kind, which in teacher_names(facts.config):
+        repository = which.removeprefix("hf://").partition("@")[0]
+        name = f"{repository}@{commits[repository]}" if repository in commits else which.rstrip("/").rpartition("/")[2]
+        teachers.append(f"{kind} {name}".strip())
+    return teachers
 
 
 def _loss(config: Mapping[str, Any]) -> str:
@@ -131,7 +149,7 @@ def _figures(facts: RunFacts) -> list[str]:
     return parts or ["None were measured."]
 
 
-def _limits(model: PoseModel, facts: RunFacts) -> list[str]:
+def _limits(model: PoseModel, facts: RunFacts, teachers: Sequence[str]) -> list[str]:
     limits = [
         "One person in a crop: it needs boxes of persons, and finds no persons outside them.",
         "Every joint has a position, visible or not; only its score shows the difference.",
@@ -139,6 +157,11 @@ def _limits(model: PoseModel, facts: RunFacts) -> list[str]:
     ]
     if not model.scores_trained:
         limits.append("Its scores were not trained: they have no meaning.")
+    networks = [_escape(teacher) for teacher in teachers if teacher != "labels"]
+    if networks:
+        limits.append(
+            f"It learnt from {' and '.join(networks)}: verify that licence too, which may bind these weights."
+        )
     if "synthetic" in str(facts.config.get("data._target_", "")).lower():
         limits.append("It was trained on drawn people: its figures do not hold for photographs.")
     upright, other = facts.validation.get("PCK_upright"), facts.validation.get("PCK_other")

@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distilpose.data import CocoDataModule
+from distilpose.data.geometry import warp_image
 from distilpose.errors import DistilPoseError
 from distilpose.losses import TokenShape
-from distilpose.models import PoseModel
+from distilpose.models import PoseModel, count_gmacs
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
+from distilpose.teachers.cost import network_gmacs
 
 T = TypeVar("T", bound="Teacher")
 
@@ -47,6 +49,7 @@ class Teacher(ABC):
         skeleton: the teacher's joints, which are matched with the student's by name.
         floor: noise floor of its maps, see `DistillationLoss.floor`; 0 for maps without noise.
         model: the teacher's `PoseModel`, which gives tokens and backbone weights to the student; None if it has none.
+        network: the `Network` of another maker that gives its maps; None if it has none.
         reads_images: whether the teacher computes its output from the crop, so that it works for any person. False for
             teachers that know only the training persons, or only the labels.
         tokens_advice: how to get tokens if it has none, for the message; empty if there is no way.
@@ -57,6 +60,7 @@ class Teacher(ABC):
     skeleton: Skeleton
     floor: float = 0.0
     model: PoseModel | None = None
+    network: Any = None
     reads_images: bool = False
     tokens_advice: str = ""
     student: PoseModel
@@ -65,6 +69,27 @@ class Teacher(ABC):
     def token_shape(self) -> TokenShape | None:
         """Shape of its visual tokens; None if it has no tokens."""
         return None if self.model is None or self.model.encoder is None else self.model.encoder.token_shape
+
+    @property
+    def has_keypoint_tokens(self) -> bool:
+        """Whether it has a token for each joint."""
+        return self.model is not None and self.model.encoder is not None
+
+    @property
+    def parts(self) -> list[Teacher]:
+        """The teachers that it consists of: itself, unless it is several."""
+        return [self]
+
+    @property
+    def about(self) -> dict[str, Any] | None:
+        """What a network of another maker is: its name, and its file's digest or its revision; None for other teachers."""
+        return None if self.network is None else {"name": self.name, **self.network.about}
+
+    def gmacs(self) -> float:
+        """Billions of multiply-accumulates for one crop, roughly; 0 if no network runs. It must be on the CPU."""
+        if self.network is not None:
+            return network_gmacs(self.network)
+        return 0.0 if self.model is None else count_gmacs(self.model)
 
     @abstractmethod
     def set_student(self, student: PoseModel) -> None:
@@ -144,6 +169,27 @@ class Source(ABC):
             images: N arrays (H, W, 3) in BGR order.
             boxes: (N, 4) x, y, width, height of the persons in image pixels.
         """
+
+
+def crops_of(
+    images: Sequence[NDArray[np.uint8]],
+    warps: Sequence[NDArray[np.float64]] | NDArray[np.float64],
+    size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """Crops (N, 3, *size) of images (H, W, 3) in BGR order, RGB and normalised.
+
+    Args:
+        images: N images.
+        warps: N matrices (2, 3) from image pixels to crop pixels.
+        size: (H, W) of the crops.
+        mean: mean of RGB in [0, 1].
+        std: standard deviation of RGB.
+    """
+    crops = [warp_image(image, warp, size)[..., ::-1] for image, warp in zip(images, warps, strict=True)]
+    pixels = (np.stack(crops).astype(np.float32) / 255 - np.array(mean)) / np.array(std)
+    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
 
 
 def match_joints(teacher: Skeleton, student: Skeleton) -> list[int | None]:

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distilpose.data import CocoDataModule
-from distilpose.data.geometry import region_of_box, warp_image, warp_of_region
+from distilpose.data.geometry import region_of_box, warp_of_region
 from distilpose.errors import DistilPoseError
 from distilpose.files import sha256_of
 from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel, load_model
 from distilpose.models.remote import local_file
 from distilpose.outputs import PoseBatch, TeacherOutput
-from distilpose.teachers.base import Source, SourceOutput, Teacher, match_joints, reorder_joints
+from distilpose.teachers.base import Source, SourceOutput, Teacher, crops_of, match_joints, reorder_joints
 from distilpose.teachers.check import describe_check
 from distilpose.teachers.heatmaps import peak_confidence, resample, resize_heatmaps
 
@@ -147,7 +147,6 @@ class CheckpointSource(Source):
         self.name, self.skeleton = model.name, model.skeleton
         self.map_size = (int(model.heatmap_size[0]), int(model.heatmap_size[1]))
         self.padding, self.device = padding, torch.device(device)
-        self._mean, self._std = np.array(model.mean), np.array(model.std)
         size = list(model.input_size)
         self.about = {
             "name": self.name, "sha256": digest, "input_size": size, "padding": padding, "floor": floor_of(model)
@@ -158,10 +157,8 @@ class CheckpointSource(Source):
         """Heat maps of one person in each of N images; see `Source`."""
         size = (int(self.model.input_size[0]), int(self.model.input_size[1]))
         warps = [warp_of_region(region_of_box(box, size, self.padding), size) for box in boxes]
-        crops = [warp_image(image, warp, size)[..., ::-1] for image, warp in zip(images, warps, strict=True)]
-        pixels = (np.stack(crops).astype(np.float32) / 255 - self._mean) / self._std
-        batch = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).to(self.device)
-        heatmaps = self.model(batch).heatmaps.float().cpu()
+        batch = crops_of(images, warps, size, self.model.mean, self.model.std)
+        heatmaps = self.model(batch.to(self.device)).heatmaps.float().cpu()
         trust = peak_confidence(heatmaps, softmax=floor_of(self.model) == 0)
         per_cell = size[1] / self.map_size[1]
         return SourceOutput(heatmaps.numpy(), np.stack(warps) / per_cell, trust.numpy())

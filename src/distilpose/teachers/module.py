@@ -11,6 +11,7 @@ from hydra.utils import get_method
 from torch import Tensor, nn
 
 from distilpose.errors import DistilPoseError, first_line
+from distilpose.models.checkpoint import sha256_of_weights
 from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD
 from distilpose.teachers.network import Network, NetworkOutput, NetworkTeacher
 from distilpose.teachers.readout import Rule, convention_of, read_heatmaps, read_simcc, skeleton_of
@@ -55,12 +56,19 @@ class ModuleNetwork(Network):
             outputs = self._run(blank)
         except Exception as error:  # the type depends on the network
             raise DistilPoseError(
-                f"Teacher {name} does not take crops of shape {tuple(blank.shape)} ({first_line(error)}): give another "
-                "teacher.input_size, height and width."
+                f"Teacher {name} cannot run on float32 crops of shape {tuple(blank.shape)} on the CPU ({first_line(error)}): "
+                "return it in float32 and on the CPU, and give the teacher.input_size (height, width) that it takes."
             ) from error
+        if not all(isinstance(output, Tensor) for output in outputs):
+            kinds = " and ".join(type(output).__name__ for output in outputs)
+            raise DistilPoseError(
+                f"Teacher {name} gives {kinds}: return a tensor of heat maps (N, joints, rows, columns), or two "
+                "tensors for SimCC."
+            )
         self.convention, self._ratio = convention_of(outputs, input_size, rule, padding, f"Teacher {name}")
         self.skeleton = skeleton_of(outputs[0].shape[1], joints, f"Teacher {name}")
-        self.about = {"target": name, "mean": list(self.mean), "std": list(self.std)}
+        weights = sha256_of_weights(module.state_dict()) if isinstance(module, nn.Module) else None
+        self.about = {"target": name, "sha256": weights, "mean": list(self.mean), "std": list(self.std)}
 
     def __call__(self, crops: Tensor) -> NetworkOutput:
         """See `Network`."""
@@ -121,5 +129,11 @@ def load_module(
             f"teacher.target={target} cannot be imported ({first_line(error.__cause__ or error)}): give the dotted path of a "
             "function without arguments that returns the network, and run where it can be imported."
         ) from error
-    network = ModuleNetwork(build(), target, input_size, joints, rule, padding, mean, std)
+    try:
+        module = build()
+    except Exception as error:  # whatever the user's function raises
+        raise DistilPoseError(
+            f"teacher.target={target} failed ({type(error).__name__}: {first_line(error)}): mend the function, or give another."
+        ) from error
+    network = ModuleNetwork(module, target, (input_size[0], input_size[1]), joints, rule, padding, mean, std)
     return NetworkTeacher(network, pad, sigma, least_trust, check, check_persons)

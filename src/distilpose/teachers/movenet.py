@@ -28,7 +28,8 @@ def read_movenet(heatmaps: Tensor, centre: Tensor, regression: Tensor, offsets: 
     """
     heatmaps, centre, regression, offsets = (map_.float() for map_ in (heatmaps, centre, regression, offsets))
     count, joints, rows, columns = heatmaps.shape
-    y, x = torch.arange(rows, device=heatmaps.device)[:, None], torch.arange(columns, device=heatmaps.device)[None]
+    y, x = (torch.arange(size, device=heatmaps.device, dtype=torch.float32) for size in (rows, columns))
+    y = y[:, None]
     to_middle = ((y - rows / 2) ** 2 + (x - columns / 2) ** 2).sqrt()
     person = (centre[:, 0] / (to_middle + NEARNESS)).flatten(1).argmax(1)[:, None, None].expand(-1, 2 * joints, 1)
     way = regression.flatten(2).gather(2, person).view(count, joints, 2, 1, 1)

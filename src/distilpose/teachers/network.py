@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distilpose.data import CocoDataModule
-from distilpose.data.geometry import warp_image
 from distilpose.errors import DistilPoseError
 from distilpose.losses import TokenShape
 from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel
 from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD, PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
-from distilpose.teachers.base import Source, SourceOutput, Teacher, match_joints, reorder_joints
+from distilpose.teachers.base import Source, SourceOutput, Teacher, crops_of, match_joints, reorder_joints
 from distilpose.teachers.check import describe_check
 from distilpose.teachers.convention import Convention
-from distilpose.teachers.sampling import peak_width, sample_maps
+from distilpose.teachers.sampling import highest_cells, in_crop, peak_width, sample_maps
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +134,7 @@ class NetworkTeacher(Teacher):
                 "teacher in its own crops (python -m distilpose.record)."
             )
         self._joints = match_joints(self.skeleton, student.skeleton)
+        self._cells = self._cell_matrix(student)
         self.student = student
 
     def prepare(self, datamodule: CocoDataModule) -> None:
@@ -152,7 +152,7 @@ class NetworkTeacher(Teacher):
         """Heat maps of a batch; see `Teacher`. Trust is the network's if the peak lies in the crop, else 0."""
         with torch.autocast(batch.image.device.type, enabled=False):
             output = self.network(self._crops(batch.image.float()))
-            cells = self._cell_matrix(output.heatmaps)
+            cells = self._cells.to(output.heatmaps).expand(len(output.heatmaps), -1, -1)
             width = peak_width(output.heatmaps)
             heatmaps = sample_maps(output.heatmaps, cells, width, self.student.heatmap_size, self.sigma)
         trust = output.trust * (output.trust >= self.least_trust) * self._is_inside(output.heatmaps, cells)
@@ -166,30 +166,34 @@ class NetworkTeacher(Teacher):
         pixels = images * std + mean
         if size != own:
             factor, shift = self.network.convention.of_crop(size)
-            x, y = (
-                2 * (torch.arange(count, device=images.device) - start) / factor / max(1, extent - 1) - 1
-                for count, start, extent in zip(own[::-1], shift, size[::-1], strict=True)
-            )
+            axes = [
+                (torch.arange(count, device=images.device, dtype=torch.float32) - start) / factor
+                for count, start in zip(own[::-1], shift, strict=True)
+            ]
+            # for grid_sample, -1 and 1 are the centres of the first and the last pixel
+            x, y = (2 * at / max(1, extent - 1) - 1 for at, extent in zip(axes, size[::-1], strict=True))
             grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(images), -1, -1, -1)
-            pixels = F.grid_sample(pixels, grid, padding_mode="zeros", align_corners=True)
+            pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=True)
+            columns, rows = ((at > -0.5) & (at < extent) for at, extent in zip(axes, size[::-1], strict=True))
+            pixels = pixels * (rows[:, None] & columns)  # black bars
         mean, std = (images.new_tensor(list(value))[:, None, None] for value in (self.network.mean, self.network.std))
         return (pixels - mean) / std
 
-    def _cell_matrix(self, maps: Tensor) -> Tensor:
-        """(N, 2, 3) matrices from the student's cells to cells of the network's maps."""
-        size, convention = self.student.input_size, self.network.convention
+    def _cell_matrix(self, student: PoseModel) -> Tensor:
+        """(2, 3) matrix from a student's cells to cells of the network's maps."""
+        size, convention = student.input_size, self.network.convention
         factor, shift = convention.of_crop((size[0], size[1]))
-        per_cell = size[1] / self.student.heatmap_size[1]
+        per_cell = size[1] / student.heatmap_size[1]
         warp = np.array([[factor * per_cell, 0, shift[0]], [0, factor * per_cell, shift[1]]])
-        return torch.from_numpy(convention.to_cells(warp)).to(maps).expand(len(maps), -1, -1)
+        return torch.from_numpy(convention.to_cells(warp)).float()
 
     def _is_inside(self, maps: Tensor, cells: Tensor) -> Tensor:
-        """(N, K) whether the peaks of maps lie in the student's crop."""
-        rows, columns = self.student.heatmap_size
-        best = maps.flatten(2).argmax(-1)
-        place = torch.stack([best % maps.shape[-1], torch.div(best, maps.shape[-1], rounding_mode="floor")], -1)
-        own = (place - cells[:, None, :, 2]) / torch.stack([cells[:, None, 0, 0], cells[:, None, 1, 1]], -1)
-        return ((own > -1) & (own < own.new_tensor([columns, rows]))).all(-1)
+        """(N, K) whether the highest cells of maps lie in the student's crop."""
+        own = (highest_cells(maps) - cells[:, None, :, 2]) / torch.stack(
+            [cells[:, None, 0, 0], cells[:, None, 1, 1]], -1
+        )
+        stride = self.student.input_size[1] / self.student.heatmap_size[1]
+        return in_crop(own * stride, self.student.input_size)
 
     def check(self, datamodule: CocoDataModule) -> str | None:
         """Check heat maps and accuracy on validation persons; see `check_teacher`."""
@@ -197,9 +201,9 @@ class NetworkTeacher(Teacher):
         return describe_check(self, datamodule.val_dataset(), self.check_persons, device) if self._check else None
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Move the network."""
-        self._device = fn(torch.zeros(1)).device
-        self.network.move(fn)
+        """Move the network to another device. It keeps its precision, which `trainer.precision` is not for."""
+        self._device = device = fn(torch.zeros(1)).device
+        self.network.move(lambda tensor: tensor.to(device))
 
 
 class NetworkSource(Source):
@@ -220,19 +224,14 @@ class NetworkSource(Source):
             "convention": network.convention.to_dict(),
             "floor": network.floor,
         }
-        self._mean, self._std = np.array(network.mean), np.array(network.std)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[NDArray[np.uint8]], boxes: NDArray[np.float64]) -> SourceOutput:
         """Heat maps of one person in each of N images; see `Source`."""
         convention = self.network.convention
         warps = np.stack([convention.warp_of_box(box) for box in boxes])
-        crops = [
-            warp_image(image, warp, convention.input_size)[..., ::-1] for image, warp in zip(images, warps, strict=True)
-        ]
-        pixels = (np.stack(crops).astype(np.float32) / 255 - self._mean) / self._std
-        batch = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(self.device)
-        output = self.network(batch)
+        batch = crops_of(images, warps, convention.input_size, self.network.mean, self.network.std)
+        output = self.network(batch.to(self.device))
         cells = None if output.cells is None else output.cells.cpu().numpy()
         return SourceOutput(
             output.heatmaps.float().cpu().numpy(), convention.to_cells(warps), output.trust.float().cpu().numpy(), cells

@@ -20,7 +20,7 @@ from distilpose.teachers.onnx_outputs import Outputs, SimccValues, are_probabili
 from distilpose.teachers.readout import Rule, convention_of, skeleton_of
 
 RAW = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # mean and std of pixels from 0 to 255
-BODIES = {17: "COCO's", 26: "Halpe's", 133: "COCO-WholeBody's"}
+OWNERS = {17: "COCO's", 26: "Halpe's", 133: "COCO-WholeBody's"}
 
 
 class Settings:
@@ -114,6 +114,6 @@ class Settings:
         skeleton = skeleton_of(count, joints, self.where)
         if joints is None:
             self.notes.append(
-                f"assumed: {BODIES[count]} order of joints, as there are {count} (otherwise: teacher.joints)"
+                f"assumed: {OWNERS[count]} order of joints, as there are {count} (otherwise: teacher.joints)"
             )
         return skeleton

@@ -47,13 +47,13 @@ def read_simcc(across: Tensor, down: Tensor, ratio: float, size: Sequence[int]) 
     )
     maps = y[..., :, None] * x[..., None, :]
     maps = maps / maps.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12) * trust[..., None, None]
-    cells = torch.stack([axis.indices for axis in best], dim=-1) / (ratio * CELL)
+    cells = torch.stack([axis.indices for axis in best], dim=-1).float() / (ratio * CELL)
     return NetworkOutput(maps, trust, cells=cells)
 
 
 def _to_cells(bins: int, ratio: float, count: int) -> Tensor:
     """(bins, count) share of each bin in each cell: a Gaussian around its place."""
-    distance = torch.arange(bins)[:, None] / (ratio * CELL) - torch.arange(count)
+    distance = torch.arange(bins, dtype=torch.float32)[:, None] / (ratio * CELL) - torch.arange(count)
     return torch.exp(-(distance**2) / (2 * BLUR**2))
 
 

@@ -20,7 +20,7 @@ from distilpose.teachers.base import Teacher, match_joints
 from distilpose.teachers.check import least_accuracy
 from distilpose.teachers.recorder import describe_accuracy, recording_accuracy
 from distilpose.teachers.recording_file import WAY_OUT, Recording, open_recording
-from distilpose.teachers.sampling import sample_maps
+from distilpose.teachers.sampling import in_crop, sample_maps
 
 
 class RecordedTeacher(Teacher):
@@ -69,8 +69,7 @@ class RecordedTeacher(Teacher):
         n, joints = torch.arange(len(joints))[:, None], joints.clamp(min=0)
 
         position = recorded["place"][n, joints].double() @ warp[:, :, :2].mT + warp[:, None, :, 2]
-        inside = ((position >= 0) & (position <= position.new_tensor(self.student.input_size).flip(0) - 1)).all(-1)
-        trust = recorded["trust"][n, joints] * (known & inside)
+        trust = recorded["trust"][n, joints] * (known & in_crop(position, self.student.input_size))
         trust = trust * (trust >= self.least_trust)
 
         maps = torch.from_numpy(self.recording.maps[rows]).to(device)[n.to(device), joints.to(device)].float()

@@ -27,8 +27,7 @@ MAPS, PERSONS, ABOUT = "maps.npy", "persons.npy", "recording.json"
 KEYS = "image_keys"  # what identifies an image: see the function of that name
 PART = ".part"  # suffix of the folder while the recording is unfinished
 WAY_OUT = (
-    "record one by `python -m distilpose.record teacher=blazepose|checkpoint data=… output=FOLDER` (an interrupted recording "
-    "is continued)"
+    "record one by `python -m distilpose.record teacher=KIND data=… output=FOLDER` (an interrupted one is continued)"
 )
 
 

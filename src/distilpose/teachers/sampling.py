@@ -30,16 +30,17 @@ def sample_maps(maps: Tensor, cells: Tensor, width: Tensor, size: Sequence[int],
     unblurred = width.to(cells).clamp(min=0.5) / scale[:, None]  # in the student's cells
     blur = (sigma**2 - unblurred**2).clamp(min=0).sqrt()
     fine, margin = 1, 0
-    if bool((blur > 0).any()):
+    blurred = (blur > 0) & (width.to(cells) > 0)  # maps without a peak have a width of 0
+    if bool(blurred.any()):
         # sampled every two standard deviations, a Gaussian's sum has an error of one per cent
-        fine = min(8, max(1, math.ceil(float((0.5 / unblurred[blur > 0]).max()))))
+        fine = min(8, max(1, math.ceil(float((0.5 / unblurred[blurred]).max()))))
         margin = math.ceil(3 * sigma)
     rows, columns = size
     y, x = (
-        torch.arange(-margin * fine, (count - 1 + margin) * fine + 1, device=cells.device) / fine
+        torch.arange(-margin * fine, (count - 1 + margin) * fine + 1, device=cells.device, dtype=torch.float32) / fine
         for count in (rows, columns)
     )
-    grid = torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.ones(len(y), len(x), device=cells.device)], dim=-1)
+    grid = torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.ones(len(y), len(x)).to(y)], dim=-1)
     grid = torch.einsum("hwc,nxc->nhwx", grid.to(cells), cells)
     # for grid_sample, -1 and 1 are the centres of the first and the last cell
     last = grid.new_tensor([max(1, maps.shape[-1] - 1), max(1, maps.shape[-2] - 1)])
@@ -61,8 +62,19 @@ def peak_width(maps: Tensor) -> Tensor:
     return (total / (2 * math.pi * peaks.clamp(min=1e-6))).sqrt()
 
 
+def highest_cells(maps: Tensor) -> Tensor:
+    """(N, K, 2) x and y of the highest cells of maps (N, K, h, w)."""
+    best = maps.flatten(2).argmax(-1)
+    return torch.stack([best % maps.shape[-1], torch.div(best, maps.shape[-1], rounding_mode="floor")], -1)
+
+
+def in_crop(pixels: Tensor, size: Sequence[int]) -> Tensor:
+    """(N, K) whether points (N, K, 2) lie on a pixel of a crop of (H, W)."""
+    return ((pixels >= 0) & (pixels <= pixels.new_tensor([size[1] - 1, size[0] - 1]))).all(-1)
+
+
 def _blur(sigma: Tensor, at: Tensor, size: int) -> Tensor:
     """Weights (N, K, size, len(at)) that blur samples at positions `at` (in cells) to cells 0 to size - 1; their sum is 1."""
-    distance = torch.arange(size, device=at.device)[:, None] - at
+    distance = torch.arange(size, device=at.device, dtype=at.dtype)[:, None] - at
     weights = torch.exp(-0.5 * (distance / sigma[..., None, None].clamp(min=0.02)) ** 2)
     return weights / weights.sum(-1, keepdim=True)

@@ -8,17 +8,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
 from numpy.typing import NDArray
 from torch import Tensor
 
 from distilpose.data import CocoDataModule
-from distilpose.errors import DistilPoseError
 from distilpose.losses import TokenShape
 from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
 from distilpose.teachers.base import Source, SourceOutput, Teacher
-from distilpose.teachers.sampling import peak_width, sample_maps
+from distilpose.teachers.parts import check_parts, of_part
+from distilpose.teachers.sampling import highest_cells, in_crop, peak_width, sample_maps
 
 Trust = Literal["maximum", "product"]
 
@@ -78,10 +79,30 @@ class SeveralTeachers(Teacher):
         """Shape of the tokens of the first teacher that has any."""
         return next((part.token_shape for part in self.teachers.values() if part.token_shape is not None), None)
 
+    @property
+    def has_keypoint_tokens(self) -> bool:
+        """Whether the first teacher that has tokens has those of joints."""
+        return next((part.has_keypoint_tokens for part in self.parts if part.token_shape is not None), False)
+
+    @property
+    def parts(self) -> list[Teacher]:
+        """The teachers; those of parts that are several themselves are included."""
+        return [one for part in self.teachers.values() for one in part.parts]
+
+    @property
+    def about(self) -> dict[str, Any] | None:
+        """What the networks of other makers are, by the names of the parts; None without any."""
+        return {name: part.about for name, part in self.teachers.items() if part.about is not None} or None
+
+    def gmacs(self) -> float:
+        """The sum of the parts' GMACs."""
+        return sum(part.gmacs() for part in self.parts)
+
     def set_student(self, student: PoseModel) -> None:
         """Set the student of each teacher; see `Teacher`."""
-        for part in self.teachers.values():
-            part.set_student(student)
+        for name, part in self.teachers.items():
+            with of_part(name):
+                part.set_student(student)
         self.skeleton = union_of([part.skeleton for part in self.teachers.values()])  # labels have the student's joints
         joints = [student.skeleton.matching(part.skeleton) for part in self.teachers.values()]
         self._known = torch.tensor([[float(joint is not None) for joint in row] for row in joints])
@@ -99,12 +120,17 @@ class SeveralTeachers(Teacher):
 
     def prepare(self, datamodule: CocoDataModule) -> None:
         """Prepare each teacher."""
-        for part in self.teachers.values():
-            part.prepare(datamodule)
+        for name, part in self.teachers.items():
+            with of_part(name):
+                part.prepare(datamodule)
 
     def check(self, datamodule: CocoDataModule) -> str | None:
         """Check each teacher by itself."""
-        return "; ".join(filter(None, (part.check(datamodule) for part in self.teachers.values()))) or None
+        messages = []
+        for name, part in self.teachers.items():
+            with of_part(name):
+                messages.append(part.check(datamodule))
+        return "; ".join(filter(None, messages)) or None
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Move each teacher."""
@@ -113,7 +139,9 @@ class SeveralTeachers(Teacher):
 
 
 class SeveralSources(Source):
-    """Several sources as one, in the cells of the first.
+    """Several sources as one, in the cells of the first, which should have the widest crop. They are decoded from these maps.
+
+    A source's joint beyond the map of the first has no trust.
 
     Args:
         sources: the sources.
@@ -136,11 +164,19 @@ class SeveralSources(Source):
             joints = self.skeleton.matching(source.skeleton)
             order = [joint or 0 for joint in joints]
             moved = in_cells_of(outputs[0], self.map_size, output)
+            trust = torch.from_numpy(output.trust.astype(np.float32)) * self._on_the_map(outputs[0], output)
             maps.append(torch.from_numpy(moved[:, order]))
-            trusts.append(torch.from_numpy(output.trust[:, order].astype(np.float32)))
+            trusts.append(trust[:, order])
             known.append(torch.tensor([float(joint is not None) for joint in joints]))
-        heatmaps, trust = merge(maps, trusts, known, self.rule)
-        return SourceOutput(heatmaps.numpy(), outputs[0].warps, trust.numpy())
+        heatmaps, merged = merge(maps, trusts, known, self.rule)
+        return SourceOutput(heatmaps.numpy(), outputs[0].warps, merged.numpy())
+
+    def _on_the_map(self, first: SourceOutput, output: SourceOutput) -> Tensor:
+        """(N, K) whether the peaks of an output lie on the map of the first; others would be cut off."""
+        matrices = torch.from_numpy(between(output.warps, first.warps))
+        cells = highest_cells(torch.from_numpy(np.ascontiguousarray(output.heatmaps))).to(matrices)
+        places = cells @ matrices[:, :, :2].mT + matrices[:, None, :, 2]
+        return in_crop(places.round(), self.map_size)
 
 
 def in_cells_of(first: SourceOutput, size: Sequence[int], output: SourceOutput) -> NDArray[np.float32]:
@@ -170,15 +206,14 @@ def load_several(data: CocoDataModule, rule: Trust = "maximum", **teachers: Any)
     Args:
         data: the training's data, which teachers that record need.
         rule: trust of a joint. maximum: of the most trusted teacher; product: of all that know the joint.
-        **teachers: teachers by any name.
+        **teachers: teachers by any name, or the settings that make them.
 
     Raises:
-        DistilPoseError: there are fewer than two.
+        DistilPoseError: one is no teacher or cannot be made, or there are fewer than two.
     """
-    if len(teachers) < 2:
-        raise DistilPoseError(
-            f"teacher=several has {len(teachers)} teacher(s): give two or more, such as teacher@teacher.first=onnx "
-            "teacher@teacher.second=checkpoint."
-        )
-    made = {name: one(data=data) if isinstance(one, partial) else one for name, one in teachers.items()}
+    made = {}
+    for name, part in check_parts(teachers).items():
+        with of_part(name):
+            one = instantiate(part) if isinstance(part, Mapping) else part
+            made[name] = one(data=data) if isinstance(one, partial) else one
     return SeveralTeachers(made, rule)

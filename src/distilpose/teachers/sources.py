@@ -10,11 +10,13 @@ import torch
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig
 
+from distilpose.cli.validate_settings import RESERVED
 from distilpose.errors import DistilPoseError
 from distilpose.teachers.base import Source
 from distilpose.teachers.blazepose import blazepose_source, load_blazepose
 from distilpose.teachers.frozen import checkpoint_source, load_teacher
 from distilpose.teachers.network import NetworkSource, NetworkTeacher
+from distilpose.teachers.parts import check_parts, of_part
 from distilpose.teachers.several import SeveralSources, load_several
 
 log = logging.getLogger(__name__)
@@ -36,12 +38,16 @@ def make_source(settings: DictConfig, padding: float, device: torch.device) -> S
         device: device that runs the network.
 
     Raises:
-        DistilPoseError: the teacher has no network.
+        DistilPoseError: the teacher has no network, or one of several is no teacher.
     """
     load = get_method(settings._target_)
     if load is load_several:
-        parts = [part for part in settings.values() if isinstance(part, DictConfig)]
-        return SeveralSources([make_source(part, padding, device) for part in parts], settings.rule)
+        parts = check_parts({str(name): part for name, part in settings.items() if name not in (*RESERVED, "rule")})
+        sources = []
+        for name, part in parts.items():
+            with of_part(name):
+                sources.append(make_source(part, padding, device))
+        return SeveralSources(sources, settings.rule)
     if make := _SOURCES.get(load):
         return make(settings, padding, device)
     if get_type_hints(load).get("return") is NetworkTeacher:

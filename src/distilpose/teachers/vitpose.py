@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from distilpose.errors import DistilPoseError, first_line
 from distilpose.files import sha256_of
 from distilpose.losses import TokenShape
-from distilpose.models.remote import local_folder
+from distilpose.models.remote import local_folder, unreachable_hub
 from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD
 from distilpose.teachers.convention import Convention
 from distilpose.teachers.frozen import DTYPES, Precision
@@ -105,7 +106,7 @@ class VitPoseNetwork(Network):
 
 
 def load_vitpose(
-    name: str,
+    name: str | Path,
     revision: str | None = None,
     joints: Sequence[str] | None = None,
     expert: Annotated[int, Ge(0)] = 0,
@@ -142,6 +143,11 @@ def load_vitpose(
             f"A ViTPose needs transformers 4.49 or newer, which cannot be imported ({first_line(error)}): pip install "
             "'distilpose[vitpose]'."
         ) from error
+    name = str(name)
+    if revision is not None and "@" in name and not Path(name).is_dir():
+        raise DistilPoseError(
+            f"teacher.name={name} and teacher.revision={revision} name two revisions: give one of them."
+        )
     folder = local_folder(name, (CONFIG, PREPROCESSOR), revision)
     _check_config(folder, name)
     if Path(name).is_dir():
@@ -192,6 +198,11 @@ def _weights(folder: Path, name: str) -> list[Path]:
     """The safetensors of a model's folder."""
     files = sorted({file for pattern in WEIGHTS for file in folder.glob(pattern) if file.suffix == ".safetensors"})
     if not files:
+        if not Path(name).is_dir() and (os.environ.get("HF_HUB_OFFLINE") or unreachable_hub()):
+            raise DistilPoseError(
+                f"The weights of {name} are not in the cache of the Hugging Face hub, which cannot be reached: connect to the "
+                "network once, or give a folder."
+            )
         raise DistilPoseError(
             f"{name} has no {WEIGHTS[0]}, and other files, such as pickles, can run code and are not read: convert it by "
             "save_pretrained of a recent transformers, or give another."

@@ -1,0 +1,92 @@
+"""What a network of another maker is shown, and what is read from it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dots import FACE, SMALL, make_network, views, write_persons
+
+from distilpose import create_model
+from distilpose.errors import DistilPoseError
+from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD
+from distilpose.teachers.module import ModuleNetwork
+from distilpose.teachers.network import NetworkTeacher
+from distilpose.teachers.sampling import peak_width, sample_maps
+
+
+def normalised(pixels):
+    mean, std = (torch.tensor(value)[:, None, None] for value in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pixels - mean) / std
+
+
+def shown(size, own, pad=False, pixels=None):
+    """Pixels that a network of `own` crops is shown of a white crop of `size`."""
+    network = ModuleNetwork(lambda crops: torch.zeros(len(crops), 3, own[0] // 4, own[1] // 4), "n", own, FACE.names)
+    teacher = NetworkTeacher(network, pad=pad)
+    teacher.set_student(create_model("student_xs", skeleton=FACE, input_size=size, **SMALL))
+    crops = normalised(torch.ones(1, 3, *size) if pixels is None else pixels)
+    mean, std = (torch.tensor(value)[:, None, None] for value in (network.mean, network.std))
+    return teacher._crops(crops) * std + mean
+
+
+@pytest.mark.parametrize("size", [(64, 48), (128, 96), (256, 192), (512, 384)])
+def test_a_white_crop_is_white_to_its_edges(size):
+    torch.testing.assert_close(shown(size, (256, 192)), torch.ones(1, 3, 256, 192), atol=1e-5, rtol=0)
+
+
+def test_bars_are_black_and_the_crop_between_them_white():
+    pixels = shown((256, 192), (256, 256), pad=True)
+    torch.testing.assert_close(pixels[..., 32:-32], torch.ones(1, 3, 256, 192), atol=1e-5, rtol=0)
+    assert pixels[..., :32].abs().max() < 1e-6
+    assert pixels[..., -32:].abs().max() < 1e-6
+
+
+def test_a_crop_of_its_own_size_is_not_resampled():
+    pixels = torch.rand(1, 3, 256, 192)
+    torch.testing.assert_close(shown((256, 192), (256, 192), pixels=pixels), pixels, atol=1e-6, rtol=0)
+
+
+def test_it_keeps_its_precision_when_a_training_is_in_bf16(tmp_path):
+    batch, _ = views(*write_persons(tmp_path, count=2), (128, 96), False, 0.0)
+    teacher = NetworkTeacher(make_network("release"))
+    teacher.set_student(create_model("student_xs", skeleton=FACE, input_size=(128, 96), **SMALL))
+    before = teacher(batch).heatmaps
+    teacher.move(lambda tensor: tensor.to(torch.bfloat16))
+    torch.set_default_dtype(torch.bfloat16)  # as Lightning does for bf16-true
+    try:
+        after = teacher(batch._replace(image=batch.image.bfloat16()))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert after.heatmaps.dtype == torch.float32
+    assert (after.heatmaps - before).abs().max() < 0.05  # the crops are rounded
+
+
+def test_an_empty_map_does_not_change_the_others():
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(48.0), indexing="ij")
+    maps = torch.exp(-((x - 20.3) ** 2 + (y - 30.6) ** 2) / 8)[None, None]
+    cells = torch.tensor([[4.0, 0, 0], [0, 4, 0]])[None]
+    alone = sample_maps(maps, cells, peak_width(maps), (16, 12), 1.0)
+    both = torch.cat([maps, torch.zeros_like(maps)])
+    together = sample_maps(both, cells.expand(2, -1, -1), peak_width(both), (16, 12), 1.0)
+    assert torch.equal(together[:1], alone)
+
+
+@pytest.mark.parametrize(
+    ("output", "facts"),
+    [
+        (lambda crops: {"maps": crops}, "dict"),
+        (lambda crops: None, "NoneType"),
+        (lambda crops: crops.half() @ crops, "float32"),
+    ],
+)
+def test_other_outputs_are_one_sentence(output, facts):
+    with pytest.raises(DistilPoseError, match=facts) as error:
+        ModuleNetwork(output, "mine", (64, 48))
+    assert "\n" not in str(error.value)
+
+
+def test_other_weights_are_another_network():
+    one, same, other = (torch.nn.Conv2d(3, 17, 4, stride=4) for _ in range(3))
+    same.load_state_dict(one.state_dict())
+    digests = [ModuleNetwork(module, "mine", (64, 48)).about["sha256"] for module in (one, same, other)]
+    assert digests[0] == digests[1] != digests[2]
