@@ -42,7 +42,7 @@ def make_source(settings: DictConfig, padding: float, device: torch.device) -> S
     """
     load = get_method(settings._target_)
     if load is load_several:
-        parts = check_parts({name: part for name, part in settings.items() if name not in (*RESERVED, "rule")})
+        parts = check_parts({str(name): part for name, part in settings.items() if name not in (*RESERVED, "rule")})
         sources = []
         for name, part in parts.items():
             with of_part(name):
