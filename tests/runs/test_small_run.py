@@ -58,4 +58,4 @@ def test_a_network_that_torch_does_not_run_is_timed():
         return torch.zeros(len(crops), 17, 16, 12)
 
     teacher = NetworkTeacher(ModuleNetwork(waits, "waits", (64, 48)))
-    assert 0.1 * RATE <= teacher.gmacs() < 10 * 0.1 * RATE
+    assert teacher.gmacs() >= 0.1 * RATE

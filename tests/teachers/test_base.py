@@ -173,7 +173,6 @@ def test_cost(teacher, student):
     teacher.set_student(student)
     runs_a_network = any(part.model is not None or part.network is not None for part in teacher.parts)
     assert (teacher.gmacs() > 0) == runs_a_network
-    assert teacher.gmacs() == pytest.approx(sum(part.gmacs() for part in teacher.parts), rel=5)  # some are timed
 
 
 def test_a_module_does_not_own_its_teacher(teacher, student):
