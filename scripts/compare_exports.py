@@ -27,6 +27,7 @@ from distilpose.exporting import formats
 from distilpose.exporting.comparison import compare
 from distilpose.exporting.crops import Crops, collect_crops
 from distilpose.exporting.graph import output_names, trace
+from distilpose.exporting.metadata import describe_graph
 from distilpose.exporting.onnx_file import network_input
 from distilpose.files import write_json
 from distilpose.models import PoseModel
@@ -102,9 +103,7 @@ def compare_model(model: PoseModel, crops: Crops, rounds: int) -> list[dict[str,
                 programs = {precision: trace(model, False, True, precision == "float16")} | programs
             built = formats.build(name, programs[precision], output_names(model.kind, True))
             path = Path(folder) / f"{precision}{formats.SUFFIXES[name]}"
-            metadata = {"format": 1, "kind": model.kind, "input_size": list(model.input_size), "padding": 1.25}
-            metadata |= {"precision": precision, "skeleton": model.skeleton.to_dict(), **about}
-            formats.save(name, built, path, metadata)
+            formats.save(name, built, path, describe_graph(model, precision, False, 1.25))
             runs[name, precision] = formats.load(name, path, threads=1)
             difference = compare(model, runs[name, precision], crops, False, precision)
             size = sum(file.stat().st_size for file in formats.files_of(name, path)) / 1e6

@@ -87,13 +87,33 @@ def test_one_table_of_names_and_files(run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors", "shared"]
 
 
+def test_exported_files_take_turns_with_pytorch(run, tmp_path):
+    printed = run(
+        "models=[student_xs]", "formats=[onnx,pytorch,onnx]", "rounds=1", "warmup=0", "device=cpu", "threads=1"
+    )
+    rows = [[cell.strip() for cell in line.split("│")] for line in printed.splitlines() if "64x48" in line]
+    assert [row[5] for row in rows] == ["onnx", "pytorch"]
+    assert rows[0][7] == "1.00"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_model_is_named(run):
     with pytest.raises(SystemExit, match="student_m"):
         run("models=[student_m]")
 
 
 @pytest.mark.parametrize(
-    "wrong", ["rounds=0", "batch_size=0", "warmup=-1", "threads=0", "models=[]", "models=student_s"]
+    "wrong",
+    [
+        "rounds=0",
+        "batch_size=0",
+        "warmup=-1",
+        "threads=0",
+        "models=[]",
+        "models=student_s",
+        "formats=[]",
+        "formats=[tflite]",
+    ],
 )
 def test_wrong_settings_are_named(wrong):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):

@@ -38,20 +38,11 @@ def describe(
     """
     names = output_names(model.kind, sigmas or model.kind == "teacher")
     return {
-        "format": FORMAT,
+        **describe_graph(model, precision, normalise, padding),
         "version": distilpose.__version__,
-        "model": model.name,
-        "kind": model.kind,
-        "skeleton": model.skeleton.to_dict(),
-        "input_size": list(model.input_size),
-        "mean": list(model.mean),
-        "std": list(model.std),
-        "normalise": normalise,
-        "padding": padding,
         "padding_assumed": padding_assumed,
         "flip_test": model.flip_test,
         "decoding": DECODINGS[model.kind],
-        "precision": precision,
         "outputs": names,
         "scores_trained": model.scores_trained,
         "checkpoint": {
@@ -60,4 +51,20 @@ def describe(
             "weights_kind": weights_kind,
         },
         "metrics": run_metrics(checkpoint),
+    }
+
+
+def describe_graph(model: PoseModel, precision: str, normalise: bool, padding: float) -> dict[str, Any]:
+    """What any reader of the file needs, whatever the weights come from; arguments as in `describe`."""
+    return {
+        "format": FORMAT,
+        "model": model.name,
+        "kind": model.kind,
+        "skeleton": model.skeleton.to_dict(),
+        "input_size": list(model.input_size),
+        "mean": list(model.mean),
+        "std": list(model.std),
+        "normalise": normalise,
+        "padding": padding,
+        "precision": precision,
     }
