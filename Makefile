@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# compiled modules are kept, even where the machine says otherwise: each worker and each process that a test starts reads them
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist worksteal --durations 10
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow docs lint format types check lock build clean
@@ -24,11 +26,11 @@ demo: setup  ## Train a teacher and two students on synthetic people, compare th
 	$(BIN)/python -m distilpose.quickstart
 
 test: setup  ## Run the tests (at most 6 minutes on two cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --durations 10
+	$(PYTEST) -n auto -m "not slow"
 
 test-slow: setup  ## Run the tests that need processes, signals, browsers or clocks (at most 12 minutes)
-	@# three workers: these tests often wait, and two leave the cores idle then
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m slow --durations 10
+	@# three workers: these tests often wait, and two leave the cores idle then; each imports only the files with such tests
+	$(PYTEST) -n 3 -m slow $$(grep -rl 'mark\.slow' tests --include='test_*.py')
 
 docs: setup  ## Build the site of the documents into site/, and check its links
 	$(BIN)/python -m mkdocs build --strict

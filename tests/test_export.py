@@ -21,7 +21,7 @@ from distilpose.export import ExportSettings
 from distilpose.exporting import formats
 from distilpose.exporting.formats import EXTRA_FILE
 from distilpose.exporting.onnx_file import network_input
-from distilpose.models import create_model, list_models, load_model, save_model
+from distilpose.models import create_model, load_model, save_model
 
 SUFFIX = {"onnx": "onnx", "torch_export": "pt2", "openvino": "xml"}
 
@@ -190,7 +190,6 @@ def test_settings_that_do_not_fit_together(student, tmp_path, monkeypatch, overr
 
 
 OF_TIMM = ["student_base", "student_lite", "student_timm"]
-SMALL = [name for name in list_models() if name.endswith(("_xs", "_timm")) or name in OF_TIMM]
 # in each format: what the others of the tests do not have, positions that are resampled to the crop
 TRANSFORMERS = {
     "dinov2": {"backbone": "vit_small_patch14_dinov2", "strides": [14], "input_size": (112, 84)},
@@ -200,11 +199,11 @@ TRANSFORMERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*SMALL, *TRANSFORMERS])
+@pytest.mark.parametrize("name", ["teacher_timm", *OF_TIMM, *TRANSFORMERS])
 def test_small_models(run, tmp_path, name):
-    """Students on timm's networks in every format, the others in one: `test_each_format` covers student_xs."""
+    """Students on timm's networks in every format. `test_each_format` covers student_xs, `tests/teachers` teacher_xs."""
     torch.manual_seed(0)
-    small = {} if name.endswith("_xs") else {"input_size": (128, 96)}
+    small = {"input_size": (128, 96)} | ({"depth": 1} if name in OF_TIMM else {})
     if name in TRANSFORMERS:
         if (backbone := TRANSFORMERS[name]["backbone"]) not in timm.list_models():
             pytest.skip(f"timm {timm.__version__} has no {backbone}")

