@@ -27,7 +27,7 @@ GRID = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed${seed}"]
 JOBLIB = ["launcher=local", "hydra.launcher.n_jobs=2"]
 
 
-def wait_for(process, reached, seconds=200):
+def wait_for(process, reached, seconds=400):
     deadline = time.monotonic() + seconds
     while not reached():
         assert process.poll() is None, process.communicate()

@@ -133,7 +133,7 @@ def test_two_processes_are_preempted_together_and_resume_to_the_same_end_as_thos
     assert status == 0, err
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "distilpose.train"]
     command = [sys.executable, "-m", *torchrun, *settings, "hydra.run.dir=torchrun"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=420)
     assert done.returncode == 0, done.stderr.decode()
     assert_same_end(tmp_path / "run", tmp_path / "torchrun")
 
