@@ -123,6 +123,16 @@ def test_the_patch_tokens_of_vision_transformers(name):
     assert all(parameter.grad is not None for parameter in model.backbone.parameters())
 
 
+def test_a_tensor_under_several_names_is_saved(tmp_path):
+    """CoaT's position encodings belong to several blocks."""
+    model = student("coat_lite_tiny", [8], backbone_options={"serial_depths": (2, 2, 1, 1)}, input_size=(64, 64)).eval()
+    state = model.state_dict()
+    assert len({value.data_ptr() for value in state.values()}) < len(state)
+    loaded = load_model(save_model(model, tmp_path / "student.safetensors"))
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded(images).keypoints, model(images).keypoints)
+
+
 def test_positions_are_resampled_to_the_crop(tmp_path):
     from safetensors.torch import save_file
 
@@ -157,6 +167,7 @@ def test_gmacs_cover_every_linear_layer_and_convolution():
     ("backbone", "size", "strides", "facts"),
     [
         ("vit_tiny_patch16_224", (256, 192), [4], ["vit_tiny_patch16_224", "stride 16", "[4]", "model.strides=[16]"]),
+        ("efficientvit_m0", (256, 192), [8], ["16, 32, 64", "stride 8", "model.strides=[16]"]),
         ("resnet18", (96, 96), [12], ["'resnet18'", "2, 4, 8, 16, 32", "stride 12"]),
         ("vit_small_patch14_dinov2", (256, 192), [14], ["256 x 192", "14 x 14", "252 x 196", "28"]),
         ("resnet18", (120, 96), [16], ["120 x 96", "16 x 16", "112 x 96", "128 x 96"]),

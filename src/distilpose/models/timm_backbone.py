@@ -59,8 +59,8 @@ class TimmBackbone(nn.Module):
             available = ", ".join(map(str, sorted(set(reductions))))
             raise DistilPoseError(
                 f"Backbone {backbone!r} has features of stride {available}, but model.strides={list(strides)} asks for stride "
-                f"{missing[0]}: choose another backbone, or for a student model.strides=[{max(reductions)}] with "
-                "model.patch_size=[1,1]."
+                f"{missing[0]}: choose another backbone, or for a student "
+                f"model.strides=[{min(reductions, key=lambda stride: abs(stride - missing[0]))}] with model.patch_size=[1,1]."
             )
         # the deepest of a stride; timm wants them in ascending order
         last = dict(zip(reductions, info.out_indices, strict=True))
