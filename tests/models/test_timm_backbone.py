@@ -82,6 +82,20 @@ def test_every_trained_parameter_has_a_gradient(name):
     assert count_parameters(model) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def test_layers_without_a_gradient_that_are_needed_stay(monkeypatch):
+    """A network that comes with frozen layers."""
+
+    def with_frozen_layer(name, pretrained, **options):
+        network = timm.create_model("resnet18", zero_init_last=False, **options, features_only=True)
+        network.layer1.requires_grad_(False)
+        return network
+
+    monkeypatch.setattr("distilpose.models.timm_backbone.create_features", with_frozen_layer)
+    backbone = TimmBackbone("resnet18", SIZE, strides=[8]).eval()
+    assert len(list(backbone.network.layer1.parameters())) > 0
+    assert all(not parameter.requires_grad for parameter in backbone.network.layer1.parameters())
+
+
 def test_files_with_layers_that_are_left_out_now_still_load(tmp_path):
     """Earlier versions kept the later layers of an EfficientNet, frozen."""
     model = student("tf_efficientnet_lite0", [4], patch_size=(4, 3)).eval()
