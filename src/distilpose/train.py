@@ -118,8 +118,9 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule, resumes: bool = Fa
     """
     fresh = {"pretrained": False} if resumes and cfg.model.get("pretrained") else {}
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton, **fresh)
+    tokens = "" if model.encoder is None else ", {} x {} visual tokens".format(*model.encoder.grid)
     rank_zero_only(log.info)(
-        f"{model.name}: {count_parameters(model):,} parameters, {count_gmacs(model):.4g} GMACs a crop"
+        f"{model.name}: {count_parameters(model):,} parameters, {count_gmacs(model):.4g} GMACs a crop{tokens}"
     )
     rank_zero_only(log.info)(datamodule.skeleton.describe_pairs())
     if resumes and cfg.weights is not None:
