@@ -185,6 +185,7 @@ def test_gmacs_cover_every_linear_layer_and_convolution():
         ("resnet18", (96, 96), [12], ["'resnet18'", "2, 4, 8, 16, 32", "stride 12"]),
         ("vit_small_patch14_dinov2", (256, 192), [14], ["256 x 192", "14 x 14", "252 x 196", "28"]),
         ("resnet18", (120, 96), [16], ["120 x 96", "16 x 16", "112 x 96", "128 x 96"]),
+        ("hf-hub:timm/resnet18.a1_in1k", (128, 96), [4], ["hf-hub:timm/resnet18.a1_in1k", "model.pretrained=FILE"]),
         ("resnet81", (128, 96), [4], ["'resnet81'", "timm.list_models"]),
         ("inception_v3", (128, 96), [4], ["'inception_v3'", "128 x 96", "32 x 24"]),
         ("hrnet_w18_small", (64, 48), [4], ["'hrnet_w18_small'", "64 x 48", "model.input_size"]),
