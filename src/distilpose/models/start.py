@@ -72,7 +72,7 @@ def copy_backbone(student: PoseModel, teacher: PoseModel) -> int:
     Raises:
         DistilPoseError: the student's backbone is not part of the teacher's.
     """
-    _check_same(student, teacher, "its teacher", ("backbone", "backbone_options"))
+    _check_same(student, teacher, "the teacher (method.backbone_from_teacher=true)", ("backbone", "backbone_options"))
     target, source = student.backbone.state_dict(), teacher.backbone.state_dict()
     unmatched = [name for name, value in target.items() if name not in source or source[name].shape != value.shape]
     if unmatched:
