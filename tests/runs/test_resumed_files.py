@@ -62,6 +62,7 @@ def test_the_file_of_pretrained_weights_may_be_gone(run_train, tiny_coco, tmp_pa
     )
     assert status == 0, printed
     assert printed.count("GMACs") == 1
+    assert "4 x 3 visual tokens" in printed
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert load_model(checkpoint).network_mean == (0.5, 0.5, 0.5)
     digest = sha256_of(file)
