@@ -2,8 +2,9 @@
 
 python scripts/compare_exports.py ANNOTATIONS IMAGES OUTPUT.json [--models student_s …] [--limit 32] [--rounds 10]
 
-Weights are untrained; batch statistics come from real crops. The JSON is rewritten after each model, so an interrupted run
-keeps its results; models in the JSON are not run again.
+A model is a name of the registry, or student_timm/NAME for a network of timm with a token for each cell of stride 16. Weights
+are untrained; batch statistics come from real crops. The JSON is rewritten after each model, so an interrupted run keeps its
+results; models in the JSON are not run again.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from distilpose.exporting.onnx_file import network_input
 from distilpose.files import write_json
 from distilpose.models import PoseModel
 
+MODELS = (*list_models(), "student_timm/vit_tiny_patch16_224", "student_timm/vit_small_patch16_dinov3")
+CELLS: dict[str, Any] = {"strides": [16], "patch_size": [1, 1]}
 KINDS = (("onnx", "float32"), ("onnx", "float16"), ("torch_export", "float32"), ("openvino", "float32"))
 COLUMNS = (
     "model",
@@ -52,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("annotations", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--models", nargs="+", default=list_models())
+    parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args(arguments)
@@ -71,10 +74,11 @@ def compare_models(args: argparse.Namespace) -> None:
             continue
         print(f"{name} …", flush=True)
         torch.manual_seed(0)
-        model = create_model(name)
+        name_of_model, _, backbone = name.partition("/")
+        model = create_model(name_of_model, **({"backbone": backbone, **CELLS} if backbone else {}))
         crops = collect_crops(args.annotations, args.images, model.input_size, 1.25, args.limit)
         set_batch_statistics(model, crops)
-        rows += compare_model(model, crops, args.rounds)
+        rows += [{**row, "model": name} for row in compare_model(model, crops, args.rounds)]
         write_json(rows, args.output)
         print(markdown_table(rows, COLUMNS), flush=True)
 

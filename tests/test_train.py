@@ -262,6 +262,30 @@ def test_weights_to_start_from_outrank_the_teachers_backbone(tiny_coco, tmp_path
         assert torch.equal(value, wanted), name
 
 
+def test_a_given_mean_outranks_that_of_other_weights(tiny_coco, tmp_path):
+    """Of weights=FILE and of the teacher's backbone, as of model.pretrained; without it, theirs is taken."""
+    timm = {
+        "backbone": "mobilenetv3_small_050",
+        "input_size": (64, 48),
+        "mean": (0.1, 0.2, 0.3),
+        "std": (0.4, 0.5, 0.6),
+    }
+    size = {"depth": 1, "width": 32, "heads": 2}
+    start = save_model(create_model("student_timm", **size, **timm), tmp_path / "start.safetensors")
+    teacher = save_model(create_model("teacher_timm", **timm), tmp_path / "teacher.safetensors")
+    options = [
+        "model=student_timm", "model.backbone=mobilenetv3_small_050", "model.input_size=[64,48]", "data=custom",
+        f"data.root={tiny_coco()}", *(f"model.{name}={value}" for name, value in size.items()), "folder=unused",
+    ]  # fmt: skip
+    from_teacher = ["loss=without_tokens", f"teacher.checkpoint={teacher}", "method.backbone_from_teacher=true"]
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        for first in (["loss=regression", f"weights={start}"], from_teacher):
+            for given, expected in ([], (0.1, 0.2, 0.3)), (["model.mean=[0,0.5,0.5]"], (0.0, 0.5, 0.5)):
+                cfg = compose("train", [*options, *first, *given])
+                model = train.build_module(cfg, instantiate(cfg.data)).model
+                assert (model.network_mean, model.network_std) == (expected, (0.4, 0.5, 0.6))
+
+
 def test_mixed_precision(trained, teacher):
     arguments = [*teacher, *UNDRAWN, "trainer.max_epochs=2"]
     full = read_table(trained("full", *arguments) / "metrics.csv")

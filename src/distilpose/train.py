@@ -22,7 +22,7 @@ from distilpose.data import CocoDataModule
 from distilpose.errors import DistilPoseError
 from distilpose.evaluation import check_same_joints
 from distilpose.loggers.wandb_logger import finish_wandb
-from distilpose.models import count_gmacs, count_parameters, fit_weights, load_model, start_from
+from distilpose.models import count_gmacs, count_parameters, fit_weights, load_model, start_from, use_normalisation
 from distilpose.models.checkpoint import read_torch_file
 from distilpose.modules.pose_module import PoseModule
 from distilpose.runs import preflight
@@ -118,8 +118,9 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule, resumes: bool = Fa
     """
     fresh = {"pretrained": False} if resumes and cfg.model.get("pretrained") else {}
     model = instantiate(cfg.model, _partial_=True)(skeleton=datamodule.skeleton, **fresh)
+    tokens = "" if model.encoder is None else ", {} x {} visual tokens".format(*model.encoder.grid)
     rank_zero_only(log.info)(
-        f"{model.name}: {count_parameters(model):,} parameters, {count_gmacs(model):.4g} GMACs a crop"
+        f"{model.name}: {count_parameters(model):,} parameters, {count_gmacs(model):.4g} GMACs a crop{tokens}"
     )
     rank_zero_only(log.info)(datamodule.skeleton.describe_pairs())
     if resumes and cfg.weights is not None:
@@ -140,7 +141,10 @@ def build_module(cfg: DictConfig, datamodule: CocoDataModule, resumes: bool = Fa
     parts["optimizer"] = instantiate(cfg.optimizer, lr=preflight.scaled_rate(cfg))
     parts["scheduler"] = instantiate(cfg.scheduler) if cfg.get("scheduler") else None
     _check_recipe(parts["optimizer"], parts["scheduler"])
-    return instantiate(cfg.method, _partial_=True)(**parts)
+    module: PoseModule = instantiate(cfg.method, _partial_=True)(**parts)  # starts the backbone from the teacher's
+    if not resumes:
+        use_normalisation(model, cfg.model.get("mean"), cfg.model.get("std"))
+    return module
 
 
 def _check_recipe(optimizer: Callable[..., Optimizer], scheduler: Callable[..., LRScheduler] | None) -> None:

@@ -55,3 +55,21 @@ def test_the_rule_by_hand():
 
     by_hand = 4 * 6 * 5 * (27 + 1) + 2 * 120 + 120 + 4 * 120 + 5 * 8 * 12 * 7
     assert count_gmacs(Tiny()) == pytest.approx(by_hand / 1e9, rel=1e-12)
+
+
+def test_a_parameter_that_is_passed_to_a_module():
+    """As the class tokens of PiT and CaiT."""
+
+    class Tiny(nn.Module):
+        input_size = (4, 6)
+
+        def __init__(self):
+            super().__init__()
+            self.token, self.linear = nn.Parameter(torch.zeros(1, 6)), nn.Linear(6, 7)
+
+        def forward(self, images):
+            return self.linear(images), self.linear(self.token)
+
+    model = Tiny()
+    assert count_gmacs(model) == pytest.approx((3 * 4 + 1) * 6 * 7 / 1e9, rel=1e-12)
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distilpose.errors import DistilPoseError
-from distilpose.models import copy_backbone, create_model, start_from
+from distilpose.models import copy_backbone, create_model, start_from, use_normalisation
 from distilpose.skeleton import COCO_NAMES, Skeleton
 
 XS = {"depth": 1, "widths": [8, 8, 8, 8], "out_channels": 8, "width": 16, "heads": 2, "input_size": (32, 24)}
@@ -104,6 +104,55 @@ def test_no_joint_in_common_is_a_warning(caplog):
 def test_another_architecture_is_an_error_as_before():
     with pytest.raises(DistilPoseError, match="another model"):
         start_from(model_of(COCO_NAMES), model_of(COCO_NAMES, options=XS | {"width": 32}), "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("option", "theirs", "ours"),
+    [
+        ("heads", 4, 2),
+        ("patch_size", (2, 4), (4, 2)),
+        ("strides", (8, 16), (16, 8)),
+        ("backbone", "tf_efficientnet_lite0", "efficientnet_lite0"),
+        ("backbone_options", {"act_layer": "silu"}, None),
+    ],
+)
+def test_weights_of_the_same_shapes_that_mean_something_else(option, theirs, ours):
+    options = {"backbone": "efficientnet_lite0", "strides": (8, 16), "patch_size": (1, 1), "heads": 2, "width": 16}
+    options |= {"depth": 1, "input_size": (64, 64)}
+    if option == "patch_size":
+        options["strides"] = (8,)
+    source, model = (create_model("student_timm", **options | {option: value}) for value in (theirs, ours))
+    assert all(value.shape == model.state_dict()[name].shape for name, value in source.state_dict().items())
+    with pytest.raises(DistilPoseError) as error:
+        start_from(model, source, "a.ckpt")
+    assert f"model.{option}" in str(error.value)
+    assert "a.ckpt" in str(error.value)
+
+
+def test_another_backbone_of_the_same_shapes():
+    teacher = create_model("teacher_timm", backbone="tf_efficientnet_lite0", input_size=(64, 64))
+    options = {"depth": 1, "width": 16, "heads": 2, "strides": (4,), "input_size": (64, 64), "patch_size": (4, 4)}
+    with pytest.raises(DistilPoseError, match=r"model\.backbone=efficientnet_lite0.*tf_efficientnet_lite0"):
+        copy_backbone(create_model("student_timm", backbone="efficientnet_lite0", **options), teacher)
+    tagged = create_model(
+        "student_timm", backbone="tf_efficientnet_lite0.in1k", backbone_options={"drop_rate": 0.1}, **options
+    )
+    copy_backbone(tagged, teacher)
+
+
+def test_a_given_mean_and_std(caplog):
+    model = model_of(COCO_NAMES)
+    before = joints_of(model)
+    use_normalisation(model, None, None)
+    use_normalisation(model, list(model.network_mean), None)
+    assert not caplog.records
+    assert torch.equal(joints_of(model), before)
+    use_normalisation(model, [0.5, 0.5, 0.5], None)
+    assert (model.network_mean, model.network_std) == ((0.5, 0.5, 0.5), model.std)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert all(fact in record.getMessage() for fact in ("model.mean", "0.485", "0.5, 0.5, 0.5"))
+    assert not torch.allclose(joints_of(model), before)
 
 
 def test_a_teachers_backbone_has_no_joints():

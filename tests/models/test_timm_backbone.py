@@ -82,6 +82,20 @@ def test_every_trained_parameter_has_a_gradient(name):
     assert count_parameters(model) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def test_layers_without_a_gradient_that_are_needed_stay(monkeypatch):
+    """A network that comes with frozen layers."""
+
+    def with_frozen_layer(name, pretrained, **options):
+        network = timm.create_model("resnet18", zero_init_last=False, **options, features_only=True)
+        network.layer1.requires_grad_(False)
+        return network
+
+    monkeypatch.setattr("distilpose.models.timm_backbone.create_features", with_frozen_layer)
+    backbone = TimmBackbone("resnet18", SIZE, strides=[8]).eval()
+    assert len(list(backbone.network.layer1.parameters())) > 0
+    assert all(not parameter.requires_grad for parameter in backbone.network.layer1.parameters())
+
+
 def test_files_with_layers_that_are_left_out_now_still_load(tmp_path):
     """Earlier versions kept the later layers of an EfficientNet, frozen."""
     model = student("tf_efficientnet_lite0", [4], patch_size=(4, 3)).eval()
@@ -123,6 +137,16 @@ def test_the_patch_tokens_of_vision_transformers(name):
     assert all(parameter.grad is not None for parameter in model.backbone.parameters())
 
 
+def test_a_tensor_under_several_names_is_saved(tmp_path):
+    """CoaT's position encodings belong to several blocks."""
+    model = student("coat_lite_tiny", [8], backbone_options={"serial_depths": (2, 2, 1, 1)}, input_size=(64, 64)).eval()
+    state = model.state_dict()
+    assert len({value.data_ptr() for value in state.values()}) < len(state)
+    loaded = load_model(save_model(model, tmp_path / "student.safetensors"))
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded(images).keypoints, model(images).keypoints)
+
+
 def test_positions_are_resampled_to_the_crop(tmp_path):
     from safetensors.torch import save_file
 
@@ -157,9 +181,11 @@ def test_gmacs_cover_every_linear_layer_and_convolution():
     ("backbone", "size", "strides", "facts"),
     [
         ("vit_tiny_patch16_224", (256, 192), [4], ["vit_tiny_patch16_224", "stride 16", "[4]", "model.strides=[16]"]),
+        ("efficientvit_m0", (256, 192), [8], ["16, 32, 64", "stride 8", "model.strides=[16]"]),
         ("resnet18", (96, 96), [12], ["'resnet18'", "2, 4, 8, 16, 32", "stride 12"]),
         ("vit_small_patch14_dinov2", (256, 192), [14], ["256 x 192", "14 x 14", "252 x 196", "28"]),
         ("resnet18", (120, 96), [16], ["120 x 96", "16 x 16", "112 x 96", "128 x 96"]),
+        ("hf-hub:timm/resnet18.a1_in1k", (128, 96), [4], ["hf-hub:timm/resnet18.a1_in1k", "model.pretrained=FILE"]),
         ("resnet81", (128, 96), [4], ["'resnet81'", "timm.list_models"]),
         ("inception_v3", (128, 96), [4], ["'inception_v3'", "128 x 96", "32 x 24"]),
         ("hrnet_w18_small", (64, 48), [4], ["'hrnet_w18_small'", "64 x 48", "model.input_size"]),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from distilpose.runs import provenance
-from distilpose.runs.provenance import code_version, digests, environment, teacher_files
+from distilpose.runs.provenance import code_version, digests, environment, source_files
 
 
 def git(folder, *arguments):
@@ -82,11 +82,16 @@ def test_the_files_of_a_teacher_and_their_digests(tmp_path):
         "teacher": {**teacher, "recording": str(recording), "file": None},
         "name": str(model),
     }
-    files = teacher_files(config)
+    files = source_files(config)
     assert files == {
         "weights": start, "teacher_checkpoint": model, "teacher_recording": recording / "recording.json"
     }  # fmt: skip
     content = digests(files)
     for role, file in files.items():
         assert content[role] == {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    assert teacher_files({"weights": None, "teacher": {"checkpoint": str(tmp_path / "absent")}}) == {}
+    again = source_files({**config, "model": {"name": str(model), "pretrained": str(start)}})
+    assert again == {**files, "model_pretrained": start}
+    assert "weights" not in source_files(config, resumes=True)
+    assert source_files({"model": {"pretrained": str(start)}}, resumes=True) == {}
+    assert source_files({"model": {"pretrained": True}}) == {}
+    assert source_files({"weights": None, "teacher": {"checkpoint": str(tmp_path / "absent")}}) == {}

@@ -18,6 +18,7 @@ from distilpose import train
 from distilpose.callbacks.metrics_table import read_table
 from distilpose.cli.paths import CONFIG_DIR
 from distilpose.errors import DistilPoseError
+from distilpose.files import sha256_of
 from distilpose.models import create_model, load_model, save_model
 from distilpose.runs import resume
 
@@ -61,12 +62,17 @@ def test_the_file_of_pretrained_weights_may_be_gone(run_train, tiny_coco, tmp_pa
     )
     assert status == 0, printed
     assert printed.count("GMACs") == 1
+    assert "4 x 3 visual tokens" in printed
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert load_model(checkpoint).network_mean == (0.5, 0.5, 0.5)
+    digest = sha256_of(file)
     file.unlink()
     status, printed = run_train("resume=run", "trainer.max_epochs=2")
     assert status == 0, printed
     assert load_model(checkpoint).network_mean == (0.5, 0.5, 0.5)
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["started"]["digests"]["model_pretrained"] == {"file": str(file), "sha256": digest}
+    assert "model_pretrained" not in environment["resumed"][0]["digests"]
 
 
 def test_a_resumed_run_reads_neither_imagenet_weights_nor_the_teachers_backbone(tiny_coco, monkeypatch, tmp_path):

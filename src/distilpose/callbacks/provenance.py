@@ -16,7 +16,7 @@ from distilpose.loggers.wandb_logger import sweep_name
 from distilpose.modules import DistillationModule
 from distilpose.runs.config import flatten
 from distilpose.runs.folders import CONFIG
-from distilpose.runs.provenance import digests, environment, teacher_files
+from distilpose.runs.provenance import digests, environment, source_files
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,7 @@ class Provenance(Callback):
             return
         config: Any = OmegaConf.to_container(OmegaConf.load(self.config)) if self.config.is_file() else {}
         now = {**environment(), "processes": trainer.world_size, "sweep": sweep_name()}
-        # a resumed run's weights are those of the checkpoint
-        used = config if trainer.ckpt_path is None else {**config, "weights": None}
-        now["digests"] = self._digests(trainer, pl_module, used)
+        now["digests"] = self._digests(trainer, pl_module, config)
         teacher = getattr(pl_module, "teacher", None)
         if teacher is not None and teacher.about is not None:
             now["teacher"] = teacher.about
@@ -60,9 +58,10 @@ class Provenance(Callback):
                 dict.fromkeys(one.annotations_file for one in getattr(train, "sets", [train]))
             )
         }
+        files["val_annotations"] = data.val_dataset().annotations_file
         has_teacher = isinstance(pl_module, DistillationModule) and pl_module.teacher is not None
-        used = config if has_teacher else {"weights": config.get("weights")}
-        return digests({**files, "val_annotations": data.val_dataset().annotations_file, **teacher_files(used)})
+        used = config if has_teacher else {**config, "teacher": None}
+        return digests({**files, **source_files(used, resumes=trainer.ckpt_path is not None)})
 
     def _write(self, start: dict[str, Any], resumed: Any) -> None:
         """Add this start to the file."""

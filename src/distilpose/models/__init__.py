@@ -3,9 +3,9 @@
 from distilpose.models.checkpoint import fit_weights, load_model, save_model
 from distilpose.models.complexity import count_gmacs, count_parameters
 from distilpose.models.factory import create_model
-from distilpose.models.model import PoseModel, copy_backbone
+from distilpose.models.model import PoseModel
 from distilpose.models.registry import ModelSpec, list_models, model_spec
-from distilpose.models.start import start_from
+from distilpose.models.start import copy_backbone, start_from, use_normalisation
 
 __all__ = [
     "ModelSpec",
@@ -20,4 +20,5 @@ __all__ = [
     "model_spec",
     "save_model",
     "start_from",
+    "use_normalisation",
 ]

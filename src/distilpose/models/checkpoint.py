@@ -63,7 +63,8 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False, padd
         raise DistilPoseError(f"{path} exists and is not overwritten: choose another name or remove it first.")
     metadata = {"format": _FORMAT, "config": model.config, **prediction_settings(model)}
     metadata |= {} if padding is None else {"padding": padding}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    # copies, as a network may use a tensor under several names, which the format does not allow
+    tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in model.state_dict().items()}
     with atomic_write(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(metadata)}))
     return path

@@ -30,7 +30,8 @@ def count_gmacs(model: PoseModel) -> float:
     weight = next(model.parameters())
     counter = FlopCounterMode(display=False, custom_mapping=_RULE)
     try:
-        with torch.no_grad(), counter:
+        # with gradients: the counter cannot follow parameters that a network passes to its modules without them
+        with torch.enable_grad(), counter:
             model.eval()(torch.zeros(1, 3, *model.input_size, device=weight.device, dtype=weight.dtype))
     finally:
         model.train(training)

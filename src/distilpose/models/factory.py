@@ -23,7 +23,8 @@ from distilpose.skeleton import COCO, Skeleton
 
 Count = Annotated[int, Ge(1)]
 Size = tuple[Count, Count]
-RGB = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
+Mean = tuple[Annotated[float, Ge(0)], Annotated[float, Ge(0)], Annotated[float, Ge(0)]]
+Std = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
 
 
 def create_model(
@@ -33,8 +34,8 @@ def create_model(
     input_size: Size | None = None,
     pretrained: bool | str | Path = False,
     scores_trained: bool = True,
-    mean: RGB | None = None,
-    std: RGB | None = None,
+    mean: Mean | None = None,
+    std: Std | None = None,
     *,
     width: Annotated[int, Ge(4), MultipleOf(4)] | None = None,
     depth: Count | None = None,

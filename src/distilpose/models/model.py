@@ -101,7 +101,10 @@ class PoseModel(nn.Module):
         self.network_mean, self.network_std = tuple(map(float, mean)), tuple(map(float, std))
         scale = shift = None
         if (self.network_mean, self.network_std) != (self.mean, self.std):
-            crops, network = (torch.tensor(values).view(2, 3, 1, 1) for values in ((self.mean, self.std), (mean, std)))
+            device = next(self.parameters()).device
+            crops, network = (
+                torch.tensor(values, device=device).view(2, 3, 1, 1) for values in ((self.mean, self.std), (mean, std))
+            )
             scale, shift = crops[1] / network[1], (crops[0] - network[0]) / network[1]
         self.register_buffer("pixel_scale", scale, persistent=False)
         self.register_buffer("pixel_shift", shift, persistent=False)
@@ -147,29 +150,3 @@ class PoseModel(nn.Module):
             images = images * self.pixel_scale + self.pixel_shift
         features = self.backbone(images)
         return self.head(features) if self.encoder is None else self.head(*self.encoder(features))
-
-
-def copy_backbone(student: PoseModel, teacher: PoseModel) -> int:
-    """Start a student's backbone from a teacher's weights and batch statistics, as the paper does for DistilPose-L.
-
-    Args:
-        student: changed in place; each tensor of its backbone must exist, in its shape, in the teacher's.
-        teacher: not changed.
-
-    Returns:
-        The number of tensors copied.
-
-    Raises:
-        DistilPoseError: the student's backbone is not part of the teacher's.
-    """
-    target, source = student.backbone.state_dict(), teacher.backbone.state_dict()
-    unmatched = [name for name, value in target.items() if name not in source or source[name].shape != value.shape]
-    if unmatched:
-        raise DistilPoseError(
-            f"The backbone of {student.name} cannot start from {teacher.name}: {len(unmatched)} of its {len(target)} "
-            f"tensors are missing there or have another shape ({', '.join(unmatched[:3])}): choose a teacher with the same "
-            "kind of backbone, or pass method.backbone_from_teacher=false."
-        )
-    student.backbone.load_state_dict({name: source[name] for name in target})
-    student.set_network_normalisation(teacher.network_mean, teacher.network_std)
-    return len(target)

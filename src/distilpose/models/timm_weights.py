@@ -30,9 +30,14 @@ def create_features(name: str, pretrained: bool | str | Path, /, **options: Any)
         **options: passed on to timm.
 
     Raises:
-        DistilPoseError: timm cannot build the network; its weights are neither cached nor reachable; the file is missing, has
+        DistilPoseError: the name is that of a repository; timm cannot build the network; its weights are neither cached nor reachable; the file is missing, has
             another format, or holds another network.
     """
+    if ":" in name:  # timm would open it, but `load_model` opens no other files
+        raise DistilPoseError(
+            f"model.backbone={name} names a repository or a folder, which saved models cannot be built from: give timm's name of "
+            "the network, such as resnet18, and its weights by model.pretrained=FILE."
+        )
     file = None if isinstance(pretrained, bool) else Path(pretrained)
     if file is not None:
         _check_file(file, name, options)

@@ -18,6 +18,7 @@ from distilpose.files import sha256_of
 from distilpose.runs.config import flatten
 
 PACKAGES = ("distilpose", "torch", "torchvision", "lightning", "timm", "numpy", "albumentations", "wandb")
+FIRST_WEIGHTS = ("weights", "model.pretrained")
 CHECKOUT = Path(__file__).resolve().parents[3]  # not a git checkout if the package was installed from a wheel
 
 
@@ -56,17 +57,19 @@ def code_version(folder: Path = CHECKOUT) -> dict[str, Any] | None:
     return {"commit": commit, "dirty": bool(changes)}
 
 
-def teacher_files(config: Mapping[str, Any]) -> dict[str, Path]:
+def source_files(config: Mapping[str, Any], resumes: bool = False) -> dict[str, Path]:
     """The files of a teacher and of the first weights, by the setting that names them, such as teacher_checkpoint.
 
     For a recording, which is a folder, the file is its recording.json.
 
     Args:
         config: nested configuration of the run.
+        resumes: whether the run resumes, and reads no first weights.
     """
+    first = () if resumes else FIRST_WEIGHTS
     texts = {key: value for key, value in flatten(config).items() if isinstance(value, str)}
-    paths = {key: Path(value) for key, value in texts.items() if key == "weights" or key.startswith("teacher.")}
-    files = {key: path / "recording.json" if path.is_dir() else path for key, path in paths.items()}
+    named = {key: Path(value) for key, value in texts.items() if key in first or key.startswith("teacher.")}
+    files = {key: path / "recording.json" if path.is_dir() else path for key, path in named.items()}
     return {key.replace(".", "_"): file for key, file in files.items() if file.is_file()}
 
 
