@@ -30,8 +30,8 @@ def create_features(name: str, pretrained: bool | str | Path, /, **options: Any)
         **options: passed on to timm.
 
     Raises:
-        DistilPoseError: the name is that of a repository; timm cannot build the network; its weights are neither cached nor reachable; the file is missing, has
-            another format, or holds another network.
+        DistilPoseError: the name is that of a repository; timm cannot build the network; its weights are neither cached nor
+            reachable; the file is missing, has another format, or holds another network.
     """
     if ":" in name:  # timm would open it, but `load_model` opens no other files
         raise DistilPoseError(
