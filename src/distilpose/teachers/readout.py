@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -86,7 +87,9 @@ def convention_of(
     if len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) == 3 and shapes[0][:2] == shapes[1][:2]:
         ratio = shapes[0][2] / width
         if ratio >= 1 and ratio * height == shapes[1][2]:
-            return Convention.by_ratio(input_size, (height // CELL, width // CELL), padding), ratio
+            # as read_simcc draws them; the last cell of a crop that is no multiple of it is not whole
+            size = (math.ceil(height / CELL), math.ceil(width / CELL))
+            return Convention(input_size, size, (float(CELL), float(CELL)), padding=padding), ratio
     raise DistilPoseError(
         f"{where} gives outputs of {' and '.join(map(str, shapes))} for a crop of {height} x {width} (H x W): expected "
         "heat maps (N, joints, rows, columns) of its aspect, or SimCC (N, joints, r x width) and (N, joints, r x height)."
