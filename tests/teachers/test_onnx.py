@@ -88,6 +88,38 @@ def test_inputs_of_every_kind_give_the_maps_of_the_network(kind, tmp_path):
     torch.testing.assert_close(maps, expected, atol=5e-3 if "16" in kind else 1e-3, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "dtype"),
+    [
+        (
+            {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)},
+            torch.float32,
+        ),  # of 0 to 255, without scale=1
+        ({"scale": 1.0, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}, torch.float32),  # of 0 to 1
+        ({"std": (58.395, 57.12, 57.375)}, torch.float32),
+        ({"mean": IMAGENET_MEAN, "std": IMAGENET_STD}, torch.uint8),  # rounded, almost nothing is left
+        ({"scale": 255.0}, torch.int32),
+        ({"scale": 1.0, "mean": (128.0, 128.0, 128.0)}, torch.int32),
+    ],
+)
+def test_a_normalisation_that_the_input_cannot_mean_is_an_error(settings, dtype, tmp_path):
+    file = dots(tmp_path / "dots.onnx", lambda x: x.float(), dtype=dtype)
+    with pytest.raises(DistilPoseError) as error:
+        OnnxNetwork(file, FACE.names, **settings)
+    assert "dots.onnx" in str(error.value)
+    assert all(f"teacher.{name}={value}" in str(error.value) for name, value in settings.items())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"scale": 255.0}, {"scale": 1.0}, {"scale": 127.5, "mean": (1.0, 1.0, 1.0)}, {"mean": IMAGENET_MEAN}]
+)
+def test_usual_normalisations_are_taken(settings, tmp_path):
+    network = OnnxNetwork(dots(tmp_path / "dots.onnx"), FACE.names, **settings)
+    pixel = (1 - network.mean[0]) / network.std[0]
+    scale, mean = settings.get("scale", 255.0), settings.get("mean", (0.0,))[0]
+    assert pixel == pytest.approx(255 / scale - mean)
+
+
 def test_a_file_that_states_any_batch_and_has_one_inside(tmp_path):
     model = onnx.load(dots(tmp_path / "dots.onnx", batch=1))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
