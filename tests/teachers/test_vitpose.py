@@ -335,6 +335,20 @@ def test_without_a_processor_the_normalisation_is_imagenets(copied):
     assert (tuple(network.mean), tuple(network.std)) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
+@pytest.mark.parametrize(
+    "processor", [{}, {"do_normalize": False}, {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0]}]
+)
+def test_crops_are_normalised_as_its_processor_does_it(processor, copied):
+    """Of an image without structure, which does not change when it is warped."""
+    made = transformers.VitPoseImageProcessor(**processor)
+    made.save_pretrained(copied)
+    network = load_vitpose(str(copied)).network
+    image = np.full((300, 300, 3), (200, 100, 50), np.uint8)
+    expected = made(image, boxes=[[[100.0, 100.0, 60.0, 80.0]]], return_tensors="pt")["pixel_values"][0, :, 128, 96]
+    pixel = (torch.tensor([200, 100, 50]) / 255 - torch.tensor(network.mean)) / torch.tensor(network.std)
+    torch.testing.assert_close(pixel, expected.float(), atol=1e-5, rtol=1e-5)
+
+
 def test_weights_in_half_precision_and_in_several_files(tmp_path):
     model = small_vitpose().to(torch.bfloat16)
     model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")

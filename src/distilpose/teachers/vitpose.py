@@ -217,11 +217,14 @@ def _digest(folder: Path, name: str) -> str:
 
 
 def _normalisation(file: Path) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation of a preprocessor_config.json; ImageNet's without one."""
+    """Mean and deviation of pixels from 0 to 1 by a preprocessor_config.json; ImageNet's without one."""
     settings = _read(file) if file.is_file() else {}
-    if not settings.get("do_normalize", True):
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
+    # what its input is for a pixel of 255, before the normalisation
+    white = 255 * settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 255.0
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if settings.get("do_normalize", True):
+        mean, std = settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
+    return [value / white for value in mean], [value / white for value in std]
 
 
 def _named(config: Any) -> list[str] | None:
