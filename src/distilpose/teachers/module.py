@@ -17,6 +17,8 @@ from distilpose.teachers.network import Network, NetworkOutput, NetworkTeacher
 from distilpose.teachers.readout import Rule, convention_of, read_heatmaps, read_simcc, skeleton_of
 
 Side = Annotated[int, Ge(1)]
+Mean = Annotated[float, Ge(0), Le(1)]  # of pixels from 0 to 1
+Deviation = Annotated[float, Gt(0), Le(1)]
 
 
 class ModuleNetwork(Network):
@@ -94,8 +96,8 @@ def load_module(
     joints: Sequence[str] | None = None,
     rule: Rule = "ratio",
     padding: Annotated[float, Gt(0)] = 1.25,
-    mean: tuple[float, float, float] = IMAGENET_MEAN,
-    std: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = IMAGENET_STD,
+    mean: tuple[Mean, Mean, Mean] = IMAGENET_MEAN,
+    std: tuple[Deviation, Deviation, Deviation] = IMAGENET_STD,
     pad: bool = False,
     sigma: Annotated[float, Ge(0), Unit("cells")] = 1.0,
     least_trust: Annotated[float, Ge(0), Le(1)] = 0.0,
@@ -135,5 +137,9 @@ def load_module(
         raise DistilPoseError(
             f"teacher.target={target} failed ({type(error).__name__}: {first_line(error)}): mend the function, or give another."
         ) from error
+    if not callable(module):
+        raise DistilPoseError(
+            f"teacher.target={target} returned {type(module).__name__}: return a torch module, or a function from crops to maps."
+        )
     network = ModuleNetwork(module, target, (input_size[0], input_size[1]), joints, rule, padding, mean, std)
     return NetworkTeacher(network, pad, sigma, least_trust, check, check_persons)
