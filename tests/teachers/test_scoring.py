@@ -56,7 +56,8 @@ def test_sides_are_those_of_the_data_where_names_do_not_tell_them(tmp_path):
     pairs = {"flip_pairs": [[0, 1]]}
     dataset = CocoKeypoints(tmp_path / "dots.json", tmp_path, input_size=(256, 192), skeleton=pairs)
     source = make_source("release", names)
-    assert source.skeleton.flip_pairs == () and dataset.skeleton.flip_pairs == ((0, 1),)
+    assert source.skeleton.flip_pairs == ()
+    assert dataset.skeleton.flip_pairs == ((0, 1),)
     (unpaired,) = predict_source(source, write_persons(tmp_path, names)[0], [True], "persons")
     (paired,) = predict_source(source, dataset, [True], "persons")
     (sided,) = predict_source(

@@ -139,7 +139,8 @@ def load_module(
         ) from error
     if not callable(module):
         raise DistilPoseError(
-            f"teacher.target={target} returned {type(module).__name__}: return a torch module, or a function from crops to maps."
+            f"teacher.target={target} returned {type(module).__name__}: return a torch module, or a function from crops to "
+            "maps."
         )
     network = ModuleNetwork(module, target, (input_size[0], input_size[1]), joints, rule, padding, mean, std)
     return NetworkTeacher(network, pad, sigma, least_trust, check, check_persons)
