@@ -85,6 +85,13 @@ def test_other_outputs_are_one_sentence(output, facts):
     assert "\n" not in str(error.value)
 
 
+def test_other_names_are_another_network():
+    """As one of several it is recorded under the names of them all, which do not tell whose they are."""
+    module, names = torch.nn.Conv2d(3, 3, 4, stride=4), ["nose", "left_eye", "right_eye"]
+    one, other = (ModuleNetwork(module, "mine", (64, 48), joints).about for joints in (names, names[::-1]))
+    assert one != other
+
+
 def test_other_weights_are_another_network():
     one, same, other = (torch.nn.Conv2d(3, 17, 4, stride=4) for _ in range(3))
     same.load_state_dict(one.state_dict())

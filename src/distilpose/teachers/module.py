@@ -70,7 +70,10 @@ class ModuleNetwork(Network):
         self.convention, self._ratio = convention_of(outputs, input_size, rule, padding, f"Teacher {name}")
         self.skeleton = skeleton_of(outputs[0].shape[1], joints, f"Teacher {name}")
         weights = sha256_of_weights(module.state_dict()) if isinstance(module, nn.Module) else None
-        self.about = {"target": name, "sha256": weights, "mean": list(self.mean), "std": list(self.std)}
+        self.about = {
+            "target": name, "sha256": weights, "mean": list(self.mean), "std": list(self.std),
+            "joints": list(self.skeleton.names),
+        }  # fmt: skip
 
     def __call__(self, crops: Tensor) -> NetworkOutput:
         """See `Network`."""

@@ -76,7 +76,8 @@ class VitPoseNetwork(Network):
         self.token_shape = TokenShape(rows, columns, backbone.hidden_size)
         self.skeleton = skeleton_of(config.num_labels, joints or _named(config), f"Teacher {name}")
         self.about = {
-            **about, "expert": self.expert, "precision": precision, "mean": list(self.mean), "std": list(self.std)
+            **about, "expert": self.expert, "precision": precision, "mean": list(self.mean), "std": list(self.std),
+            "joints": list(self.skeleton.names),
         }  # fmt: skip
         self._dtype = DTYPES[str(precision)]
         self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = torch.compile(self._run) if compile else self._run
