@@ -30,6 +30,7 @@ from distilpose.record import main as record_command
 from distilpose.skeleton import Skeleton
 from distilpose.teachers.convention import Convention
 from distilpose.teachers.heatmaps import peak_confidence
+from distilpose.teachers.module import ModuleNetwork
 from distilpose.teachers.network import NetworkSource
 from distilpose.teachers.onnx import OnnxNetwork
 
@@ -282,11 +283,33 @@ def test_simcc_that_is_no_confidence_is_read_by_its_share_near_the_peak(form, tm
 
     file = export_onnx(Fixed(), tmp_path / "simcc.onnx", names=["simcc_x", "simcc_y"])
     network = OnnxNetwork(file, simcc="logits" if form == "logits" else None)
-    output = network(torch.rand(2, 3, 256, 192))
-    assert output.trust.sub(0.8).abs().max() < 0.01
-    assert output.heatmaps.amax((2, 3)).sub(0.8).abs().max() < 0.01
-    assert (output.cells == torch.tensor([200, 300]) / 8).all()
+    networks = [network] if form == "logits" else [network, ModuleNetwork(Fixed(), "own", (256, 192))]
+    for output in (one(torch.rand(2, 3, 256, 192)) for one in networks):
+        assert output.trust.sub(0.8).abs().max() < 0.01
+        assert output.heatmaps.amax((2, 3)).sub(0.8).abs().max() < 0.01
+        assert (output.cells == torch.tensor([200, 300]) / 8).all()
     assert "probabilities" in network.describe() or form == "logits"
+
+
+def test_heat_maps_after_a_softmax_are_read_by_the_share_of_their_peak(tmp_path):
+    """Two peaks with shares of 0.8 and 0.2: trust is 0.8, and not the height, 0.03, at which a joint would hardly count."""
+
+    class Softmax(nn.Module):
+        def forward(self, crops):
+            y, x = torch.arange(64.0)[:, None], torch.arange(48.0)
+            one, two = (torch.exp(-((x - u) ** 2 + (y - v) ** 2) / 8) for u, v in ((14.3, 20.0), (32.0, 45.0)))
+            maps = 0.8 * one / one.sum() + 0.2 * two / two.sum()
+            return maps + torch.zeros(17, 1, 1) + 0 * crops[:, :1, :1, :1]
+
+    file = OnnxNetwork(export_onnx(Softmax(), tmp_path / "softmax.onnx", names=["heatmaps"]))
+    assert "distributions" in file.describe()
+    for network in (file, ModuleNetwork(Softmax(), "own", (256, 192))):
+        output = network(torch.rand(2, 3, 256, 192))
+        assert output.trust.sub(0.8).abs().max() < 0.02
+        torch.testing.assert_close(output.heatmaps.amax((2, 3)), torch.ones(2, 17))
+        assert network.floor == 0  # maps without noise
+    values = ModuleNetwork(lambda crops: 2 * Softmax()(crops), "own", (256, 192))
+    assert values(torch.rand(1, 3, 256, 192)).trust.max() < 0.1
 
 
 @pytest.mark.parametrize("activation", ["none", "softmax"])

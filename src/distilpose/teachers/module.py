@@ -14,7 +14,15 @@ from distilpose.errors import DistilPoseError, first_line
 from distilpose.models.checkpoint import sha256_of_weights
 from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD
 from distilpose.teachers.network import Network, NetworkOutput, NetworkTeacher
-from distilpose.teachers.readout import Rule, convention_of, read_heatmaps, read_simcc, skeleton_of
+from distilpose.teachers.readout import (
+    Rule,
+    are_probabilities,
+    convention_of,
+    read_heatmaps,
+    read_simcc,
+    scale_probabilities,
+    skeleton_of,
+)
 
 Side = Annotated[int, Ge(1)]
 Mean = Annotated[float, Ge(0), Le(1)]  # of pixels from 0 to 1
@@ -23,6 +31,8 @@ Deviation = Annotated[float, Gt(0), Le(1)]
 
 class ModuleNetwork(Network):
     """A torch module that gives heat maps (N, K, h, w), or SimCC as a pair (N, K, r W) and (N, K, r H).
+
+    Values are confidences; if those of each joint sum to one, they are read as distributions.
 
     Args:
         module: the network; it is put into evaluation mode.
@@ -68,6 +78,8 @@ class ModuleNetwork(Network):
                 "tensors for SimCC."
             )
         self.convention, self._ratio = convention_of(outputs, input_size, rule, padding, f"Teacher {name}")
+        self._probabilities = are_probabilities(outputs)  # after a softmax
+        self.floor = 0.0 if self._probabilities and self._ratio is None else self.floor
         self.skeleton = skeleton_of(outputs[0].shape[1], joints, f"Teacher {name}")
         weights = sha256_of_weights(module.state_dict()) if isinstance(module, nn.Module) else None
         self.about = {
@@ -79,7 +91,9 @@ class ModuleNetwork(Network):
         """See `Network`."""
         outputs = self._run(crops)
         if self._ratio is None:
-            return read_heatmaps(outputs[0])
+            return read_heatmaps(outputs[0], self._probabilities)
+        if self._probabilities:
+            outputs = [scale_probabilities(axis, self._ratio) for axis in outputs]
         return read_simcc(outputs[0], outputs[1], self._ratio, self.convention.map_size)
 
     @torch.no_grad()

@@ -16,8 +16,8 @@ from distilpose.skeleton import Skeleton
 from distilpose.teachers.convention import Convention
 from distilpose.teachers.movenet import OFFSET
 from distilpose.teachers.onnx_file import OnnxFile
-from distilpose.teachers.onnx_outputs import Outputs, SimccValues, are_probabilities
-from distilpose.teachers.readout import Rule, convention_of, skeleton_of
+from distilpose.teachers.onnx_outputs import Outputs, SimccValues
+from distilpose.teachers.readout import Rule, are_probabilities, convention_of, skeleton_of
 
 RAW = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # mean and std of pixels from 0 to 255
 OWNERS = {17: "COCO's", 26: "Halpe's", 133: "COCO-WholeBody's"}
@@ -111,6 +111,15 @@ class Settings:
         convention, ratio = convention_of(maps, self.file.input_size, rule or "ratio", padding, self.where)
         offset = OFFSET if is_movenet and offset is None else offset
         return (replace(convention, offset=(offset, offset)) if offset else convention), ratio
+
+    def are_softmax(self, maps: Sequence[Tensor]) -> bool:
+        """Whether heat maps are distributions, whose heights are no confidence; exports have them at a height of one."""
+        if self.export is not None:
+            return bool(((maps[0].amax(dim=(-2, -1)) - 1).abs() < 1e-6).all())
+        softmax = are_probabilities(maps)
+        if softmax:
+            self.notes.append("maps that sum to one, read as distributions")
+        return softmax
 
     def simcc(self, maps: Sequence[Tensor], given: SimccValues | None) -> SimccValues:
         """What SimCC outputs are."""

@@ -62,10 +62,9 @@ class VitPoseNetwork(Network):
         self.name, self.mean, self.std = name, tuple(mean), tuple(std)
         config, backbone = model.config, model.config.backbone_config
         if expert >= backbone.num_experts:
-            kind = "a ViTPose, without experts" if backbone.num_experts == 1 else f"of {backbone.num_experts} experts"
-            raise DistilPoseError(
-                f"teacher.expert={expert}, but {name} is {kind}: pass a number from 0 to {backbone.num_experts - 1}."
-            )
+            last = backbone.num_experts - 1
+            kind = f"of {last + 1} experts: pass a number from 0 to {last}" if last else "without experts: leave it out"
+            raise DistilPoseError(f"teacher.expert={expert}, but {name} is a ViTPose {kind}.")
         self.expert = expert if backbone.num_experts > 1 else None
         (height, width), patch = _pair(backbone.image_size), _pair(backbone.patch_size)
         rows, columns = height // patch[0], width // patch[1]
