@@ -64,7 +64,7 @@ class Settings:
         if scale is not None or mean is not None or std is not None:
             factor, step = (255.0 if scale is None else scale) / 255, -1 if bgr else 1
             given = [[factor * value for value in values] for values in (mean or (0, 0, 0), std or (1, 1, 1))]
-            self._check_range(given[0], given[1], f"teacher.scale={scale}, teacher.mean={mean} and teacher.std={std}")
+            self._check_range(given[0], given[1], _shown(scale=scale, mean=mean, std=std))
             return tuple(given[0][::step]), tuple(given[1][::step])
         if self.export is not None:
             return RAW if self.export["normalise"] else (tuple(self.export["mean"]), tuple(self.export["std"]))
@@ -82,10 +82,10 @@ class Settings:
         # pixels from 0 to 255 are the widest range, those from 0 to 1 around their mean the narrowest
         if max(means) > 1 or max(deviations) > 1 or min(deviations) < 0.99 / 255:
             low, high = -max(means) / min(deviations), (1 - min(means)) / min(deviations)
-            raise DistilPoseError(f"{self.where}: {settings} make pixels of {low:.3g} to {high:.3g}: {way_out}.")
+            raise DistilPoseError(f"{self.where}: {settings} makes pixels of {low:.3g} to {high:.3g}: {way_out}.")
         if self.file.is_integer and (any(means) or any(abs(255 * value - 1) > 0.01 for value in deviations)):
             raise DistilPoseError(
-                f"{self.where} takes whole numbers from 0 to 255, and {settings} make fractions: leave them out."
+                f"{self.where} takes whole numbers from 0 to 255, and {settings} makes fractions: leave it out."
             )
 
     def convention(
@@ -139,3 +139,8 @@ class Settings:
                 f"assumed: {OWNERS[count]} order of joints, as there are {count} (otherwise: teacher.joints)"
             )
         return skeleton
+
+
+def _shown(**settings: Any) -> str:
+    """Those that are set, as on the command line."""
+    return " ".join(f"teacher.{name}={value}" for name, value in settings.items() if value is not None)
