@@ -85,6 +85,16 @@ def test_other_outputs_are_one_sentence(output, facts):
     assert "\n" not in str(error.value)
 
 
+def test_simcc_of_a_network_that_was_trained_on_crops_by_udp():
+    """Its bins are pixels of the crop in any case; the crop reaches from the first pixel's centre to the last's."""
+
+    def simcc(crops):
+        return torch.zeros(len(crops), 17, 384), torch.zeros(len(crops), 17, 512)
+
+    ratio, udp = (ModuleNetwork(simcc, "mine", (256, 192), rule=rule).convention for rule in ("ratio", "udp"))
+    assert (ratio.stride, ratio.unbiased) == (udp.stride, False) == ((4.0, 4.0), not udp.unbiased)
+
+
 def test_other_names_are_another_network():
     """As one of several it is recorded under the names of them all, which do not tell whose they are."""
     module, names = torch.nn.Conv2d(3, 3, 4, stride=4), ["nose", "left_eye", "right_eye"]

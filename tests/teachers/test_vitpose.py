@@ -118,7 +118,7 @@ def test_experts_differ_and_are_counted():
     assert (first - second).abs().max() > 1e-3
     with pytest.raises(DistilPoseError, match=r"teacher\.expert=3.*\b2\b"):
         network_of(model, expert=3)
-    with pytest.raises(DistilPoseError, match=r"teacher\.expert=1.*\b0\b"):
+    with pytest.raises(DistilPoseError, match=r"teacher\.expert=1.*without experts"):
         network_of(small_vitpose(), expert=1)
 
 
@@ -327,6 +327,11 @@ def test_a_folder_is_loaded_with_its_normalisation_and_digest(folder):
     crops = torch.randn(1, 3, 256, 192)
     expected = small_vitpose(experts=6)(crops, dataset_index=torch.tensor([2])).heatmaps.clamp(min=0)
     torch.testing.assert_close(network(crops).heatmaps, expected.detach())
+
+
+def test_a_folder_has_no_revision(folder):
+    with pytest.raises(DistilPoseError, match=r"small .*folder.*teacher\.revision=v1"):
+        load_vitpose(str(folder), revision="v1")
 
 
 def test_without_a_processor_the_normalisation_is_imagenets(copied):

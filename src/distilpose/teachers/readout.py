@@ -99,7 +99,8 @@ def convention_of(
     Args:
         outputs: one output (N, K, h, w), or two, (N, K, ratio W) and (N, K, ratio H).
         input_size: (H, W) of the crop.
-        rule: ratio (cell = pixel / ratio of the sizes) or udp (the last cell is the last pixel); heat maps only.
+        rule: ratio (cell = pixel / ratio of the sizes) or udp (the last cell is the last pixel), which is only the crop
+            for SimCC.
         padding: factor on a person's box.
         where: the network, for messages.
 
@@ -118,7 +119,8 @@ def convention_of(
         if ratio >= 1 and ratio * height == shapes[1][2]:
             # as read_simcc draws them; the last cell of a crop that is no multiple of it is not whole
             size = (math.ceil(height / CELL), math.ceil(width / CELL))
-            return Convention(input_size, size, (float(CELL), float(CELL)), padding=padding), ratio
+            cell = (float(CELL), float(CELL))
+            return Convention(input_size, size, cell, padding=padding, unbiased=rule == "udp"), ratio
     raise DistilPoseError(
         f"{where} gives outputs of {' and '.join(map(str, shapes))} for a crop of {height} x {width} (H x W): expected "
         "heat maps (N, joints, rows, columns) of its aspect, or SimCC (N, joints, r x width) and (N, joints, r x height)."

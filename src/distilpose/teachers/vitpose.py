@@ -144,10 +144,9 @@ def load_vitpose(
             "'distilpose[vitpose]'."
         ) from error
     name = str(name)
-    if revision is not None and "@" in name and not Path(name).is_dir():
-        raise DistilPoseError(
-            f"teacher.name={name} and teacher.revision={revision} name two revisions: give one of them."
-        )
+    if revision is not None and (Path(name).is_dir() or "@" in name):
+        names = "is a folder, which has no" if Path(name).is_dir() else "names another"
+        raise DistilPoseError(f"teacher.name={name} {names} revision: leave teacher.revision={revision} out.")
     folder = local_folder(name, (CONFIG, PREPROCESSOR), revision)
     _check_config(folder, name)
     if Path(name).is_dir():
