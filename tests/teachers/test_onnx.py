@@ -136,6 +136,17 @@ def test_a_file_that_states_any_batch_and_has_one_inside(tmp_path):
     torch.testing.assert_close(network(crops).heatmaps, DotFinder(RELEASE)(crops), atol=1e-4, rtol=0)
 
 
+def test_a_file_that_mixes_the_crops_of_a_batch_sees_one_at_a_time(tmp_path):
+    """As an export that was traced with one crop, whose reshapes do not fail with two."""
+    mixed = dots(tmp_path / "dots.onnx", before=lambda crops: crops[:1].expand_as(crops))
+    network, whole = OnnxNetwork(mixed, FACE.names), OnnxNetwork(dots(tmp_path / "whole.onnx"), FACE.names)
+    assert "run on 1 crops" in network.describe()
+    assert "any number" in whole.describe()
+    crops = torch.rand(3, 3, 256, 192)
+    crops[1, :, 128:] = 0
+    torch.testing.assert_close(network(crops).heatmaps, whole(crops).heatmaps, atol=1e-4, rtol=0)
+
+
 def test_outputs_with_joints_last_and_others_beside_them(tmp_path):
     file = dots(
         tmp_path / "dots.onnx",
