@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, cast
 
 import torch
@@ -60,7 +61,10 @@ class ModuleNetwork(Network):
         std: Sequence[float] = IMAGENET_STD,
     ):
         if isinstance(module, nn.Module):
-            module.eval().requires_grad_(False)
+            with suppress(NotImplementedError):  # what torch.export wrote has no other mode
+                module.eval()
+            for parameter in module.parameters():  # a scripted module lacks requires_grad_
+                parameter.requires_grad_(False)
         self.module, self.name = module, name
         self.mean, self.std = tuple(mean), tuple(std)
         blank = torch.zeros(1, 3, *input_size)
@@ -98,7 +102,15 @@ class ModuleNetwork(Network):
 
     @torch.no_grad()
     def _run(self, crops: Tensor) -> list[Tensor]:
-        output = self.module(crops)
+        try:
+            output = self.module(crops)
+        except RuntimeError as error:
+            if isinstance(self.module, nn.Module) or crops.device.type == "cpu":
+                raise
+            raise DistilPoseError(
+                f"Teacher {self.name} is a function that ran on the CPU and fails on crops on {crops.device} "
+                f"({first_line(error)}): return the module, which is moved, or let the function move its tensors."
+            ) from error
         return list(output) if isinstance(output, (tuple, list)) else [output]
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
