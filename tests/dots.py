@@ -118,6 +118,7 @@ NETWORKS = {
     "release, larger": (Convention.by_ratio((384, 288), (96, 72)), None),
     "udp": (Convention.udp((256, 192), (64, 48)), None),
     "simcc": (Convention.by_ratio((256, 192), (64, 48)), 2.0),
+    "simcc, no whole cells": (Convention((250, 190), (63, 48), (4.0, 4.0)), 2.0),
     "square with an offset": (Convention.by_ratio((256, 256), (64, 64), padding=1.0, offset=1.5), None),
     "square, udp, coarse": (Convention.udp((256, 256), (32, 32), padding=1.5), None),
 }

@@ -428,6 +428,7 @@ def test_what_is_missing_is_told_before_the_work(tmp_path, monkeypatch, kind, ch
         (["checkpoint=a.ckpt"], "checkpoint.*teacher"),
         (["teacher=labels"], "network"),
         (["teacher.target=dots.absent"], r"teacher\.target=dots\.absent"),
+        (["teacher.target=builtins.dict"], r"builtins\.dict returned dict"),
         (["teacher.joints=[nose,neck]"], "2 names"),
         (["teacher.input_size=[250,192]"], "250 x 192"),
         (["flip_test=released"], "flip_test=released"),

@@ -233,6 +233,20 @@ def test_a_broken_teacher_is_an_error(teacher, reason):
     assert "teacher.check=false" in str(error.value)
 
 
+@pytest.mark.parametrize("number", [0, 20, 39])
+def test_one_map_that_is_no_number_is_an_error(number):
+    """As of a network in 16 bits that overflows for some crops."""
+
+    class Overflows(Reader):
+        def forward(self, images):
+            output = super().forward(images)
+            output.heatmaps[(images == Persons()[number].image).all(dim=(1, 2, 3)), 3] = float("nan")
+            return output
+
+    with pytest.raises(DistilPoseError, match="nan"):
+        check_teacher(FrozenTeacher(Overflows()), Persons())
+
+
 def test_no_label_at_a_joint_that_the_teacher_knows():
     persons = Persons()
     unlabelled = [persons[index]._replace(weights=torch.zeros(17)) for index in range(10)]

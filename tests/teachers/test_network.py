@@ -85,6 +85,50 @@ def test_other_outputs_are_one_sentence(output, facts):
     assert "\n" not in str(error.value)
 
 
+def test_files_of_torch_are_modules_too(tmp_path):
+    """A scripted module, as in the documentation, and an exported program lack some methods of modules."""
+    crops = torch.rand(2, 3, 64, 48)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 17, 4, stride=4), torch.nn.Dropout())
+    torch.jit.trace(network.eval(), crops).save(tmp_path / "pose.pt")
+    batch = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(network, (crops,), dynamic_shapes=batch).module()
+    for module in (torch.jit.load(tmp_path / "pose.pt").train(), exported):
+        teacher = NetworkTeacher(ModuleNetwork(module, "mine", (64, 48)))
+        teacher.move(lambda tensor: tensor.cpu())
+        torch.testing.assert_close(teacher.network(crops).heatmaps, network(crops).clamp(min=0).detach())
+        assert len(teacher.network.about["sha256"]) == 64
+
+
+def test_a_function_whose_tensors_stay_on_the_cpu():
+    inner = torch.nn.Conv2d(3, 17, 4, stride=4)
+
+    def stays(crops):
+        if crops.device != inner.weight.device:  # as torch says it on a GPU; every machine has the device meta
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return inner(crops)
+
+    network = ModuleNetwork(stays, "mine", (64, 48))
+    with pytest.raises(DistilPoseError, match=r"mine .*meta.*same device"):
+        network(torch.empty(1, 3, 64, 48, device="meta"))
+
+
+def test_simcc_of_a_network_that_was_trained_on_crops_by_udp():
+    """Its bins are pixels of the crop in any case; the crop reaches from the first pixel's centre to the last's."""
+
+    def simcc(crops):
+        return torch.zeros(len(crops), 17, 384), torch.zeros(len(crops), 17, 512)
+
+    ratio, udp = (ModuleNetwork(simcc, "mine", (256, 192), rule=rule).convention for rule in ("ratio", "udp"))
+    assert (ratio.stride, ratio.unbiased) == (udp.stride, False) == ((4.0, 4.0), not udp.unbiased)
+
+
+def test_other_names_are_another_network():
+    """As one of several it is recorded under the names of them all, which do not tell whose they are."""
+    module, names = torch.nn.Conv2d(3, 3, 4, stride=4), ["nose", "left_eye", "right_eye"]
+    one, other = (ModuleNetwork(module, "mine", (64, 48), joints).about for joints in (names, names[::-1]))
+    assert one != other
+
+
 def test_other_weights_are_another_network():
     one, same, other = (torch.nn.Conv2d(3, 17, 4, stride=4) for _ in range(3))
     same.load_state_dict(one.state_dict())

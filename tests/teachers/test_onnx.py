@@ -30,6 +30,7 @@ from distilpose.record import main as record_command
 from distilpose.skeleton import Skeleton
 from distilpose.teachers.convention import Convention
 from distilpose.teachers.heatmaps import peak_confidence
+from distilpose.teachers.module import ModuleNetwork
 from distilpose.teachers.network import NetworkSource
 from distilpose.teachers.onnx import OnnxNetwork
 
@@ -88,6 +89,38 @@ def test_inputs_of_every_kind_give_the_maps_of_the_network(kind, tmp_path):
     torch.testing.assert_close(maps, expected, atol=5e-3 if "16" in kind else 1e-3, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "dtype"),
+    [
+        (
+            {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)},
+            torch.float32,
+        ),  # of 0 to 255, without scale=1
+        ({"scale": 1.0, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}, torch.float32),  # of 0 to 1
+        ({"std": (58.395, 57.12, 57.375)}, torch.float32),
+        ({"mean": IMAGENET_MEAN, "std": IMAGENET_STD}, torch.uint8),  # rounded, almost nothing is left
+        ({"scale": 255.0}, torch.int32),
+        ({"scale": 1.0, "mean": (128.0, 128.0, 128.0)}, torch.int32),
+    ],
+)
+def test_a_normalisation_that_the_input_cannot_mean_is_an_error(settings, dtype, tmp_path):
+    file = dots(tmp_path / "dots.onnx", lambda x: x.float(), dtype=dtype)
+    with pytest.raises(DistilPoseError) as error:
+        OnnxNetwork(file, FACE.names, **settings)
+    assert "dots.onnx" in str(error.value)
+    assert all(f"teacher.{name}={value}" in str(error.value) for name, value in settings.items())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"scale": 255.0}, {"scale": 1.0}, {"scale": 127.5, "mean": (1.0, 1.0, 1.0)}, {"mean": IMAGENET_MEAN}]
+)
+def test_usual_normalisations_are_taken(settings, tmp_path):
+    network = OnnxNetwork(dots(tmp_path / "dots.onnx"), FACE.names, **settings)
+    pixel = (1 - network.mean[0]) / network.std[0]
+    scale, mean = settings.get("scale", 255.0), settings.get("mean", (0.0,))[0]
+    assert pixel == pytest.approx(255 / scale - mean)
+
+
 def test_a_file_that_states_any_batch_and_has_one_inside(tmp_path):
     model = onnx.load(dots(tmp_path / "dots.onnx", batch=1))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -101,6 +134,17 @@ def test_a_file_that_states_any_batch_and_has_one_inside(tmp_path):
     network = OnnxNetwork(tmp_path / "dots.onnx", FACE.names)
     crops = torch.rand(3, 3, 256, 192)
     torch.testing.assert_close(network(crops).heatmaps, DotFinder(RELEASE)(crops), atol=1e-4, rtol=0)
+
+
+def test_a_file_that_mixes_the_crops_of_a_batch_sees_one_at_a_time(tmp_path):
+    """As an export that was traced with one crop, whose reshapes do not fail with two."""
+    mixed = dots(tmp_path / "dots.onnx", before=lambda crops: crops[:1].expand_as(crops))
+    network, whole = OnnxNetwork(mixed, FACE.names), OnnxNetwork(dots(tmp_path / "whole.onnx"), FACE.names)
+    assert "run on 1 crops" in network.describe()
+    assert "any number" in whole.describe()
+    crops = torch.rand(3, 3, 256, 192)
+    crops[1, :, 128:] = 0
+    torch.testing.assert_close(network(crops).heatmaps, whole(crops).heatmaps, atol=1e-4, rtol=0)
 
 
 def test_outputs_with_joints_last_and_others_beside_them(tmp_path):
@@ -250,11 +294,33 @@ def test_simcc_that_is_no_confidence_is_read_by_its_share_near_the_peak(form, tm
 
     file = export_onnx(Fixed(), tmp_path / "simcc.onnx", names=["simcc_x", "simcc_y"])
     network = OnnxNetwork(file, simcc="logits" if form == "logits" else None)
-    output = network(torch.rand(2, 3, 256, 192))
-    assert output.trust.sub(0.8).abs().max() < 0.01
-    assert output.heatmaps.amax((2, 3)).sub(0.8).abs().max() < 0.01
-    assert (output.cells == torch.tensor([200, 300]) / 8).all()
+    networks = [network] if form == "logits" else [network, ModuleNetwork(Fixed(), "own", (256, 192))]
+    for output in (one(torch.rand(2, 3, 256, 192)) for one in networks):
+        assert output.trust.sub(0.8).abs().max() < 0.01
+        assert output.heatmaps.amax((2, 3)).sub(0.8).abs().max() < 0.01
+        assert (output.cells == torch.tensor([200, 300]) / 8).all()
     assert "probabilities" in network.describe() or form == "logits"
+
+
+def test_heat_maps_after_a_softmax_are_read_by_the_share_of_their_peak(tmp_path):
+    """Two peaks with shares of 0.8 and 0.2: trust is 0.8, and not the height, 0.03, at which a joint would hardly count."""
+
+    class Softmax(nn.Module):
+        def forward(self, crops):
+            y, x = torch.arange(64.0)[:, None], torch.arange(48.0)
+            one, two = (torch.exp(-((x - u) ** 2 + (y - v) ** 2) / 8) for u, v in ((14.3, 20.0), (32.0, 45.0)))
+            maps = 0.8 * one / one.sum() + 0.2 * two / two.sum()
+            return maps + torch.zeros(17, 1, 1) + 0 * crops[:, :1, :1, :1]
+
+    file = OnnxNetwork(export_onnx(Softmax(), tmp_path / "softmax.onnx", names=["heatmaps"]))
+    assert "distributions" in file.describe()
+    for network in (file, ModuleNetwork(Softmax(), "own", (256, 192))):
+        output = network(torch.rand(2, 3, 256, 192))
+        assert output.trust.sub(0.8).abs().max() < 0.02
+        torch.testing.assert_close(output.heatmaps.amax((2, 3)), torch.ones(2, 17))
+        assert network.floor == 0  # maps without noise
+    values = ModuleNetwork(lambda crops: 2 * Softmax()(crops), "own", (256, 192))
+    assert values(torch.rand(1, 3, 256, 192)).trust.max() < 0.1
 
 
 @pytest.mark.parametrize(("activation", "normalise"), [("none", True), ("softmax", False)])

@@ -289,6 +289,25 @@ def test_an_interrupted_recording_is_continued(tiny_coco, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("cut*")) == ["cut"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), 1e6])  # too large for 16 bits
+def test_maps_that_are_no_numbers_are_not_recorded(value, tiny_coco, tmp_path):
+    dataset = persons(tiny_coco(train=12))
+
+    class Diverged(Painter):
+        def __call__(self, images, boxes):
+            output = super().__call__(images, boxes)
+            if len(self.recorded) == 8:
+                output.heatmaps[1, 3, 5, 5] = value
+            return output
+
+    identity = dataset.instances.annotation_ids[5]
+    with pytest.raises(DistilPoseError, match=rf"painter.* 1 of 4 .*{identity}"):
+        record(Diverged(dataset), dataset, tmp_path / "recording", batch_size=4)
+    painter = Painter(dataset)
+    record(painter, dataset, tmp_path / "recording", batch_size=4)
+    assert len(painter.recorded) == len(dataset) - 4  # what was recorded before is kept
+
+
 def test_nothing_is_recorded_twice_or_overwritten(recorded, tiny_coco, tmp_path):
     root, recording = recorded
     dataset = persons(root)

@@ -43,24 +43,25 @@ def check_teacher(
     count = min(len(dataset), persons)  # type: ignore[arg-type]
     spread = torch.linspace(0, len(dataset) - 1, count).long().tolist()  # type: ignore[arg-type]
     collected: tuple[list[Tensor], ...] = ([], [], [], [])  # predictions, peaks, keypoints, weights
-    lowest, highest = float("inf"), float("-inf")
+    extremes: list[Tensor] = []
     for batch in DataLoader(Subset(dataset, spread), BATCH_SIZE):
         batch = move_data_to_device(PoseBatch(*batch), torch.device(device))
         output = teacher(batch)
         heatmaps = output.heatmaps.float()
-        lowest, highest = min(lowest, heatmaps.min().item()), max(highest, heatmaps.max().item())
+        extremes.append(torch.stack(heatmaps.aminmax()).cpu())
         keypoints, peak = decode_heatmaps(heatmaps)
         weights = batch.weights if output.trust is None else batch.weights * (output.trust > 0)
         for values, value in zip(collected, (keypoints, peak, batch.keypoints, weights), strict=True):
             values.append(value.cpu())
+    lowest, highest = torch.stack(extremes).unbind(1)
     predicted, peaks, truth, weight = map(torch.cat, collected)
     mean_pose = (truth * weight[..., None]).sum(0) / weight.sum(0).clamp(min=1)[:, None]
     size = teacher.student.input_size
     figures = {
         "accuracy": _accuracy(predicted, truth, weight, size),
         "chance": _accuracy(mean_pose.expand_as(truth), truth, weight, size),
-        "lowest": lowest,
-        "highest": highest,
+        "lowest": lowest.min().item(),  # one value that is no number makes this one none
+        "highest": highest.max().item(),
         "joints": weight.sum().item(),
         "median_peak": peaks[weight > 0].median().item() if (weight > 0).any() else float("nan"),
     }
@@ -91,7 +92,7 @@ def _accuracy(predicted: Tensor, truth: Tensor, weight: Tensor, input_size: tupl
 
 def _check_figures(figures: dict[str, float], count: int) -> None:
     """Raise an error if the heat maps are out of range or the accuracy is near chance."""
-    if not figures["joints"]:
+    if not figures["joints"] and math.isfinite(figures["highest"]):
         raise DistilPoseError(
             f"None of {count} validation persons has a label at a joint that the teacher knows, so it cannot be checked: give "
             "validation persons with such labels, or pass teacher.check=false."

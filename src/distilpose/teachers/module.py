@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, cast
 
 import torch
@@ -14,13 +15,25 @@ from distilpose.errors import DistilPoseError, first_line
 from distilpose.models.checkpoint import sha256_of_weights
 from distilpose.outputs import IMAGENET_MEAN, IMAGENET_STD
 from distilpose.teachers.network import Network, NetworkOutput, NetworkTeacher
-from distilpose.teachers.readout import Rule, convention_of, read_heatmaps, read_simcc, skeleton_of
+from distilpose.teachers.readout import (
+    Rule,
+    are_probabilities,
+    convention_of,
+    read_heatmaps,
+    read_simcc,
+    scale_probabilities,
+    skeleton_of,
+)
 
 Side = Annotated[int, Ge(1)]
+Mean = Annotated[float, Ge(0), Le(1)]  # of pixels from 0 to 1
+Deviation = Annotated[float, Gt(0), Le(1)]
 
 
 class ModuleNetwork(Network):
     """A torch module that gives heat maps (N, K, h, w), or SimCC as a pair (N, K, r W) and (N, K, r H).
+
+    Values are confidences; if those of each joint sum to one, they are read as distributions.
 
     Args:
         module: the network; it is put into evaluation mode.
@@ -48,7 +61,10 @@ class ModuleNetwork(Network):
         std: Sequence[float] = IMAGENET_STD,
     ):
         if isinstance(module, nn.Module):
-            module.eval().requires_grad_(False)
+            with suppress(NotImplementedError):  # what torch.export wrote has no other mode
+                module.eval()
+            for parameter in module.parameters():  # a scripted module lacks requires_grad_
+                parameter.requires_grad_(False)
         self.module, self.name = module, name
         self.mean, self.std = tuple(mean), tuple(std)
         blank = torch.zeros(1, 3, *input_size)
@@ -66,20 +82,35 @@ class ModuleNetwork(Network):
                 "tensors for SimCC."
             )
         self.convention, self._ratio = convention_of(outputs, input_size, rule, padding, f"Teacher {name}")
+        self._probabilities = are_probabilities(outputs)  # after a softmax
+        self.floor = 0.0 if self._probabilities and self._ratio is None else self.floor
         self.skeleton = skeleton_of(outputs[0].shape[1], joints, f"Teacher {name}")
         weights = sha256_of_weights(module.state_dict()) if isinstance(module, nn.Module) else None
-        self.about = {"target": name, "sha256": weights, "mean": list(self.mean), "std": list(self.std)}
+        self.about = {
+            "target": name, "sha256": weights, "mean": list(self.mean), "std": list(self.std),
+            "joints": list(self.skeleton.names),
+        }  # fmt: skip
 
     def __call__(self, crops: Tensor) -> NetworkOutput:
         """See `Network`."""
         outputs = self._run(crops)
         if self._ratio is None:
-            return read_heatmaps(outputs[0])
+            return read_heatmaps(outputs[0], self._probabilities)
+        if self._probabilities:
+            outputs = [scale_probabilities(axis, self._ratio) for axis in outputs]
         return read_simcc(outputs[0], outputs[1], self._ratio, self.convention.map_size)
 
     @torch.no_grad()
     def _run(self, crops: Tensor) -> list[Tensor]:
-        output = self.module(crops)
+        try:
+            output = self.module(crops)
+        except RuntimeError as error:
+            if isinstance(self.module, nn.Module) or crops.device.type == "cpu":
+                raise
+            raise DistilPoseError(
+                f"Teacher {self.name} is a function that ran on the CPU and fails on crops on {crops.device} "
+                f"({first_line(error)}): return the module, which is moved, or let the function move its tensors."
+            ) from error
         return list(output) if isinstance(output, (tuple, list)) else [output]
 
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
@@ -94,8 +125,8 @@ def load_module(
     joints: Sequence[str] | None = None,
     rule: Rule = "ratio",
     padding: Annotated[float, Gt(0)] = 1.25,
-    mean: tuple[float, float, float] = IMAGENET_MEAN,
-    std: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = IMAGENET_STD,
+    mean: tuple[Mean, Mean, Mean] = IMAGENET_MEAN,
+    std: tuple[Deviation, Deviation, Deviation] = IMAGENET_STD,
     pad: bool = False,
     sigma: Annotated[float, Ge(0), Unit("cells")] = 1.0,
     least_trust: Annotated[float, Ge(0), Le(1)] = 0.0,
@@ -135,5 +166,10 @@ def load_module(
         raise DistilPoseError(
             f"teacher.target={target} failed ({type(error).__name__}: {first_line(error)}): mend the function, or give another."
         ) from error
+    if not callable(module):
+        raise DistilPoseError(
+            f"teacher.target={target} returned {type(module).__name__}: return a torch module, or a function from crops to "
+            "maps."
+        )
     network = ModuleNetwork(module, target, (input_size[0], input_size[1]), joints, rule, padding, mean, std)
     return NetworkTeacher(network, pad, sigma, least_trust, check, check_persons)

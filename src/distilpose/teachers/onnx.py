@@ -10,13 +10,12 @@ import torch
 from annotated_types import Ge, Gt, Le, Unit
 from torch import Tensor
 
-from distilpose.teachers.heatmaps import peak_confidence
 from distilpose.teachers.movenet import read_movenet
 from distilpose.teachers.network import Network, NetworkOutput, NetworkTeacher
 from distilpose.teachers.onnx_file import Layout, OnnxFile
-from distilpose.teachers.onnx_outputs import SimccValues, choose_outputs, scale_probabilities
+from distilpose.teachers.onnx_outputs import SimccValues, choose_outputs
 from distilpose.teachers.onnx_settings import Settings
-from distilpose.teachers.readout import Rule, read_heatmaps, read_simcc
+from distilpose.teachers.readout import Rule, read_heatmaps, read_simcc, scale_probabilities
 
 Side = Annotated[int, Ge(1)]
 Deviation = Annotated[float, Gt(0)]
@@ -59,8 +58,7 @@ class OnnxNetwork(Network):
         self.convention, self._ratio = settings.convention(self._outputs, maps, rule, offset, padding)
         self._simcc = None if self._ratio is None else settings.simcc(maps, simcc)
         self.skeleton = settings.skeleton(maps[0].shape[1], joints)
-        # softmax maps of this package are scaled to a peak of one, so that its height is no confidence
-        self._softmax = settings.export is not None and bool(((maps[0].amax(dim=(-2, -1)) - 1).abs() < 1e-6).all())
+        self._softmax = self._outputs.kind == "heat maps" and settings.are_softmax(maps)
         self.floor = 0.0 if self._softmax else self.floor
         self._notes = settings.notes
         self.about = {
@@ -76,8 +74,7 @@ class OnnxNetwork(Network):
         if self._outputs.kind == "MoveNet":
             return read_movenet(*outputs)
         if self._ratio is None:
-            output = read_heatmaps(outputs[0])
-            return output._replace(trust=peak_confidence(output.heatmaps, True)) if self._softmax else output
+            return read_heatmaps(outputs[0], self._softmax)
         if self._simcc == "logits":
             outputs = [axis.softmax(-1) for axis in outputs]
         if self._simcc != "values":

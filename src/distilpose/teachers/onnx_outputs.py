@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from distilpose.errors import DistilPoseError
@@ -16,7 +15,6 @@ from distilpose.teachers.readout import MIN_CELLS
 Kind = Literal["heat maps", "SimCC", "MoveNet"]
 SimccValues = Literal["values", "probabilities", "logits"]
 _MOVENET = ("heat_?maps?", "cent(re|er)s?", "regressions?", "offsets?")
-NEAR = 8  # pixels around the highest bin of SimCC, three deviations of the distributions that such networks learn
 
 
 class Outputs(NamedTuple):
@@ -111,21 +109,3 @@ def _simcc(names: tuple[str, str], shapes: Mapping[str, tuple[int, ...]], size: 
         told = [order for order in orders if order[0].lower().endswith("x") and order[1].lower().endswith("y")]
         return Outputs("SimCC", (told or orders)[0], certain=bool(told))
     return Outputs("SimCC", orders[0]) if orders else None
-
-
-def are_probabilities(outputs: Sequence[Tensor]) -> bool:
-    """Whether SimCC outputs are distributions: without negative values, each with a sum of one."""
-    return all(bool((axis >= 0).all()) and bool(((axis.sum(-1) - 1).abs() < 1e-2).all()) for axis in outputs)
-
-
-def scale_probabilities(axis: Tensor, ratio: float) -> Tensor:
-    """Distributions (N, K, bins) scaled to a height that is their confidence: their share near the highest bin.
-
-    Args:
-        axis: distributions.
-        ratio: bins of a pixel.
-    """
-    place = axis.argmax(-1, keepdim=True)
-    near = (torch.arange(axis.shape[-1], device=axis.device) - place).abs() <= NEAR * ratio
-    share = (axis * near).sum(-1, keepdim=True).clamp(max=1)
-    return axis / axis.amax(-1, keepdim=True).clamp(min=1e-12) * share

@@ -16,8 +16,8 @@ from distilpose.skeleton import Skeleton
 from distilpose.teachers.convention import Convention
 from distilpose.teachers.movenet import OFFSET
 from distilpose.teachers.onnx_file import OnnxFile
-from distilpose.teachers.onnx_outputs import Outputs, SimccValues, are_probabilities
-from distilpose.teachers.readout import Rule, convention_of, skeleton_of
+from distilpose.teachers.onnx_outputs import Outputs, SimccValues
+from distilpose.teachers.readout import Rule, are_probabilities, convention_of, skeleton_of
 
 RAW = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # mean and std of pixels from 0 to 255
 OWNERS = {17: "COCO's", 26: "Halpe's", 133: "COCO-WholeBody's"}
@@ -64,6 +64,7 @@ class Settings:
         if scale is not None or mean is not None or std is not None:
             factor, step = (255.0 if scale is None else scale) / 255, -1 if bgr else 1
             given = [[factor * value for value in values] for values in (mean or (0, 0, 0), std or (1, 1, 1))]
+            self._check_range(given[0], given[1], _shown(scale=scale, mean=mean, std=std))
             return tuple(given[0][::step]), tuple(given[1][::step])
         if self.export is not None:
             return RAW if self.export["normalise"] else (tuple(self.export["mean"]), tuple(self.export["std"]))
@@ -74,6 +75,18 @@ class Settings:
             "teacher.scale, teacher.mean, teacher.std, teacher.bgr)"
         )
         return RAW if raw else (IMAGENET_MEAN, IMAGENET_STD)
+
+    def _check_range(self, means: Sequence[float], deviations: Sequence[float], settings: str) -> None:
+        """Raise an error if the mean and std of pixels from 0 to 1 are those of pixels from 0 to 255, or the reverse."""
+        way_out = "give teacher.scale=255 with a mean and std of pixels from 0 to 1, or teacher.scale=1 with those of 0 to 255"
+        # pixels from 0 to 255 are the widest range, those from 0 to 1 around their mean the narrowest
+        if max(means) > 1 or max(deviations) > 1 or min(deviations) < 0.99 / 255:
+            low, high = -max(means) / min(deviations), (1 - min(means)) / min(deviations)
+            raise DistilPoseError(f"{self.where}: {settings} makes pixels of {low:.3g} to {high:.3g}: {way_out}.")
+        if self.file.is_integer and (any(means) or any(abs(255 * value - 1) > 0.01 for value in deviations)):
+            raise DistilPoseError(
+                f"{self.where} takes whole numbers from 0 to 255, and {settings} makes fractions: leave it out."
+            )
 
     def convention(
         self, outputs: Outputs, maps: Sequence[Tensor], rule: Rule | None, offset: float | None, padding: float | None
@@ -99,6 +112,15 @@ class Settings:
         offset = OFFSET if is_movenet and offset is None else offset
         return (replace(convention, offset=(offset, offset)) if offset else convention), ratio
 
+    def are_softmax(self, maps: Sequence[Tensor]) -> bool:
+        """Whether heat maps are distributions, whose heights are no confidence; exports have them at a height of one."""
+        if self.export is not None:
+            return bool(((maps[0].amax(dim=(-2, -1)) - 1).abs() < 1e-6).all())
+        softmax = are_probabilities(maps)
+        if softmax:
+            self.notes.append("maps that sum to one, read as distributions")
+        return softmax
+
     def simcc(self, maps: Sequence[Tensor], given: SimccValues | None) -> SimccValues:
         """What SimCC outputs are."""
         if given is not None:
@@ -117,3 +139,8 @@ class Settings:
                 f"assumed: {OWNERS[count]} order of joints, as there are {count} (otherwise: teacher.joints)"
             )
         return skeleton
+
+
+def _shown(**settings: Any) -> str:
+    """Those that are set, as on the command line."""
+    return " ".join(f"teacher.{name}={value}" for name, value in settings.items() if value is not None)

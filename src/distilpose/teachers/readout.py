@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,17 +12,33 @@ from torch import Tensor
 from distilpose.errors import DistilPoseError
 from distilpose.skeleton import COCO, Skeleton
 from distilpose.teachers.convention import Convention
+from distilpose.teachers.heatmaps import peak_confidence
 from distilpose.teachers.network import NetworkOutput
 
 Rule = Literal["ratio", "udp"]
 CELL = 4  # pixels of a cell of maps that are made from SimCC, as in the student's maps
 BLUR = 1.2  # cells; RTMPose's peaks then have a deviation of 1.4 cells, and own teachers are trained with 2
 MIN_CELLS = 4  # a smaller output is no map
+NEAR = 8  # pixels around the highest bin of SimCC, three deviations of the distributions that such networks learn
 
 
-def read_heatmaps(maps: Tensor) -> NetworkOutput:
-    """Raw maps (N, K, h, w); their height is the network's confidence, and so the trust."""
+def are_probabilities(outputs: Sequence[Tensor]) -> bool:
+    """Whether maps (N, K, h, w), or each axis (N, K, bins) of SimCC, are distributions: not negative, with sums of one."""
+    return all(
+        bool((output >= 0).all()) and bool(((output.float().flatten(2).sum(-1) - 1).abs() < 1e-2).all())
+        for output in outputs
+    )
+
+
+def read_heatmaps(maps: Tensor, probabilities: bool = False) -> NetworkOutput:
+    """Raw maps (N, K, h, w); their height is the network's confidence, and so the trust.
+
+    Distributions are scaled to a peak of one, and the trust is the share of the peak, as for softmax maps of this package.
+    """
     maps = maps.float().clamp(min=0)
+    if probabilities:
+        maps = maps / maps.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
+        return NetworkOutput(maps, peak_confidence(maps, softmax=True))
     return NetworkOutput(maps, maps.amax(dim=(-2, -1)).clamp(max=1))
 
 
@@ -51,6 +68,19 @@ def read_simcc(across: Tensor, down: Tensor, ratio: float, size: Sequence[int]) 
     return NetworkOutput(maps, trust, cells=cells)
 
 
+def scale_probabilities(axis: Tensor, ratio: float) -> Tensor:
+    """Distributions (N, K, bins) scaled to a height that is their confidence: their share near the highest bin.
+
+    Args:
+        axis: distributions.
+        ratio: bins of a pixel.
+    """
+    place = axis.argmax(-1, keepdim=True)
+    near = (torch.arange(axis.shape[-1], device=axis.device) - place).abs() <= NEAR * ratio
+    share = (axis * near).sum(-1, keepdim=True).clamp(max=1)
+    return axis / axis.amax(-1, keepdim=True).clamp(min=1e-12) * share
+
+
 def _to_cells(bins: int, ratio: float, count: int) -> Tensor:
     """(bins, count) share of each bin in each cell: a Gaussian around its place."""
     distance = torch.arange(bins, dtype=torch.float32)[:, None] / (ratio * CELL) - torch.arange(count)
@@ -69,7 +99,8 @@ def convention_of(
     Args:
         outputs: one output (N, K, h, w), or two, (N, K, ratio W) and (N, K, ratio H).
         input_size: (H, W) of the crop.
-        rule: ratio (cell = pixel / ratio of the sizes) or udp (the last cell is the last pixel); heat maps only.
+        rule: ratio (cell = pixel / ratio of the sizes) or udp (the last cell is the last pixel), which is only the crop
+            for SimCC.
         padding: factor on a person's box.
         where: the network, for messages.
 
@@ -86,7 +117,10 @@ def convention_of(
     if len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) == 3 and shapes[0][:2] == shapes[1][:2]:
         ratio = shapes[0][2] / width
         if ratio >= 1 and ratio * height == shapes[1][2]:
-            return Convention.by_ratio(input_size, (height // CELL, width // CELL), padding), ratio
+            # as read_simcc draws them; the last cell of a crop that is no multiple of it is not whole
+            size = (math.ceil(height / CELL), math.ceil(width / CELL))
+            cell = (float(CELL), float(CELL))
+            return Convention(input_size, size, cell, padding=padding, unbiased=rule == "udp"), ratio
     raise DistilPoseError(
         f"{where} gives outputs of {' and '.join(map(str, shapes))} for a crop of {height} x {width} (H x W): expected "
         "heat maps (N, joints, rows, columns) of its aspect, or SimCC (N, joints, r x width) and (N, joints, r x height)."

@@ -68,6 +68,7 @@ def _fill(
     for chunk in track(chunks, f"{source.name} on {len(todo)} persons"):
         images = [dataset.read_image(number) for number in dataset.instances.image_ids[chunk].tolist()]
         result = source(images, dataset.instances.boxes[chunk])
+        _check_finite(source, result, dataset.instances.annotation_ids[chunk])
         _write(maps, persons, chunk, result, joints)
     maps.flush()
     persons.flush()
@@ -126,6 +127,19 @@ def describe_accuracy(accuracy: tuple[PCK, PCK] | None) -> str:
         return "none with labels to compare with"
     recorded, chance = accuracy
     return f"{recorded.value:.1%} of labelled joints found (within {recorded.reference}; mean pose {chance.value:.1%})"
+
+
+def _check_finite(source: Source, result: SourceOutput, annotation_ids: NDArray[np.int64]) -> None:
+    """Raise an error if maps are no finite numbers in float16, as which they are recorded."""
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(result.heatmaps.astype(np.float16)).all(axis=(1, 2, 3)) & np.isfinite(result.trust).all(
+            axis=1
+        )
+    if not finite.all():
+        raise DistilPoseError(
+            f"The heat maps of {source.name} are not finite numbers for {(~finite).sum()} of {len(finite)} persons (first "
+            f"annotation {annotation_ids[~finite][0]}): give a network that did not diverge, or one in higher precision."
+        )
 
 
 def _joints_in_common(source: Source, dataset: CocoKeypoints) -> list[int]:

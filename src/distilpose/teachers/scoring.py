@@ -37,6 +37,7 @@ def predict_source(
     people = dataset.instances
     joints = match_joints(source.skeleton, dataset.skeleton)
     order, known = [joint or 0 for joint in joints], np.array([joint is not None for joint in joints])
+    mirrored = _mirrored_joints(source.skeleton, dataset.skeleton, joints)
     parts: list[list[Predictions]] = []
     starts = range(0, len(people.annotation_ids), batch_size)
     for start in track(starts, title):
@@ -44,7 +45,7 @@ def predict_source(
         images = [dataset.read_image(number) for number in chunk.image_ids.tolist()]
         middle = (chunk.boxes[:, :2] + chunk.boxes[:, 2:] / 2)[:, None]
         parts.append([])
-        for output in _outputs(source, images, chunk.boxes, flips):
+        for output in _outputs(source, images, chunk.boxes, flips, mirrored):
             places = np.where(known[:, None], _joints_in_image(output)[:, order], middle)
             scores = np.where(known, output.trust[:, order], 0.0)
             parts[-1].append(
@@ -64,17 +65,35 @@ def known_truth(truth: COCO, source: Source, skeleton: Skeleton) -> COCO:
     return without_joints(truth, unknown) if unknown else truth
 
 
+def _mirrored_joints(own: Skeleton, data: Skeleton, joints: Sequence[int | None]) -> list[int]:
+    """For each of a source's joints the one in its place in a mirror image: by the data's pairs, else by its own names.
+
+    The data's come first as names need not tell them: a landmark of a face is called face_36.
+    """
+    order = list(own.flip_order)
+    for joint, partner in zip(joints, data.flip_order, strict=True):
+        if joint is not None and (other := joints[partner]) is not None:
+            order[joint] = other
+    return order
+
+
 def _outputs(
-    source: Source, images: Sequence[NDArray[np.uint8]], boxes: NDArray[np.float64], flips: Sequence[bool]
+    source: Source,
+    images: Sequence[NDArray[np.uint8]],
+    boxes: NDArray[np.float64],
+    flips: Sequence[bool],
+    order: Sequence[int],
 ) -> Iterator[SourceOutput]:
-    """The output for each kind of flip test, from one or two runs."""
+    """The output for each kind of flip test, from one or two runs; `order` as in `_mirrored_joints`."""
     straight = source(images, boxes)
-    mirrored = _mirrored(source, images, boxes) if any(flips) else straight
+    mirrored = _mirrored(source, images, boxes, order) if any(flips) else straight
     for flip in flips:
         yield _average(source, straight, mirrored) if flip else straight
 
 
-def _mirrored(source: Source, images: Sequence[NDArray[np.uint8]], boxes: NDArray[np.float64]) -> SourceOutput:
+def _mirrored(
+    source: Source, images: Sequence[NDArray[np.uint8]], boxes: NDArray[np.float64], order: Sequence[int]
+) -> SourceOutput:
     """The output for the mirror images, with sides exchanged, and matrices from pixels of the images themselves."""
     widths = np.array([image.shape[1] for image in images], dtype=np.float64)
     there = boxes.copy()
@@ -83,7 +102,6 @@ def _mirrored(source: Source, images: Sequence[NDArray[np.uint8]], boxes: NDArra
     output = source([np.ascontiguousarray(image[:, ::-1]) for image in images], there)
     mirror = np.tile(np.diag([-1.0, 1.0, 1.0]), (len(widths), 1, 1))
     mirror[:, 0, 2] = widths - 1
-    order = source.skeleton.flip_order
     cells = None if output.cells is None else output.cells[:, order]
     return SourceOutput(output.heatmaps[:, order], output.warps @ mirror, output.trust[:, order], cells)
 

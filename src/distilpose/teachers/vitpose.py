@@ -62,10 +62,9 @@ class VitPoseNetwork(Network):
         self.name, self.mean, self.std = name, tuple(mean), tuple(std)
         config, backbone = model.config, model.config.backbone_config
         if expert >= backbone.num_experts:
-            kind = "a ViTPose, without experts" if backbone.num_experts == 1 else f"of {backbone.num_experts} experts"
-            raise DistilPoseError(
-                f"teacher.expert={expert}, but {name} is {kind}: pass a number from 0 to {backbone.num_experts - 1}."
-            )
+            last = backbone.num_experts - 1
+            kind = f"of {last + 1} experts: pass a number from 0 to {last}" if last else "without experts: leave it out"
+            raise DistilPoseError(f"teacher.expert={expert}, but {name} is a ViTPose {kind}.")
         self.expert = expert if backbone.num_experts > 1 else None
         (height, width), patch = _pair(backbone.image_size), _pair(backbone.patch_size)
         rows, columns = height // patch[0], width // patch[1]
@@ -76,7 +75,8 @@ class VitPoseNetwork(Network):
         self.token_shape = TokenShape(rows, columns, backbone.hidden_size)
         self.skeleton = skeleton_of(config.num_labels, joints or _named(config), f"Teacher {name}")
         self.about = {
-            **about, "expert": self.expert, "precision": precision, "mean": list(self.mean), "std": list(self.std)
+            **about, "expert": self.expert, "precision": precision, "mean": list(self.mean), "std": list(self.std),
+            "joints": list(self.skeleton.names),
         }  # fmt: skip
         self._dtype = DTYPES[str(precision)]
         self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = torch.compile(self._run) if compile else self._run
@@ -144,10 +144,9 @@ def load_vitpose(
             "'distilpose[vitpose]'."
         ) from error
     name = str(name)
-    if revision is not None and "@" in name and not Path(name).is_dir():
-        raise DistilPoseError(
-            f"teacher.name={name} and teacher.revision={revision} name two revisions: give one of them."
-        )
+    if revision is not None and (Path(name).is_dir() or "@" in name):
+        names = "is a folder, which has no" if Path(name).is_dir() else "names another"
+        raise DistilPoseError(f"teacher.name={name} {names} revision: leave teacher.revision={revision} out.")
     folder = local_folder(name, (CONFIG, PREPROCESSOR), revision)
     _check_config(folder, name)
     if Path(name).is_dir():
@@ -217,11 +216,14 @@ def _digest(folder: Path, name: str) -> str:
 
 
 def _normalisation(file: Path) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation of a preprocessor_config.json; ImageNet's without one."""
+    """Mean and deviation of pixels from 0 to 1 by a preprocessor_config.json; ImageNet's without one."""
     settings = _read(file) if file.is_file() else {}
-    if not settings.get("do_normalize", True):
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
+    # what its input is for a pixel of 255, before the normalisation
+    white = 255 * settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 255.0
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if settings.get("do_normalize", True):
+        mean, std = settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
+    return [value / white for value in mean], [value / white for value in std]
 
 
 def _named(config: Any) -> list[str] | None:
