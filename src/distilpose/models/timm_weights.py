@@ -35,8 +35,8 @@ def create_features(name: str, pretrained: bool | str | Path, /, **options: Any)
     """
     if ":" in name:  # timm would open it, but `load_model` opens no other files
         raise DistilPoseError(
-            f"model.backbone={name} names a repository or a folder, which saved models cannot be built from: give timm's name of "
-            "the network, such as resnet18, and its weights by model.pretrained=FILE."
+            f"model.backbone={name} names a repository or a folder, which saved models cannot be built from: give timm's name "
+            "of the network, such as resnet18, and its weights by model.pretrained=FILE."
         )
     file = None if isinstance(pretrained, bool) else Path(pretrained)
     if file is not None:
