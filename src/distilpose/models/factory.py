@@ -198,8 +198,8 @@ def _check_size(input_size: Sequence[int], patch_size: Sequence[int], stride: in
         near = " or ".join(dict.fromkeys(f"{height} x {width}" for height, width in (below, nearest, above)))
         raise DistilPoseError(
             f"input_size {size[0]} x {size[1]} (H x W) does not divide into patches of {stride * patch_size[0]} x "
-            f"{stride * patch_size[1]} pixels and heat-map cells of {STRIDE}: the height must be a multiple of {steps[0]} and "
-            f"the width of {steps[1]}, such as {near}."
+            f"{stride * patch_size[1]} pixels (stride {stride} times model.patch_size={list(patch_size)}) and heat-map cells "
+            f"of {STRIDE}: the height must be a multiple of {steps[0]} and the width of {steps[1]}, such as {near}."
         )
     return size
 

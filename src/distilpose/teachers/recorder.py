@@ -132,9 +132,8 @@ def describe_accuracy(accuracy: tuple[PCK, PCK] | None) -> str:
 def _check_finite(source: Source, result: SourceOutput, annotation_ids: NDArray[np.int64]) -> None:
     """Raise an error if maps are no finite numbers in float16, as which they are recorded."""
     with np.errstate(over="ignore"):
-        finite = np.isfinite(result.heatmaps.astype(np.float16)).all(axis=(1, 2, 3)) & np.isfinite(result.trust).all(
-            axis=1
-        )
+        maps = np.isfinite(result.heatmaps.astype(np.float16))
+    finite = np.asarray(maps.all(axis=(1, 2, 3)) & np.isfinite(result.trust).all(axis=1))
     if not finite.all():
         raise DistilPoseError(
             f"The heat maps of {source.name} are not finite numbers for {(~finite).sum()} of {len(finite)} persons (first "
