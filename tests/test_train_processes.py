@@ -111,7 +111,7 @@ def test_two_processes_are_preempted_together_and_resume_to_the_same_end_as_thos
 
     The processes of torchrun, which are not interrupted, reach the same end.
     """
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for this file, and what it imports
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=17, val=4)}", "data.val_batch_size=2", "model=student_xs"]
     settings += ["logger=none", "callbacks=ema", "callbacks.ema.decay=0.9", "resume=auto", "trainer.max_epochs=2"]
