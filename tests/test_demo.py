@@ -45,10 +45,10 @@ def place(checkpoint, tmp_path_factory):
     )  # fmt: skip
     line = server.stdout.readline()
     address = re.match(r"(http://127\.0\.0\.1:\d+)/", line)
-    assert address, line + server.communicate(timeout=60)[1]
+    assert address, line + server.communicate(timeout=400)[1]
     yield urlsplit(address[1]).hostname, urlsplit(address[1]).port
     server.send_signal(signal.SIGINT)
-    _, errors = server.communicate(timeout=60)
+    _, errors = server.communicate(timeout=400)
     assert server.returncode == 0, errors
     assert errors == ""
     assert list(folder.iterdir()) == []

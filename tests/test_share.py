@@ -268,7 +268,7 @@ def test_commands_take_a_name_on_the_hub(file, tmp_path, tiny_coco):
         done = subprocess.run(
             [sys.executable, "-c", USE, "me/mine", tiny_coco(val=2) / "val"],
             env=os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")},
-            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            cwd=tmp_path, capture_output=True, text=True, timeout=400,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     settings = json.loads((tmp_path / "found" / "journal.jsonl").read_text().splitlines()[0])["settings"]
@@ -292,7 +292,7 @@ def test_upload_and_download(file, tmp_path, writable):
         done = subprocess.run(
             [sys.executable, "-c", SEND, f"checkpoint={file}", f"output={tmp_path / 'out'}", "push=me/mine"],
             env=os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": "hf_none"},
-            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            cwd=tmp_path, capture_output=True, text=True, timeout=400,
         )  # fmt: skip
     if writable:
         assert done.returncode == 0, done.stderr

@@ -57,7 +57,7 @@ def submitted(folder, *arguments: str) -> str:
     command = [sys.executable, "-m", "distilpose.train", "-m", "launcher=slurm", *arguments]
     with open(folder / "launcher.txt", "wb") as output:
         launcher = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while not list(folder.glob("**/42/42_submitted.pkl")):
         assert launcher.poll() is None, (folder / "launcher.txt").read_text()
         assert time.monotonic() < deadline
@@ -99,18 +99,18 @@ def test_a_job_whose_time_is_up_is_requeued_and_resumes(slurm, tiny_coco, assert
         script.replace("%j", "42").split("# command\n")[1].replace("srun", "exec srun"),
     ]
     job = subprocess.Popen(start, cwd=slurm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while not (slurm / "sweep" / "run" / "checkpoints" / "last.ckpt").is_file():
         assert job.poll() is None, job.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     job.send_signal(signal.SIGUSR2)
-    output = job.communicate(timeout=200)[0]
+    output = job.communicate(timeout=400)[0]
     assert "Stopped by SIGUSR2" in output
     assert (slurm / "calls").read_text() == "scontrol requeue 42\n"
 
-    job = subprocess.run(start, cwd=slurm, capture_output=True, text=True, timeout=300)  # as SLURM starts it again
+    job = subprocess.run(start, cwd=slurm, capture_output=True, text=True, timeout=400)  # as SLURM starts it again
     assert job.returncode == 0, job.stdout + job.stderr
     command = [sys.executable, "-m", "distilpose.train", *settings, "trainer.devices=2", "hydra.run.dir=whole"]
-    subprocess.run(command, cwd=slurm, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, cwd=slurm, check=True, capture_output=True, timeout=400)
     assert_same_end(slurm / "sweep" / "run", slurm / "whole")

@@ -125,7 +125,7 @@ def test_concurrent_jobs_end_with_their_sweep_and_resume_with_it(run, tiny_coco,
     wait_for(process, lambda: all((folder / "metrics.csv").is_file() for folder in folders[:2]))
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 400
     while any((folder / "run.lock").exists() for folder in folders):  # each saves, and unlocks its folder
         assert time.monotonic() < deadline
         time.sleep(0.1)

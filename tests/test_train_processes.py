@@ -36,7 +36,7 @@ def test_a_killed_training_resumes_by_the_same_command_and_ends_the_same(tiny_co
     settings = [*TINY, *UNDRAWN, f"data.root={tiny_coco(train=200)}", "model=student_xs", "logger=none"]
     settings += ["trainer.max_epochs=3", "resume=auto"]
     process = start(tmp_path, *settings, "hydra.run.dir=run")
-    folder, deadline = tmp_path / "run", time.monotonic() + 200
+    folder, deadline = tmp_path / "run", time.monotonic() + 400
     try:
         while not (folder / "checkpoints" / "last.ckpt").is_file():
             assert process.poll() is None, process.communicate()[1]

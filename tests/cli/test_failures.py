@@ -221,7 +221,7 @@ def test_a_broken_pipe_to_something_else_is_not_a_closed_standard_output(tmp_pat
         "command('train')(task)()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "hydra.run.dir=run"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program, "hydra.run.dir=run"], cwd=tmp_path, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 1
     assert "Broken pipe" in done.stderr

@@ -175,7 +175,7 @@ def wandb_at(tmp_path):
         environment = {**{name: value for name, value in os.environ.items() if "WANDB" not in name}, **keys}
         done = subprocess.run(
             [sys.executable, "-c", LOGGER + program],
-            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
