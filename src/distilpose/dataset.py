@@ -154,7 +154,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = add(convert, "read another format and write COCO")
     one.add_argument("format", choices=FORMATS, help="format of the source")
-    one.add_argument("source", type=Path, help="labels: a file, a folder (yolo-pose), or a .zip of them")
+    one.add_argument(
+        "source", type=Path, help="labels: a file, a folder (yolo-pose: or its data.yaml), or a .zip of them"
+    )
     one.add_argument(
         "--images", type=Path, required=True,
         help="folder of the images; each is searched by its path in the folder, then by its name in all folders below",

@@ -33,13 +33,13 @@ def yolo(data, folder, numbers=3, extra="", layout="labels/train"):
 
 
 @pytest.mark.parametrize("numbers", [2, 3])
-@pytest.mark.parametrize("packed", [False, True])
-def test_yolo_pose(convert, sound, tmp_path, numbers, packed):
+@pytest.mark.parametrize("given", ["folder", "data.yaml", "zip"])
+def test_yolo_pose(convert, sound, tmp_path, numbers, given):
     data = sound()
     data.people[4]["keypoints"][:3] = [0, 0, 0]
     folder = yolo(data, tmp_path / "yolo", numbers, extra="\n0 0.5 0.5\n1 " + " ".join(["0.5"] * (4 + 17 * numbers)))
-    source = folder
-    if packed:
+    source = folder / "data.yaml" if given == "data.yaml" else folder
+    if given == "zip":
         source = tmp_path / "yolo.zip"
         with zipfile.ZipFile(source, "w") as archive:
             for path in folder.rglob("*.*"):

@@ -88,10 +88,12 @@ class _NoAliases(yaml.SafeLoader):
 
 def _find_settings(folder: Path) -> tuple[Path, Path]:
     """data.yaml, and the root of the labels: its folder, or the source folder if that folder has no labels."""
+    if folder.is_file():
+        return folder, folder.parent
     files = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
     files = [path for path in files if path.name == "data.yaml"] or files
     if len(files) != 1:
-        raise DistilPoseError(f"{folder} holds {len(files)} YAML files: expected one data.yaml with 'kpt_shape'.")
+        raise DistilPoseError(f"{folder} holds {len(files)} YAML files: give the one with 'kpt_shape'.")
     return files[0], files[0].parent if any(files[0].parent.rglob("*.txt")) else folder
 
 
