@@ -413,6 +413,31 @@ SHAPES = {
 }
 
 
+def test_a_detector_is_no_teacher_though_its_outputs_grow_with_what_it_sees(tmp_path):
+    """Such as RTMO, or a YOLO with its suppression of duplicates: the number of detections depends on the images."""
+    nodes = [
+        helper.make_node("Flatten", ["input"], ["flat"], axis=1),
+        helper.make_node("Greater", ["flat", "half"], ["bright"]),
+        helper.make_node("Gather", ["bright", "zero"], ["of_first"], axis=0),
+        helper.make_node("Compress", ["flat", "of_first"], ["kept"], axis=1),
+        helper.make_node("Unsqueeze", ["kept", "two"], ["dets"]),
+    ]
+    values = [
+        helper.make_tensor("half", TensorProto.FLOAT, [], [0.5]),
+        helper.make_tensor("zero", TensorProto.INT64, [], [0]),
+        helper.make_tensor("two", TensorProto.INT64, [1], [2]),
+    ]
+    crops = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 64, 48])
+    detections = helper.make_tensor_value_info("dets", TensorProto.FLOAT, ["batch", "found", 1])
+    model = helper.make_model(
+        helper.make_graph(nodes, "graph", [crops], [detections], values), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 9
+    onnx.save(model, tmp_path / "detector.onnx")
+    with pytest.raises(DistilPoseError, match=r"dets .*none of which fits"):
+        load_onnx(tmp_path / "detector.onnx")
+
+
 @pytest.mark.parametrize("case", SHAPES)
 def test_shapes_that_do_not_fit_are_named(case, tmp_path):
     inputs, outputs, facts = SHAPES[case]
