@@ -112,13 +112,20 @@ def test_a_normalisation_that_the_input_cannot_mean_is_an_error(settings, dtype,
 
 
 @pytest.mark.parametrize(
-    "settings", [{"scale": 255.0}, {"scale": 1.0}, {"scale": 127.5, "mean": (1.0, 1.0, 1.0)}, {"mean": IMAGENET_MEAN}]
-)
+    "settings",
+    [
+        {"scale": 255.0}, {"scale": 1.0}, {"scale": 127.5, "mean": (1.0, 1.0, 1.0)}, {"mean": IMAGENET_MEAN},
+        {"scale": 256.0, "mean": (0.5, 0.5, 0.5)},  # OpenPose
+        {"scale": 1.0, "mean": (128.0, 128.0, 128.0), "std": (256.0, 256.0, 256.0)},
+    ],
+)  # fmt: skip
 def test_usual_normalisations_are_taken(settings, tmp_path):
     network = OnnxNetwork(dots(tmp_path / "dots.onnx"), FACE.names, **settings)
     pixel = (1 - network.mean[0]) / network.std[0]
-    scale, mean = settings.get("scale", 255.0), settings.get("mean", (0.0,))[0]
-    assert pixel == pytest.approx(255 / scale - mean)
+    scale, mean, std = (
+        settings.get(name, default) for name, default in (("scale", 255.0), ("mean", (0,)), ("std", (1,)))
+    )
+    assert pixel == pytest.approx((255 / scale - mean[0]) / std[0])
 
 
 def test_a_file_that_states_any_batch_and_has_one_inside(tmp_path):

@@ -79,8 +79,8 @@ class Settings:
     def _check_range(self, means: Sequence[float], deviations: Sequence[float], settings: str) -> None:
         """Raise an error if the mean and std of pixels from 0 to 1 are those of pixels from 0 to 255, or the reverse."""
         way_out = "give teacher.scale=255 with a mean and std of pixels from 0 to 1, or teacher.scale=1 with those of 0 to 255"
-        # pixels from 0 to 255 are the widest range, those from 0 to 1 around their mean the narrowest
-        if max(means) > 1 or max(deviations) > 1 or min(deviations) < 0.99 / 255:
+        # pixels from 0 to 255 are the widest range, those from 0 to 1 around their mean the narrowest; some divide by 256
+        if max(means) > 1.01 or max(deviations) > 1.01 or min(deviations) < 0.99 / 255:
             low, high = -max(means) / min(deviations), (1 - min(means)) / min(deviations)
             raise DistilPoseError(f"{self.where}: {settings} makes pixels of {low:.3g} to {high:.3g}: {way_out}.")
         if self.file.is_integer and (any(means) or any(abs(255 * value - 1) > 0.01 for value in deviations)):
