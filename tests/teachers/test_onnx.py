@@ -309,6 +309,11 @@ def test_simcc_that_is_no_confidence_is_read_by_its_share_near_the_peak(form, tm
     assert "probabilities" in network.describe() or form == "logits"
 
 
+def test_a_setting_of_simcc_is_an_error_for_heat_maps(tmp_path):
+    with pytest.raises(DistilPoseError, match=r"dots\.onnx gives heat maps .*teacher\.simcc=logits"):
+        OnnxNetwork(dots(tmp_path / "dots.onnx"), FACE.names, simcc="logits")
+
+
 def test_heat_maps_after_a_softmax_are_read_by_the_share_of_their_peak(tmp_path):
     """Two peaks with shares of 0.8 and 0.2: trust is 0.8, and not the height, 0.03, at which a joint would hardly count."""
 

@@ -56,7 +56,7 @@ class OnnxNetwork(Network):
         maps = self._outputs.arrange([probe[name] for name in self._outputs.names])
         self.mean, self.std = settings.normalisation(self._outputs.kind, scale, mean, std, bgr)
         self.convention, self._ratio = settings.convention(self._outputs, maps, rule, offset, padding)
-        self._simcc = None if self._ratio is None else settings.simcc(maps, simcc)
+        self._simcc = settings.simcc(self._outputs.kind, maps, simcc)
         self.skeleton = settings.skeleton(maps[0].shape[1], joints)
         self._softmax = self._outputs.kind == "heat maps" and settings.are_softmax(maps)
         self.floor = 0.0 if self._softmax else self.floor

@@ -121,8 +121,12 @@ class Settings:
             self.notes.append("maps that sum to one, read as distributions")
         return softmax
 
-    def simcc(self, maps: Sequence[Tensor], given: SimccValues | None) -> SimccValues:
-        """What SimCC outputs are."""
+    def simcc(self, outputs: str, maps: Sequence[Tensor], given: SimccValues | None) -> SimccValues | None:
+        """What SimCC outputs are; None for other kinds of outputs."""
+        if outputs != "SimCC":
+            if given is not None:
+                raise DistilPoseError(f"{self.where} gives {outputs} and no SimCC: leave teacher.simcc={given} out.")
+            return None
         if given is not None:
             return given
         kind: SimccValues = "probabilities" if are_probabilities(maps) else "values"
