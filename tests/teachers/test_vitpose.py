@@ -341,8 +341,12 @@ def test_without_a_processor_the_normalisation_is_imagenets(copied):
 
 
 @pytest.mark.parametrize(
-    "processor", [{}, {"do_normalize": False}, {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0]}]
-)
+    "processor",
+    [
+        {}, {"do_normalize": False}, {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0]},
+        {"image_mean": 0.5, "image_std": 0.25},
+    ],
+)  # fmt: skip
 def test_crops_are_normalised_as_its_processor_does_it(processor, copied):
     """Of an image without structure, which does not change when it is warped."""
     made = transformers.VitPoseImageProcessor(**processor)
@@ -352,6 +356,12 @@ def test_crops_are_normalised_as_its_processor_does_it(processor, copied):
     expected = made(image, boxes=[[[100.0, 100.0, 60.0, 80.0]]], return_tensors="pt")["pixel_values"][0, :, 128, 96]
     pixel = (torch.tensor([200, 100, 50]) / 255 - torch.tensor(network.mean)) / torch.tensor(network.std)
     torch.testing.assert_close(pixel, expected.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_null_in_its_processors_file_is_the_default(copied):
+    (copied / "preprocessor_config.json").write_text('{"image_mean": null, "image_std": null, "rescale_factor": null}')
+    network = load_vitpose(str(copied)).network
+    assert (network.mean, network.std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def test_weights_in_half_precision_and_in_several_files(tmp_path):

@@ -217,12 +217,15 @@ def _digest(folder: Path, name: str) -> str:
 
 def _normalisation(file: Path) -> tuple[Sequence[float], Sequence[float]]:
     """Mean and deviation of pixels from 0 to 1 by a preprocessor_config.json; ImageNet's without one."""
-    settings = _read(file) if file.is_file() else {}
+    content = _read(file) if file.is_file() else {}
+    settings = {key: value for key, value in content.items() if value is not None}  # null is the default
     # what its input is for a pixel of 255, before the normalisation
     white = 255 * settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 255.0
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if settings.get("do_normalize", True):
         mean, std = settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
+    # one number is for all channels
+    mean, std = (value if isinstance(value, (list, tuple)) else [value] * 3 for value in (mean, std))
     return [value / white for value in mean], [value / white for value in std]
 
 
