@@ -134,3 +134,17 @@ def test_other_weights_are_another_network():
     same.load_state_dict(one.state_dict())
     digests = [ModuleNetwork(module, "mine", (64, 48)).about["sha256"] for module in (one, same, other)]
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_quantised_layers_are_part_of_the_digest():
+    """They keep their weights in tuples, beside their type."""
+    digests = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        layer = torch.nn.Sequential(torch.nn.Conv2d(3, 17, 4, stride=4), torch.nn.Linear(12, 12))
+        quantised = torch.ao.quantization.quantize_dynamic(layer, {torch.nn.Linear})
+        torch.nn.init.zeros_(quantised[0].weight)
+        torch.nn.init.zeros_(quantised[0].bias)
+        digests.append(ModuleNetwork(quantised, "mine", (64, 48)).about["sha256"])
+    assert digests[0] == digests[1] != digests[2]

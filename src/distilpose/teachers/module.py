@@ -10,6 +10,7 @@ import torch
 from annotated_types import Ge, Gt, Le, Unit
 from hydra.utils import get_method
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from distilpose.errors import DistilPoseError, first_line
 from distilpose.models.checkpoint import sha256_of_weights
@@ -85,7 +86,7 @@ class ModuleNetwork(Network):
         self._probabilities = are_probabilities(outputs)  # after a softmax
         self.floor = 0.0 if self._probabilities and self._ratio is None else self.floor
         self.skeleton = skeleton_of(outputs[0].shape[1], joints, f"Teacher {name}")
-        weights = sha256_of_weights(module.state_dict()) if isinstance(module, nn.Module) else None
+        weights = sha256_of_weights(_tensors(module)) if isinstance(module, nn.Module) else None
         self.about = {
             "target": name, "sha256": weights, "mean": list(self.mean), "std": list(self.std),
             "joints": list(self.skeleton.names),
@@ -117,6 +118,18 @@ class ModuleNetwork(Network):
         """Move the module; a plain function has nothing to move."""
         if isinstance(self.module, nn.Module):
             self.module._apply(fn)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a state_dict by name; a quantised layer keeps its own in tuples, beside what is no tensor."""
+    tensors = {}
+    for name, value in module.state_dict().items():
+        for place, leaf in enumerate(tree_leaves(value)):
+            if isinstance(leaf, Tensor):
+                tensors[f"{name}.{place}" if leaf is not value else name] = (
+                    leaf.dequantize() if leaf.is_quantized else leaf
+                )
+    return tensors
 
 
 def load_module(
