@@ -117,6 +117,19 @@ def test_recorded_as_one_source(persons, tmp_path):
         assert output.trust.min() > 0.8
 
 
+def test_the_noise_floor_of_a_source_that_states_none_is_as_if_recorded_alone(persons, tmp_path):
+    """Such as BlazePose's."""
+    source = NetworkSource(make_network("udp"))
+    del source.about["floor"]
+    softmax = NetworkSource(make_network("release"))
+    softmax.about["floor"] = 0.0
+    alone, both = (
+        RecordedTeacher(record(one, persons[0], tmp_path / name), check=False)
+        for one, name in ((source, "alone"), (SeveralSources([softmax, source]), "both"))
+    )
+    assert both.floor == alone.floor > 0
+
+
 def test_a_peak_beyond_the_map_of_the_first_has_no_trust(tmp_path):
     """The first sees the box alone; the nose is above it, where only the second sees it."""
     dataset, joints = write_persons(tmp_path, count=1)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from distilpose.data import CocoDataModule
 from distilpose.losses import TokenShape
+from distilpose.losses.distributions import FLOOR
 from distilpose.models import PoseModel
 from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
@@ -153,7 +154,7 @@ class SeveralSources(Source):
         self.name = "_".join(source.name for source in sources)
         self.skeleton = union_of([source.skeleton for source in sources])
         self.map_size = self.sources[0].map_size
-        floor = max(float(source.about.get("floor", 0)) for source in sources)
+        floor = max(float(source.about.get("floor", FLOOR)) for source in sources)  # as for a recording of one
         self.about = {"name": self.name, "rule": rule, "sources": [source.about for source in sources], "floor": floor}
 
     def __call__(self, images: Sequence[NDArray[np.uint8]], boxes: NDArray[np.float64]) -> SourceOutput:
