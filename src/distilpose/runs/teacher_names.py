@@ -27,7 +27,7 @@ class TeacherName(NamedTuple):
 
 
 def teacher_names(config: Mapping[str, Any], group: str = "teacher") -> list[TeacherName]:
-    """The teachers of a run: each part of several, and none for a checkpoint that is not set.
+    """The teachers of a run: each part of several, and none for one whose file or name is not set.
 
     Args:
         config: flattened settings.
@@ -38,7 +38,7 @@ def teacher_names(config: Mapping[str, Any], group: str = "teacher") -> list[Tea
     if loader == "load_several":
         parts = dict.fromkeys(key.partition(".")[0] for key in settings if "." in key)
         return [name for part in parts for name in teacher_names(config, f"{group}.{part}")]
-    which = next((str(settings[name]) for name in NAMING if settings.get(name) is not None), "")
+    which = next((str(settings[name]) for name in NAMING if settings.get(name) not in (None, "???")), "")
     kind = KINDS.get(loader, loader.removeprefix("load_"))
     return [TeacherName(kind, which)] if which or kind == "labels" else []
 
