@@ -57,17 +57,6 @@ class Spoil(Callback):
             batch.image.fill_(float("nan"))
 
 
-@pytest.fixture(autouse=True)
-def nothing_ignored():
-    """Ignore no signal, even if the tests run under nohup."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture
 def run_with(run_train, monkeypatch):
     """A function that runs the train command with one more callback."""
