@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,8 +41,6 @@ from distilpose.teachers.scoring import known_truth, predict_source
 from distilpose.teachers.sources import make_source
 
 if TYPE_CHECKING:
-    from pycocotools.coco import COCO
-
     from distilpose.data import CocoDataModule
     from distilpose.data.coco import CocoKeypoints
     from distilpose.outputs import Predictions
@@ -63,6 +62,7 @@ class EvaluateSettings:
         protocol: boxes of the persons. "detections" are the detector's of data.boxes, as in papers; "all" evaluates all
             combinations of boxes, flip test and rescoring.
         flip_test: average each crop with its mirror image; "released" does it like the published code.
+        quarter_turns: a teacher looks at each person in four turns, and counts those most in which it is sure.
         rescoring: multiply box scores by the mean of the joint scores above 0.2.
         nms_threshold: OKS above which two persons of an image are duplicates; only the better one is kept.
         mean_pose: add a row for the mean-pose baseline, which reads data.train_annotations.
@@ -78,6 +78,7 @@ class EvaluateSettings:
     teacher: Group | None
     protocol: Literal["gt", "detections", "all"]
     flip_test: FlipTest
+    quarter_turns: bool
     rescoring: bool
     nms_threshold: Annotated[float, Ge(0)]
     mean_pose: bool
@@ -98,8 +99,9 @@ def main(cfg: DictConfig) -> dict[str, Any]:
             "Give one of checkpoint=FILE (.ckpt or .safetensors), predictions=RESULTS.json (COCO keypoint results) and "
             f"teacher=KIND{f', not {given[0]} and {given[1]}' if given else ''}."
         )
-    if cfg.calibration_output is not None and cfg.checkpoint is None:
-        raise DistilPoseError(f"calibration_output={cfg.calibration_output} needs a model: give checkpoint=FILE.")
+    for name, value, needs in (("quarter_turns", "KIND", "teacher"), ("calibration_output", "FILE", "checkpoint")):
+        if cfg[name] and cfg[needs] is None:
+            raise DistilPoseError(f"{name}={cfg[name]} is for a {needs}: give {needs}={value}.")
     report = evaluations[given[0]](cfg)
     write_json(report, output / "metrics.json")
     table = markdown_table([as_printed(row) for row in report["rows"]], COLUMNS)
@@ -133,8 +135,8 @@ def evaluate_file(cfg: DictConfig) -> dict[str, Any]:
     notes += filter(None, [beyond_limit(rows, category)])
     if cfg.mean_pose:
         table.append(mean_pose_row(datamodule, cfg.nms_threshold))
-    about = {"source": str(cfg.predictions), "annotations": str(datamodule.val_annotations)}
-    return {**about, "rows": table, "notes": notes}
+    annotations = str(datamodule.val_annotations)
+    return {"source": str(cfg.predictions), "annotations": annotations, "rows": table, "notes": notes}
 
 
 def evaluate_model(cfg: DictConfig) -> dict[str, Any]:
@@ -188,13 +190,12 @@ def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
     output = _prepare(cfg, datamodule, boxes)
 
     def predict(dataset: CocoKeypoints, kind: str, flips: Sequence[FlipTest]) -> list[Predictions]:
-        return predict_source(source, dataset, [bool(flip) for flip in flips], f"{len(dataset)} persons, {kind} boxes")
+        title, mirrors = f"{len(dataset)} persons, {kind} boxes", list(map(bool, flips))
+        return predict_source(source, dataset, mirrors, title, cfg.quarter_turns)
 
-    def truth_for(truth: COCO) -> COCO:
-        return known_truth(truth, source, datamodule.skeleton)
-
+    truth_for = partial(known_truth, source=source, skeleton=datamodule.skeleton)
     table, more, _ = score_protocols(source.name, datamodule, boxes, predict, output, truth_for, **_protocol(cfg))
-    notes += more
+    notes += more + ["Each person is seen in four turns."] * cfg.quarter_turns
     if not all(known):
         names = [name for name, knows in zip(datamodule.skeleton.names, known, strict=True) if not knows]
         notes.append(f"The teacher does not know {', '.join(names)}: the metrics are on the other {sum(known)} joints.")

@@ -154,12 +154,14 @@ class Source(ABC):
         map_size: rows and columns of its maps.
         about: everything that its output depends on, in plain containers. Only a source with an equal `about` continues a
             recording.
+        turns: number of rotations in which it looks at each person by itself.
     """
 
     name: str
     skeleton: Skeleton
     map_size: tuple[int, int]
     about: dict[str, Any]
+    turns: int = 1
 
     @abstractmethod
     def __call__(self, images: Sequence[NDArray[np.uint8]], boxes: NDArray[np.float64]) -> SourceOutput:

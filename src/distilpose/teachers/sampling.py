@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+
+from distilpose.teachers.base import SourceOutput
 
 
 def sample_maps(maps: Tensor, cells: Tensor, width: Tensor, size: Sequence[int], sigma: float) -> Tensor:
@@ -51,6 +55,32 @@ def sample_maps(maps: Tensor, cells: Tensor, width: Tensor, size: Sequence[int],
     height = (1 + (blur / unblurred) ** 2)[..., None, None].to(maps)
     down, across = (_blur(blur, at.to(blur), count).to(maps) for at, count in ((y, rows), (x, columns)))
     return down @ sampled @ across.mT * height
+
+
+def in_cells_of(first: SourceOutput, size: Sequence[int], output: SourceOutput) -> NDArray[np.float32]:
+    """The maps of an output in the cells of another one of the same persons.
+
+    Args:
+        first: the other output.
+        size: rows and columns of its maps.
+        output: the output whose maps are sampled.
+    """
+    if output is first:
+        return output.heatmaps
+    maps = torch.from_numpy(np.ascontiguousarray(output.heatmaps))
+    cells = torch.from_numpy(between(first.warps, output.warps))
+    return sample_maps(maps, cells, peak_width(maps), size, sigma=1.0).numpy()
+
+
+def between(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 2, 3) matrices from the target of matrices `first` to the target of matrices `second`."""
+    turn = second[:, :, :2] @ np.linalg.inv(first[:, :, :2])
+    return np.concatenate([turn, second[:, :, 2:] - turn @ first[:, :, 2:]], axis=2)
+
+
+def through(matrices: NDArray[np.float64], points: NDArray) -> NDArray[np.float64]:
+    """(N, K, 2) points through (N, 2, 3) affine matrices."""
+    return np.einsum("nij,nkj->nki", matrices[:, :, :2], points) + matrices[:, None, :, 2]
 
 
 def peak_width(maps: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from distilpose.outputs import PoseBatch, TeacherOutput
 from distilpose.skeleton import Skeleton
 from distilpose.teachers.base import Source, SourceOutput, Teacher
 from distilpose.teachers.parts import check_parts, of_part
-from distilpose.teachers.sampling import highest_cells, in_crop, peak_width, sample_maps
+from distilpose.teachers.sampling import between, highest_cells, in_cells_of, in_crop
 
 Trust = Literal["maximum", "product"]
 
@@ -178,27 +178,6 @@ class SeveralSources(Source):
         cells = highest_cells(torch.from_numpy(np.ascontiguousarray(output.heatmaps))).to(matrices)
         places = cells @ matrices[:, :, :2].mT + matrices[:, None, :, 2]
         return in_crop(places.round(), self.map_size)
-
-
-def in_cells_of(first: SourceOutput, size: Sequence[int], output: SourceOutput) -> NDArray[np.float32]:
-    """The maps of an output in the cells of another one of the same persons.
-
-    Args:
-        first: the other output.
-        size: rows and columns of its maps.
-        output: the output whose maps are sampled.
-    """
-    if output is first:
-        return output.heatmaps
-    maps = torch.from_numpy(np.ascontiguousarray(output.heatmaps))
-    cells = torch.from_numpy(between(first.warps, output.warps))
-    return sample_maps(maps, cells, peak_width(maps), size, sigma=1.0).numpy()
-
-
-def between(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 2, 3) matrices from the target of matrices `first` to the target of matrices `second`."""
-    turn = second[:, :, :2] @ np.linalg.inv(first[:, :, :2])
-    return np.concatenate([turn, second[:, :, 2:] - turn @ first[:, :, 2:]], axis=2)
 
 
 def load_several(data: CocoDataModule, rule: Trust = "maximum", **teachers: Any) -> SeveralTeachers:
