@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from dots import write_persons
@@ -235,8 +236,29 @@ def test_user_errors_are_reported_before_the_work(tiny_coco, checkpoint, tmp_pat
 
 def test_another_skeleton(tiny_coco, checkpoint, tmp_path):
     root = tiny_coco(val=3, skeleton=Skeleton.from_names(["snout", "tail", "left_paw", "right_paw"]))
-    with pytest.raises(DistilPoseError, match=r"has 17 joints .* has 4"):
+    with pytest.raises(DistilPoseError, match=r"no name in common"):
         evaluate(root, f"checkpoint={checkpoint}", f"output={tmp_path / 'out'}")
+
+
+def test_a_model_is_scored_on_the_joints_that_it_shares_with_the_data(tiny_coco, checkpoint, tmp_path):
+    """The same persons with the joints in another order and one more score the same as in the model's own order."""
+    root, other = tiny_coco(val=6), tiny_coco(val=6)
+    file = other / "annotations/val.json"
+    content = json.loads(file.read_text())
+    order = [*range(16, -1, -1)]
+    for category in content["categories"]:
+        category["keypoints"] = [*(category["keypoints"][joint] for joint in order), "tail"]
+        category["skeleton"] = []
+        category["OKS_sigmas"] = [*(COCO.sigmas[joint] for joint in order), 0.1]
+    for person in content["annotations"]:
+        rows = np.array(person["keypoints"]).reshape(-1, 3)
+        person["keypoints"] = [*rows[order].ravel().tolist(), 5, 5, 2]
+    file.write_text(json.dumps(content))
+    same = evaluate(root, f"checkpoint={checkpoint}", f"output={tmp_path / 'same'}")
+    moved = evaluate(other, f"checkpoint={checkpoint}", f"output={tmp_path / 'moved'}")
+    assert moved["rows"][0]["PCK"] == pytest.approx(same["rows"][0]["PCK"])
+    assert moved["rows"][0]["AP"] == pytest.approx(same["rows"][0]["AP"])
+    assert any("tail" in note and "17" in note for note in moved["notes"])
 
 
 def test_predictions_that_are_not_finite(tiny_coco, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,6 +28,7 @@ from distilpose.evaluation import (
     predict_batches,
     reliability,
 )
+from distilpose.evaluation.known_joints import KnownJoints
 from distilpose.evaluation.reliability import check_can_calibrate
 from distilpose.evaluation.table import as_printed, mean_pose_row, score_protocols
 from distilpose.files import check_new_folder, sha256_of, write_json
@@ -36,8 +36,7 @@ from distilpose.models import load_model
 from distilpose.models.checkpoint import WeightsKind, weights_digest
 from distilpose.models.remote import local_file
 from distilpose.runs.run_of_checkpoint import data_padding
-from distilpose.teachers.base import match_joints
-from distilpose.teachers.scoring import known_truth, predict_source
+from distilpose.teachers.scoring import predict_source
 from distilpose.teachers.sources import make_source
 
 if TYPE_CHECKING:
@@ -146,18 +145,22 @@ def evaluate_model(cfg: DictConfig) -> dict[str, Any]:
     own = data_padding(local_file(cfg.checkpoint), cfg.data)
     datamodule: CocoDataModule = instantiate(cfg.data, input_size=list(model.input_size), **own)
     datamodule.prepare_data()
-    check_same_joints(cfg.checkpoint, model.skeleton, datamodule.val_annotations, datamodule.skeleton)
+    known = KnownJoints(model.skeleton, datamodule.skeleton, cfg.checkpoint)
     if cfg.calibration_output is not None:
+        check_same_joints(cfg.checkpoint, model.skeleton, datamodule.val_annotations, datamodule.skeleton)
         persons = datamodule.val_dataset().instances
         check_can_calibrate(cfg.calibration_output, "gt" in boxes, model.scores_trained, persons)
     output = _prepare(cfg, datamodule, boxes)
 
     def predict(dataset: CocoKeypoints, kind: str, flips: Sequence[FlipTest]) -> list[Predictions]:
         loader = datamodule.evaluation_dataloader(detections=kind == "detections")
-        return predict_batches(model, track(loader, f"{len(dataset)} persons, {kind} boxes"), flips)
+        found = predict_batches(model, track(loader, f"{len(dataset)} persons, {kind} boxes"), flips)
+        return [known.of(predictions) for predictions in found]
 
-    table, more, predictions = score_protocols(model.name, datamodule, boxes, predict, output, **_protocol(cfg))
-    notes += more
+    table, more, predictions = score_protocols(
+        model.name, datamodule, boxes, predict, output, known.truth, **_protocol(cfg)
+    )
+    notes += more + known.notes
     if cfg.calibration_output is not None:
         dataset = datamodule.val_dataset()
         annotations = load_annotations(dataset.annotations_file, dataset.category_id, dataset.skeleton)
@@ -186,19 +189,15 @@ def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
     datamodule: CocoDataModule = instantiate(cfg.data)
     datamodule.prepare_data()
     source = make_source(cfg.teacher, datamodule.padding, choose_device(cfg.device))
-    known = [joint is not None for joint in match_joints(source.skeleton, datamodule.skeleton)]
+    known = KnownJoints(source.skeleton, datamodule.skeleton, source.name)
     output = _prepare(cfg, datamodule, boxes)
 
     def predict(dataset: CocoKeypoints, kind: str, flips: Sequence[FlipTest]) -> list[Predictions]:
         title, mirrors = f"{len(dataset)} persons, {kind} boxes", list(map(bool, flips))
         return predict_source(source, dataset, mirrors, title, cfg.quarter_turns)
 
-    truth_for = partial(known_truth, source=source, skeleton=datamodule.skeleton)
-    table, more, _ = score_protocols(source.name, datamodule, boxes, predict, output, truth_for, **_protocol(cfg))
-    notes += more + ["Each person is seen in four turns."] * cfg.quarter_turns
-    if not all(known):
-        names = [name for name, knows in zip(datamodule.skeleton.names, known, strict=True) if not knows]
-        notes.append(f"The teacher does not know {', '.join(names)}: the metrics are on the other {sum(known)} joints.")
+    table, more, _ = score_protocols(source.name, datamodule, boxes, predict, output, known.truth, **_protocol(cfg))
+    notes += more + known.notes + ["Each person is seen in four turns."] * cfg.quarter_turns
     return {
         "source": source.name,
         "teacher": source.about,

@@ -12,8 +12,9 @@ from dots import NETWORKS, make_network, write_persons
 
 from distilpose.data import CocoKeypoints
 from distilpose.evaluation import load_coco, score_dataset
+from distilpose.evaluation.known_joints import KnownJoints
 from distilpose.teachers.network import NetworkSource
-from distilpose.teachers.scoring import known_truth, predict_source
+from distilpose.teachers.scoring import predict_source
 
 MIDDLE = ("nose", "neck", "head_top")  # no sides, so that mirror images look alike
 
@@ -76,7 +77,7 @@ def test_unknown_joints_do_not_count(tmp_path):
     assert (predictions.scores[:, 2] == 0).all()
     box = dataset.instances.boxes
     np.testing.assert_allclose(predictions.keypoints[:, 2].numpy(), box[:, :2] + box[:, 2:] / 2, rtol=1e-5)
-    truth = known_truth(load_coco(dataset.annotations_file), source, dataset.skeleton)
+    truth = KnownJoints(source.skeleton, dataset.skeleton, "it").truth(load_coco(dataset.annotations_file))
     assert all(row["keypoints"][8] == 0 and row["keypoints"][2] == 2 for row in truth.dataset["annotations"])
     file = json.loads(Path(dataset.annotations_file).read_text())
     assert file["annotations"][0]["keypoints"][8] == 2  # it is as before

@@ -7,16 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
 from rich.progress import track
 
 from distilpose.data.coco import CocoKeypoints
 from distilpose.data.codec import decode_heatmaps
-from distilpose.evaluation.coco_ap import without_joints
+from distilpose.evaluation.known_joints import KnownJoints
 from distilpose.evaluation.protocol import concatenate
 from distilpose.outputs import Predictions
-from distilpose.skeleton import Skeleton
-from distilpose.teachers.base import Source, SourceOutput, match_joints
+from distilpose.teachers.base import Source, SourceOutput
 from distilpose.teachers.sampling import between, through
 from distilpose.teachers.views import in_views
 
@@ -42,35 +40,25 @@ def predict_source(
         batch_size: number of persons in one call of the source.
     """
     people = dataset.instances
-    joints = match_joints(source.skeleton, dataset.skeleton)
-    order, known = [joint or 0 for joint in joints], np.array([joint is not None for joint in joints])
+    known = KnownJoints(source.skeleton, dataset.skeleton, source.name)
     sources = [in_views(source, quarter_turns, flip, dataset.skeleton) for flip in flips]
     parts: list[list[Predictions]] = []
     starts = range(0, len(people.annotation_ids), batch_size)
     for start in track(starts, title):
         chunk = people.take(slice(start, start + batch_size))
         images = [dataset.read_image(number) for number in chunk.image_ids.tolist()]
-        middle = (chunk.boxes[:, :2] + chunk.boxes[:, 2:] / 2)[:, None]
+        boxes, scores = torch.from_numpy(chunk.boxes).float(), torch.from_numpy(chunk.scores)
+        image_ids, annotation_ids = torch.from_numpy(chunk.image_ids), torch.from_numpy(chunk.annotation_ids)
         parts.append([])
         for one in sources:
             output = one(images, chunk.boxes)
-            places = np.where(known[:, None], _joints_in_image(output)[:, order], middle)
-            scores = np.where(known, output.trust[:, order], 0.0)
-            parts[-1].append(
-                Predictions(
-                    torch.from_numpy(places).float(), torch.from_numpy(scores).float(), torch.from_numpy(chunk.image_ids),
-                    torch.from_numpy(chunk.annotation_ids), torch.from_numpy(chunk.boxes).float(),
-                    torch.from_numpy(chunk.scores),
-                )
-            )  # fmt: skip
+            keypoints, trust = (
+                torch.from_numpy(_joints_in_image(output)).float(),
+                torch.from_numpy(output.trust).float(),
+            )
+            found = Predictions(keypoints, trust, image_ids, annotation_ids, boxes, scores)
+            parts[-1].append(known.of(found))
     return [concatenate(kind) for kind in zip(*parts, strict=True)]
-
-
-def known_truth(truth: COCO, source: Source, skeleton: Skeleton) -> COCO:
-    """The annotations without the labels of joints that the teacher does not know, so that it is scored on its own joints."""
-    joints = match_joints(source.skeleton, skeleton)
-    unknown = [index for index, joint in enumerate(joints) if joint is None]
-    return without_joints(truth, unknown) if unknown else truth
 
 
 def _joints_in_image(output: SourceOutput) -> NDArray[np.float64]:
