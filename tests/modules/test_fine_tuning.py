@@ -1,4 +1,4 @@
-"""Frozen parts, learning rates by block of the backbone, and gradient checkpointing."""
+"""Frozen parts, learning rates by block of the backbone, gradient checkpointing and channels last."""
 
 from __future__ import annotations
 
@@ -105,6 +105,23 @@ def test_frozen_and_decayed_backbones_of_timm(backbone, options):
     rates = [max(block) for block in rates if block]  # the last block of a stage has the stage's highest rate
     assert rates == sorted(rates)
     assert rates[0] < rates[-1] == rate_of[id(module.model.head.linear.weight)] == 0.1
+
+
+@pytest.mark.parametrize(("backbone", "options"), [(None, {}), TIMM[0]])
+def test_channels_last_gives_the_same_gradients_within_rounding(backbone, options):
+    plain, last = (student(backbone, **options, channels_last=on) for on in (False, True))
+    layouts = []
+    convolutions = [module for module in last.model.backbone.modules() if isinstance(module, nn.Conv2d)]
+    for convolution in convolutions[1:]:  # the first one has crops of three channels
+        convolution.register_forward_hook(
+            lambda _, inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last))
+        )
+    assert step(last).item() == pytest.approx(step(plain).item(), rel=1e-4)
+    assert layouts
+    assert all(layouts)
+    for (name, one), other in zip(plain.named_parameters(), last.named_parameters(), strict=True):
+        if one.grad is not None:
+            assert (one.grad - other[1].grad).norm() <= 0.02 * one.grad.norm() + 1e-4, name  # batch norm of four crops
 
 
 @pytest.mark.parametrize(("backbone", "options"), [(None, {}), *TIMM])

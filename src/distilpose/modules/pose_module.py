@@ -43,6 +43,7 @@ class PoseModule(LightningModule):
         layer_decay: factor on the learning rate from one block of the backbone to the one before.
         gradient_checkpointing: recompute the encoder's activations in the backward pass: less memory, more time, the same
             gradients.
+        channels_last: convolve in NHWC, which is faster on a CPU and in half precision on a GPU; roundings differ.
 
     Attributes:
         validated: predictions and evaluation of the last validation, in the process of rank 0; None before it.
@@ -62,9 +63,10 @@ class PoseModule(LightningModule):
         frozen: Sequence[str] = (),
         layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0,
         gradient_checkpointing: bool = False,
+        channels_last: bool = False,
     ):
         super().__init__()
-        self.model = model
+        self.model = model.to(memory_format=torch.channels_last) if channels_last else model
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.flip_test: FlipTest = flip_test
