@@ -35,6 +35,7 @@ class ShareSettings:
         name: the model's name on the card; null takes the run's.
         licence: licence of the weights by the hub's identifier, such as apache-2.0; it follows from the training data.
         data_note: a sentence on the data for the card.
+        half: write the weights in float16, which halves the file.
         output: new or empty folder for model.safetensors, README.md and curves.png.
         push: owner/name on the Hugging Face hub to upload the folder to; log in by `hf auth login` or HF_TOKEN.
         private: whether the repository is private if it is created.
@@ -46,6 +47,7 @@ class ShareSettings:
     name: str | None
     licence: str | None
     data_note: str | None
+    half: bool
     output: Path
     push: str | None
     private: bool
@@ -61,7 +63,7 @@ def main(cfg: DictConfig) -> Path:
     padding = known_padding(checkpoint)
     if padding is None:  # stated as 1.25, it would look like a known value
         log.warning(f"{checkpoint} does not state the padding of its training, and neither will {WEIGHTS_FILE}.")
-    weights = save_model(model, output / WEIGHTS_FILE, padding=padding)
+    weights = save_model(model, output / WEIGHTS_FILE, padding=padding, half=cfg.half)
     pictures = []
     if run is not None and (run / "pictures" / CURVES).is_file():
         pictures = [shutil.copyfile(run / "pictures" / CURVES, output / CURVES).name]

@@ -52,6 +52,24 @@ def test_safetensors_round_trip(model, tmp_path):
     assert metadata["config"]["skeleton"]["names"] == ["left_hand", "right_hand", "head"]
 
 
+def test_half_precision_halves_the_file_and_rounds_the_weights(model, tmp_path):
+    model.head.linear.weight.data[0, 0] = 1 / 3
+    whole, half = (
+        save_model(model, tmp_path / "whole.safetensors"),
+        save_model(model, tmp_path / "half.safetensors", half=True),
+    )
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    loaded = load_from_package(half)
+    for name, value in model.state_dict().items():
+        read = loaded.state_dict()[name]
+        assert read.dtype == value.dtype
+        assert torch.equal(read, value.half().to(value.dtype) if value.is_floating_point() else value), name
+    model.head.linear.weight.data[0, 0] = 1e5
+    with pytest.raises(DistilPoseError, match=r"head\.linear\.weight.*half=false"):
+        save_model(model, tmp_path / "large.safetensors", half=True)
+    assert not (tmp_path / "large.safetensors").exists()
+
+
 def test_files_are_overwritten_on_request_only(model, tmp_path):
     path = save_model(model, tmp_path / "model.safetensors")
     before = path.read_bytes()

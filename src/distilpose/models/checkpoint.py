@@ -41,20 +41,20 @@ _NUMPY_NUMBERS: list[Any] = [
 ]
 
 
-def save_model(model: PoseModel, path: str | Path, overwrite: bool = False, padding: float | None = None) -> Path:
-    """Write weights and configuration to one `.safetensors` file, atomically.
+def save_model(
+    model: PoseModel, path: str | Path, overwrite: bool = False, padding: float | None = None, half: bool = False
+) -> Path:
+    """Write weights and configuration to one `.safetensors` file, atomically, and return its path.
 
     Args:
         model: the model; `load_model` restores it with everything that decides a prediction (`prediction_settings`).
         path: the file, ending in `.safetensors`.
         overwrite: whether an existing file may be replaced.
         padding: the factor on boxes that it was trained with; by default the model's own, which may be unknown.
-
-    Returns:
-        The path.
+        half: write float16, which halves the file; `load_model` returns float32 of the rounded weights.
 
     Raises:
-        DistilPoseError: the path has another suffix, exists, or cannot be written.
+        DistilPoseError: the path has another suffix, exists, or cannot be written, or a weight is too large for float16.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -65,6 +65,12 @@ def save_model(model: PoseModel, path: str | Path, overwrite: bool = False, padd
     metadata |= {} if padding is None else {"padding": padding}
     # copies, as a network may use a tensor under several names, which the format does not allow
     tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in model.state_dict().items()}
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+        if large := [name for name, value in tensors.items() if not value.isfinite().all()]:
+            raise DistilPoseError(
+                f"{large[0]} of {model.name} has values that float16 cannot hold: save it with half=false."
+            )
     with atomic_write(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(metadata)}))
     return path
