@@ -392,6 +392,14 @@ def test_a_perfect_teacher_has_perfect_metrics_in_its_own_crops(tmp_path, capsys
     assert (tmp_path / "out" / "results_gt_flip-true_rescoring-on.json").is_file()
 
 
+def test_a_teacher_in_quarter_turns(tmp_path, tiny_coco, checkpoint, capsys):
+    report = evaluate(tmp_path, *dots_of(tmp_path), "quarter_turns=true", f"output={tmp_path / 'out'}")
+    assert report["rows"][0]["AP"] == report["rows"][0]["PCK"] == 1
+    assert "four turns" in capsys.readouterr().out
+    with pytest.raises(DistilPoseError, match=r"quarter_turns=True.*teacher=KIND"):
+        evaluate(tiny_coco(val=3), f"checkpoint={checkpoint}", "quarter_turns=true", f"output={tmp_path / 'other'}")
+
+
 def test_a_teacher_is_scored_on_the_joints_that_it_knows(tmp_path, capsys):
     overrides = dots_of(tmp_path)[:-1]
     report = evaluate(tmp_path, *overrides, "teacher.joints=[nose,neck,tail]", f"output={tmp_path / 'out'}")

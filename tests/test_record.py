@@ -52,6 +52,20 @@ def test_a_checkpoint_is_recorded_in_its_own_crops(tiny_coco, checkpoint, tmp_pa
     assert (record(root, f"teacher.checkpoint={checkpoint}", f"output={output}").maps == recording.maps).all()
 
 
+def test_views_are_part_of_what_is_recorded(tiny_coco, checkpoint, tmp_path):
+    """Recordings in one view and in eight are two; the sides of mirrored views are the data's."""
+    root, folder = tiny_coco(train=4), f"folder={tmp_path / 'all'}"
+    one, eight = (
+        record(root, f"teacher.checkpoint={checkpoint}", folder, *views)
+        for views in ([], ["quarter_turns=true", "flip_test=true"])
+    )
+    assert one.path != eight.path
+    assert eight.about["source"]["views"]["quarter_turns"] == 4
+    assert eight.about["source"]["sha256"] == one.about["source"]["sha256"]
+    assert np.abs(eight.maps - one.maps).max() > 0.01
+    assert record(root, f"teacher.checkpoint={checkpoint}", folder).path == one.path
+
+
 def test_a_shared_folder_gives_the_recording_of_its_file(tiny_coco, checkpoint, tmp_path):
     root, shared = tiny_coco(train=3), tmp_path / "shared"
     shared.mkdir()

@@ -38,6 +38,7 @@ from distilpose.models.remote import local_file
 from distilpose.runs.run_of_checkpoint import data_padding
 from distilpose.teachers.scoring import predict_source
 from distilpose.teachers.sources import make_source
+from distilpose.teachers.views import in_views
 
 if TYPE_CHECKING:
     from distilpose.data import CocoDataModule
@@ -99,7 +100,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
             f"teacher=KIND{f', not {given[0]} and {given[1]}' if given else ''}."
         )
     for name, value, needs in (("quarter_turns", "KIND", "teacher"), ("calibration_output", "FILE", "checkpoint")):
-        if cfg[name] and cfg[needs] is None:
+        if cfg[name] and cfg.get(needs) is None:
             raise DistilPoseError(f"{name}={cfg[name]} is for a {needs}: give {needs}={value}.")
     report = evaluations[given[0]](cfg)
     write_json(report, output / "metrics.json")
@@ -197,7 +198,8 @@ def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
         return predict_source(source, dataset, mirrors, title, cfg.quarter_turns)
 
     table, more, _ = score_protocols(source.name, datamodule, boxes, predict, output, known.truth, **_protocol(cfg))
-    notes += more + known.notes + ["Each person is seen in four turns."] * cfg.quarter_turns
+    is_turned = in_views(source, cfg.quarter_turns, False, datamodule.skeleton) is not source
+    notes += more + known.notes + ["Each person is seen in four turns."] * is_turned
     return {
         "source": source.name,
         "teacher": source.about,

@@ -153,7 +153,7 @@ def in_views(source: Source, quarter_turns: bool, mirrored: bool, data: Skeleton
         mirrored: see `Views`.
         data: joints of the data set, whose pairs tell what a mirror exchanges.
     """
-    if isinstance(source, SeveralSources):
+    if isinstance(source, SeveralSources) and (quarter_turns or mirrored):
         return SeveralSources([in_views(one, quarter_turns, mirrored, data) for one in source.sources], source.rule)
     views = Views(source, quarter_turns, mirrored, _mirrored_joints(source.skeleton, data))
     return views if len(views.views) > 1 else source
