@@ -126,9 +126,13 @@ class Views(Source):
 def _best(outputs: Sequence[SourceOutput], choice: NDArray[np.intp]) -> SourceOutput:
     """For each of N persons the output of the chosen view."""
     rows = np.arange(len(choice))
-    heatmaps, warps, trust = (np.stack([output[part] for output in outputs])[choice, rows] for part in range(3))
     cells = [output.cells for output in outputs if output.cells is not None]
-    return SourceOutput(heatmaps, warps, trust, np.stack(cells)[choice, rows] if cells else None)
+    return SourceOutput(
+        np.stack([output.heatmaps for output in outputs])[choice, rows],
+        np.stack([output.warps for output in outputs])[choice, rows],
+        np.stack([output.trust for output in outputs])[choice, rows],
+        np.stack(cells)[choice, rows] if cells else None,
+    )
 
 
 def _merged_cells(
